@@ -1,0 +1,38 @@
+//! The JSON object that a failed command prints.
+
+use serde::Serialize;
+
+use crate::{Category, Fault};
+
+/// `{ok, error, error_code, error_category, retryable, hint, correlation_id}`; serialises with sorted keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Envelope {
+    /// Finds this run in logs and traces.
+    pub correlation_id: String,
+    /// What happened.
+    pub error: String,
+    /// What kind of thing went wrong.
+    pub error_category: Category,
+    /// The stable snake_case code.
+    pub error_code: String,
+    /// The next action.
+    pub hint: String,
+    /// Always false.
+    pub ok: bool,
+    /// Whether the same call may succeed later.
+    pub retryable: bool,
+}
+
+impl Envelope {
+    pub(crate) fn of(fault: &Fault, correlation_id: String) -> Self {
+        Self {
+            correlation_id,
+            error: fault.to_string(),
+            error_category: fault.category(),
+            error_code: fault.code().to_owned(),
+            hint: fault.hint_text().to_owned(),
+            ok: false,
+            retryable: fault.retryable(),
+        }
+    }
+}
