@@ -1,0 +1,69 @@
+//! What is stored.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The type of the one record that is about the partition itself. Its id is no part of its key and must be empty.
+pub const META: &str = "meta";
+
+/// A record: which of its fields may be read by whoever reads the table, and which are sealed.
+///
+/// `Clear` serialises to a flat JSON object of strings, numbers, booleans and nulls; `Sealed` to any JSON.
+/// `join(id, clear, sealed)` undoes `id` and `split`.
+pub trait Entity: Sized {
+    /// Unique per kind of record: a lowercase slug, or [`META`].
+    const TYPE: &'static str;
+    /// The fields that are stored as they are, authenticated but not encrypted.
+    type Clear: Serialize + DeserializeOwned;
+    /// The fields that are encrypted.
+    type Sealed: Serialize + DeserializeOwned;
+
+    /// Unique per type within a partition: a lowercase slug or a ULID ([`crate::Id`]).
+    fn id(&self) -> String;
+    /// Takes the record apart.
+    fn split(self) -> (Self::Clear, Self::Sealed);
+    /// Puts it together again.
+    fn join(id: String, clear: Self::Clear, sealed: Self::Sealed) -> Self;
+
+    /// The status under which [`crate::CrossPartition::list`] finds this record; `None` keeps it out of the index.
+    fn listed_as(_clear: &Self::Clear) -> Option<String> {
+        None
+    }
+}
+
+/// A record as it was read, and the proof that it was there.
+#[derive(Clone, Debug)]
+pub struct Stored<E> {
+    pub(crate) value: E,
+    pub(crate) id: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+}
+
+impl<E> Stored<E> {
+    /// The record.
+    pub const fn value(&self) -> &E {
+        &self.value
+    }
+
+    /// The record, by value.
+    pub fn into_value(self) -> E {
+        self.value
+    }
+
+    /// Its id within type and partition.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// When it was inserted.
+    pub const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// When it was last changed.
+    pub const fn updated_at(&self) -> Timestamp {
+        self.updated_at
+    }
+}
