@@ -1,0 +1,104 @@
+//! Whole files, all or nothing.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::temp::{MAX_WRITERS, Target, Temp};
+use crate::{Disk, Mode, OsDisk};
+
+/// Replaces the content of `path`, or creates it. The directory must exist.
+///
+/// A reader sees the old content or the new at every moment, also after a crash or a power cut; when this returns
+/// `Ok`, the new content is on stable storage. A symbolic link at `path` is replaced, not followed.
+///
+/// Errors: `not_found`, `permission_denied`, `disk_full`, `file_too_large`, `io_failure`; `state_contention` when too
+/// many writers replace the same path at once. After an error the content is the old or the new, never a mixture.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+    write_atomic_on(&OsDisk, path, bytes, mode)
+}
+
+/// [`write_atomic`] on a given disk.
+pub fn write_atomic_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+    let target = target(path)?;
+    let temp = filled(disk, &target, bytes, mode)?;
+    disk.rename(temp.path(), path)
+        .map_err(|error| cannot_write(path, &error))?;
+    finish(disk, &target, temp)
+}
+
+/// Creates `path` with this content. Of several callers exactly one wins, and nobody sees half a file.
+///
+/// Errors: `already_exists` when there is one, else those of [`write_atomic`].
+pub fn create_new(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+    create_new_on(&OsDisk, path, bytes, mode)
+}
+
+/// [`create_new`] on a given disk.
+pub fn create_new_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
+    let target = target(path)?;
+    let temp = filled(disk, &target, bytes, mode)?;
+    disk.rename_new(temp.path(), path)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_exists(path),
+            _ => cannot_write(path, &error),
+        })?;
+    finish(disk, &target, temp)
+}
+
+fn target(path: &Path) -> Result<Target<'_>> {
+    Target::of(path).ok_or_else(|| {
+        let message = format!("{} names no file", path.display());
+        Fault::new(Category::InvalidInput, "invalid_path", message)
+            .hint("give a path that ends in a file name")
+    })
+}
+
+/// A temporary file beside the target with the content on stable storage.
+fn filled<'a>(
+    disk: &'a dyn Disk,
+    target: &Target<'_>,
+    bytes: &[u8],
+    mode: Mode,
+) -> Result<Temp<'a>> {
+    let temp = Temp::claim(disk, target)
+        .map_err(|error| cannot_write(target.path, &error))?
+        .ok_or_else(|| crowded(target.path))?;
+    fill(disk, temp.file(), bytes, mode).map_err(|error| cannot_write(target.path, &error))?;
+    Ok(temp)
+}
+
+fn fill(disk: &dyn Disk, file: &File, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    disk.set_mode(file, mode)?;
+    disk.write(file, bytes)?;
+    disk.sync(file)
+}
+
+fn finish(disk: &dyn Disk, target: &Target<'_>, temp: Temp<'_>) -> Result<()> {
+    temp.keep();
+    disk.sync_dir(target.dir)
+        .map_err(|error| cannot_write(target.path, &error))
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Fault {
+    Fault::io(format_args!("write {}", path.display()), error)
+}
+
+fn already_exists(path: &Path) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "already_exists",
+        format!("{} exists already", path.display()),
+    )
+    .hint("remove it or choose another path")
+}
+
+fn crowded(path: &Path) -> Fault {
+    let message = format!(
+        "{MAX_WRITERS} other writers are replacing {}",
+        path.display()
+    );
+    Fault::new(Category::StateContention, "state_contention", message)
+}

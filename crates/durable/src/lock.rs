@@ -1,0 +1,144 @@
+//! Mutual exclusion between processes.
+//!
+//! The lock is the kernel's (`flock(2)`) on a file, so it ends with its owner: there is no stale lock to break, and so
+//! no two takers that both believe they broke it. What the file says about the owner is for the message only.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::Owner;
+use crate::temp::{lock, same_file};
+
+/// How long to wait for the owner, and how often to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOptions {
+    /// Give up after this long; zero tries once.
+    pub wait: Duration,
+    /// Pause between two tries. `wait / poll` rounded up, plus one, is the number of tries.
+    pub poll: Duration,
+}
+
+impl Default for LockOptions {
+    /// 3 s, looking every 15 ms.
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_secs(3),
+            poll: Duration::from_millis(15),
+        }
+    }
+}
+
+impl LockOptions {
+    /// Pauses between the tries.
+    fn pauses(&self) -> u64 {
+        let pauses = self.wait.as_nanos().div_ceil(self.poll.as_nanos().max(1));
+        u64::try_from(pauses).unwrap_or(u64::MAX)
+    }
+}
+
+/// A held lock, released on drop and by the death of this process.
+///
+/// The file stays: to remove it would let a newcomer lock a new file of that name while another still waits for the
+/// old one.
+#[derive(Debug)]
+pub struct OwnedLock {
+    file: File,
+    path: PathBuf,
+    previous: Option<Owner>,
+}
+
+impl OwnedLock {
+    /// Takes the lock at `path`, creating the file (mode 0600) in a directory that must exist.
+    ///
+    /// Errors: `state_contention` when somebody held it all the time, naming the owner; those of opening the file.
+    pub fn acquire(path: &Path, options: LockOptions) -> Result<Self> {
+        Self::acquire_with(path, options, &mut pause)
+    }
+
+    /// The owner that died holding it, if the last one did: whatever it was changing may be half done.
+    pub const fn previous(&self) -> Option<&Owner> {
+        self.previous.as_ref()
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn acquire_with(
+        path: &Path,
+        options: LockOptions,
+        pause: &mut dyn FnMut(Duration),
+    ) -> Result<Self> {
+        for _ in 0..options.pauses() {
+            if let Some(lock) = Self::attempt(path)? {
+                return Ok(lock);
+            }
+            pause(options.poll);
+        }
+        Self::attempt(path)?.ok_or_else(|| held(path, options))
+    }
+
+    fn attempt(path: &Path) -> Result<Option<Self>> {
+        let cannot_lock =
+            |error: io::Error| Fault::io(format_args!("lock {}", path.display()), &error);
+        let file = open(path).map_err(cannot_lock)?;
+        // Somebody may have removed or replaced the file between opening and locking: then this is not the lock.
+        if !lock(&file).map_err(cannot_lock)? || !same_file(&file, path).map_err(cannot_lock)? {
+            return Ok(None);
+        }
+        let previous = Owner::read(&file);
+        Owner::current().write(&file).map_err(cannot_lock)?;
+        Ok(Some(Self {
+            file,
+            path: path.to_owned(),
+            previous,
+        }))
+    }
+}
+
+impl Drop for OwnedLock {
+    fn drop(&mut self) {
+        // Should either fail, closing the file releases the lock all the same; explicit, because a child between fork
+        // and exec shares the open file and would keep the lock a moment longer.
+        let _ = self.file.set_len(0);
+        let _ = self.file.unlock();
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "flock has no bounded wait, and nothing signals its release"
+)]
+fn pause(poll: Duration) {
+    std::thread::sleep(poll);
+}
+
+fn held(path: &Path, options: LockOptions) -> Fault {
+    let owner = File::open(path).ok().as_ref().and_then(Owner::read);
+    let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+    let message = format!(
+        "{} is held by {by}; waited {:?}",
+        path.display(),
+        options.wait
+    );
+    Fault::new(Category::StateContention, "state_contention", message)
+}

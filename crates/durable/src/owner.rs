@@ -1,0 +1,103 @@
+//! Who holds a lock, in words.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of a lock file that are looked at.
+const MAX_BYTES: usize = 4096;
+
+/// The process that wrote itself into a lock file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// The machine's name.
+    pub host: String,
+    /// When it took the lock.
+    pub since: Timestamp,
+    /// When it started, so that a recycled process id is not mistaken for it; `None` where the system does not say.
+    pub birth: Option<Birth>,
+}
+
+/// When a process started: a boot of the machine, and clock ticks since then (proc(5), `stat` field 22).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Birth {
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// Clock ticks.
+    pub ticks: u64,
+}
+
+impl Owner {
+    /// This process, now.
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        Self {
+            pid,
+            host: this_host(),
+            since: Timestamp::now(),
+            birth: Birth::of(pid),
+        }
+    }
+
+    /// Whether that very process runs on this machine; `None` when it cannot be told from here.
+    pub fn is_alive(&self) -> Option<bool> {
+        let birth = self.birth.as_ref()?;
+        (self.host == this_host()).then(|| Birth::of(self.pid).as_ref() == Some(birth))
+    }
+
+    /// What the file says; `None` when it is empty or in the middle of being written.
+    pub(crate) fn read(file: &File) -> Option<Self> {
+        let mut buffer = [0; MAX_BYTES];
+        let read = file.read_at(&mut buffer, 0).ok()?;
+        serde_json::from_slice(buffer.get(..read)?).ok()
+    }
+
+    pub(crate) fn write(&self, file: &File) -> io::Result<()> {
+        file.set_len(0)?;
+        file.write_all_at(&serde_json::to_vec(self)?, 0)
+    }
+}
+
+impl Birth {
+    fn of(pid: u32) -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Some(Self {
+            boot: boot.trim().to_owned(),
+            ticks: start_ticks(&stat)?,
+        })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "pid {} on {} since {:.0}",
+            self.pid, self.host, self.since
+        )?;
+        if self.is_alive() == Some(false) {
+            f.write_str(" (no such process here now: one that it started may hold on)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Field 22 of proc(5) `stat`. The second field, the program's name, may itself contain spaces and parentheses.
+fn start_ticks(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+fn this_host() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}

@@ -1,0 +1,105 @@
+//! Reading what may be too big, or too open.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use worldcompute_fault::{Category, Fault, Result};
+
+/// All bytes of the file at `path`, at most `limit`.
+///
+/// Errors: `file_too_large` past the limit, `not_found`, `permission_denied`, `io_failure`.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
+    read_at_most(&file, path, limit)
+}
+
+/// All bytes of a secret file, at most `limit`: a regular file, not a symbolic link, owned by this user, and closed
+/// to everybody else.
+///
+/// The buffer is allocated once, so that no copy of the secret is left behind in freed memory; wiping it is the
+/// caller's part.
+///
+/// Errors: `insecure_permissions`, else those of [`read_bounded`].
+pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    // Not blocking: opening a pipe must not wait for its writer.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|error| open_refused(path, &error))?;
+    let metadata = file.metadata().map_err(|error| cannot_read(path, &error))?;
+    check_private(path, &metadata)?;
+    read_at_most(&file, path, limit)
+}
+
+fn read_at_most(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let expected = file
+        .metadata()
+        .map_err(|error| cannot_read(path, &error))?
+        .len()
+        .min(limit);
+    // One byte more than expected, so that reading to the end finds it without growing the buffer.
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0).saturating_add(1));
+    file.take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot_read(path, &error))?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(path, limit));
+    }
+    Ok(bytes)
+}
+
+fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {
+    let shown = path.display();
+    if !metadata.is_file() {
+        return Err(insecure(
+            format!("{shown} is not a regular file"),
+            "replace it by the file itself".to_owned(),
+        ));
+    }
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        let message = format!("{shown} belongs to user {}", metadata.uid());
+        return Err(insecure(
+            message,
+            format!("run as its owner or copy it: install -m 600 {shown} <path>"),
+        ));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        let message = format!(
+            "{shown} is open to others (mode {:04o})",
+            metadata.mode() & 0o7777
+        );
+        return Err(insecure(message, format!("chmod 600 {shown}")));
+    }
+    Ok(())
+}
+
+fn open_refused(path: &Path, error: &io::Error) -> Fault {
+    if Errno::from_io_error(error) == Some(Errno::LOOP) {
+        let message = format!("{} is a symbolic link", path.display());
+        return insecure(message, "replace it by the file itself".to_owned());
+    }
+    cannot_read(path, error)
+}
+
+pub(crate) fn insecure(message: String, hint: String) -> Fault {
+    Fault::new(Category::InvalidInput, "insecure_permissions", message).hint(hint)
+}
+
+pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> Fault {
+    Fault::io(format_args!("read {}", path.display()), error)
+}
+
+pub(crate) fn too_large(path: &Path, limit: u64) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "file_too_large",
+        format!("{} has more than {limit} bytes", path.display()),
+    )
+    .hint("check that this is the file you meant")
+}
