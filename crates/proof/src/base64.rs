@@ -13,7 +13,9 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
 
 /// Decodes; refuses the URL alphabet, missing padding, white space and stray trailing bits.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|error| refused().caused_by(error))
+    STANDARD
+        .decode(text)
+        .map_err(|error| refused().caused_by(error))
 }
 
 /// Decodes exactly `N` bytes, which may be key material: no copy of them outlives the result.
@@ -29,7 +31,10 @@ pub(crate) fn decode_exact<const N: usize>(text: &str) -> Result<Zeroizing<[u8; 
 }
 
 fn refused() -> Fault {
-    malformed("invalid_base64", "not canonical standard base64 with padding")
+    malformed(
+        "invalid_base64",
+        "not canonical standard base64 with padding",
+    )
 }
 
 /// A byte vector spelled as base64 in JSON: use with `#[serde(with = "crate::base64::vec")]`.
@@ -42,7 +47,9 @@ pub(crate) mod vec {
         serializer.serialize_str(&super::encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         super::decode(&text).map_err(D::Error::custom)
     }
@@ -54,7 +61,13 @@ mod tests {
 
     #[test]
     fn rfc_4648_vectors_decode_and_encode() {
-        let vectors = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        let vectors = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ];
         for (bytes, text) in vectors {
             assert_eq!(encode(bytes.as_bytes()), text);
             assert_eq!(decode(text).unwrap(), bytes.as_bytes());
@@ -63,8 +76,14 @@ mod tests {
 
     #[test]
     fn other_spellings_of_the_same_bytes_are_refused() {
-        for text in ["Zg", "Zg=", "Zh==", "Zg==\n", " Zg==", "Zg===", "-_-_", "Zm9v=", "Z g=", "Zm8=Zm8="] {
-            assert_eq!(decode(text).unwrap_err().code(), "invalid_base64", "{text:?}");
+        for text in [
+            "Zg", "Zg=", "Zh==", "Zg==\n", " Zg==", "Zg===", "-_-_", "Zm9v=", "Z g=", "Zm8=Zm8=",
+        ] {
+            assert_eq!(
+                decode(text).unwrap_err().code(),
+                "invalid_base64",
+                "{text:?}"
+            );
         }
     }
 

@@ -94,7 +94,8 @@ impl Cid {
         if bytes.len() != BYTE_LENGTH {
             return Err(refused("its binary form has 36 bytes"));
         }
-        let cid = ::cid::Cid::try_from(bytes).map_err(|error| refused("unreadable").caused_by(error))?;
+        let cid =
+            ::cid::Cid::try_from(bytes).map_err(|error| refused("unreadable").caused_by(error))?;
         Self::of_cid(&cid)
     }
 
@@ -102,23 +103,28 @@ impl Cid {
         if cid.version() != ::cid::Version::V1 {
             return Err(refused("only version 1 is accepted"));
         }
-        let codec = Codec::of_number(cid.codec())
-            .ok_or_else(|| refused("only the codecs raw (0x55) and dag-cbor (0x71) are accepted"))?;
+        let codec = Codec::of_number(cid.codec()).ok_or_else(|| {
+            refused("only the codecs raw (0x55) and dag-cbor (0x71) are accepted")
+        })?;
         match <[u8; 32]>::try_from(cid.hash().digest()) {
-            Ok(digest) if cid.hash().code() == SHA2_256 => Ok(Self::new(codec, Sha256::from_bytes(digest))),
+            Ok(digest) if cid.hash().code() == SHA2_256 => {
+                Ok(Self::new(codec, Sha256::from_bytes(digest)))
+            }
             _ => Err(refused("only sha2-256 with 32 bytes is accepted")),
         }
     }
 }
 
 fn refused(why: &str) -> Fault {
-    malformed("invalid_cid", format!("not a content identifier: {why}"))
-        .hint("use a CIDv1 of sha2-256 in lowercase base32, 59 characters that start with bafk or bafy")
+    malformed("invalid_cid", format!("not a content identifier: {why}")).hint(
+        "use a CIDv1 of sha2-256 in lowercase base32, 59 characters that start with bafk or bafy",
+    )
 }
 
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hash = Multihash::<64>::wrap(SHA2_256, self.digest.as_bytes()).map_err(|_| fmt::Error)?;
+        let hash =
+            Multihash::<64>::wrap(SHA2_256, self.digest.as_bytes()).map_err(|_| fmt::Error)?;
         write!(f, "{}", ::cid::Cid::new_v1(self.codec.number(), hash))
     }
 }
@@ -137,9 +143,14 @@ impl FromStr for Cid {
         if text.len() != TEXT_LENGTH {
             return Err(refused("it has 59 characters"));
         }
-        let cid = ::cid::Cid::from_str(text).map_err(|error| refused(&excerpt(text)).caused_by(error))?;
+        let cid =
+            ::cid::Cid::from_str(text).map_err(|error| refused(&excerpt(text)).caused_by(error))?;
         let read = Self::of_cid(&cid)?;
-        if read.to_string() == text { Ok(read) } else { Err(refused("not in canonical base32")) }
+        if read.to_string() == text {
+            Ok(read)
+        } else {
+            Err(refused("not in canonical base32"))
+        }
     }
 }
 
@@ -151,7 +162,9 @@ impl Serialize for Cid {
 
 impl<'de> Deserialize<'de> for Cid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -195,9 +208,19 @@ mod tests {
             "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
         ];
         for text in texts {
-            assert_eq!(text.parse::<Cid>().unwrap_err().code(), "invalid_cid", "{text:?}");
+            assert_eq!(
+                text.parse::<Cid>().unwrap_err().code(),
+                "invalid_cid",
+                "{text:?}"
+            );
         }
-        let heads = [[0, 0x55, 0x12, 32], [2, 0x55, 0x12, 32], [1, 0x70, 0x12, 32], [1, 0x55, 0x1b, 32], [1, 0x55, 0x12, 31]];
+        let heads = [
+            [0, 0x55, 0x12, 32],
+            [2, 0x55, 0x12, 32],
+            [1, 0x70, 0x12, 32],
+            [1, 0x55, 0x1b, 32],
+            [1, 0x55, 0x12, 31],
+        ];
         for head in heads {
             assert!(Cid::from_bytes(&of(head)).is_err(), "{head:?}");
         }

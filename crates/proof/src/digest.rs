@@ -94,7 +94,10 @@ impl FromStr for Sha256 {
         let lowercase = !text.bytes().any(|byte| byte.is_ascii_uppercase());
         match hex::decode_to_slice(text, &mut bytes) {
             Ok(()) if lowercase => Ok(Self(bytes)),
-            _ => Err(malformed("invalid_digest", "a SHA-256 digest is 64 lowercase hexadecimal digits")),
+            _ => Err(malformed(
+                "invalid_digest",
+                "a SHA-256 digest is 64 lowercase hexadecimal digits",
+            )),
         }
     }
 }
@@ -107,7 +110,9 @@ impl Serialize for Sha256 {
 
 impl<'de> Deserialize<'de> for Sha256 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
     }
 }
 
@@ -129,14 +134,27 @@ mod tests {
     #[test]
     fn a_stream_has_the_digest_of_its_bytes() {
         let bytes = vec![7; 100_000];
-        assert_eq!(Sha256::of_reader(bytes.as_slice()).unwrap(), (Sha256::of(&bytes), 100_000));
+        assert_eq!(
+            Sha256::of_reader(bytes.as_slice()).unwrap(),
+            (Sha256::of(&bytes), 100_000)
+        );
     }
 
     #[test]
     fn only_one_spelling_is_read() {
         assert_eq!(ABC.parse::<Sha256>().unwrap(), Sha256::of("abc"));
-        for text in [&ABC.to_uppercase(), &ABC[1..], &format!("{ABC}00"), &ABC.replace('b', "g"), ""] {
-            assert_eq!(text.parse::<Sha256>().unwrap_err().code(), "invalid_digest", "{text:?}");
+        for text in [
+            &ABC.to_uppercase(),
+            &ABC[1..],
+            &format!("{ABC}00"),
+            &ABC.replace('b', "g"),
+            "",
+        ] {
+            assert_eq!(
+                text.parse::<Sha256>().unwrap_err().code(),
+                "invalid_digest",
+                "{text:?}"
+            );
         }
     }
 }

@@ -71,7 +71,9 @@ impl FromStr for PeerId {
         if text.len() != TEXT_LENGTH {
             return Err(refused());
         }
-        let bytes = bs58::decode(text).into_vec().map_err(|error| refused().caused_by(error))?;
+        let bytes = bs58::decode(text)
+            .into_vec()
+            .map_err(|error| refused().caused_by(error))?;
         Self::from_bytes(&bytes)
     }
 }
@@ -102,6 +104,74 @@ impl Serialize for PeerId {
 
 impl<'de> Deserialize<'de> for PeerId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::SigningKey;
+
+    /// The Ed25519 vectors of libp2p's peer-ids and http-peer-id-auth specifications: seed, peer id.
+    const VECTORS: [(&str, &str); 2] = [
+        (
+            "0000000000000000000000000000000000000000000000000000000000000000",
+            "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+        ),
+        (
+            "7e0830617c4a7de83925dfb2694556b12936c477a0e1feb2e148ec9da60fee7d",
+            "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
+        ),
+    ];
+
+    #[test]
+    fn libp2p_vectors_hold_both_ways() {
+        for (seed, expected) in VECTORS {
+            let key = SigningKey::from_seed(hex::decode(seed).unwrap().try_into().unwrap());
+            assert_eq!(key.peer_id().to_string(), expected);
+            assert_eq!(
+                expected.parse::<PeerId>().unwrap().verifying_key(),
+                key.verifying_key()
+            );
+        }
+    }
+
+    #[test]
+    fn ids_of_other_keys_and_other_text_are_refused() {
+        let small_order = bs58::encode([HEAD.as_slice(), &[1], &[0; 31]].concat()).into_string();
+        let texts = [
+            "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
+            "16Uiu2HAmLhLvBoYaoZfaMUKuibM6ac163GwKY74c5kiSLg5KvLpY",
+            "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3p",
+            "12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3p0",
+            " 12D3KooWBtg3aaRMjxwedh83aGiUkwSxDwUZkzuJcfaqUmo7R3pq",
+            "",
+            &small_order,
+        ];
+        for text in texts {
+            assert!(text.parse::<PeerId>().is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_id_survives_its_forms_and_sorts_by_key(a: [u8; 32], b: [u8; 32]) {
+            let [a, b] = [a, b].map(|seed| SigningKey::from_seed(seed).peer_id());
+            prop_assert_eq!(a.to_string().parse::<PeerId>().unwrap(), a);
+            prop_assert_eq!(PeerId::from_bytes(&a.to_bytes()).unwrap(), a);
+            prop_assert_eq!(a.cmp(&b), a.to_bytes().cmp(&b.to_bytes()));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,60}|12D3KooW[1-9A-HJ-NP-Za-km-z]{44}") {
+            if let Ok(id) = text.parse::<PeerId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
     }
 }

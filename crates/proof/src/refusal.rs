@@ -15,6 +15,14 @@ pub(crate) fn unproven(code: &'static str, message: impl Into<String>) -> Fault 
 /// At most the first 64 characters, escaped: what a stranger wrote must not flood or steer a terminal.
 pub(crate) fn excerpt(text: &str) -> String {
     const SHOWN: usize = 64;
-    let shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN).is_some() { format!("\"{shown}...\"") } else { format!("\"{shown}\"") }
+    let shown: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        format!("\"{shown}...\"")
+    } else {
+        format!("\"{shown}\"")
+    }
 }

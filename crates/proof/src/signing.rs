@@ -28,8 +28,12 @@ impl SigningKey {
     pub fn generate() -> Result<Self> {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *seed).map_err(|error| {
-            Fault::new(Category::InternalFailure, "entropy_unavailable", "the operating system gave no randomness")
-                .caused_by(error)
+            Fault::new(
+                Category::InternalFailure,
+                "entropy_unavailable",
+                "the operating system gave no randomness",
+            )
+            .caused_by(error)
         })?;
         Ok(Self::from_seed(*seed))
     }
@@ -48,8 +52,11 @@ impl SigningKey {
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = Zeroizing::new(read_private(path, MAX_KEY_FILE)?);
         Self::from_file_text(&bytes).map_err(|_| {
-            malformed("invalid_key", format!("{} holds no Ed25519 key", path.display()))
-                .hint("a key file is one line: base64 of the 32 byte seed and the 32 byte public key")
+            malformed(
+                "invalid_key",
+                format!("{} holds no Ed25519 key", path.display()),
+            )
+            .hint("a key file is one line: base64 of the 32 byte seed and the 32 byte public key")
         })
     }
 
@@ -98,7 +105,9 @@ impl SigningKey {
         let pair = base64::decode_exact::<64>(one_line(bytes)?)?;
         match ed25519_dalek::SigningKey::from_keypair_bytes(&pair) {
             Ok(key) => Ok(Self(key)),
-            Err(error) => Err(malformed("invalid_key", "the public half is not the seed's").caused_by(error)),
+            Err(error) => {
+                Err(malformed("invalid_key", "the public half is not the seed's").caused_by(error))
+            }
         }
     }
 

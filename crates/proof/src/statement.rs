@@ -27,7 +27,12 @@ impl<P> Statement<P> {
     /// A version 1 statement.
     pub fn new(subject: Vec<Subject>, predicate_type: impl Into<String>, predicate: P) -> Self {
         let statement_type = StatementType::V1;
-        Self { statement_type, subject, predicate_type: predicate_type.into(), predicate }
+        Self {
+            statement_type,
+            subject,
+            predicate_type: predicate_type.into(),
+            predicate,
+        }
     }
 }
 
@@ -52,7 +57,10 @@ pub struct Subject {
 impl Subject {
     /// The artifact `name` with these bytes' digest.
     pub fn new(name: impl Into<String>, sha256: Sha256) -> Self {
-        Self { name: name.into(), digest: SubjectDigest { sha256 } }
+        Self {
+            name: name.into(),
+            digest: SubjectDigest { sha256 },
+        }
     }
 }
 
@@ -70,7 +78,11 @@ mod tests {
     use crate::{canonical_json, from_canonical_json};
 
     fn statement() -> Statement<u8> {
-        Statement::new(vec![Subject::new("a", Sha256::of("a"))], "https://example.org/p", 7)
+        Statement::new(
+            vec![Subject::new("a", Sha256::of("a"))],
+            "https://example.org/p",
+            7,
+        )
     }
 
     #[test]
@@ -81,7 +93,10 @@ mod tests {
         );
         let bytes = canonical_json(&statement()).unwrap();
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
-        assert_eq!(from_canonical_json::<Statement<u8>>(&bytes, 1000).unwrap(), statement());
+        assert_eq!(
+            from_canonical_json::<Statement<u8>>(&bytes, 1000).unwrap(),
+            statement()
+        );
     }
 
     #[test]
@@ -94,7 +109,10 @@ mod tests {
             text.replace("\"subject\"", "\"zzz\":1,\"subject\""),
         ];
         for text in refused {
-            assert!(serde_json::from_str::<Statement<u8>>(&text).is_err(), "{text}");
+            assert!(
+                serde_json::from_str::<Statement<u8>>(&text).is_err(),
+                "{text}"
+            );
         }
     }
 }

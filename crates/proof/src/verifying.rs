@@ -31,7 +31,11 @@ impl VerifyingKey {
         if !is_canonical(bytes) {
             return Err(refused("not the canonical encoding"));
         }
-        if key.is_weak() { Err(refused("a point of small order")) } else { Ok(Self(key)) }
+        if key.is_weak() {
+            Err(refused("a point of small order"))
+        } else {
+            Ok(Self(key))
+        }
     }
 
     /// Reads base64 of the 32 bytes.
@@ -78,7 +82,10 @@ impl VerifyingKey {
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<()> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
         self.0.verify_strict(message, &signature).map_err(|_| {
-            unproven("signature_invalid", format!("the signature is not by the key {}", self.key_id()))
+            unproven(
+                "signature_invalid",
+                format!("the signature is not by the key {}", self.key_id()),
+            )
         })
     }
 }
