@@ -1,10 +1,6 @@
 //! The conformance vectors of RFC 8785 that another implementation (gowebpki/jcs 1.0.1) made.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test helpers may fail loudly"
-)]
+#![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
 
 use std::fs;
 use std::path::PathBuf;
