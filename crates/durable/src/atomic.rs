@@ -31,7 +31,8 @@ pub fn write_atomic_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -
 
 /// Creates `path` with this content. Of several callers exactly one wins, and nobody sees half a file.
 ///
-/// Errors: `already_exists` when there is one, else those of [`write_atomic`].
+/// Errors: `already_exists` when there is one, else those of [`write_atomic`]; after one of those the file may be there
+/// all the same, whole.
 pub fn create_new(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     create_new_on(&OsDisk, path, bytes, mode)
 }

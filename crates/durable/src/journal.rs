@@ -11,7 +11,8 @@ use std::sync::Arc;
 use rustix::fs::OFlags;
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::temp::lock;
+use crate::flock::Locked;
+use crate::temp::Target;
 use crate::{Disk, Mode, OsDisk, create_new_on};
 
 /// The first bytes of every journal: what it is, and the version of its format.
@@ -50,7 +51,7 @@ pub struct Recovered {
 pub struct Journal {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    file: File,
+    file: Locked,
     limits: Limits,
     /// Bytes up to the end of the last whole record.
     end: u64,
@@ -86,11 +87,9 @@ impl Journal {
             next,
             broken: false,
         };
-        if torn_bytes > 0 {
-            journal
-                .cut()
-                .map_err(|error| journal.cannot_write(&error))?;
-        }
+        journal
+            .settle(torn_bytes > 0)
+            .map_err(|error| journal.cannot_write(&error))?;
         Ok((
             journal,
             Recovered {
@@ -162,6 +161,15 @@ impl Journal {
         Ok(())
     }
 
+    /// Puts on stable storage what the caller is about to be told: whoever wrote it may have died before that.
+    fn settle(&self, torn: bool) -> io::Result<()> {
+        if torn {
+            self.disk.truncate(&self.file, self.end)?;
+        }
+        self.disk.sync(&self.file)?;
+        Target::of(&self.path).map_or(Ok(()), |target| self.disk.sync_dir(target.dir))
+    }
+
     /// Takes back everything after the last whole record.
     fn cut(&self) -> io::Result<()> {
         self.disk.truncate(&self.file, self.end)?;
@@ -213,7 +221,7 @@ fn scan(bytes: &[u8], limits: Limits) -> Result<Scan, Damage> {
 }
 
 /// Opens what is there, or creates an empty journal; the kernel's lock on it is ours until it is closed.
-fn open_file(disk: &dyn Disk, path: &Path) -> Result<File> {
+fn open_file(disk: &dyn Disk, path: &Path) -> Result<Locked> {
     let cannot_open = |error: io::Error| Fault::io(format_args!("open {}", path.display()), &error);
     let file = match open_existing(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -223,11 +231,9 @@ fn open_file(disk: &dyn Disk, path: &Path) -> Result<File> {
         opened => opened,
     }
     .map_err(cannot_open)?;
-    if lock(&file).map_err(cannot_open)? {
-        Ok(file)
-    } else {
-        Err(in_use(path))
-    }
+    Locked::try_new(file)
+        .map_err(cannot_open)?
+        .ok_or_else(|| in_use(path))
 }
 
 fn open_existing(path: &Path) -> io::Result<File> {

@@ -11,6 +11,7 @@
 mod atomic;
 mod dir;
 mod disk;
+mod flock;
 mod journal;
 mod lock;
 mod owner;

@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::Owner;
-use crate::temp::{lock, same_file};
+use crate::flock::Locked;
 
 /// How long to wait for the owner, and how often to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl LockOptions {
 /// old one.
 #[derive(Debug)]
 pub struct OwnedLock {
-    file: File,
+    file: Locked,
     path: PathBuf,
     previous: Option<Owner>,
 }
@@ -86,15 +86,21 @@ impl OwnedLock {
     }
 
     fn attempt(path: &Path) -> Result<Option<Self>> {
-        let cannot_lock =
-            |error: io::Error| Fault::io(format_args!("lock {}", path.display()), &error);
-        let file = open(path).map_err(cannot_lock)?;
-        // Somebody may have removed or replaced the file between opening and locking: then this is not the lock.
-        if !lock(&file).map_err(cannot_lock)? || !same_file(&file, path).map_err(cannot_lock)? {
+        let file = open(path).map_err(|error| cannot_lock(path, &error))?;
+        Self::take(file, path).map_err(|error| cannot_lock(path, &error))
+    }
+
+    /// `Ok(None)` when somebody else has the lock, or when the file was removed or replaced since it was opened: then
+    /// it is not the lock.
+    fn take(file: File, path: &Path) -> io::Result<Option<Self>> {
+        let Some(file) = Locked::try_new(file)? else {
+            return Ok(None);
+        };
+        if !file.is_at(path)? {
             return Ok(None);
         }
         let previous = Owner::read(&file);
-        Owner::current().write(&file).map_err(cannot_lock)?;
+        Owner::current().write(&file)?;
         Ok(Some(Self {
             file,
             path: path.to_owned(),
@@ -105,10 +111,8 @@ impl OwnedLock {
 
 impl Drop for OwnedLock {
     fn drop(&mut self) {
-        // Should either fail, closing the file releases the lock all the same; explicit, because a child between fork
-        // and exec shares the open file and would keep the lock a moment longer.
+        // A name left behind costs the next owner a look at what is whole; it does not keep the lock.
         let _ = self.file.set_len(0);
-        let _ = self.file.unlock();
     }
 }
 
@@ -132,6 +136,10 @@ fn pause(poll: Duration) {
     std::thread::sleep(poll);
 }
 
+fn cannot_lock(path: &Path, error: &io::Error) -> Fault {
+    Fault::io(format_args!("lock {}", path.display()), error)
+}
+
 fn held(path: &Path, options: LockOptions) -> Fault {
     let owner = File::open(path).ok().as_ref().and_then(Owner::read);
     let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
@@ -141,4 +149,65 @@ fn held(path: &Path, options: LockOptions) -> Fault {
         options.wait
     );
     Fault::new(Category::StateContention, "state_contention", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tries(wait: Duration, poll: Duration) -> (usize, Duration) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let _held = OwnedLock::acquire(&path, LockOptions::default()).unwrap();
+        let mut pauses = Vec::new();
+        let refused = OwnedLock::acquire_with(&path, LockOptions { wait, poll }, &mut |pause| {
+            pauses.push(pause)
+        });
+        assert_eq!(refused.unwrap_err().code(), "state_contention");
+        (pauses.len(), pauses.iter().sum())
+    }
+
+    #[test]
+    fn the_number_of_tries_is_fixed_by_the_options_alone() {
+        let ms = Duration::from_millis;
+        assert_eq!(tries(ms(0), ms(15)), (0, ms(0)));
+        assert_eq!(tries(ms(1), ms(15)), (1, ms(15)));
+        assert_eq!(tries(ms(45), ms(15)), (3, ms(45)));
+        assert_eq!(tries(ms(46), ms(15)), (4, ms(60)));
+    }
+
+    #[test]
+    fn a_zero_poll_still_ends() {
+        assert_eq!(
+            LockOptions {
+                wait: Duration::from_nanos(5),
+                poll: Duration::ZERO
+            }
+            .pauses(),
+            5
+        );
+    }
+
+    #[test]
+    fn a_lock_released_between_two_tries_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mut held = Some(OwnedLock::acquire(&path, LockOptions::default()).unwrap());
+        let taken = OwnedLock::acquire_with(&path, LockOptions::default(), &mut |_| held = None);
+        assert!(taken.unwrap().previous().is_none());
+    }
+
+    #[test]
+    fn a_file_removed_or_replaced_before_it_was_locked_is_not_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let opened = open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(OwnedLock::take(opened, &path).unwrap().is_none());
+        let opened = open(&path).unwrap();
+        let other = dir.path().join("other");
+        open(&other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert!(OwnedLock::take(opened, &path).unwrap().is_none());
+    }
 }

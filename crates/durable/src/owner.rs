@@ -101,3 +101,60 @@ fn this_host() -> String {
         .to_string_lossy()
         .into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive() {
+        assert_eq!(Owner::current().is_alive(), Some(true));
+    }
+
+    #[test]
+    fn a_recycled_process_id_is_not_the_owner() {
+        let mut owner = Owner::current();
+        let birth = owner.birth.as_mut().unwrap();
+        birth.ticks -= 1;
+        assert_eq!(owner.is_alive(), Some(false));
+        assert!(owner.to_string().contains("no such process here now"));
+    }
+
+    #[test]
+    fn the_same_process_id_after_a_reboot_is_not_the_owner() {
+        let mut owner = Owner::current();
+        owner.birth.as_mut().unwrap().boot = "another boot".to_owned();
+        assert_eq!(owner.is_alive(), Some(false));
+    }
+
+    #[test]
+    fn of_another_machine_nothing_is_claimed() {
+        let owner = Owner {
+            host: "elsewhere.invalid".to_owned(),
+            ..Owner::current()
+        };
+        assert_eq!(owner.is_alive(), None);
+    }
+
+    #[test]
+    fn a_program_name_cannot_forge_the_start_time() {
+        let fields = (4..=24)
+            .map(|field| format!(" {field}"))
+            .collect::<String>();
+        for name in ["cat", "a b", "x) S 1 2 3", ") )"] {
+            assert_eq!(
+                start_ticks(&format!("7 ({name}) R{fields}")),
+                Some(22),
+                "{name}"
+            );
+        }
+        for broken in [
+            "",
+            "7 (cat",
+            "7 (cat) R 1 2",
+            "7 (cat) R a b c d e f g h i j k l m n o p q r s t u",
+        ] {
+            assert_eq!(start_ticks(broken), None, "{broken}");
+        }
+    }
+}

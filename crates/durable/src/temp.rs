@@ -5,7 +5,7 @@
 //! ever scanned, and no clock decides who is dead.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::Disk;
+use crate::flock::Locked;
 
 /// How many writers may replace one target at the same moment.
 pub(crate) const MAX_WRITERS: usize = 32;
@@ -22,7 +23,7 @@ pub(crate) const MAX_WRITERS: usize = 32;
 pub(crate) struct Temp<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
-    file: File,
+    file: Locked,
     named: bool,
 }
 
@@ -60,8 +61,11 @@ impl<'a> Temp<'a> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             created => created?,
         };
-        let owned = lock(&file)? && file.metadata()?.nlink() > 0;
-        Ok(owned.then_some(Self {
+        let Some(file) = Locked::try_new(file)? else {
+            return Ok(None);
+        };
+        let linked = file.metadata()?.nlink() > 0;
+        Ok(linked.then(|| Self {
             disk,
             path,
             file,
@@ -119,10 +123,17 @@ fn reap(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
         Err(error) if is_foreign(&error) => return Ok(false),
         opened => opened?,
     };
-    if !file.metadata()?.is_file() || !lock(&file)? {
+    reap_opened(disk, file, path)
+}
+
+fn reap_opened(disk: &dyn Disk, file: File, path: &Path) -> io::Result<bool> {
+    if !file.metadata()?.is_file() {
         return Ok(false);
     }
-    if same_file(&file, path)? {
+    let Some(file) = Locked::try_new(file)? else {
+        return Ok(false);
+    };
+    if file.is_at(path)? {
         disk.remove(path)?;
     }
     Ok(true)
@@ -134,20 +145,38 @@ fn is_foreign(error: &io::Error) -> bool {
         || Errno::from_io_error(error) == Some(Errno::LOOP)
 }
 
-/// True when `path` still names `file`.
-pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
-    let ours = file.metadata()?;
-    match path.symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        named => named.map(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OsDisk;
 
-/// True when the kernel's lock is now ours, false when somebody else holds it.
-pub(crate) fn lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
+    #[test]
+    fn a_writer_that_finished_between_the_look_and_the_lock_does_not_cost_the_next_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".state.tmp-0");
+        let finishing = OsDisk.create(&path).unwrap();
+        std::fs::rename(&path, dir.path().join("state")).unwrap();
+        let next = Locked::try_new(OsDisk.create(&path).unwrap())
+            .unwrap()
+            .unwrap();
+        assert!(reap_opened(&OsDisk, finishing, &path).unwrap());
+        assert!(next.is_at(&path).unwrap());
+        assert!(!reap(&OsDisk, &path).unwrap());
+    }
+
+    #[test]
+    fn a_file_taken_for_a_dead_writers_before_it_was_locked_is_given_up() {
+        struct Reaping;
+        impl Disk for Reaping {
+            fn create(&self, path: &Path) -> io::Result<File> {
+                let file = OsDisk.create(path)?;
+                reap(&OsDisk, path).map(|_| file)
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let target = Target::of(&path).unwrap();
+        assert!(Temp::claim(&Reaping, &target).unwrap().is_none());
+        assert!(Temp::claim(&OsDisk, &target).unwrap().is_some());
     }
 }
