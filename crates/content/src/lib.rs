@@ -1,0 +1,31 @@
+//! The bytes by their name: a store of immutable objects, each named by the CID of its bytes.
+//!
+//! **Public artefacts only.** Objects lie on disk as they are, so that any peer can be served them by name: workload
+//! modules, public inputs, outputs of public jobs, receipts. A secret has no place here; it belongs into the
+//! encrypted store.
+//!
+//! - A write is atomic and durable: a reader sees the whole object or none, also after a crash.
+//! - A read is verified: bytes that do not match their CID are never returned. A corrupt object is moved into
+//!   `quarantine/`, so that it can be looked at and the next [`ContentStore::put`] repairs it.
+//! - Both the size of one object and the size of the store are capped ([`Limits`]).
+//!
+//! On disk: `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
+//! first ones are the same in every CID, the last one carries only three bits).
+//!
+//! All calls block on the disk: from async code, call them where blocking is allowed.
+//!
+//! ```
+//! # let dir = tempfile::tempdir().unwrap();
+//! use worldcompute_content::{ContentStore, Limits};
+//!
+//! let store = ContentStore::open(dir.path().join("content"), Limits::default())?;
+//! let cid = store.put(b"Hello, world")?;
+//! assert_eq!(store.get(&cid)?, b"Hello, world");
+//! assert_eq!(store.read_range(&cid, 7, 5)?, b"world");
+//! # Ok::<(), worldcompute_fault::Fault>(())
+//! ```
+
+mod disk;
+mod store;
+
+pub use store::{ContentStore, Limits, MAX_RANGE};
