@@ -1,0 +1,199 @@
+//! The receipt of one execution: an in-toto statement in a DSSE envelope.
+//!
+//! ```text
+//! Receipt::sign ─► ExecutorReceipt::countersign ─► SignedReceipt
+//!    bytes ─► ExecutorReceipt::open        bytes ─► SignedReceipt::open
+//! ```
+//!
+//! The subjects of the statement are the results (`stdout`, `stderr`, `output:<name>`), so that any in-toto tool can
+//! match a result file with its receipt by digest. A receipt has one spelling: opening accepts canonical JSON only,
+//! outside and inside of the envelope, and refuses members it does not know.
+
+mod check;
+mod sealed;
+mod words;
+
+use gait::Verdict;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use worldcompute_proof::{Cid, PeerId, Sha256};
+
+pub use check::{MAX_ENTRIES, MAX_ERROR_BYTES, MAX_ID_BYTES, MAX_PATH_BYTES};
+pub use sealed::{ExecutorReceipt, MAX_RECEIPT_BYTES, SignedReceipt};
+
+/// The meaning of the statement's predicate.
+pub const PREDICATE_TYPE: &str = "https://worldcompute.org/receipt/v1";
+
+/// What one execution of one task did, as its executor tells it. Integers stay within 2^53 - 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// The job, as its manifest names it.
+    pub job_id: String,
+    /// The task's place in the job, from 0.
+    pub task_index: u32,
+    /// Which attempt at the task this was, from 0.
+    pub attempt: u32,
+    /// The lease under which it ran.
+    pub lease_id: String,
+    /// The signed manifest.
+    pub manifest_cid: Cid,
+    /// The module.
+    pub workload_cid: Cid,
+    /// SHA-256 of the canonical JSON of the run request.
+    pub request_digest: Sha256,
+    /// What the task read on standard input.
+    pub stdin: Option<Cid>,
+    /// The files that the task could read.
+    pub inputs: Vec<Input>,
+    /// What it was allowed to use.
+    pub limits: Limits,
+    /// How it saw the world.
+    pub profile: Profile,
+    /// Who ran it, and signs first.
+    pub executor: PeerId,
+    /// Whose job it is, and who signs second.
+    pub submitter: PeerId,
+    /// The number of this exit from the executor's sandbox: a missing number is a missing record.
+    pub sequence: u64,
+    /// The executor's gate on running this task.
+    pub decision: DecisionRef,
+    /// The submitter's gate on sending out this job.
+    pub submitter_decision: DecisionRef,
+    /// How it ended and what it left behind.
+    pub outcome: Outcome,
+    /// When it started, by the executor's clock.
+    pub started_at: Timestamp,
+    /// When it ended, by the executor's clock.
+    pub ended_at: Timestamp,
+    /// How executor and submitter reached each other.
+    pub path: Path,
+}
+
+/// A file that the task could read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The absolute path at which the task saw it.
+    pub path: String,
+    /// Its bytes.
+    pub cid: Cid,
+}
+
+/// What an execution may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Work, in units of about one WebAssembly instruction.
+    pub fuel: u64,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Wall-clock time, in milliseconds.
+    pub wall_ms: u64,
+    /// Standard output, standard error and files together, in bytes.
+    pub output_bytes: u64,
+}
+
+/// How an execution saw the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Profile {
+    /// Nothing of the machine showed: whoever runs the same request again gets the same result.
+    Deterministic {
+        /// Seed of the task's randomness.
+        seed: u64,
+    },
+}
+
+/// A decision of a gate, by reference to its signed trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRef {
+    /// The trace's own id: 24 hexadecimal digits that follow from policy, intent and verdict.
+    pub trace_id: String,
+    /// The policy that decided.
+    pub policy_digest: Sha256,
+    /// What was decided on.
+    pub intent_digest: Sha256,
+    /// What was decided; nothing but `allow` leads to an execution.
+    pub verdict: Verdict,
+    /// The signed trace.
+    pub trace_cid: Cid,
+}
+
+/// How an execution ended and what it left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// How it ended.
+    pub status: Status,
+    /// The exit code, where it got as far as exiting: 0 to 255.
+    pub exit_code: Option<i32>,
+    /// What it printed.
+    pub stdout_cid: Cid,
+    /// What it printed as diagnostics.
+    pub stderr_cid: Cid,
+    /// The files it was asked for, in the manifest's order; none unless it succeeded.
+    pub outputs: Vec<Output>,
+    /// Work done, in the units of [`Limits::fuel`].
+    pub fuel_used: u64,
+    /// Wall-clock time taken, in milliseconds.
+    pub wall_ms: u64,
+    /// Why it did not succeed, in words ([`bounded_error`]).
+    pub error: Option<String>,
+}
+
+/// How an execution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Exit code 0, and every file it was asked for is there.
+    Succeeded,
+    /// Another exit code, or a file is missing.
+    Failed,
+    /// A WebAssembly trap.
+    Trapped,
+    /// Used up its fuel.
+    OutOfFuel,
+    /// Died of a refused allocation.
+    OutOfMemory,
+    /// Ran past its wall-clock limit.
+    TimedOut,
+    /// Wrote more than allowed.
+    OutputLimit,
+    /// Stopped by submitter or donor.
+    Cancelled,
+}
+
+/// A file that an execution left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Output {
+    /// The manifest's name for it.
+    pub name: String,
+    /// Its bytes.
+    pub cid: Cid,
+    /// How many bytes.
+    pub size: u64,
+}
+
+/// How executor and submitter reached each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// Within one process: no network was used.
+    Local,
+    /// A connection without help.
+    Direct,
+    /// A direct connection that a relay helped to open.
+    HolePunched,
+    /// Through a relay.
+    Relayed,
+}
+
+/// The text of an error as a receipt can carry it: at most [`MAX_ERROR_BYTES`], cut between characters.
+pub fn bounded_error(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_ERROR_BYTES))
+        .unwrap_or_default()
+        .to_owned()
+}

@@ -1,0 +1,161 @@
+//! One receipt in plain words, for a person.
+
+use std::fmt::Write as _;
+
+use super::{DecisionRef, Outcome, Path, Profile, Receipt, SignedReceipt, Status};
+
+impl SignedReceipt {
+    /// What the receipt says and who signed it, a sentence a line. Texts of strangers are quoted and escaped.
+    pub fn in_words(&self) -> String {
+        let receipt = self.receipt();
+        let signers = if receipt.executor == receipt.submitter {
+            "One key is both executor and submitter: it signed, and nobody else vouches for this."
+        } else {
+            "The executor signed this and the submitter countersigned it."
+        };
+        format!(
+            "{}{signers}\nSignatures show which keys spoke, not whose they are.\n",
+            receipt.in_words()
+        )
+    }
+}
+
+impl Receipt {
+    /// What the receipt says, a sentence a line, whoever signed it.
+    pub fn in_words(&self) -> String {
+        [
+            self.headline(),
+            self.result(),
+            self.request(),
+            self.permission(),
+        ]
+        .concat()
+    }
+
+    fn headline(&self) -> String {
+        let Outcome {
+            status,
+            exit_code,
+            wall_ms,
+            ..
+        } = &self.outcome;
+        let exit = exit_code
+            .map(|code| format!(" with exit code {code}"))
+            .unwrap_or_default();
+        format!(
+            "Task {} of job {} {}{exit} after {wall_ms} ms, attempt {}, lease {}.\n\
+             {} ran it for {}, {}, from {} to {} by the executor's clock; it was exit number {} of its sandbox.\n",
+            self.task_index,
+            self.job_id,
+            status.in_words(),
+            self.attempt,
+            self.lease_id,
+            self.executor,
+            self.submitter,
+            self.path.in_words(),
+            self.started_at,
+            self.ended_at,
+            self.sequence,
+        )
+    }
+
+    fn result(&self) -> String {
+        let Outcome {
+            stdout_cid,
+            stderr_cid,
+            outputs,
+            error,
+            ..
+        } = &self.outcome;
+        let mut text = format!("It printed {stdout_cid}, and as diagnostics {stderr_cid}.\n");
+        for output in outputs {
+            let _ = writeln!(
+                text,
+                "It left behind {:?}: {} bytes, {}.",
+                output.name, output.size, output.cid
+            );
+        }
+        if let Some(error) = error {
+            let _ = writeln!(text, "The executor says why: {error:?}.");
+        }
+        text
+    }
+
+    fn request(&self) -> String {
+        let Profile::Deterministic { seed } = self.profile;
+        let mut text = format!(
+            "It ran the module {} as manifest {} asked (request {}), with seed {seed}: the same request gives the same result anywhere.\n",
+            self.workload_cid, self.manifest_cid, self.request_digest,
+        );
+        if let Some(stdin) = self.stdin {
+            let _ = writeln!(text, "It read {stdin} on standard input.");
+        }
+        for input in &self.inputs {
+            let _ = writeln!(text, "It could read {:?}: {}.", input.path, input.cid);
+        }
+        let _ = writeln!(
+            text,
+            "It used {} of {} units of fuel, and was held to {} bytes of memory, {} ms and {} bytes of output.",
+            self.outcome.fuel_used,
+            self.limits.fuel,
+            self.limits.memory_bytes,
+            self.limits.wall_ms,
+            self.limits.output_bytes,
+        );
+        text
+    }
+
+    fn permission(&self) -> String {
+        let line = |who: &str, what: &str, decision: &DecisionRef| {
+            format!(
+                "The {who}'s gate said {} to {what}: policy {}, intent {}, trace {}.\n",
+                decision.verdict,
+                decision.policy_digest,
+                decision.intent_digest,
+                decision.trace_cid,
+            )
+        };
+        line("submitter", "sending it out", &self.submitter_decision)
+            + &line("executor", "running it", &self.decision)
+    }
+}
+
+impl Status {
+    /// The stable snake_case name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Trapped => "trapped",
+            Self::OutOfFuel => "out_of_fuel",
+            Self::OutOfMemory => "out_of_memory",
+            Self::TimedOut => "timed_out",
+            Self::OutputLimit => "output_limit",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Trapped => "was stopped by a trap",
+            Self::OutOfFuel => "ran out of fuel",
+            Self::OutOfMemory => "ran out of memory",
+            Self::TimedOut => "ran out of time",
+            Self::OutputLimit => "wrote more than allowed",
+            Self::Cancelled => "was cancelled",
+        }
+    }
+}
+
+impl Path {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Local => "within one process",
+            Self::Direct => "over a direct connection",
+            Self::HolePunched => "over a direct connection that a relay helped to open",
+            Self::Relayed => "through a relay",
+        }
+    }
+}
