@@ -1,0 +1,246 @@
+//! Where a rule's call may reach: paths, domains, network classes, destruction.
+
+use serde::{Serialize, Serializer};
+use worldcompute_fault::Result;
+
+use super::glob::Glob;
+use super::matching::contains;
+use super::{Call, Evaluation};
+use crate::intent::{Target, infer_domain};
+use crate::limits::invalid;
+use crate::text;
+use crate::verdict::Verdict;
+
+/// The endpoint constraint of a rule; serialised, it is the rule's `Endpoint` of the policy digest.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Constraint {
+    /// Always true: a constraint that is not enabled is none.
+    pub(crate) enabled: bool,
+    pub(crate) path_allowlist: Patterns,
+    pub(crate) path_denylist: Patterns,
+    pub(crate) domain_allowlist: Patterns,
+    pub(crate) domain_denylist: Patterns,
+    pub(crate) egress_classes: Vec<String>,
+    pub(crate) action: Verdict,
+    #[serde(serialize_with = "verdict_or_nothing")]
+    pub(crate) destructive_action: Option<Verdict>,
+    pub(crate) reason_code: String,
+    pub(crate) violation: String,
+}
+
+fn verdict_or_nothing<S: Serializer>(
+    verdict: &Option<Verdict>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.map_or("", Verdict::as_str))
+}
+
+impl Constraint {
+    /// Whether it does more than exist.
+    pub(crate) fn says_something(&self) -> bool {
+        let lists = [
+            &self.path_allowlist,
+            &self.path_denylist,
+            &self.domain_allowlist,
+            &self.domain_denylist,
+        ];
+        !self.egress_classes.is_empty()
+            || self.destructive_action.is_some()
+            || lists.iter().any(|list| !list.is_empty())
+    }
+
+    /// Raises `outcome` by every way in which `call` leaves the constraint.
+    pub(super) fn raise(&self, call: &Call<'_>, outcome: &mut Evaluation) {
+        let mut action = self.action;
+        let mut left = false;
+        let mut note = |outcome: &mut Evaluation, reason: &str, violation: &str| {
+            left = true;
+            outcome.add(reason, violation);
+        };
+        for code in call
+            .targets
+            .iter()
+            .flat_map(|target| self.violations(target))
+            .flatten()
+        {
+            note(outcome, code, code);
+        }
+        if let Some(destructive) = self.destructive_action.filter(|_| call.is_destructive()) {
+            action = action.max(destructive);
+            note(
+                outcome,
+                "endpoint_destructive_operation",
+                "destructive_operation",
+            );
+        }
+        if left {
+            outcome.raise(action);
+            outcome.add(&self.reason_code, &self.violation);
+        }
+    }
+
+    fn violations(&self, target: &Target) -> [Option<&'static str>; 5] {
+        let path = (target.kind == "path").then(|| text::clean_path(&target.value));
+        let denied_path = path
+            .as_deref()
+            .is_some_and(|path| self.path_denylist.match_path(path));
+        let foreign_path = path.as_deref().is_some_and(|path| {
+            !self.path_allowlist.is_empty() && !self.path_allowlist.match_path(path)
+        });
+        let domains = Domains::of(target);
+        let leaves_class = target.endpoint_class.starts_with("net.")
+            && !self.egress_classes.is_empty()
+            && !contains(&self.egress_classes, &target.endpoint_class);
+        [
+            denied_path.then_some("endpoint_path_denied"),
+            foreign_path.then_some("endpoint_path_not_allowlisted"),
+            domains
+                .denied_by(&self.domain_denylist)
+                .then_some("endpoint_domain_denied"),
+            domains
+                .foreign_to(&self.domain_allowlist)
+                .then_some("endpoint_domain_not_allowlisted"),
+            leaves_class.then_some("endpoint_egress_class_not_allowed"),
+        ]
+    }
+}
+
+/// The domains that a target may reach: the one it claims and the one in its address.
+///
+/// An address is asked for its own host, because a claim costs nothing. Where an address has no readable host, no list
+/// can vouch for it.
+enum Domains {
+    None,
+    Unreadable,
+    Known(Vec<String>),
+}
+
+impl Domains {
+    fn of(target: &Target) -> Self {
+        let inferred = infer_domain(&target.kind, &target.value);
+        if inferred.is_empty() && matches!(target.kind.as_str(), "url" | "host") {
+            return Self::Unreadable;
+        }
+        let mut known = vec![target.endpoint_domain.as_str(), &inferred];
+        known.retain(|domain| !domain.is_empty());
+        if known.is_empty() {
+            return Self::None;
+        }
+        Self::Known(
+            known
+                .into_iter()
+                .map(|domain| rootless(domain).to_owned())
+                .collect(),
+        )
+    }
+
+    fn denied_by(&self, list: &Patterns) -> bool {
+        match self {
+            Self::None => false,
+            Self::Unreadable => !list.is_empty(),
+            Self::Known(domains) => domains.iter().any(|domain| list.match_domain(domain)),
+        }
+    }
+
+    fn foreign_to(&self, list: &Patterns) -> bool {
+        match self {
+            _ if list.is_empty() => false,
+            Self::None => false,
+            Self::Unreadable => true,
+            Self::Known(domains) => !domains.iter().all(|domain| list.match_domain(domain)),
+        }
+    }
+}
+
+/// A domain without the dot of the root, which names the same host.
+fn rootless(domain: &str) -> &str {
+    domain.strip_suffix('.').unwrap_or(domain)
+}
+
+/// A list of patterns, prepared; serialised, it is the list as the policy spells it.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    spelling: Vec<String>,
+    prepared: Vec<Pattern>,
+}
+
+/// One pattern: `/**` and `*.` have meanings of their own beside the glob's.
+#[derive(Debug)]
+struct Pattern {
+    glob: Glob,
+    exact: String,
+    below: Option<String>,
+}
+
+impl Patterns {
+    /// Path patterns: exact, `dir/**` for a directory and all below it, or a glob whose `*` stays inside a segment.
+    pub(crate) fn of_paths(rule: &str, spelling: Vec<String>) -> Result<Self> {
+        Self::prepare(rule, spelling, |pattern| {
+            let exact = text::clean_path(pattern);
+            let below = exact.strip_suffix("/**").map(str::to_owned);
+            (exact, below)
+        })
+    }
+
+    /// Domain patterns: exact, `*.x` for everything below `x` but not `x`, or a glob.
+    pub(crate) fn of_domains(rule: &str, spelling: Vec<String>) -> Result<Self> {
+        Self::prepare(rule, spelling, |pattern| {
+            let exact = rootless(pattern).to_owned();
+            let below = exact.strip_prefix('*').filter(|rest| rest.starts_with('.'));
+            let below = below.map(str::to_owned);
+            (exact, below)
+        })
+    }
+
+    fn prepare(
+        rule: &str,
+        spelling: Vec<String>,
+        split: fn(&str) -> (String, Option<String>),
+    ) -> Result<Self> {
+        let prepared = spelling.iter().map(|pattern| {
+            let (exact, below) = split(pattern);
+            let glob = Glob::parse(&exact).ok_or_else(|| {
+                invalid(format!("malformed endpoint pattern {pattern:?} for {rule}"))
+            })?;
+            Ok(Pattern { glob, exact, below })
+        });
+        Ok(Self {
+            prepared: prepared.collect::<Result<_>>()?,
+            spelling,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.prepared.is_empty()
+    }
+
+    fn match_path(&self, path: &str) -> bool {
+        self.prepared.iter().any(|pattern| {
+            let inside = |directory: &String| {
+                path.strip_prefix(directory.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            pattern.exact == path
+                || pattern.below.as_ref().is_some_and(inside)
+                || pattern.glob.matches(path)
+        })
+    }
+
+    fn match_domain(&self, domain: &str) -> bool {
+        self.prepared.iter().any(|pattern| {
+            pattern.exact == domain
+                || pattern
+                    .below
+                    .as_ref()
+                    .is_some_and(|suffix| domain.ends_with(suffix.as_str()))
+                || pattern.glob.matches(domain)
+        })
+    }
+}
+
+impl Serialize for Patterns {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.spelling.serialize(serializer)
+    }
+}

@@ -1,0 +1,182 @@
+//! Which calls a rule is about.
+
+use serde::Serialize;
+
+use super::Call;
+use crate::intent::{Delegation, Target};
+
+/// The conditions of a rule: all that are given must hold, and within a list any entry will do.
+///
+/// Every list is sorted. Serialised, it is the rule's `Match` of the policy digest: the keys of the format's first
+/// version always, later ones only when they say something.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Match {
+    pub(crate) tool_names: Vec<String>,
+    pub(crate) risk_classes: Vec<String>,
+    pub(crate) target_kinds: Vec<String>,
+    pub(crate) target_values: Vec<String>,
+    pub(crate) provenance_sources: Vec<String>,
+    pub(crate) identities: Vec<String>,
+    pub(crate) workspace_prefixes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) endpoint_classes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) discovery_methods: Vec<String>,
+    #[serde(
+        rename = "ToolAnnotations",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
+    pub(crate) annotations: Annotations,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) skill_publishers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) skill_sources: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) data_classes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destination_kinds: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destination_values: Vec<String>,
+    #[serde(rename = "DestinationOps", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) destination_operations: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) require_delegation: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_delegator_identities: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_delegate_identities: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) delegation_scopes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_delegation_depth: Option<usize>,
+}
+
+/// What a tool must say about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Annotations {
+    #[serde(rename = "ReadOnlyHint", skip_serializing_if = "Option::is_none")]
+    pub(crate) read_only: Option<bool>,
+    #[serde(rename = "DestructiveHint", skip_serializing_if = "Option::is_none")]
+    pub(crate) destructive: Option<bool>,
+    #[serde(rename = "IdempotentHint", skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotent: Option<bool>,
+    #[serde(rename = "OpenWorldHint", skip_serializing_if = "Option::is_none")]
+    pub(crate) open_world: Option<bool>,
+}
+
+impl Match {
+    /// Whether the rule is about `call`.
+    pub(super) fn holds(&self, call: &Call<'_>) -> bool {
+        self.caller_holds(call)
+            && self.targets_hold(call.targets)
+            && self.annotations.hold(call.targets)
+            && self.origin_holds(call)
+            && self.delegation_holds(call.delegation)
+    }
+
+    fn caller_holds(&self, call: &Call<'_>) -> bool {
+        let context = call.context;
+        admits(&self.tool_names, call.tool_name)
+            && admits(&self.risk_classes, &context.risk_class)
+            && admits(&self.identities, &context.identity)
+            && (self.workspace_prefixes.is_empty()
+                || self
+                    .workspace_prefixes
+                    .iter()
+                    .any(|prefix| context.workspace.starts_with(prefix)))
+    }
+
+    fn targets_hold(&self, targets: &[Target]) -> bool {
+        any_target(&self.target_kinds, targets, |target| &target.kind)
+            && any_target(&self.target_values, targets, |target| &target.value)
+            && any_target(&self.endpoint_classes, targets, |target| {
+                &target.endpoint_class
+            })
+            && any_target(&self.discovery_methods, targets, |target| {
+                &target.discovery_method
+            })
+            && any_target(&self.data_classes, targets, |target| &target.sensitivity)
+            && any_target(&self.destination_kinds, targets, |target| &target.kind)
+            && any_target(&self.destination_values, targets, |target| &target.value)
+            && any_target(&self.destination_operations, targets, |target| {
+                &target.operation
+            })
+    }
+
+    fn origin_holds(&self, call: &Call<'_>) -> bool {
+        let skill = |wanted: &[String], of: fn(&crate::intent::SkillProvenance) -> &str| {
+            wanted.is_empty()
+                || call
+                    .skill_provenance
+                    .is_some_and(|skill| contains(wanted, &crate::text::lower(of(skill))))
+        };
+        skill(&self.skill_publishers, |skill| &skill.publisher)
+            && skill(&self.skill_sources, |skill| &skill.source)
+            && (self.provenance_sources.is_empty()
+                || call
+                    .arg_provenance
+                    .iter()
+                    .any(|entry| contains(&self.provenance_sources, &entry.source)))
+    }
+
+    fn delegation_holds(&self, delegation: Option<&Delegation>) -> bool {
+        let Some(delegation) = delegation else {
+            return !self.is_about_delegation();
+        };
+        let chain = &delegation.chain;
+        let any_link = |wanted: &[String], of: fn(&crate::intent::DelegationLink) -> &str| {
+            chain.iter().any(|link| contains(wanted, of(link)))
+        };
+        let delegators = &self.allowed_delegator_identities;
+        let delegates = &self.allowed_delegate_identities;
+        let scopes = &self.delegation_scopes;
+        self.max_delegation_depth
+            .is_none_or(|depth| chain.len() <= depth)
+            && (delegators.is_empty() || any_link(delegators, |link| &link.delegator_identity))
+            && (admits(delegates, &delegation.requester_identity)
+                || any_link(delegates, |link| &link.delegate_identity))
+            && (admits(scopes, &delegation.scope_class)
+                || any_link(scopes, |link| &link.scope_class))
+    }
+
+    fn is_about_delegation(&self) -> bool {
+        self.require_delegation
+            || self.max_delegation_depth.is_some()
+            || !self.allowed_delegator_identities.is_empty()
+            || !self.allowed_delegate_identities.is_empty()
+            || !self.delegation_scopes.is_empty()
+    }
+}
+
+impl Annotations {
+    fn hold(self, targets: &[Target]) -> bool {
+        let any = |wanted: Option<bool>, hint: fn(&Target) -> bool| {
+            wanted.is_none_or(|wanted| targets.iter().any(|target| hint(target) == wanted))
+        };
+        any(self.read_only, |target| target.read_only_hint)
+            && any(self.destructive, |target| target.destructive_hint)
+            && any(self.idempotent, |target| target.idempotent_hint)
+            && any(self.open_world, |target| target.open_world_hint)
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether the sorted list is empty, which asks for nothing, or has `value`.
+fn admits(sorted: &[String], value: &str) -> bool {
+    sorted.is_empty() || contains(sorted, value)
+}
+
+fn any_target<'a>(sorted: &[String], targets: &'a [Target], of: fn(&'a Target) -> &'a str) -> bool {
+    sorted.is_empty() || targets.iter().any(|target| contains(sorted, of(target)))
+}
+
+/// Whether the sorted list has `value`.
+pub(super) fn contains(sorted: &[String], value: &str) -> bool {
+    sorted
+        .binary_search_by(|have| have.as_str().cmp(value))
+        .is_ok()
+}

@@ -1,0 +1,177 @@
+//! What somebody wants to do, in the one normal form that digests and policies are about.
+//!
+//! An [`Intent`] can only be had by normalising an [`IntentDraft`] or by [`Intent::parse`]; equal digests mean that
+//! every policy answers the same.
+
+mod endpoint;
+mod normalise;
+mod secrets;
+mod shape;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::{Sha256, canonical_json, parse_json_strict};
+
+pub(crate) use endpoint::{CLASSES, infer_domain};
+pub(crate) use normalise::DISCOVERY;
+pub use shape::{
+    AgentIdentity, ArgProvenance, Context, Delegation, DelegationLink, IntentDraft, Sandbox,
+    Script, ScriptStep, SkillProvenance, Target,
+};
+
+use crate::limits::{self, MAX_INTENT_BYTES, invalid};
+use crate::wire_time::WireTime;
+
+/// The `schema_id` of an intent on the wire.
+pub const SCHEMA_ID: &str = "gait.gate.intent_request";
+/// The only `schema_version`.
+pub const SCHEMA_VERSION: &str = "1.0.0";
+
+/// A normalised intent; immutable, and named by its digest.
+#[derive(Clone, Debug)]
+pub struct Intent {
+    normal: Normal,
+    created_at: WireTime,
+    args_digest: Sha256,
+    digest: Sha256,
+}
+
+/// The fields that the digest covers, in normal form.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Normal {
+    pub(crate) tool_name: String,
+    pub(crate) args: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) script_hash: Option<Sha256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) script: Option<Script>,
+    pub(crate) targets: Vec<Target>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) arg_provenance: Vec<ArgProvenance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) skill_provenance: Option<SkillProvenance>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) delegation: Option<Delegation>,
+    pub(crate) context: Context,
+}
+
+impl Intent {
+    /// Reads an intent from JSON and normalises it.
+    ///
+    /// Unknown fields are ignored, as the digest and every policy ignore them. Refused as `invalid_input`: anything
+    /// but strict JSON, a field name that is not lower-case (it could pass for a known one), a wrong type, a missing
+    /// or unsupported value, and raw credential material. Past a limit: `intent_too_large` or `intent_too_deep`.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        limits::at_most(
+            "intent bytes",
+            bytes.len(),
+            MAX_INTENT_BYTES,
+            "intent_too_large",
+        )?;
+        let mut value =
+            parse_json_strict(bytes).map_err(|fault| invalid(format!("parse intent: {fault}")))?;
+        shape::tidy(&mut value)?;
+        let draft: IntentDraft = serde_json::from_value(value)
+            .map_err(|error| invalid("parse intent").caused_by(error))?;
+        draft.normalise()
+    }
+
+    fn seal(normal: Normal, created_at: WireTime) -> Result<Self> {
+        let bytes = canonical_json(&normal)?;
+        limits::at_most(
+            "normalised intent bytes",
+            bytes.len(),
+            MAX_INTENT_BYTES,
+            "intent_too_large",
+        )?;
+        Ok(Self {
+            args_digest: Sha256::of(&canonical_json(&normal.args)?),
+            digest: Sha256::of(&bytes),
+            normal,
+            created_at,
+        })
+    }
+
+    /// The SHA-256 of the canonical JSON of the normal form: `intent_digest`.
+    pub const fn digest(&self) -> Sha256 {
+        self.digest
+    }
+
+    /// The SHA-256 of the canonical JSON of the normalised `args`.
+    pub const fn args_digest(&self) -> Sha256 {
+        self.args_digest
+    }
+
+    /// The lower-case tool name; `script` when the intent is a script.
+    pub fn tool_name(&self) -> &str {
+        &self.normal.tool_name
+    }
+
+    /// The normalised arguments.
+    pub const fn args(&self) -> &Map<String, Value> {
+        &self.normal.args
+    }
+
+    /// The targets, sorted, each once, with their endpoint classes.
+    pub fn targets(&self) -> &[Target] {
+        &self.normal.targets
+    }
+
+    /// Who asks, from where, at what risk.
+    pub const fn context(&self) -> &Context {
+        &self.normal.context
+    }
+
+    /// The steps of a script with its hash.
+    pub fn script(&self) -> Option<(&Script, Sha256)> {
+        self.normal.script.as_ref().zip(self.normal.script_hash)
+    }
+
+    /// When the intent says it was made; unset when it does not say.
+    pub const fn created_at(&self) -> WireTime {
+        self.created_at
+    }
+
+    /// The canonical JSON whose SHA-256 is the digest.
+    pub fn canonical_bytes(&self) -> Result<Vec<u8>> {
+        canonical_json(&self.normal)
+    }
+
+    pub(crate) const fn normal(&self) -> &Normal {
+        &self.normal
+    }
+
+    /// The intent without what it claims about its own context evidence: only a verified envelope may say that.
+    pub(crate) fn without_context_claims(&self) -> Result<Self> {
+        let mut normal = self.normal.clone();
+        normal.context.context_set_digest.clear();
+        normal.context.context_evidence_mode.clear();
+        normal.context.context_refs.clear();
+        normal.context.auth_context.remove(CONTEXT_AGE);
+        Self::seal(normal, self.created_at)
+    }
+
+    /// Whether [`Intent::without_context_claims`] would change anything.
+    pub(crate) fn has_context_claims(&self) -> bool {
+        let context = &self.normal.context;
+        !(context.context_set_digest.is_empty()
+            && context.context_evidence_mode.is_empty()
+            && context.context_refs.is_empty()
+            && !context.auth_context.contains_key(CONTEXT_AGE))
+    }
+}
+
+/// The key of `auth_context` under which the age of verified context travels.
+const CONTEXT_AGE: &str = "context_age_seconds";
+
+impl TryFrom<IntentDraft> for Intent {
+    type Error = Fault;
+
+    fn try_from(draft: IntentDraft) -> Result<Self> {
+        draft.normalise()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! Credential material has no place in an intent: intents are digested, traced and kept.
+
+use serde_json::{Map, Value};
+use worldcompute_fault::Result;
+
+use crate::limits::invalid;
+
+/// Parts of a key that promise a credential as its value.
+const SUSPECT: [&str; 11] = [
+    "token",
+    "secret",
+    "apikey",
+    "api_key",
+    "api-key",
+    "accesskey",
+    "access_key",
+    "access-key",
+    "password",
+    "credential",
+    "private_key",
+];
+
+/// Endings of a key that promise something about a credential, not the credential.
+const EXEMPT: [&str; 16] = [
+    "_ref",
+    "_refs",
+    "_digest",
+    "_digests",
+    "_hash",
+    "_issuer",
+    "_source",
+    "_type",
+    "_ttl",
+    "_ttl_seconds",
+    "_id",
+    "_ids",
+    "_name",
+    "_names",
+    "_scope",
+    "_scopes",
+];
+
+/// Beginnings of a value that say it only points to a credential.
+const POINTERS: [&str; 5] = ["env:", "stub:", "cmd:", "ref:", "sha256:"];
+
+/// Beginnings that issuers give their credentials.
+const ISSUED: [&str; 6] = ["ghp_", "gho_", "github_pat_", "sk-", "AKIA", "ASIA"];
+
+/// The length from which a mix of letters and digits under a suspect key counts as a credential.
+const MIN_OPAQUE: usize = 16;
+
+/// Refuses a credential-like value under a credential-like key anywhere inside `members`.
+pub(super) fn refuse(path: &str, members: &Map<String, Value>) -> Result<()> {
+    for (key, value) in members {
+        let path = format!("{path}.{key}");
+        if value.as_str().is_some_and(looks_like_credential) && suspect_key(key) {
+            let message = format!(
+                "{path} must not contain raw credential material; use credential references or digests instead"
+            );
+            return Err(invalid(message));
+        }
+        refuse_inside(&path, value)?;
+    }
+    Ok(())
+}
+
+fn refuse_inside(path: &str, value: &Value) -> Result<()> {
+    match value {
+        Value::Object(members) => refuse(path, members),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| refuse_inside(&format!("{path}[{index}]"), item)),
+        _ => Ok(()),
+    }
+}
+
+fn suspect_key(key: &str) -> bool {
+    let key = key.trim().to_lowercase();
+    !EXEMPT.iter().any(|ending| key.ends_with(ending))
+        && SUSPECT.iter().any(|part| key.contains(part))
+}
+
+/// Whether the value is, by its look, a credential and not a pointer to one.
+pub(super) fn looks_like_credential(value: &str) -> bool {
+    let value = value.trim();
+    let lower = value.to_ascii_lowercase();
+    if POINTERS.iter().any(|pointer| lower.starts_with(pointer)) || is_sha256_hex(&lower) {
+        return false;
+    }
+    ISSUED.iter().any(|prefix| value.starts_with(prefix)) || is_opaque(value)
+}
+
+fn is_opaque(value: &str) -> bool {
+    value.len() >= MIN_OPAQUE
+        && !value.contains([' ', '\t', '\r', '\n'])
+        && value.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && value.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// Whether the value is the lower-case hex of a SHA-256.
+pub(super) fn is_sha256_hex(value: &str) -> bool {
+    value.len() == 64
+        && value
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn refused(value: Value) -> bool {
+        refuse("args", value.as_object().unwrap()).is_err()
+    }
+
+    #[test]
+    fn raw_credentials_are_refused_at_any_depth() {
+        assert!(refused(json!({"api_key": "sk-abcdefghijklmnop1234"})));
+        assert!(refused(json!({"a": [{"b": {"GitHub_Token": "ghp_x"}}]})));
+        assert!(refused(json!({"Password": "correct1horse2battery"})));
+        assert!(refused(json!({"private_key": "0123456789abcdefg"})));
+    }
+
+    #[test]
+    fn references_digests_and_plain_words_pass() {
+        assert!(!refused(json!({"api_key_ref": "sk-abcdefghijklmnop1234"})));
+        assert!(!refused(json!({"token": "env:GITHUB_TOKEN_12345"})));
+        assert!(!refused(json!({"token": "a".repeat(60) + "0123"})));
+        assert!(!refused(json!({"password": "short1"})));
+        assert!(!refused(json!({"password": "many words with 1 digit"})));
+        assert!(!refused(json!({"text": "sk-abcdefghijklmnop1234"})));
+    }
+}

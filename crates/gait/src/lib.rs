@@ -1,0 +1,36 @@
+//! Policy as code in front of every side effect: an [`Intent`] goes in, a signed [`Decision`] comes out, and only an
+//! allowing decision yields the [`Permit`] without which the effect's own code does not run.
+//!
+//! ```text
+//! Intent::parse / IntentDraft ─► Gate::decide ─► Decision ─► Permit ─► Permit::redeem ─► the effect
+//! Policy::parse ─────────────────┘               └► SignedTrace ─► trace::verify (offline)
+//! ```
+//!
+//! Formats, digests and verdicts are those of Gait 1.4. Whatever is unknown, unparsable, erroring or expired denies.
+
+mod clock;
+mod decision;
+mod evaluate;
+mod gate;
+mod host;
+pub mod intent;
+pub mod limits;
+mod permit;
+pub mod policy;
+mod signature;
+pub mod starter;
+mod text;
+pub mod trace;
+mod verdict;
+mod wire_time;
+
+pub use clock::{Clock, SystemClock};
+pub use decision::Decision;
+pub use evaluate::{Evaluation, StepVerdict};
+pub use gate::Gate;
+pub use intent::{Intent, IntentDraft};
+pub use permit::{Permit, Redeemed};
+pub use policy::Policy;
+pub use trace::{SignedTrace, VerifiedTrace};
+pub use verdict::Verdict;
+pub use wire_time::WireTime;

@@ -1,0 +1,55 @@
+//! The limits on everything an outsider can feed the gate. Past any of them the input is refused, never cut.
+
+use worldcompute_fault::{Category, Fault};
+
+/// Bytes of a policy file.
+pub const MAX_POLICY_BYTES: usize = 1 << 20;
+/// Rules of a policy.
+pub const MAX_RULES: usize = 1024;
+/// Entries of any one list of a policy.
+pub const MAX_POLICY_LIST: usize = 1024;
+/// Bytes of any one string of a policy.
+pub const MAX_POLICY_STRING: usize = 4096;
+/// Levels of nesting of a policy file.
+pub const MAX_POLICY_DEPTH: usize = 16;
+
+/// Bytes of an intent, as received and as normalised.
+pub const MAX_INTENT_BYTES: usize = 1 << 20;
+/// Levels of nesting inside `args` and `auth_context`.
+pub const MAX_ARGS_DEPTH: usize = 64;
+/// Bytes of one string inside `args` and `auth_context`.
+pub const MAX_ARGS_STRING: usize = 256 << 10;
+/// Bytes of any other string of an intent.
+pub const MAX_FIELD: usize = 4096;
+/// Targets of an intent or of one script step.
+pub const MAX_TARGETS: usize = 1024;
+/// Entries of `arg_provenance` of an intent or of one script step.
+pub const MAX_PROVENANCE: usize = 1024;
+/// Entries of any other list of an intent.
+pub const MAX_INTENT_LIST: usize = 1024;
+/// Steps of a script (the format's own limit).
+pub const MAX_SCRIPT_STEPS: usize = 64;
+/// Links of a delegation chain.
+pub const MAX_DELEGATION_CHAIN: usize = 64;
+
+/// Bytes of a trace.
+pub const MAX_TRACE_BYTES: usize = 4 << 20;
+
+/// A refusal of malformed input: code `invalid_input`.
+pub(crate) fn invalid(message: impl Into<String>) -> Fault {
+    Fault::new(Category::InvalidInput, "invalid_input", message)
+}
+
+/// Refuses `actual` past `limit` under the stable code `code`.
+pub(crate) fn at_most(
+    what: &str,
+    actual: usize,
+    limit: usize,
+    code: &'static str,
+) -> Result<(), Fault> {
+    if actual <= limit {
+        return Ok(());
+    }
+    let message = format!("{what}: {actual} is past the limit of {limit}");
+    Err(Fault::new(Category::InvalidInput, code, message).hint("split or shorten the input"))
+}

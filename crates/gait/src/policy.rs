@@ -1,0 +1,147 @@
+//! A policy: parsed strictly, normalised, digested, and prepared once for evaluation.
+
+mod file;
+mod normalise;
+
+use serde::Serialize;
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::{Sha256, canonical_json};
+
+use crate::evaluate::Rule;
+use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, invalid};
+use crate::verdict::Verdict;
+
+/// The `schema_id` of a policy.
+pub const SCHEMA_ID: &str = "gait.gate.policy";
+/// The only `schema_version`.
+pub const SCHEMA_VERSION: &str = "1.0.0";
+
+/// A policy, ready to decide.
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) default_verdict: Verdict,
+    pub(crate) scripts: Scripts,
+    pub(crate) fail_closed: FailClosed,
+    /// By priority, then by name.
+    pub(crate) rules: Vec<Rule>,
+    digest: Sha256,
+}
+
+/// What scripts may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Scripts {
+    /// 0 leaves it at the format's own limit.
+    pub(crate) max_steps: usize,
+    /// 0 asks for none.
+    pub(crate) require_approval_above: usize,
+    pub(crate) block_mixed_risk: bool,
+}
+
+/// What an intent of these risk classes must say, lest it be blocked before any rule is asked.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct FailClosed {
+    pub(crate) enabled: bool,
+    pub(crate) risk_classes: Vec<String>,
+    pub(crate) required_fields: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) required_high_risk_fields: Vec<String>,
+}
+
+/// What `policy_digest` covers, in the format's own spelling of the keys.
+///
+/// Keys that the format's first version had are always there; later ones only when they say something, so that the
+/// digests of older policies stay.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Digested<'a> {
+    #[serde(rename = "SchemaID")]
+    schema_id: &'a str,
+    schema_version: &'a str,
+    default_verdict: Verdict,
+    fail_closed: &'a FailClosed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scripts: Option<Scripts>,
+    rules: &'a [Rule],
+}
+
+impl Policy {
+    /// Reads a policy from YAML.
+    ///
+    /// Refused as `invalid_input`: unknown and duplicate keys, wrong types, unknown values, several documents; as
+    /// `unsupported_policy_feature`: a key of the language that this gate does not evaluate, since leaving it out could
+    /// allow what it denies; as `policy_too_large`: anything past [`crate::limits`].
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        limits::at_most(
+            "policy bytes",
+            bytes.len(),
+            MAX_POLICY_BYTES,
+            "policy_too_large",
+        )?;
+        let file: Option<file::PolicyFile> =
+            serde_saphyr::from_slice_with_options(bytes, yaml_options()).map_err(unreadable)?;
+        normalise::policy(file.unwrap_or_default())
+    }
+
+    fn seal(
+        default_verdict: Verdict,
+        scripts: Scripts,
+        fail_closed: FailClosed,
+        rules: Vec<Rule>,
+    ) -> Result<Self> {
+        let digested = Digested {
+            schema_id: SCHEMA_ID,
+            schema_version: SCHEMA_VERSION,
+            default_verdict,
+            fail_closed: &fail_closed,
+            scripts: Some(scripts).filter(|scripts| *scripts != Scripts::default()),
+            rules: &rules,
+        };
+        let digest = Sha256::of(canonical_json(&digested)?);
+        Ok(Self {
+            default_verdict,
+            scripts,
+            fail_closed,
+            rules,
+            digest,
+        })
+    }
+
+    /// The SHA-256 of the canonical JSON of the normalised policy: `policy_digest`.
+    pub const fn digest(&self) -> Sha256 {
+        self.digest
+    }
+
+    /// The verdict when no rule matches.
+    pub const fn default_verdict(&self) -> Verdict {
+        self.default_verdict
+    }
+
+    /// How many rules there are.
+    pub fn rule_count(&self) -> usize {
+        self.rules.len()
+    }
+}
+
+/// YAML 1.2, one document, every key once, nothing from other files, and no amplification by aliases.
+fn yaml_options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 1,
+            max_depth: MAX_POLICY_DEPTH,
+            max_nodes: MAX_POLICY_BYTES / 4,
+            max_aliases: limits::MAX_POLICY_LIST,
+            max_total_scalar_bytes: MAX_POLICY_BYTES,
+        },
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+fn unreadable(error: serde_saphyr::Error) -> Fault {
+    invalid(format!("parse policy yaml: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! The signed record of one decision (`gait.gate.trace` 1.0.0), made by the gate and verified by anyone, offline.
+//!
+//! The signature covers the canonical JSON of the whole record but for the signature itself, so nothing in a verified
+//! trace is hearsay, and nothing can be added to it.
+
+mod record;
+mod relationship;
+mod verify;
+
+use jiff::Timestamp;
+use worldcompute_proof::Sha256;
+
+pub(crate) use record::issue;
+pub use verify::verify;
+
+use crate::verdict::Verdict;
+
+/// The `schema_id` of a trace.
+pub const SCHEMA_ID: &str = "gait.gate.trace";
+/// The only `schema_version`.
+pub const SCHEMA_VERSION: &str = "1.0.0";
+
+/// When and how fast the gate decided, and in whose conversation.
+pub(crate) struct Observation<'a> {
+    pub(crate) observed_at: Timestamp,
+    pub(crate) latency_ms: f64,
+    pub(crate) correlation_id: &'a str,
+}
+
+/// A trace that this process just signed.
+#[derive(Clone, Debug)]
+pub struct SignedTrace(Trace);
+
+/// A trace whose signature held; only [`verify`] makes one.
+///
+/// ```compile_fail,E0423
+/// # fn forge(signed: gait::SignedTrace) -> gait::VerifiedTrace {
+/// gait::VerifiedTrace(signed)
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct VerifiedTrace(Trace);
+
+#[derive(Clone, Debug)]
+struct Trace {
+    bytes: Vec<u8>,
+    trace_id: String,
+    verdict: Verdict,
+    tool_name: String,
+    intent_digest: Sha256,
+    policy_digest: Sha256,
+    key_id: String,
+}
+
+/// What both kinds of trace tell.
+macro_rules! accessors {
+    ($type:ty) => {
+        impl $type {
+            /// 24 hex digits that follow from policy, intent and verdict alone.
+            pub fn trace_id(&self) -> &str {
+                &self.0.trace_id
+            }
+
+            /// What was decided.
+            pub const fn verdict(&self) -> Verdict {
+                self.0.verdict
+            }
+
+            /// The tool that was asked for.
+            pub fn tool_name(&self) -> &str {
+                &self.0.tool_name
+            }
+
+            /// Which intent was decided.
+            pub const fn intent_digest(&self) -> Sha256 {
+                self.0.intent_digest
+            }
+
+            /// Under which policy.
+            pub const fn policy_digest(&self) -> Sha256 {
+                self.0.policy_digest
+            }
+
+            /// The hex SHA-256 of the public key that signed.
+            pub fn key_id(&self) -> &str {
+                &self.0.key_id
+            }
+
+            /// The record as kept and sent: JSON with a final line break.
+            pub fn bytes(&self) -> &[u8] {
+                &self.0.bytes
+            }
+        }
+    };
+}
+
+accessors!(SignedTrace);
+accessors!(VerifiedTrace);
+
+/// The id of the decision `verdict` of `policy` on `intent`.
+pub(crate) fn trace_id(policy: Sha256, intent: Sha256, verdict: Verdict) -> String {
+    short_id(&format!("{policy}:{intent}:{verdict}"))
+}
+
+/// The first 24 hex digits of the SHA-256 of `text`.
+fn short_id(text: &str) -> String {
+    let mut id = Sha256::of(text).to_string();
+    id.truncate(24);
+    id
+}
+
+#[cfg(test)]
+mod tests;

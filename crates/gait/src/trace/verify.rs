@@ -1,0 +1,82 @@
+//! Checking a trace that somebody else kept or sent.
+
+use serde::Deserialize;
+use serde_json::Value;
+use worldcompute_fault::Result;
+use worldcompute_proof::{Sha256, VerifyingKey, canonical_json, parse_json_strict};
+
+use super::{SCHEMA_ID, SCHEMA_VERSION, Trace, VerifiedTrace, trace_id};
+use crate::limits::{MAX_TRACE_BYTES, at_most, invalid};
+use crate::signature::{SignatureObject, unverified};
+use crate::verdict::Verdict;
+
+/// The fields that a verified trace answers for.
+#[derive(Deserialize)]
+struct Facts {
+    schema_id: String,
+    schema_version: String,
+    trace_id: String,
+    tool_name: String,
+    verdict: Verdict,
+    intent_digest: Sha256,
+    policy_digest: Sha256,
+}
+
+/// Verifies a trace against the key of the gate that should have signed it.
+///
+/// `invalid_input` for what is no trace; `verification_failed` for a missing or malformed signature, another key,
+/// any byte of content that is not covered or not as signed (a field that the format does not know included), and an
+/// id that does not follow from policy, intent and verdict. No network, no clock, no files.
+pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
+    at_most(
+        "trace bytes",
+        bytes.len(),
+        MAX_TRACE_BYTES,
+        "trace_too_large",
+    )?;
+    let parsed = parse_json_strict(bytes)
+        .map_err(|fault| invalid(format!("parse trace record: {}", fault.message())))?;
+    let Value::Object(mut record) = parsed else {
+        return Err(invalid("parse trace record: not a JSON object"));
+    };
+    let signature = match record.remove("signature") {
+        None | Some(Value::Null) => return Err(unverified("trace signature missing")),
+        Some(signature) => read_signature(signature)?,
+    };
+    signature.verify(&canonical_json(&record)?, key)?;
+    let facts: Facts = serde_json::from_value(Value::Object(record))
+        .map_err(|error| invalid("parse trace record").caused_by(error))?;
+    facts.check()?;
+    Ok(VerifiedTrace(Trace {
+        bytes: bytes.to_vec(),
+        trace_id: facts.trace_id,
+        verdict: facts.verdict,
+        tool_name: facts.tool_name,
+        intent_digest: facts.intent_digest,
+        policy_digest: facts.policy_digest,
+        key_id: signature.key_id,
+    }))
+}
+
+fn read_signature(signature: Value) -> Result<SignatureObject> {
+    serde_json::from_value(signature)
+        .map_err(|error| unverified("malformed trace signature").caused_by(error))
+}
+
+impl Facts {
+    fn check(&self) -> Result<()> {
+        if self.schema_id != SCHEMA_ID || self.schema_version != SCHEMA_VERSION {
+            let message = format!(
+                "unsupported trace schema {} {}",
+                self.schema_id, self.schema_version
+            );
+            return Err(invalid(message));
+        }
+        if self.trace_id != trace_id(self.policy_digest, self.intent_digest, self.verdict) {
+            return Err(unverified(
+                "trace_id does not follow from policy, intent and verdict",
+            ));
+        }
+        Ok(())
+    }
+}
