@@ -1,0 +1,345 @@
+//! Who is known, where, and how well connected.
+//!
+//! Bounded in every direction: peers, addresses of a peer, faults of a peer. A full book forgets the disconnected peer
+//! that was silent for longest.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+use worldcompute_proof as proof;
+
+use crate::address::{dialable, is_loopback, is_relayed, without_peer};
+use crate::status::{Path, PeerInfo};
+use crate::wire::{Announcement, Capacity};
+
+/// Peers that the book holds.
+pub(crate) const MAX_PEERS: usize = 4096;
+/// Addresses that it holds of one peer.
+pub(crate) const MAX_ADDRESSES_OF_PEER: usize = 24;
+/// Offences within [`OFFENCE_WINDOW`] that a peer is forgiven.
+pub(crate) const MAX_OFFENCES: u32 = 8;
+const OFFENCE_WINDOW: Duration = Duration::from_secs(60);
+/// Announcements that one peer may make in a burst, and how long until it may make one more.
+const ANNOUNCEMENTS: f64 = 20.0;
+const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
+/// An announcement without a successor is no longer told after this time.
+const CAPACITY_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Everybody known.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    peers: HashMap<PeerId, Entry>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub id: proof::PeerId,
+    /// The most recently learnt last.
+    addresses: Vec<Multiaddr>,
+    connections: HashMap<ConnectionId, Connection>,
+    agent: Option<String>,
+    /// It told that it speaks the mesh's protocols.
+    pub member: bool,
+    /// Whether `PeerUp` was told and `PeerDown` was not.
+    pub announced_up: bool,
+    /// It sent its subscriptions over the present connections.
+    pub subscribed: bool,
+    /// Since when there is a connection.
+    pub up_since: Option<Instant>,
+    capacity: Option<(Capacity, Instant)>,
+    sequence: u64,
+    allowance: Allowance,
+    offences: (u32, Instant),
+    last_seen: SystemTime,
+}
+
+#[derive(Debug)]
+struct Connection {
+    remote: Multiaddr,
+    inbound: bool,
+    path: Path,
+    rtt: Option<Duration>,
+}
+
+/// A bucket that fills again with time.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    at: Instant,
+}
+
+/// What becomes of an announcement.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// It is the latest of its peer. `new` when nothing was known of that peer's capacity.
+    Fresh { new: bool },
+    /// Older than what is known, or one too many: not passed on, no fault of whoever passed it.
+    Stale,
+}
+
+impl Book {
+    /// The entry of a peer, made if there is none. `None` when its id holds no key, or the book is full of connected
+    /// peers.
+    pub(crate) fn entry(&mut self, peer: PeerId, now: Instant) -> Option<&mut Entry> {
+        if !self.peers.contains_key(&peer) {
+            let id = proof::PeerId::from_bytes(&peer.to_bytes()).ok()?;
+            self.make_room()?;
+            self.peers.insert(peer, Entry::new(id, now));
+        }
+        self.peers.get_mut(&peer)
+    }
+
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&Entry> {
+        self.peers.get(peer)
+    }
+
+    pub(crate) fn get_mut(&mut self, peer: &PeerId) -> Option<&mut Entry> {
+        self.peers.get_mut(peer)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Entry)> {
+        self.peers.iter()
+    }
+
+    fn make_room(&mut self) -> Option<()> {
+        if self.peers.len() < MAX_PEERS {
+            return Some(());
+        }
+        let disconnected = self.peers.iter().filter(|(_, entry)| !entry.is_connected());
+        let (&oldest, _) = disconnected.min_by_key(|(_, entry)| entry.last_seen)?;
+        self.peers.remove(&oldest);
+        Some(())
+    }
+}
+
+impl Entry {
+    fn new(id: proof::PeerId, now: Instant) -> Self {
+        Self {
+            id,
+            addresses: Vec::new(),
+            connections: HashMap::new(),
+            agent: None,
+            member: false,
+            announced_up: false,
+            subscribed: false,
+            up_since: None,
+            capacity: None,
+            sequence: 0,
+            allowance: Allowance {
+                left: ANNOUNCEMENTS,
+                at: now,
+            },
+            offences: (0, now),
+            last_seen: SystemTime::now(),
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    /// Whether there is a connection without a relay.
+    pub(crate) fn has_direct(&self) -> bool {
+        self.path().is_some_and(|path| path != Path::Relayed)
+    }
+
+    /// The best path there is.
+    pub(crate) fn path(&self) -> Option<Path> {
+        self.connections
+            .values()
+            .map(|connection| connection.path)
+            .min()
+    }
+
+    /// Where to dial it, direct addresses first, the latest first within each kind.
+    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
+        let latest = || self.addresses.iter().rev();
+        latest()
+            .filter(|address| !is_relayed(address))
+            .chain(latest().filter(|address| is_relayed(address)))
+            .cloned()
+            .collect()
+    }
+
+    /// Remembers where the peer may be dialled. What cannot be an address of it is left out.
+    pub(crate) fn learn(&mut self, peer: &PeerId, addresses: impl IntoIterator<Item = Multiaddr>) {
+        for address in addresses {
+            if !dialable(&address, peer) {
+                continue;
+            }
+            let address = without_peer(address);
+            self.addresses.retain(|known| *known != address);
+            self.addresses.push(address);
+        }
+        let excess = self.addresses.len().saturating_sub(MAX_ADDRESSES_OF_PEER);
+        self.addresses.drain(..excess);
+    }
+
+    /// Remembers what the peer says of itself. Addresses of a loopback interface mean something only to a peer on the
+    /// same machine.
+    pub(crate) fn identified(
+        &mut self,
+        peer: &PeerId,
+        agent: &str,
+        member: bool,
+        listen: Vec<Multiaddr>,
+    ) {
+        self.agent = Some(agent.chars().take(crate::wire::MAX_NAME).collect());
+        self.member = member;
+        let here = self
+            .connections
+            .values()
+            .any(|connection| is_loopback(&connection.remote));
+        let usable = |address: &Multiaddr| here || is_relayed(address) || !is_loopback(address);
+        self.learn(
+            peer,
+            listen
+                .into_iter()
+                .filter(usable)
+                .take(MAX_ADDRESSES_OF_PEER),
+        );
+    }
+
+    pub(crate) fn connect(
+        &mut self,
+        id: ConnectionId,
+        remote: Multiaddr,
+        inbound: bool,
+        relayed: bool,
+        now: Instant,
+    ) {
+        let path = if relayed { Path::Relayed } else { Path::Direct };
+        self.up_since.get_or_insert(now);
+        self.connections.insert(
+            id,
+            Connection {
+                remote,
+                inbound,
+                path,
+                rtt: None,
+            },
+        );
+        self.heard();
+    }
+
+    /// Forgets a connection. True when it was the last one.
+    pub(crate) fn disconnect(&mut self, id: ConnectionId) -> bool {
+        let known = self.connections.remove(&id).is_some();
+        let last = known && self.connections.is_empty();
+        if last {
+            self.up_since = None;
+            self.subscribed = false;
+        }
+        last
+    }
+
+    /// The connection came of a hole punch.
+    pub(crate) fn punched(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.path = Path::HolePunched;
+        }
+    }
+
+    pub(crate) fn pinged(&mut self, id: ConnectionId, rtt: Duration) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.rtt = Some(rtt);
+        }
+        self.heard();
+    }
+
+    pub(crate) fn heard(&mut self) {
+        self.last_seen = SystemTime::now();
+    }
+
+    /// The relayed connections, when there is a better one beside them.
+    pub(crate) fn superseded(&self) -> Vec<ConnectionId> {
+        if !self.has_direct() {
+            return Vec::new();
+        }
+        let relayed = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.path == Path::Relayed);
+        relayed.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether the peer dialled us directly and more than once: its earlier process is gone, and only we do not know.
+    pub(crate) fn has_returned(&self) -> bool {
+        let dialled =
+            |connection: &&Connection| connection.inbound && connection.path != Path::Relayed;
+        self.connections.values().filter(dialled).count() > 1
+    }
+
+    /// Judges an announcement that the peer signed.
+    pub(crate) fn announced(&mut self, announcement: &Announcement, now: Instant) -> Verdict {
+        if announcement.sequence <= self.sequence || !self.allowance.take(now) {
+            return Verdict::Stale;
+        }
+        self.sequence = announcement.sequence;
+        self.heard();
+        let new = self.capacity(now).is_none();
+        self.capacity = announcement
+            .capacity
+            .clone()
+            .map(|capacity| (capacity, now));
+        Verdict::Fresh { new }
+    }
+
+    /// One more message of the peer on any other topic: whether it is within its allowance.
+    pub(crate) fn may_publish(&mut self, now: Instant) -> bool {
+        self.heard();
+        self.allowance.take(now)
+    }
+
+    pub(crate) fn capacity(&self, now: Instant) -> Option<&Capacity> {
+        let (capacity, at) = self.capacity.as_ref()?;
+        (now.saturating_duration_since(*at) < CAPACITY_LIFETIME).then_some(capacity)
+    }
+
+    /// Counts an offence. True when it is one too many.
+    pub(crate) fn offended(&mut self, now: Instant) -> bool {
+        let (count, since) = &mut self.offences;
+        if now.saturating_duration_since(*since) > OFFENCE_WINDOW {
+            (*count, *since) = (0, now);
+        }
+        *count += 1;
+        *count > MAX_OFFENCES
+    }
+
+    pub(crate) fn info(&self, now: Instant) -> PeerInfo {
+        let best = self
+            .connections
+            .values()
+            .min_by_key(|connection| (connection.path, connection.rtt.is_none()));
+        PeerInfo {
+            peer: self.id,
+            addresses: self.addresses(),
+            connected: self.is_connected(),
+            path: self.path(),
+            rtt: best.and_then(|connection| connection.rtt),
+            agent: self.agent.clone(),
+            capacity: self.capacity(now).cloned(),
+            last_seen: self.last_seen,
+        }
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> bool {
+        let refill =
+            now.saturating_duration_since(self.at).as_secs_f64() / ANNOUNCEMENT_PAUSE.as_secs_f64();
+        self.at = now;
+        self.left = (self.left + refill).min(ANNOUNCEMENTS);
+        let enough = self.left >= 1.0;
+        if enough {
+            self.left -= 1.0;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests;

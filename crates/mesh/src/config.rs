@@ -1,0 +1,49 @@
+//! What a node of the mesh is told at its start.
+
+use libp2p::Multiaddr;
+use worldcompute_proof::SigningKey;
+
+/// Relays that a node keeps a reservation on, where it knows so many.
+pub const RESERVATIONS_HELD: usize = 2;
+/// Requests that may wait for the application before further ones are answered "busy".
+pub const INBOUND_QUEUE: usize = 256;
+
+/// How a node takes part in the mesh. Start from [`MeshConfig::new`] and set what differs.
+#[derive(Clone)]
+pub struct MeshConfig {
+    /// The node's identity; its peer id follows from it.
+    pub key: SigningKey,
+    /// What it calls itself to others, e.g. `worldcompute/0.1.0`.
+    pub agent: String,
+    /// Where it listens, e.g. `/ip4/0.0.0.0/tcp/19999`. With nothing here it is reached through relays only.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses under which others reach it, beside those it listens on (port forwarding, a public name).
+    pub external: Vec<Multiaddr>,
+    /// Nodes to stay connected to. Those that relay are also asked for reservations.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Whether to look for peers on the local network.
+    pub mdns: bool,
+    /// Whether to relay for others. Its listen addresses then count as reachable.
+    pub relay_server: bool,
+    /// Relays to hold a reservation on; see [`RESERVATIONS_HELD`]. A relay itself holds none.
+    pub reservations: usize,
+    /// Requests that may wait for the application; see [`INBOUND_QUEUE`].
+    pub inbound_queue: usize,
+}
+
+impl MeshConfig {
+    /// A node that listens on nothing, knows nobody and looks for nobody.
+    pub fn new(key: SigningKey) -> Self {
+        Self {
+            key,
+            agent: concat!("worldcompute/", env!("CARGO_PKG_VERSION")).to_owned(),
+            listen: Vec::new(),
+            external: Vec::new(),
+            bootstrap: Vec::new(),
+            mdns: false,
+            relay_server: false,
+            reservations: RESERVATIONS_HELD,
+            inbound_queue: INBOUND_QUEUE,
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! The task that owns the swarm: everything that happens goes through here, one thing at a time.
+
+mod connections;
+mod gossip;
+mod reservations;
+mod snapshot;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::swarm::{self, ConnectionId, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, kad, mdns, ping};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, timeout};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof as proof;
+
+use crate::address::{is_relayed, peer_of};
+use crate::behaviour::{Behaviour, BehaviourEvent, PROTOCOL};
+use crate::book::Book;
+use crate::calls::{Outgoing, Sends};
+use crate::codec::{Offence, Permit};
+use crate::config::MeshConfig;
+use crate::exchange::{self, Route};
+use crate::inbound::{Inbound, busy};
+use crate::relays::{MAX_BOOTSTRAP, Relays};
+use crate::status::{DialCounts, InboundCounts, MeshEvent, MeshStatus, Path, PeerInfo};
+use crate::transport;
+use crate::wire::{Capacity, Topic};
+
+/// Commands that may wait for the task.
+const COMMANDS: usize = 1024;
+/// Events that a subscriber may lag behind.
+const EVENTS: usize = 1024;
+/// How often time alone is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// An idle connection is closed after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A listener stands within this time.
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Peers learn within this time that this node leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an offender is shut out, and how many are remembered.
+const BLOCK_TIME: Duration = Duration::from_secs(60);
+const MAX_BLOCKED: usize = 1024;
+/// Streams of one connection that may negotiate their protocol at the same time.
+const MAX_NEGOTIATING: usize = 64;
+
+/// What the handle asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Status(oneshot::Sender<MeshStatus>),
+    Call(proof::PeerId, Outgoing),
+    Announce(Box<Capacity>),
+    Publish(Topic, Vec<u8>),
+    AddPeer(proof::PeerId, Vec<Multiaddr>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+type Started = (
+    mpsc::Sender<Command>,
+    broadcast::WeakSender<MeshEvent>,
+    mpsc::Receiver<Inbound>,
+);
+
+/// Builds a node, makes it listen, and lets it run.
+pub(crate) async fn start(config: &MeshConfig) -> Result<Started> {
+    let (commands, commanded) = mpsc::channel(COMMANDS);
+    let (inbound, requests) = mpsc::channel(config.inbound_queue.max(1));
+    let mut driver = Driver::new(config, commanded, inbound)?;
+    let events = driver.events.downgrade();
+    driver.listen(&config.listen).await?;
+    tokio::spawn(driver.run());
+    Ok((commands, events, requests))
+}
+
+/// The state of a node.
+struct Driver {
+    me: proof::PeerId,
+    agent: String,
+    hub: bool,
+    swarm: Swarm<Behaviour>,
+    commands: mpsc::Receiver<Command>,
+    inbound: mpsc::Sender<Inbound>,
+    events: broadcast::Sender<MeshEvent>,
+    book: Book,
+    relays: Relays,
+    voice: gossip::Voice,
+    attempts: HashMap<ConnectionId, connections::Attempt>,
+    lookups: HashMap<kad::QueryId, PeerId>,
+    waiting: HashMap<PeerId, VecDeque<Outgoing>>,
+    blocked: VecDeque<(PeerId, Instant)>,
+    dials: DialCounts,
+    counts: InboundCounts,
+}
+
+/// Why the task ended, and who wants to know.
+type Farewell = Option<oneshot::Sender<()>>;
+
+impl Driver {
+    fn new(
+        config: &MeshConfig,
+        commands: mpsc::Receiver<Command>,
+        inbound: mpsc::Sender<Inbound>,
+    ) -> Result<Self> {
+        let me = config.key.peer_id();
+        let swarm = swarm(config)?;
+        let bootstrap = bootstrap(config, swarm.local_peer_id())?;
+        let wanted = if config.relay_server {
+            0
+        } else {
+            config.reservations
+        };
+        let relays = Relays::new(*swarm.local_peer_id(), wanted, &bootstrap, Instant::now());
+        Ok(Self {
+            me,
+            agent: config.agent.clone(),
+            hub: config.relay_server,
+            swarm,
+            commands,
+            inbound,
+            events: broadcast::channel(EVENTS).0,
+            book: Book::default(),
+            relays,
+            voice: gossip::Voice::new(),
+            attempts: HashMap::new(),
+            lookups: HashMap::new(),
+            waiting: HashMap::new(),
+            blocked: VecDeque::new(),
+            dials: DialCounts::default(),
+            counts: InboundCounts::default(),
+        })
+    }
+
+    /// Listens, and returns when every listener has an address.
+    async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<()> {
+        let mut pending = HashMap::new();
+        for address in addresses {
+            let listener = self
+                .swarm
+                .listen_on(address.clone())
+                .map_err(|error| unlistenable(address, &error))?;
+            pending.insert(listener, address.clone());
+        }
+        timeout(BIND_TIMEOUT, self.bind(&mut pending))
+            .await
+            .unwrap_or_else(|_| {
+                let late: Vec<String> = pending.values().map(ToString::to_string).collect();
+                Err(Fault::new(
+                    Category::IoFailure,
+                    "listen_timeout",
+                    format!("no address on {}", late.join(", ")),
+                ))
+            })
+    }
+
+    async fn bind(&mut self, pending: &mut HashMap<ListenerId, Multiaddr>) -> Result<()> {
+        while !pending.is_empty() {
+            let event = self.swarm.select_next_some().await;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    pending.remove(listener_id);
+                }
+                SwarmEvent::ListenerClosed {
+                    listener_id,
+                    reason: Err(error),
+                    ..
+                } => {
+                    if let Some(address) = pending.get(listener_id) {
+                        return Err(unlistenable(address, error));
+                    }
+                }
+                _ => {}
+            }
+            self.on_swarm_event(event);
+        }
+        Ok(())
+    }
+
+    async fn run(mut self) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let farewell = loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                _ = tick.tick() => self.on_tick(),
+                command = self.commands.recv() => match command {
+                    None => break None,
+                    Some(Command::Shutdown(done)) => break Some(done),
+                    Some(command) => self.on_command(command),
+                },
+            }
+        };
+        self.leave(farewell).await;
+    }
+
+    /// Closes every connection and waits until the peers know, then frees every port.
+    async fn leave(mut self, farewell: Farewell) {
+        self.commands.close();
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            // Fails only when the peer has just gone by itself.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.network_info().num_peers() > 0 {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if timeout(LEAVE_TIMEOUT, closed).await.is_err() {
+            tracing::info!("some peers were left without a farewell");
+        }
+        drop(self);
+        drop(farewell);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            // Whoever no longer waits need not be told.
+            Command::Peers(reply) => drop(reply.send(self.peers())),
+            Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Call(peer, call) => self.call(peer, call),
+            Command::Announce(capacity) => self.announce(*capacity),
+            Command::Publish(topic, bytes) => self.publish(topic, bytes),
+            Command::AddPeer(peer, addresses) => self.add_peer(peer, addresses),
+            // Ends the loop that calls this.
+            Command::Shutdown(done) => drop(done),
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.tend_relays(now);
+        self.tend_connections(now);
+        self.forgive(now);
+        self.speak(now);
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                concurrent_dial_errors,
+                ..
+            } => {
+                self.on_established(
+                    peer_id,
+                    connection_id,
+                    &endpoint,
+                    &concurrent_dial_errors.unwrap_or_default(),
+                );
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                endpoint,
+                cause,
+                ..
+            } => {
+                self.on_closed(peer_id, connection_id, &endpoint, cause.as_ref());
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                peer_id,
+                error,
+            } => {
+                self.on_dial_error(connection_id, peer_id, &error);
+            }
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr,
+                error,
+                ..
+            } => {
+                tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                ..
+            } => self.on_listener_closed(listener_id, &reason),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener had trouble")
+            }
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_reachable(address),
+            _ => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Offer(event) => self.on_exchange(event),
+            BehaviourEvent::Dispatch(event) => self.on_exchange(event),
+            BehaviourEvent::Lease(event) => self.on_exchange(event),
+            BehaviourEvent::Content(event) => self.on_exchange(event),
+            BehaviourEvent::Gossip(event) => self.on_gossip(event),
+            BehaviourEvent::RelayClient(event) => self.on_relay_client(&event),
+            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identified(peer_id, info)
+            }
+            BehaviourEvent::Ping(event) => self.on_ping(&event),
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_discovered(found),
+            BehaviourEvent::Dcutr(event) => self.on_punched(event.remote_peer_id, &event.result),
+            BehaviourEvent::AutonatClient(event) => self.on_probed(&event),
+            BehaviourEvent::Kad(event) => self.on_kad(event),
+            _ => {}
+        }
+    }
+
+    /// A request came in, or something that was none.
+    fn on_exchange<E: Sends>(&mut self, event: exchange::Event<E>) {
+        match event {
+            exchange::Event::Arrived {
+                peer,
+                route,
+                request,
+                memory,
+                responder,
+            } => {
+                let request = E::inbound(request, responder);
+                self.hand_on(peer, route, request, memory);
+            }
+            exchange::Event::Busy => self.counts.busy += 1,
+            exchange::Event::Offence { peer, offence } => self.on_offence(peer, &offence),
+        }
+    }
+
+    fn hand_on(
+        &mut self,
+        peer: PeerId,
+        route: Route,
+        request: crate::inbound::Request,
+        memory: Permit,
+    ) {
+        let Some(entry) = self.book.get_mut(&peer) else {
+            return;
+        };
+        entry.heard();
+        let path = match route {
+            Route::Relayed => Path::Relayed,
+            Route::Direct => entry.path().unwrap_or(Path::Direct),
+        };
+        let inbound = Inbound {
+            from: entry.id,
+            path,
+            request,
+            _memory: memory,
+        };
+        match self.inbound.try_send(inbound) {
+            Ok(()) => self.counts.accepted += 1,
+            Err(full) => {
+                self.counts.busy += 1;
+                full.into_inner().request.refuse(&busy());
+            }
+        }
+    }
+
+    /// Counts what a peer did wrong, and shuts it out when it was too much.
+    fn on_offence(&mut self, peer: PeerId, offence: &Offence) {
+        self.counts.malformed += 1;
+        tracing::info!(%peer, %offence, "a peer sent what it should not");
+        let now = Instant::now();
+        if self
+            .book
+            .get_mut(&peer)
+            .is_some_and(|entry| entry.offended(now))
+        {
+            self.block(peer, now);
+        }
+    }
+
+    fn block(&mut self, peer: PeerId, now: Instant) {
+        if self.swarm.behaviour_mut().block.block_peer(peer) {
+            tracing::warn!(%peer, seconds = BLOCK_TIME.as_secs(), "a peer is shut out");
+            self.counts.blocked += 1;
+            self.blocked.push_back((peer, now));
+        }
+        if self.blocked.len() > MAX_BLOCKED {
+            self.unblock_first();
+        }
+    }
+
+    fn forgive(&mut self, now: Instant) {
+        while self
+            .blocked
+            .front()
+            .is_some_and(|(_, since)| now.saturating_duration_since(*since) >= BLOCK_TIME)
+        {
+            self.unblock_first();
+        }
+    }
+
+    fn unblock_first(&mut self) {
+        if let Some((peer, _)) = self.blocked.pop_front() {
+            self.swarm.behaviour_mut().block.unblock_peer(peer);
+        }
+    }
+
+    fn on_probed(&mut self, event: &autonat::v2::client::Event) {
+        tracing::debug!(address = %event.tested_addr, reachable = event.result.is_ok(), "a peer tested an address of ours");
+        if event.result.is_ok() && !is_relayed(&event.tested_addr) {
+            self.swarm
+                .behaviour_mut()
+                .kad
+                .set_mode(Some(kad::Mode::Server));
+        }
+    }
+
+    fn on_ping(&mut self, event: &ping::Event) {
+        match &event.result {
+            Ok(rtt) => {
+                if let Some(entry) = self.book.get_mut(&event.peer) {
+                    entry.pinged(event.connection, *rtt);
+                }
+            }
+            // libp2p only tells; a connection on which nothing comes back would stay until the kernel gives up.
+            Err(error) => {
+                tracing::info!(peer = %event.peer, %error, "a peer fell silent");
+                self.swarm.close_connection(event.connection);
+            }
+        }
+    }
+
+    fn tell(&self, event: MeshEvent) {
+        // Nobody has to listen.
+        let _ = self.events.send(event);
+    }
+}
+
+fn swarm(config: &MeshConfig) -> Result<Swarm<Behaviour>> {
+    let mut seed = config.key.seed();
+    let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
+        Fault::new(
+            Category::InternalFailure,
+            "identity",
+            "cannot use the key as an identity",
+        )
+        .caused_by(error)
+    })?;
+    let (transport, relay_client) = transport::compose(&keypair)?;
+    let behaviour = Behaviour::new(config, &keypair, relay_client)?;
+    let settings = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_TIMEOUT)
+        .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
+        .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
+        .with_smart_dial();
+    let mut swarm = Swarm::new(
+        transport,
+        behaviour,
+        keypair.public().to_peer_id(),
+        settings,
+    );
+    for address in &config.external {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(swarm)
+}
+
+/// The nodes to stay connected to, without this one.
+fn bootstrap(config: &MeshConfig, me: &PeerId) -> Result<Vec<Multiaddr>> {
+    let others: Vec<Multiaddr> = config
+        .bootstrap
+        .iter()
+        .filter(|address| peer_of(address) != Some(*me))
+        .cloned()
+        .collect();
+    let distinct: HashSet<&Multiaddr> = others.iter().collect();
+    if distinct.len() > MAX_BOOTSTRAP {
+        return Err(Fault::new(
+            Category::InvalidInput,
+            "invalid_bootstrap",
+            format!("at most {MAX_BOOTSTRAP} bootstrap addresses"),
+        ));
+    }
+    match others.iter().find(|address| is_relayed(address)) {
+        Some(relayed) => Err(Fault::new(
+            Category::InvalidInput,
+            "invalid_bootstrap",
+            format!("{relayed} is a circuit; name the relay itself"),
+        )),
+        None => Ok(others),
+    }
+}
+
+fn unlistenable(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) -> Fault {
+    Fault::new(
+        Category::IoFailure,
+        "cannot_listen",
+        format!(
+            "cannot listen on {address}: {}",
+            crate::dial::root_cause(&crate::dial::causes(error))
+        ),
+    )
+    .hint("choose another port, or stop what uses this one")
+}
+
+/// The protocol version tells a member of the mesh from any other libp2p node.
+fn is_member(info: &identify::Info) -> bool {
+    info.protocol_version == PROTOCOL
+}

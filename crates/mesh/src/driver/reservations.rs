@@ -1,0 +1,145 @@
+//! Reservations: carries out what the state machine in [`crate::relays`] decides, and tells it what happened.
+
+use std::io;
+use std::time::{Instant, SystemTime};
+
+use libp2p::core::transport::ListenerId;
+use libp2p::relay::outbound::hop::ReserveError;
+use libp2p::{Multiaddr, PeerId, relay};
+
+use super::Driver;
+use crate::address::is_relayed;
+use crate::dial;
+use crate::relays::{Action, Refusal};
+use crate::status::{MeshEvent, ReservationInfo};
+
+/// Addresses under which a relay says that it is reachable.
+const MAX_EXTERNAL: usize = 32;
+
+impl Driver {
+    pub(super) fn tend_relays(&mut self, now: Instant) {
+        let actions = self.relays.tick(now);
+        self.perform_all(actions);
+    }
+
+    pub(super) fn perform_all(&mut self, actions: impl IntoIterator<Item = Action>) {
+        for action in actions {
+            match action {
+                Action::Dial { peer, addresses } => self.dial_bootstrap(peer, addresses),
+                Action::Reserve { relay, listen } => self.reserve(relay, listen),
+                Action::Disconnect(peer) => {
+                    // Fails only when the relay has just gone by itself.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+                Action::Report(peer) => self.report(&peer),
+            }
+        }
+    }
+
+    fn reserve(&mut self, relay: PeerId, listen: Multiaddr) {
+        match self.swarm.listen_on(listen) {
+            Ok(listener) => self.relays.asked(&relay, listener),
+            Err(error) => {
+                let why = dial::root_cause(&dial::causes(&error));
+                let action = self.relays.unaskable(&relay, &why, Instant::now());
+                self.perform_all(action);
+            }
+        }
+    }
+
+    pub(super) fn on_relay_client(&mut self, event: &relay::client::Event) {
+        if let relay::client::Event::ReservationReqAccepted {
+            relay_peer_id,
+            renewal,
+            ..
+        } = event
+        {
+            let action = self.relays.granted(relay_peer_id, *renewal, Instant::now());
+            self.perform_all(action);
+            if let Some(held) = self.reservation(relay_peer_id) {
+                tracing::info!(relay = %held.relay, address = %held.address, renewal, "reservation_accepted");
+            }
+        }
+    }
+
+    pub(super) fn on_listener_closed(&mut self, listener: ListenerId, reason: &io::Result<()>) {
+        let (refusal, why) = match reason {
+            Ok(()) => (
+                Refusal::Passing,
+                "the connection to the relay was lost".to_owned(),
+            ),
+            Err(error) => {
+                let chain = dial::causes(error);
+                (refusal(&chain), dial::root_cause(&chain))
+            }
+        };
+        tracing::info!(%listener, why, "a listener closed");
+        let action = self
+            .relays
+            .closed(listener, refusal, &why, Instant::now(), rand::random());
+        self.perform_all(action);
+    }
+
+    /// A relay's own addresses are where its circuits begin.
+    pub(super) fn on_listening(&mut self, address: Multiaddr) {
+        tracing::info!(%address, "listening");
+        let room = self.swarm.external_addresses().count() < MAX_EXTERNAL;
+        if self.hub && room && !is_relayed(&address) {
+            self.swarm.add_external_address(address);
+        }
+    }
+
+    pub(super) fn on_reachable(&mut self, address: Multiaddr) {
+        tracing::info!(%address, "reachable");
+        self.tell(MeshEvent::Reachable(address));
+        self.speak_soon(Instant::now());
+    }
+
+    fn report(&mut self, relay: &PeerId) {
+        let Some(info) = self.reservation(relay) else {
+            return;
+        };
+        let (state, last_error) = (info.state, info.last_error.as_deref());
+        tracing::info!(relay = %info.relay, address = %info.address, ?state, last_error, "reservation");
+        self.tell(MeshEvent::Reservation(info));
+        self.speak_soon(Instant::now());
+    }
+
+    fn reservation(&self, relay: &PeerId) -> Option<ReservationInfo> {
+        self.reservations()
+            .into_iter()
+            .find_map(|(of, info)| (of == *relay).then_some(info))
+    }
+
+    pub(super) fn reservations(&self) -> Vec<(PeerId, ReservationInfo)> {
+        let (now, me) = (Instant::now(), *self.swarm.local_peer_id());
+        let reported = self
+            .relays
+            .reservations()
+            .filter(|(_, slot)| slot.is_reported());
+        reported
+            .filter_map(|(relay, slot)| {
+                let info = ReservationInfo {
+                    relay: worldcompute_proof::PeerId::from_bytes(&relay.to_bytes()).ok()?,
+                    address: slot.address(me)?,
+                    state: slot.state(),
+                    expires: slot.expires_in(now).map(|left| SystemTime::now() + left),
+                    renewals: slot.renewals(),
+                    attempts: slot.attempts(),
+                    last_error: slot.last_error().map(ToOwned::to_owned),
+                };
+                Some((relay, info))
+            })
+            .collect()
+    }
+}
+
+fn refusal(chain: &[&(dyn std::error::Error + 'static)]) -> Refusal {
+    let refused = chain
+        .iter()
+        .find_map(|error| error.downcast_ref::<ReserveError>());
+    match refused {
+        Some(ReserveError::Refused | ReserveError::Unsupported) => Refusal::Final,
+        _ => Refusal::Passing,
+    }
+}

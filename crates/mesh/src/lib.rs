@@ -1,0 +1,36 @@
+//! Reach it: the peers of World Compute, behind whatever firewall they are.
+//!
+//! A [`Mesh`] is one node. It dials and listens over TCP and QUIC, holds reservations on relays so that others reach
+//! it where nobody can dial it, punches holes where that works, finds peers on the local network and by gossip, and
+//! carries four kinds of requests ([`wire`]): offer, dispatch, lease and content. Every connection is encrypted and
+//! authenticated end to end (Noise or TLS 1.3), through relays too: a [`PeerId`](worldcompute_proof::PeerId) is a key,
+//! and whoever answers for it holds that key.
+//!
+//! Whatever comes in is bounded: connections, streams, frames, lists, memory, queues. A peer that sends garbage is
+//! shut out for a while, one that falls silent is left, and one that asks for too much is told "busy".
+
+mod address;
+mod behaviour;
+mod book;
+mod calls;
+mod codec;
+mod config;
+mod dial;
+mod driver;
+mod exchange;
+mod fetch;
+mod inbound;
+mod mesh;
+mod relays;
+mod status;
+mod transport;
+pub mod wire;
+
+pub use config::{INBOUND_QUEUE, MeshConfig, RESERVATIONS_HELD};
+pub use inbound::{Inbound, Request, Responder};
+pub use libp2p::Multiaddr;
+pub use mesh::Mesh;
+pub use status::{
+    DialCounts, InboundCounts, MeshEvent, MeshStatus, Path, PeerInfo, ReservationInfo,
+    ReservationState,
+};

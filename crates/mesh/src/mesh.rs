@@ -1,0 +1,277 @@
+//! The handle that everybody above uses.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_proof::{Cid, PeerId};
+
+use crate::calls::{Call, Outgoing, Sends};
+use crate::config::MeshConfig;
+use crate::driver::{self, Command};
+use crate::fetch;
+use crate::inbound::Inbound;
+use crate::status::{MeshEvent, MeshStatus, PeerInfo, ReservationInfo, ReservationState};
+use crate::wire::{
+    Capacity, Content, ContentReply, ContentRequest, Dispatch, DispatchReply, DispatchRequest,
+    Lease, LeaseMessage, LeaseReply, MAX_PUBLISH, Offer, OfferReply, OfferRequest, Topic,
+};
+
+/// A node of the mesh. Clones are the same node; it leaves the mesh when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    peer: PeerId,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::WeakSender<MeshEvent>,
+}
+
+impl Mesh {
+    /// Joins the mesh. Returns when the node listens, with the requests of others.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// `io_failure` codes when an address cannot be listened on; `invalid_bootstrap` for an address that cannot be
+    /// dialled.
+    pub async fn start(config: MeshConfig) -> Result<(Self, mpsc::Receiver<Inbound>)> {
+        let (commands, events, inbound) = driver::start(&config).await?;
+        let peer = config.key.peer_id();
+        Ok((
+            Self {
+                peer,
+                commands,
+                events,
+            },
+            inbound,
+        ))
+    }
+
+    /// Who this node is.
+    pub fn peer_id(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Everybody this node knows of, connected or not. Empty after [`shutdown`](Self::shutdown).
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.ask(Command::Peers).await.unwrap_or_default()
+    }
+
+    /// Where this node stands.
+    ///
+    /// # Errors
+    /// `mesh_stopped`.
+    pub async fn status(&self) -> Result<MeshStatus> {
+        self.ask(Command::Status).await
+    }
+
+    /// Asks a donor whether it would take a task.
+    ///
+    /// # Errors
+    /// WC-022 when the peer cannot be reached; `network_timeout`, `connection_lost` and `peer_busy`, which may pass;
+    /// whatever the peer refused with.
+    pub async fn offer(&self, peer: PeerId, request: OfferRequest) -> Result<OfferReply> {
+        self.call::<Offer>(peer, request).await
+    }
+
+    /// Hands a task to a donor and waits for what comes of it, up to ten minutes.
+    ///
+    /// After `connection_lost` or `network_timeout` it is unknown whether the task ran.
+    ///
+    /// # Errors
+    /// As [`offer`](Self::offer).
+    pub async fn dispatch(&self, peer: PeerId, request: DispatchRequest) -> Result<DispatchReply> {
+        self.call::<Dispatch>(peer, request).await
+    }
+
+    /// Keeps a lease alive or ends it.
+    ///
+    /// # Errors
+    /// As [`offer`](Self::offer).
+    pub async fn lease(&self, peer: PeerId, message: LeaseMessage) -> Result<LeaseReply> {
+        self.call::<Lease>(peer, message).await
+    }
+
+    /// Fetches an object of at most `max_bytes` from a peer, in chunks, and checks it against its name.
+    ///
+    /// # Errors
+    /// As [`offer`](Self::offer); `content_too_large`; `content_mismatch` when the peer's bytes are other bytes.
+    pub async fn fetch(&self, peer: PeerId, cid: &Cid, max_bytes: u64) -> Result<Vec<u8>> {
+        fetch::fetch(self, peer, cid, max_bytes).await
+    }
+
+    /// Tells the mesh what this node can take, now and again until it is told otherwise.
+    ///
+    /// The mesh fills in the addresses.
+    pub async fn announce(&self, capacity: Capacity) {
+        // A node that has left the mesh has nobody to tell.
+        let _ = self
+            .commands
+            .send(Command::Announce(Box::new(capacity)))
+            .await;
+    }
+
+    /// Publishes `bytes` on a topic, signed. A message that nobody hears is no error.
+    ///
+    /// # Errors
+    /// `message_too_large` past [`MAX_PUBLISH`]; `reserved_topic` for capacity, see [`announce`](Self::announce).
+    pub async fn publish(&self, topic: Topic, bytes: Vec<u8>) -> Result<()> {
+        if topic == Topic::CapacityUpdates {
+            return Err(invalid(
+                "reserved_topic",
+                "capacity is published by announcing it",
+            ));
+        }
+        if bytes.len() > MAX_PUBLISH {
+            return Err(invalid(
+                "message_too_large",
+                format!("a message has at most {MAX_PUBLISH} bytes"),
+            ));
+        }
+        self.commands
+            .send(Command::Publish(topic, bytes))
+            .await
+            .map_err(|_| stopped())
+    }
+
+    /// Remembers where a peer can be dialled.
+    pub async fn add_peer(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        // A node that has left the mesh dials nobody.
+        let _ = self.commands.send(Command::AddPeer(peer, addresses)).await;
+    }
+
+    /// What happens from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<MeshEvent> {
+        match self.events.upgrade() {
+            Some(events) => events.subscribe(),
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// Waits until a relay passes circuits on to this node.
+    ///
+    /// # Errors
+    /// WC-023 with the cause for every relay, when none does `within` the time.
+    pub async fn reserved(&self, within: Duration) -> Result<ReservationInfo> {
+        let deadline = Instant::now() + within;
+        let mut events = self.subscribe();
+        loop {
+            let reservations = self.status().await?.reservations;
+            if let Some(held) = reservations.iter().find(|held| is_held(held)) {
+                return Ok(held.clone());
+            }
+            match timeout_at(deadline, next_reservation(&mut events)).await {
+                Ok(()) => {}
+                Err(_) => return Err(unreserved(&reservations, within)),
+            }
+        }
+    }
+
+    /// Leaves the mesh: tells every peer, waits until they know, frees every port. Requests under way fail.
+    pub async fn shutdown(&self) {
+        let (done, gone) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(done)).await.is_ok() {
+            // The sender is dropped when the node is gone, which is all there is to know.
+            let _ = gone.await;
+        }
+    }
+
+    pub(crate) async fn content(
+        &self,
+        peer: PeerId,
+        request: ContentRequest,
+    ) -> Result<ContentReply> {
+        self.call::<Content>(peer, request).await
+    }
+
+    async fn call<E: Sends>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
+        match self.call_once::<E>(peer, request.clone()).await {
+            // A connection may break at any moment, also while a request waits on it. Once more is enough: the
+            // second time the connection is a new one.
+            Err(fault) if E::IDEMPOTENT && fault.code() == crate::calls::CONNECTION_LOST => {
+                self.call_once::<E>(peer, request).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn call_once<E: Sends>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
+        let (done, answer) = oneshot::channel();
+        let call = E::outgoing(Call { request, done });
+        self.send_call(peer, call).await?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    async fn send_call(&self, peer: PeerId, call: Outgoing) -> Result<()> {
+        self.commands
+            .send(Command::Call(peer, call))
+            .await
+            .map_err(|_| stopped())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+}
+
+fn is_held(reservation: &ReservationInfo) -> bool {
+    matches!(
+        reservation.state,
+        ReservationState::Active | ReservationState::Renewing
+    )
+}
+
+/// Resolves when a reservation may have changed; never when the node is gone.
+async fn next_reservation(events: &mut broadcast::Receiver<MeshEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(MeshEvent::Reservation(_)) | Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn unreserved(reservations: &[ReservationInfo], within: Duration) -> Fault {
+    let causes: Vec<String> = reservations
+        .iter()
+        .map(|held| {
+            format!(
+                "{}: {}",
+                held.address,
+                held.last_error.as_deref().unwrap_or("no answer")
+            )
+        })
+        .collect();
+    let causes = match causes.as_slice() {
+        [] => "no relay is known or can be reached".to_owned(),
+        causes => causes.join("; "),
+    };
+    Fault::wc(
+        WcCode::ReservationAcquisitionFailed,
+        format!(
+            "no reservation on any relay within {} s: {causes}",
+            within.as_secs()
+        ),
+    )
+    .hint("name relays with --bootstrap and see the dial failures in the log")
+}
+
+fn invalid(code: &'static str, message: impl Into<String>) -> Fault {
+    Fault::new(Category::InvalidInput, code, message)
+}
+
+pub(crate) fn stopped() -> Fault {
+    Fault::new(
+        Category::NetworkPermanent,
+        "mesh_stopped",
+        "this node has left the mesh",
+    )
+    .hint("start the daemon again")
+}

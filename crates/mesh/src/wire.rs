@@ -1,0 +1,240 @@
+//! What peers say to each other: four request-response protocols and three gossip topics, all in CBOR (RFC 8949).
+//!
+//! Every list, text and blob has a named limit that holds while decoding, so that a short frame cannot unfold into
+//! much memory. A frame is one CBOR item that ends with the stream; unknown fields are ignored, so that a later
+//! version can add some.
+
+mod bounded;
+mod messages;
+
+use std::time::Duration;
+
+pub use messages::{
+    Capacity, ContentReply, ContentRequest, DispatchReply, DispatchRequest, DispatchStatus,
+    LeaseMessage, LeaseReply, NamedBytes, OfferReply, OfferRequest, OutputBlob,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use worldcompute_fault::{Fault, Problem};
+
+/// Bytes of a task, job, lease or correlation id.
+pub const MAX_ID: usize = 128;
+/// Bytes of a class, a file name or an output name.
+pub const MAX_NAME: usize = 256;
+/// Bytes of a reason or an error in words.
+pub const MAX_TEXT: usize = 8 * 1024;
+/// Acceptable-use classes in one message.
+pub const MAX_CLASSES: usize = 32;
+/// Inline inputs of one dispatch.
+pub const MAX_INPUTS: usize = 256;
+/// Outputs of one reply.
+pub const MAX_OUTPUTS: usize = 256;
+/// Addresses that one announcement may carry.
+pub const MAX_ADDRESSES: usize = 16;
+/// Bytes of one content chunk.
+pub const MAX_CHUNK: usize = 1024 * 1024;
+/// Bytes of one message on the capacity topic.
+pub const MAX_ANNOUNCEMENT: usize = 16 * 1024;
+/// Bytes of one message on any other topic.
+pub const MAX_PUBLISH: usize = 64 * 1024;
+/// Bytes of one gossip transmission, envelope included.
+pub const MAX_GOSSIP: usize = 1024 * 1024;
+/// Room for a refusal in words beside any reply.
+const REFUSAL: usize = 64 * 1024;
+
+/// One request-response protocol: its id, its two messages, its limits.
+pub(crate) trait Exchange: Send + Sync + Sized + 'static {
+    /// What the requester sends.
+    type Request: Serialize + DeserializeOwned + Clone + Send + std::fmt::Debug + 'static;
+    /// What it gets back.
+    type Reply: Serialize + DeserializeOwned + Send + std::fmt::Debug + 'static;
+    const ID: &'static str;
+    /// Encoded bytes of a request.
+    const MAX_REQUEST: usize;
+    /// Encoded bytes of an answer.
+    const MAX_ANSWER: usize;
+    /// From opening the stream to the last byte of the answer.
+    const TIMEOUT: Duration;
+    /// Requests of one peer in flight, in each direction.
+    const STREAMS: usize;
+    /// Whether asking twice does no more than asking once.
+    const IDEMPOTENT: bool;
+}
+
+/// `/worldcompute/offer/1.0.0`: would you take this task?
+#[derive(Debug)]
+pub(crate) enum Offer {}
+
+impl Exchange for Offer {
+    type Request = OfferRequest;
+    type Reply = OfferReply;
+    const ID: &'static str = "/worldcompute/offer/1.0.0";
+    const MAX_REQUEST: usize = 16 * 1024;
+    const MAX_ANSWER: usize = REFUSAL;
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const STREAMS: usize = 100;
+    const IDEMPOTENT: bool = true;
+}
+
+/// `/worldcompute/dispatch/1.0.0`: run this task.
+#[derive(Debug)]
+pub(crate) enum Dispatch {}
+
+impl Exchange for Dispatch {
+    type Request = DispatchRequest;
+    type Reply = DispatchReply;
+    const ID: &'static str = "/worldcompute/dispatch/1.0.0";
+    const MAX_REQUEST: usize = 16 * 1024 * 1024;
+    const MAX_ANSWER: usize = 16 * 1024 * 1024 + REFUSAL;
+    const TIMEOUT: Duration = Duration::from_secs(600);
+    const STREAMS: usize = 20;
+    const IDEMPOTENT: bool = false;
+}
+
+/// `/worldcompute/lease/1.0.0`: I still want it; stop it.
+#[derive(Debug)]
+pub(crate) enum Lease {}
+
+impl Exchange for Lease {
+    type Request = LeaseMessage;
+    type Reply = LeaseReply;
+    const ID: &'static str = "/worldcompute/lease/1.0.0";
+    const MAX_REQUEST: usize = 4 * 1024;
+    const MAX_ANSWER: usize = REFUSAL;
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const STREAMS: usize = 100;
+    const IDEMPOTENT: bool = true;
+}
+
+/// `/worldcompute/content/1.0.0`: give me these bytes of that object.
+#[derive(Debug)]
+pub(crate) enum Content {}
+
+impl Exchange for Content {
+    type Request = ContentRequest;
+    type Reply = ContentReply;
+    const ID: &'static str = "/worldcompute/content/1.0.0";
+    const MAX_REQUEST: usize = 4 * 1024;
+    const MAX_ANSWER: usize = MAX_CHUNK + REFUSAL;
+    const TIMEOUT: Duration = Duration::from_secs(30);
+    const STREAMS: usize = 16;
+    const IDEMPOTENT: bool = true;
+}
+
+/// A gossip topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// Tasks that look for a donor.
+    TaskAnnouncements,
+    /// What donors can take. Published by [`Mesh::announce`](crate::Mesh::announce) only.
+    CapacityUpdates,
+    /// Who runs what.
+    LeaseGrants,
+}
+
+impl Topic {
+    /// Every topic.
+    pub const ALL: [Self; 3] = [
+        Self::TaskAnnouncements,
+        Self::CapacityUpdates,
+        Self::LeaseGrants,
+    ];
+
+    /// The topic's name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TaskAnnouncements => "wc/task-announcements/1.0.0",
+            Self::CapacityUpdates => "wc/capacity-updates/1.0.0",
+            Self::LeaseGrants => "wc/lease-grants/1.0.0",
+        }
+    }
+}
+
+/// What comes back on a stream: the reply, or the fault with which the other side refused.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer<T> {
+    #[serde(rename = "ok")]
+    Ok(T),
+    #[serde(rename = "refused")]
+    Refused(Box<Problem>),
+}
+
+impl<T> Answer<T> {
+    pub(crate) fn refused(fault: &Fault) -> Self {
+        Self::Refused(Box::new(fault.problem("")))
+    }
+
+    pub(crate) fn into_result(self) -> Result<T, Fault> {
+        match self {
+            Self::Ok(reply) => Ok(reply),
+            Self::Refused(problem) => Err(Fault::from_problem(*problem)),
+        }
+    }
+}
+
+/// What travels on the capacity topic. Without a capacity it says "I am new here, who are you?".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Announcement {
+    /// Grows with every announcement of one peer, across its restarts: milliseconds since the epoch, or one more
+    /// than the last if the clock stood still.
+    pub sequence: u64,
+    pub capacity: Option<Capacity>,
+}
+
+impl Announcement {
+    /// What its types alone do not say.
+    pub(crate) fn check(&self) -> Result<(), Malformed> {
+        match &self.capacity {
+            Some(capacity) if !(0.0..=1.0).contains(&capacity.load) => {
+                Err(Malformed::Value("a load outside of 0 to 1"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why bytes are no message.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error("not the expected CBOR: {0}")]
+    Cbor(String),
+    #[error("{0} bytes follow the message")]
+    Trailing(usize),
+    #[error("longer than {0} bytes")]
+    TooLong(usize),
+    #[error("{0}")]
+    Value(&'static str),
+}
+
+/// Exactly one CBOR item of `T`, no longer than `limit` bytes.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Malformed> {
+    if bytes.len() > limit {
+        return Err(Malformed::TooLong(limit));
+    }
+    let mut rest = bytes;
+    let value = ciborium::from_reader(&mut rest).map_err(|error| cause(&error))?;
+    match rest.len() {
+        0 => Ok(value),
+        trailing => Err(Malformed::Trailing(trailing)),
+    }
+}
+
+/// The bytes of `value`, refused past `limit` so that the peer need not.
+pub(crate) fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, Malformed> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).map_err(|error| Malformed::Cbor(error.to_string()))?;
+    if bytes.len() > limit {
+        return Err(Malformed::TooLong(limit));
+    }
+    Ok(bytes)
+}
+
+fn cause(error: &ciborium::de::Error<std::io::Error>) -> Malformed {
+    let mut text = error.to_string();
+    text.truncate(text.floor_char_boundary(MAX_NAME));
+    Malformed::Cbor(text)
+}
+
+#[cfg(test)]
+mod tests;
