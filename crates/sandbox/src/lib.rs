@@ -1,0 +1,44 @@
+//! Run it: other people's WebAssembly, with nothing of this machine in reach.
+//!
+//! A guest is a WebAssembly module with WASI preview 1 or a component with WASI preview 2. [`Sandbox::run`] takes a
+//! [`RunRequest`] and the [`gait::Permit`] for exactly that request, and returns an [`Outcome`].
+//!
+//! **Confinement.** The guest's files, clock, randomness and standard streams are values in this process's memory; none
+//! of its calls becomes a call to the operating system. It sees one directory, `/`, with the inputs of the request laid
+//! out read-only, and `/out`, which it may write to. There is no network. Whatever it makes the host keep for it is
+//! bounded by [`Limits`].
+//!
+//! **Determinism.** Equal requests have equal outcomes on every machine, up to wall-clock time: one bit pattern for
+//! NaN, no threads, deterministic relaxed SIMD, randomness and time that are functions of the request, and fuel that
+//! counts the same everywhere. So anyone can check a result by running it again. Two things lie outside: a guest that
+//! a wall-clock limit or a cancellation ends, and how deep a recursion is that exhausts the stack (the guest traps, and
+//! never sees the depth it died at).
+//!
+//! **Accounts.** Every guest ends with a [`Status`] of its own for each limit, and with [`Status::Succeeded`] only if
+//! it exited with 0 and left every declared output.
+
+mod engine;
+mod inspect;
+mod meter;
+mod outcome;
+mod preview1;
+mod preview2;
+mod programs;
+mod request;
+mod run;
+mod sandbox;
+mod stop;
+mod watchdog;
+mod world;
+
+pub use inspect::{
+    MAX_FUNCTION, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_MODULES, MAX_WORKLOAD,
+};
+pub use outcome::{Outcome, Output, Status};
+pub use request::{
+    Limits, MAX_ENTRIES, MAX_MEMORY, MAX_NAME, MAX_NUMBER, MAX_OUTPUT, MAX_PATH, MAX_TEXT,
+    MAX_WALL_MS, Mount, OutputSpec, Profile, RunRequest, TOOL,
+};
+pub use sandbox::{Sandbox, SandboxConfig};
+/// Ends a run from outside: cancel it, and the guest stops with [`Status::Cancelled`].
+pub use tokio_util::sync::CancellationToken as CancelToken;

@@ -1,0 +1,157 @@
+//! Compiled programs, each compiled once however many ask for it at the same time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use moka::sync::Cache;
+use tokio::sync::{Semaphore, watch};
+use worldcompute_content::ContentStore;
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_proof::Cid;
+
+use crate::engine::{Engine, Program};
+use crate::run::read;
+
+/// Most compiled programs kept.
+const MAX_PROGRAMS: u64 = 1024;
+/// How long those who asked wait for a compilation. It goes on without them, for it cannot be stopped, and whoever
+/// asks again meanwhile is refused at once.
+const MAX_COMPILE: Duration = Duration::from_secs(60);
+
+type Compiled = Result<Arc<Program>>;
+
+/// A cache for one engine: another engine's programs are of no use to it.
+#[derive(Clone)]
+pub struct Programs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Arc<Engine>,
+    workers: Arc<Semaphore>,
+    cache: Cache<Cid, Arc<Program>>,
+    /// Compilations under way: the result, once there is one.
+    flights: Mutex<HashMap<Cid, watch::Receiver<Option<Compiled>>>>,
+}
+
+impl Programs {
+    pub fn new(engine: Arc<Engine>, workers: Arc<Semaphore>, max_bytes: u64) -> Self {
+        // Each program weighs its share at least, so that the bytes bound the number as well.
+        let share = max_bytes / MAX_PROGRAMS;
+        let weight = move |program: &Arc<Program>| (program.size() as u64).max(share);
+        let cache = Cache::builder()
+            .max_capacity(max_bytes)
+            .weigher(move |_, program| u32::try_from(weight(program)).unwrap_or(u32::MAX))
+            .build();
+        Self {
+            inner: Arc::new(Inner {
+                engine,
+                workers,
+                cache,
+                flights: Mutex::default(),
+            }),
+        }
+    }
+
+    /// The compiled workload.
+    ///
+    /// # Errors
+    /// WC-001 for a workload that is missing, corrupt, or not a program, or that takes too long to compile.
+    pub async fn get(&self, workload: &Cid, content: &ContentStore) -> Compiled {
+        if let Some(program) = self.inner.cache.get(workload) {
+            return Ok(program);
+        }
+        let mut flight = self.join_flight(workload, content);
+        match flight.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(compiled)) => compiled.clone(),
+            _ => Err(Fault::wc(WcCode::Internal, "a compilation broke off")),
+        }
+    }
+
+    /// The compilation under way, or a new one.
+    fn join_flight(
+        &self,
+        workload: &Cid,
+        content: &ContentStore,
+    ) -> watch::Receiver<Option<Compiled>> {
+        let mut flights = self.inner.flights();
+        if let Some(flight) = flights.get(workload) {
+            return flight.clone();
+        }
+        let (done, flight) = watch::channel(None);
+        if let Some(program) = self.inner.cache.get(workload) {
+            done.send_replace(Some(Ok(program)));
+            return flight;
+        }
+        flights.insert(*workload, flight.clone());
+        tokio::spawn(self.inner.clone().fly(*workload, content.clone(), done));
+        flight
+    }
+}
+
+impl Inner {
+    async fn fly(
+        self: Arc<Self>,
+        workload: Cid,
+        content: ContentStore,
+        done: watch::Sender<Option<Compiled>>,
+    ) {
+        let _landing = Landing {
+            inner: self.clone(),
+            workload,
+        };
+        let Ok(worker) = self.workers.clone().acquire_owned().await else {
+            return;
+        };
+        let engine = self.engine.clone();
+        let mut compiling = tokio::task::spawn_blocking(move || {
+            let _worker = worker;
+            engine.compile(&read("the workload", &workload, &content)?)
+        });
+        let compiled = match tokio::time::timeout(MAX_COMPILE, &mut compiling).await {
+            Ok(compiled) => compiled,
+            Err(_) => {
+                done.send_replace(Some(Err(too_slow())));
+                compiling.await
+            }
+        };
+        let compiled = compiled.unwrap_or_else(|error| {
+            Err(Fault::wc(WcCode::Internal, "the compiler broke off").caused_by(error))
+        });
+        let compiled = compiled.map(Arc::new);
+        if let Ok(program) = &compiled {
+            self.cache.insert(workload, program.clone());
+        }
+        done.send_if_modified(|result| {
+            let first = result.is_none();
+            result.get_or_insert(compiled);
+            first
+        });
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Cid, watch::Receiver<Option<Compiled>>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the flight off the board, however it ends.
+struct Landing {
+    inner: Arc<Inner>,
+    workload: Cid,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.inner.flights().remove(&self.workload);
+    }
+}
+
+fn too_slow() -> Fault {
+    let seconds = MAX_COMPILE.as_secs();
+    Fault::wc(
+        WcCode::InvalidManifest,
+        format!("the workload takes more than {seconds} s to compile"),
+    )
+    .hint("split the largest functions of the module")
+}

@@ -1,0 +1,65 @@
+//! What ends a guest, and what is merely answered to it.
+
+/// Ends the guest at once: travels out of it as a trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    #[error("exit code {0}")]
+    Exit(i32),
+    #[error("printed or kept more than limits.output_bytes")]
+    OutputLimit,
+    #[error("used more than limits.fuel")]
+    OutOfFuel,
+    #[error("ran longer than limits.wall_ms")]
+    TimedOut,
+    #[error("cancelled")]
+    Cancelled,
+    #[error("the host has no memory left for it")]
+    HostMemory,
+}
+
+/// Why a call failed, as far as the guest may know. The names of POSIX, without the E.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{self:?}")]
+pub enum Errno {
+    Badf,
+    Exist,
+    Fault,
+    Ilseq,
+    Inval,
+    Isdir,
+    Mfile,
+    NameTooLong,
+    Noent,
+    Nospc,
+    Notdir,
+    Notempty,
+    Notsock,
+    Notsup,
+    Overflow,
+    Perm,
+    Rofs,
+    Spipe,
+}
+
+/// Why a call did not do what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The guest is told, and goes on.
+    Errno(Errno),
+    /// The guest ends.
+    Stop(Stop),
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<Stop> for Refusal {
+    fn from(stop: Stop) -> Self {
+        Self::Stop(stop)
+    }
+}
+
+pub type Result<T, E = Refusal> = std::result::Result<T, E>;

@@ -1,0 +1,166 @@
+//! Ends guests from outside: at their wall-clock limit, or when cancelled.
+//!
+//! Each guest has a [`Leash`]. Pulling it leaves the reason and makes every guest of the engine look at its own leash
+//! at the next loop or call; those that are not meant go on. One thread watches the deadlines. It sleeps as long as
+//! none is due: idle donors are not woken.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wasmtime::Engine;
+use worldcompute_fault::{Fault, Result, WcCode};
+
+use crate::stop::Stop;
+
+/// How often a guest is reminded that has not ended yet: it may have looked just before its leash was pulled.
+const REMINDER: Duration = Duration::from_millis(5);
+
+/// What a guest is held by: why it has to end, once it has to.
+#[derive(Default)]
+pub struct Leash {
+    stop: OnceLock<Stop>,
+}
+
+impl Leash {
+    /// The reason, once there is one.
+    pub fn pulled(&self) -> Option<Stop> {
+        self.stop.get().copied()
+    }
+}
+
+pub struct Watchdog {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    engine: Engine,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The guests running, with the instant at which each has to end.
+    watched: BTreeMap<u64, (Instant, Arc<Leash>)>,
+    next: u64,
+    closing: bool,
+}
+
+/// A guest is watched as long as this lives.
+pub struct Watched {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl Watchdog {
+    /// # Errors
+    /// WC-007 when the system gives no thread.
+    pub fn start(engine: &Engine) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            engine: engine.clone(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let watching = shared.clone();
+        let thread = std::thread::Builder::new().name("sandbox-watchdog".to_owned());
+        let thread = thread.spawn(move || watching.watch()).map_err(|error| {
+            Fault::wc(WcCode::SandboxUnavailable, "no thread to watch guests").caused_by(error)
+        })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Watches a guest, which has to end after `limit`.
+    pub fn watch(&self, leash: Arc<Leash>, limit: Duration) -> Watched {
+        let mut state = self.shared.lock();
+        let id = state.next;
+        state.next += 1;
+        state.watched.insert(id, (Instant::now() + limit, leash));
+        self.shared.changed.notify_one();
+        Watched {
+            shared: self.shared.clone(),
+            id,
+        }
+    }
+
+    /// Ends a guest, whether it runs yet or not.
+    pub fn pull(&self, leash: &Leash, stop: Stop) {
+        let _first_reason_stands = leash.stop.set(stop);
+        // Under the lock, so that the thread cannot miss it between looking and sleeping.
+        let _state = self.shared.lock();
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.shared.lock().watched.remove(&self.id);
+    }
+}
+
+impl Shared {
+    fn watch(&self) {
+        let mut state = self.lock();
+        while !state.closing {
+            let now = Instant::now();
+            state.expire(now);
+            if state.anyone_pulled() {
+                self.engine.increment_epoch();
+            }
+            state = match state.wait(now) {
+                Some(wait) => {
+                    let woken = self.changed.wait_timeout(state, wait);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn expire(&self, now: Instant) {
+        for (deadline, leash) in self.watched.values() {
+            if *deadline <= now {
+                let _first_reason_stands = leash.stop.set(Stop::TimedOut);
+            }
+        }
+    }
+
+    fn anyone_pulled(&self) -> bool {
+        self.watched
+            .values()
+            .any(|(_, leash)| leash.pulled().is_some())
+    }
+
+    /// How long nothing is due; for ever if no guest runs.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if self.anyone_pulled() {
+            return Some(REMINDER);
+        }
+        let deadlines = self.watched.values().map(|(deadline, _)| *deadline);
+        Some(deadlines.min()?.saturating_duration_since(now))
+    }
+}
