@@ -1,0 +1,224 @@
+//! Nodes for tests: on loopback, on ports of the system's choice, with waits that end by an event or a deadline.
+
+#![expect(dead_code, reason = "each test file uses a part")]
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinHandle;
+use worldcompute_fault::{Fault, WcCode};
+use worldcompute_mesh::wire::{
+    Capacity, ContentReply, ContentRequest, DispatchReply, DispatchRequest, DispatchStatus,
+    LeaseReply, OfferReply, OfferRequest,
+};
+use worldcompute_mesh::{
+    Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, PeerInfo, Request, ReservationState,
+};
+use worldcompute_proof::{Cid, PeerId, SigningKey};
+
+/// No single wait of a test takes longer on any machine that still makes progress.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+pub fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed([seed; 32])
+}
+
+/// What comes of `wait`, or a failed test that says what it waited for.
+pub async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, wait).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s for {what}", DEADLINE.as_secs()),
+    }
+}
+
+pub const LOOPBACK: [&str; 2] = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
+
+pub fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A relay that listens on `listen`.
+pub async fn relay(seed: u8, listen: &[&str]) -> Mesh {
+    let mut config = MeshConfig::new(key(seed));
+    config.listen = addresses(listen);
+    config.relay_server = true;
+    Mesh::start(config).await.unwrap().0
+}
+
+/// The addresses of a node with its peer id.
+pub async fn dialled(mesh: &Mesh) -> Vec<Multiaddr> {
+    let status = mesh.status().await.unwrap();
+    let suffix = format!("/p2p/{}", status.peer);
+    status.listen.iter().map(|address| format!("{address}{suffix}").parse().unwrap()).collect()
+}
+
+/// A node that listens on nothing and is reached through `relays` only.
+pub async fn hidden(seed: u8, relays: &[&Mesh]) -> (Mesh, mpsc::Receiver<Inbound>) {
+    let mut config = MeshConfig::new(key(seed));
+    for relay in relays {
+        config.bootstrap.extend(dialled(relay).await);
+    }
+    let (mesh, inbound) = Mesh::start(config).await.unwrap();
+    within("a reservation", mesh.reserved(DEADLINE)).await.unwrap();
+    (mesh, inbound)
+}
+
+/// A node on loopback that knows nobody.
+pub async fn open(seed: u8) -> (Mesh, mpsc::Receiver<Inbound>) {
+    let mut config = MeshConfig::new(key(seed));
+    config.listen = addresses(&LOOPBACK);
+    Mesh::start(config).await.unwrap()
+}
+
+/// Objects that a node serves.
+pub type Objects = HashMap<String, Vec<u8>>;
+
+/// Answers whatever is asked: takes offers, runs tasks by echoing their manifest, knows every lease, serves objects.
+pub fn serve(mut inbound: mpsc::Receiver<Inbound>, objects: Objects) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(Inbound { request, .. }) = inbound.recv().await {
+            match request {
+                Request::Offer(_, responder) => {
+                    responder.send(OfferReply { accepted: true, load: 0.5, reason: None });
+                }
+                Request::Dispatch(request, responder) => {
+                    responder.send(ran(&request));
+                }
+                Request::Lease(_, responder) => {
+                    responder.send(LeaseReply { known: true });
+                }
+                Request::Content(request, responder) => match part(&objects, &request) {
+                    Some(reply) => drop(responder.send(reply)),
+                    None => drop(responder.refuse(&Fault::wc(WcCode::NotFound, "no such object"))),
+                },
+            }
+        }
+    })
+}
+
+pub fn part(objects: &Objects, request: &ContentRequest) -> Option<ContentReply> {
+    let object = objects.get(&request.cid.to_string())?;
+    let rest = object.get(usize::try_from(request.offset).unwrap()..)?;
+    let len = rest.len().min(request.len as usize);
+    Some(ContentReply { total: object.len() as u64, bytes: rest[..len].to_vec() })
+}
+
+pub fn ran(request: &DispatchRequest) -> DispatchReply {
+    DispatchReply {
+        task_id: request.task_id.clone(),
+        status: DispatchStatus::Succeeded,
+        output: request.manifest.clone(),
+        output_cid: Some(Cid::raw(&request.manifest)),
+        duration_ms: 1,
+        error: None,
+        receipt: b"receipt".to_vec(),
+        trace: b"trace".to_vec(),
+        outputs: Vec::new(),
+    }
+}
+
+pub fn an_offer() -> OfferRequest {
+    OfferRequest {
+        task_id: "task-1".to_owned(),
+        manifest_cid: Cid::raw(b"manifest"),
+        min_cpu_cores: 1,
+        min_memory_mb: 64,
+        needs_gpu: false,
+        max_wallclock_ms: 1000,
+        classes: vec!["scientific".to_owned()],
+    }
+}
+
+pub fn a_task(manifest: Vec<u8>) -> DispatchRequest {
+    DispatchRequest {
+        lease_id: "lease-1".to_owned(),
+        job_id: "job-1".to_owned(),
+        task_id: "task-1".to_owned(),
+        task_index: 0,
+        attempt: 1,
+        manifest,
+        inline_inputs: Vec::new(),
+        trace: Vec::new(),
+        correlation_id: "0123456789abcdef01234567".to_owned(),
+    }
+}
+
+pub fn a_capacity() -> Capacity {
+    Capacity {
+        cores: 4,
+        memory_mb: 1024,
+        load: 0.25,
+        classes: vec!["scientific".to_owned()],
+        paused: false,
+        addresses: Vec::new(),
+        slots: 2,
+    }
+}
+
+/// The next event that `wanted` makes something of.
+pub async fn event<T>(
+    what: &str,
+    events: &mut broadcast::Receiver<MeshEvent>,
+    mut wanted: impl FnMut(MeshEvent) -> Option<T>,
+) -> T {
+    within(what, async {
+        loop {
+            match events.recv().await {
+                Ok(event) => {
+                    if let Some(value) = wanted(event) {
+                        return value;
+                    }
+                }
+                Err(error) => panic!("waiting for {what}: {error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until `peer` announces its capacity.
+pub async fn capacity_of(peer: PeerId, events: &mut broadcast::Receiver<MeshEvent>) -> Capacity {
+    event("a capacity", events, |event| match event {
+        MeshEvent::Capacity(from, capacity) if from == peer => Some(capacity),
+        _ => None,
+    })
+    .await
+}
+
+/// Waits until a reservation of this node is in `state`, and returns its relay.
+pub async fn reservation(
+    state: ReservationState,
+    events: &mut broadcast::Receiver<MeshEvent>,
+) -> PeerId {
+    event(&format!("a reservation in {state:?}"), events, |event| match event {
+        MeshEvent::Reservation(info) if info.state == state => Some(info.relay),
+        _ => None,
+    })
+    .await
+}
+
+pub async fn peer_info(mesh: &Mesh, peer: PeerId) -> Option<PeerInfo> {
+    mesh.peers().await.into_iter().find(|info| info.peer == peer)
+}
+
+/// Pseudo-random bytes of `seed`, so that chunks differ from each other.
+pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed | 1;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    })
+    .flatten()
+    .take(len)
+    .collect()
+}
+
+/// Prints the log of the nodes when `RUST_LOG` asks for it.
+pub fn logged() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
