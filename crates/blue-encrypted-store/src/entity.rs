@@ -1,18 +1,43 @@
 //! What is stored.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::record::VerifiedRow;
 
 /// The type of the one record that is about the partition itself. Its id is no part of its key and must be empty.
 pub const META: &str = "meta";
 
 /// A record: which of its fields may be read by whoever reads the table, and which are sealed.
 ///
-/// `Clear` serialises to a flat JSON object of strings, numbers, booleans and nulls; `Sealed` to any JSON.
-/// `join(id, clear, sealed)` undoes `id` and `split`.
+/// `Clear` serialises to a flat JSON object of strings, numbers, booleans and nulls (or to null, for no field at all);
+/// `Sealed` to any JSON. Integers lie within ±(2^53 - 1), as in RFC 8785. `join(id, clear, sealed)` undoes `id` and
+/// `split`.
+///
+/// ```
+/// use blue_encrypted_store::Entity;
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Task { id: String, status: String, stdout: String }
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct TaskStatus { status: String }
+///
+/// impl Entity for Task {
+///     const TYPE: &'static str = "task";
+///     type Clear = TaskStatus;
+///     type Sealed = String;
+///
+///     fn id(&self) -> String { self.id.clone() }
+///     fn split(self) -> (TaskStatus, String) { (TaskStatus { status: self.status }, self.stdout) }
+///     fn join(id: String, clear: TaskStatus, stdout: String) -> Self { Self { id, status: clear.status, stdout } }
+/// }
+/// ```
 pub trait Entity: Sized {
-    /// Unique per kind of record: a lowercase slug, or [`META`].
+    /// Unique per kind of record: a lowercase slug other than `dek` and `manifest`, or [`META`].
     const TYPE: &'static str;
     /// The fields that are stored as they are, authenticated but not encrypted.
     type Clear: Serialize + DeserializeOwned;
@@ -33,12 +58,10 @@ pub trait Entity: Sized {
 }
 
 /// A record as it was read, and the proof that it was there.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Stored<E> {
     pub(crate) value: E,
-    pub(crate) id: String,
-    pub(crate) created_at: Timestamp,
-    pub(crate) updated_at: Timestamp,
+    pub(crate) row: Arc<VerifiedRow>,
 }
 
 impl<E> Stored<E> {
@@ -54,16 +77,16 @@ impl<E> Stored<E> {
 
     /// Its id within type and partition.
     pub fn id(&self) -> &str {
-        &self.id
+        &self.row.place.record.id
     }
 
     /// When it was inserted.
-    pub const fn created_at(&self) -> Timestamp {
-        self.created_at
+    pub fn created_at(&self) -> Timestamp {
+        self.row.created_at
     }
 
     /// When it was last changed.
-    pub const fn updated_at(&self) -> Timestamp {
-        self.updated_at
+    pub fn updated_at(&self) -> Timestamp {
+        self.row.updated_at
     }
 }

@@ -1,20 +1,268 @@
-//! Where the user's master key comes from.
+//! Where keys come from: the user's master key (UMK), the store's key-encryption key (KEK), a partition's data keys (DEK).
 
-use std::path::PathBuf;
+use async_trait::async_trait;
+use worldcompute_fault::{Category, Fault};
+use zeroize::Zeroizing;
 
-/// Holds the master key and derives from it.
-pub trait KeyProvider: Send + Sync {}
+use crate::check::Check;
+use crate::crypto::{
+    Digest, GcmNonce, KEY_BYTES, Key, TAG_BYTES, committed_key, expand, gcm_open, gcm_seal, hmac,
+    hmac_key, lp, random, same, sha256,
+};
+use crate::envelope::Suite;
+use crate::name::PartitionKey;
 
-/// The master key in a file.
-pub struct LocalFileKeyProvider {
-    _path: PathBuf,
+/// Bytes of a key check value.
+pub const KCV_BYTES: usize = 8;
+/// Bytes of a wrapped data key: 32 of ciphertext, 16 of tag.
+pub const WRAPPED_BYTES: usize = KEY_BYTES + TAG_BYTES;
+
+macro_rules! handle {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// Wiped on drop. It cannot be printed:
+        ///
+        /// ```compile_fail,E0277
+        #[doc = concat!("fn show(key: blue_encrypted_store::", stringify!($name), ") { println!(\"{key:?}\"); }")]
+        /// ```
+        pub struct $name(Key);
+
+        impl $name {
+            /// Takes the key over from a provider.
+            pub const fn new(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+                Self(key)
+            }
+
+            pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+                &self.0
+            }
+        }
+    };
 }
 
-impl LocalFileKeyProvider {
-    /// The key at `path`; made at the first set-up of a store.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { _path: path.into() }
+handle!(
+    /// The user's master key.
+    UmkHandle
+);
+handle!(
+    /// The key that wraps the data keys of one store, tenant, user and epoch.
+    KekHandle
+);
+handle!(
+    /// The key of one partition's content.
+    DekHandle
+);
+
+/// What a KEK is for. Two contexts that differ anywhere have unrelated keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KekContext {
+    /// The store's id, made at its set-up.
+    pub store: String,
+    /// Whose store.
+    pub tenant: String,
+    /// Whose key.
+    pub user: String,
+    /// Counts the KEKs of this user.
+    pub epoch: u64,
+}
+
+impl KekContext {
+    /// The message of the key derivation: what local providers expand (RFC 5869, 2.3), and what a key management
+    /// service is asked to MAC once 0x01 is appended, which gives the same bytes.
+    pub fn message(&self) -> Vec<u8> {
+        let mut message = b"blue/v1/kek".to_vec();
+        for field in [&self.store, &self.tenant, &self.user] {
+            lp(&mut message, field.as_bytes());
+        }
+        message.extend_from_slice(&self.epoch.to_be_bytes());
+        message
     }
 }
 
-impl KeyProvider for LocalFileKeyProvider {}
+/// What a DEK is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DekContext {
+    /// The store's id.
+    pub store: String,
+    /// Whose data.
+    pub partition: PartitionKey,
+    /// Counts the DEKs of this partition from 1.
+    pub version: u32,
+    /// The epoch of the KEK that wraps it.
+    pub epoch: u64,
+}
+
+impl DekContext {
+    fn info(&self, suite: Suite, nonce: GcmNonce) -> Vec<u8> {
+        let mut info = b"blue/v1/wrap".to_vec();
+        info.push(suite.byte());
+        lp(&mut info, self.store.as_bytes());
+        lp(&mut info, self.partition.kind.as_str().as_bytes());
+        lp(&mut info, self.partition.id.as_str().as_bytes());
+        info.extend_from_slice(&self.version.to_be_bytes());
+        info.extend_from_slice(&nonce);
+        info
+    }
+
+    fn aad(&self) -> Digest {
+        let PartitionKey { kind, id } = &self.partition;
+        sha256(format!("{}:{id}/dek:{}", kind.as_str(), self.version).as_bytes())
+    }
+}
+
+/// A DEK as it is stored: encrypted under the KEK, with its commitment and its key check value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncryptedDek {
+    pub(crate) suite: Suite,
+    pub(crate) nonce: GcmNonce,
+    pub(crate) wrapped: [u8; WRAPPED_BYTES],
+    pub(crate) commitment: Digest,
+    pub(crate) kcv: [u8; KCV_BYTES],
+    pub(crate) epoch: u64,
+}
+
+/// Why a key is not to be had.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is no master key yet.
+    #[error("there is no master key at {0}")]
+    Missing(String),
+    /// There is one, and it is not to be used as it is.
+    #[error("{0}")]
+    Refused(Fault),
+    /// A wrapped key fails its commitment: it was wrapped by another key, or for another place.
+    #[error("the data key was not wrapped by this key for this place")]
+    Commitment,
+    /// A wrapped key fails its authentication tag.
+    #[error("the wrapped data key was changed")]
+    Tag,
+    /// A wrapped key fails its key check value.
+    #[error("the data key is not the one that was wrapped")]
+    KeyCheck,
+}
+
+impl From<Fault> for KeyError {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+impl KeyError {
+    /// The fault of `place` not getting its key.
+    pub(crate) fn at(self, place: impl std::fmt::Display) -> Fault {
+        let why = self.to_string();
+        match self {
+            Self::Missing(_) => Fault::new(
+                Category::DependencyMissing,
+                "encryption_key_missing",
+                format!("{place}: {why}"),
+            )
+            .hint("put the key file back from a backup; without it the store cannot be read"),
+            Self::Refused(fault) => fault,
+            Self::Commitment => Check::Commitment.failed(place, why),
+            Self::Tag => Check::Tag.failed(place, why),
+            Self::KeyCheck => Check::KeyCheck.failed(place, why),
+        }
+    }
+}
+
+/// Holds the master key and derives from it.
+///
+/// A provider that keeps the master key elsewhere overrides [`KeyProvider::derive_kek`]; wrapping is the same for all.
+#[async_trait]
+pub trait KeyProvider: Send + Sync {
+    /// The master key that is there.
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError>;
+
+    /// The master key, made now when there is none. Only asked for a store that holds no wrapped key yet.
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError>;
+
+    /// `HKDF-Expand(UMK, context, 32)`.
+    async fn derive_kek(
+        &self,
+        umk: &UmkHandle,
+        context: &KekContext,
+    ) -> Result<KekHandle, KeyError> {
+        Ok(KekHandle::new(expand(umk.bytes(), &context.message())?))
+    }
+
+    /// A fresh DEK, and the same wrapped.
+    async fn generate_dek(
+        &self,
+        kek: &KekHandle,
+        context: &DekContext,
+    ) -> Result<(DekHandle, EncryptedDek), KeyError> {
+        let mut dek = Key::default();
+        random(&mut *dek)?;
+        let mut nonce = GcmNonce::default();
+        random(&mut nonce)?;
+        let wrapped = wrap(kek, context, &dek, nonce)?;
+        Ok((DekHandle::new(dek), wrapped))
+    }
+
+    /// The DEK out of its wrapping.
+    async fn decrypt_dek(
+        &self,
+        kek: &KekHandle,
+        encrypted: &EncryptedDek,
+        context: &DekContext,
+    ) -> Result<DekHandle, KeyError> {
+        unwrap(kek, context, encrypted)
+    }
+}
+
+/// Encrypts a DEK for its place.
+pub(crate) fn wrap(
+    kek: &KekHandle,
+    context: &DekContext,
+    dek: &Key,
+    nonce: GcmNonce,
+) -> Result<EncryptedDek, KeyError> {
+    let suite = Suite::CURRENT;
+    let (key, commitment) = committed_key(kek.bytes(), &context.info(suite, nonce))?;
+    let bytes = gcm_seal(&key, nonce, &context.aad(), &**dek)?;
+    let mut wrapped = [0; WRAPPED_BYTES];
+    wrapped.copy_from_slice(&bytes);
+    Ok(EncryptedDek {
+        suite,
+        nonce,
+        wrapped,
+        commitment,
+        kcv: kcv(dek),
+        epoch: context.epoch,
+    })
+}
+
+/// Decrypts a DEK: commitment, tag, key check value, in this order.
+pub(crate) fn unwrap(
+    kek: &KekHandle,
+    context: &DekContext,
+    encrypted: &EncryptedDek,
+) -> Result<DekHandle, KeyError> {
+    let info = context.info(encrypted.suite, encrypted.nonce);
+    let (key, commitment) = committed_key(kek.bytes(), &info)?;
+    if !same(&commitment, &encrypted.commitment) {
+        return Err(KeyError::Commitment);
+    }
+    let bytes = gcm_open(&key, encrypted.nonce, &context.aad(), &encrypted.wrapped)
+        .map_err(|_| KeyError::Tag)?;
+    let mut dek = Key::default();
+    if bytes.len() != dek.len() {
+        return Err(KeyError::Tag);
+    }
+    dek.copy_from_slice(&bytes);
+    if !same(&kcv(&dek), &encrypted.kcv) {
+        return Err(KeyError::KeyCheck);
+    }
+    Ok(DekHandle::new(dek))
+}
+
+/// The key check value: tells one key from another and says nothing else about it.
+pub(crate) fn kcv(key: &[u8; KEY_BYTES]) -> [u8; KCV_BYTES] {
+    let mut out = [0; KCV_BYTES];
+    for (out, byte) in out.iter_mut().zip(hmac(&hmac_key(key), b"blue/v1/kcv")) {
+        *out = byte;
+    }
+    out
+}

@@ -3,21 +3,52 @@
 //! A [`Store`] is one table. It is divided into partitions (`job#<id>`, `peer#<id>`, ..), each with its own data key.
 //! A [`Partition`] is read whole ([`Partition::load`]) and changed by all-or-nothing batches ([`Partition::commit`]).
 //! What is stored is an [`Entity`]: a Rust type that says which of its fields are cleartext and which are sealed.
+//!
+//! The client is the official AWS SDK. Its requests are answered by an embedded DynamoDB engine in this process.
+//!
+//! # What an attacker can do who reads and writes the whole table but has no key
+//! Read names, times, sizes and the fields that are declared cleartext; destroy data. Anything that is changed, swapped,
+//! moved, replayed, deleted or resurrected is refused when it is read, by an error that names the check. Putting the
+//! whole table back as it was earlier is recognised by machines that saw it later, by their anchor file, and by nobody
+//! else. Lists across partitions ([`CrossPartition`]) are hints, without that protection.
 
+mod anchor;
 mod batch;
+mod check;
 mod config;
+mod crypto;
+mod draft;
+mod embedded;
 mod entity;
+mod envelope;
+mod identity;
+mod keyring;
 mod keys;
+mod local_key;
+mod manifest;
 mod name;
 mod partition;
+mod plan;
+mod reader;
+mod record;
+mod row;
 mod snapshot;
+mod sources;
 mod store;
+mod table;
+mod task;
 
-pub use batch::Batch;
+pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use config::{StoreConfig, StorePath};
+pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{Entity, META, Stored};
-pub use keys::{KeyProvider, LocalFileKeyProvider};
-pub use name::{Id, Kind, PartitionKey};
+pub use keys::{
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
+pub use local_key::LocalFileKeyProvider;
+pub use manifest::MAX_PARTITION_RECORDS;
+pub use name::{Id, Kind, MAX_ID_BYTES, PartitionKey};
 pub use partition::{Partition, PartitionVersion};
+pub use row::MAX_ITEM_BYTES;
 pub use snapshot::Snapshot;
 pub use store::{CrossPartition, Hint, Store};

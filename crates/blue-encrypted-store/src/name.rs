@@ -1,11 +1,21 @@
-//! Names: kinds and ids.
+//! Names: ids, kinds, keys of partitions and rows, and the canonical address.
 
 use std::fmt;
 
+use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
+
+use crate::META;
+use crate::crypto::{Digest, sha256};
 
 /// The longest id, in bytes.
 pub const MAX_ID_BYTES: usize = 128;
+/// The sort key of a manifest's root.
+pub(crate) const ROOT: &str = "manifest";
+/// The type of a wrapped data key.
+pub(crate) const DEK: &str = "dek";
+/// The types that no entity may have.
+const RESERVED_TYPES: [&str; 2] = [DEK, ROOT];
 
 /// A lowercase slug or a ULID: `[a-z0-9][a-z0-9._-]*`, or 26 characters of Crockford's base 32 in upper case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,11 +28,9 @@ impl Id {
         if is_slug(text) || is_ulid(text) {
             return Ok(Self(text.to_owned()));
         }
-        Err(Fault::new(
-            Category::InvalidInput,
-            "invalid_id",
-            format!("{text:.200?} is neither a lowercase slug nor a ULID"),
-        ))
+        Err(invalid(format!(
+            "{text:.200?} is neither a lowercase slug of at most {MAX_ID_BYTES} bytes nor a ULID"
+        )))
     }
 
     /// The text.
@@ -52,6 +60,11 @@ fn is_ulid(text: &str) -> bool {
             .all(|b| b.is_ascii_digit() || (b.is_ascii_uppercase() && !b"ILOU".contains(&b)))
 }
 
+fn invalid(message: String) -> Fault {
+    Fault::new(Category::InvalidInput, "invalid_id", message)
+        .hint("use lowercase letters, digits, '.', '_' and '-', or a ULID")
+}
+
 /// What a partition is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Kind(&'static str);
@@ -75,7 +88,10 @@ impl Kind {
     /// # Errors
     /// `invalid_id` when `name` is not a lowercase slug.
     pub fn custom(name: &'static str) -> Result<Self> {
-        Id::parse(name).map(|_| Self(name))
+        if is_slug(name) {
+            return Ok(Self(name));
+        }
+        Err(invalid(format!("{name:.200?} is not a lowercase slug")))
     }
 
     /// The text.
@@ -84,7 +100,7 @@ impl Kind {
     }
 }
 
-/// One partition of the table.
+/// One partition of the table. Prints as its partition key, `{kind}#{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionKey {
     /// What it is about.
@@ -96,5 +112,276 @@ pub struct PartitionKey {
 impl fmt::Display for PartitionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}#{}", self.kind.as_str(), self.id)
+    }
+}
+
+impl PartitionKey {
+    /// SHA-256 of the canonical address `{kind}:{id}/entity:{type}/{subkey}` of a record here.
+    pub(crate) fn aad(&self, place: &Place) -> Digest {
+        let Self { kind, id } = self;
+        let (kind, entity, subkey) = (kind.as_str(), &place.record.entity_type, place.subkey());
+        sha256(format!("{kind}:{id}/entity:{entity}/{subkey}").as_bytes())
+    }
+}
+
+/// A record within a partition: its type and id. The id of the [`META`] record is empty.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RecordId {
+    pub(crate) entity_type: String,
+    pub(crate) id: String,
+}
+
+impl RecordId {
+    pub(crate) fn new(entity_type: &str, id: &str) -> Result<Self> {
+        match (entity_type, id) {
+            (META, "") => {}
+            (META, _) => {
+                return Err(invalid(format!("the id of the {META} record is empty")));
+            }
+            _ => {
+                Id::parse(id)?;
+                check_type(entity_type)?;
+            }
+        }
+        Ok(Self {
+            entity_type: entity_type.to_owned(),
+            id: id.to_owned(),
+        })
+    }
+
+    pub(crate) fn is_meta(&self) -> bool {
+        self.entity_type == META
+    }
+}
+
+impl fmt::Display for RecordId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.entity_type, self.id)
+    }
+}
+
+fn check_type(entity_type: &str) -> Result<()> {
+    if is_slug(entity_type) && !RESERVED_TYPES.contains(&entity_type) {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "{entity_type:.200?} is no type of records: a lowercase slug, not one of {RESERVED_TYPES:?}"
+    )))
+}
+
+/// Where a record lies within its partition: its sort key, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) record: RecordId,
+    /// When it was put there; the epoch for the [`META`] record, whose key has no time.
+    pub(crate) at: Timestamp,
+}
+
+impl Place {
+    pub(crate) fn new(record: RecordId, at: Timestamp) -> Self {
+        let at = if record.is_meta() {
+            Timestamp::UNIX_EPOCH
+        } else {
+            at
+        };
+        Self { record, at }
+    }
+
+    fn subkey(&self) -> String {
+        if self.record.is_meta() {
+            return String::new();
+        }
+        format!("{}#{}", time(self.at), self.record.id)
+    }
+
+    /// `meta`, or `{type}#{time}#{id}`.
+    pub(crate) fn sort_key(&self) -> String {
+        if self.record.is_meta() {
+            return META.to_owned();
+        }
+        format!("{}#{}", self.record.entity_type, self.subkey())
+    }
+}
+
+/// A time as sort keys and attributes have it: UTC, nanoseconds, always the same length.
+pub(crate) fn time(at: Timestamp) -> String {
+    format!("{at:.9}")
+}
+
+/// The reverse of [`time`]; every other spelling is refused.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    let at: Timestamp = text.parse().ok()?;
+    (time(at) == text).then_some(at)
+}
+
+/// What a row is, by its sort key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SortKey {
+    Record(Place),
+    Dek(u32),
+    Root,
+    Chunk(u64),
+}
+
+impl SortKey {
+    /// `None` for a key that this store does not write.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let key = match text.split_once('#') {
+            None if text == META => Self::Record(Place::new(
+                RecordId::new(META, "").ok()?,
+                Timestamp::UNIX_EPOCH,
+            )),
+            None if text == ROOT => Self::Root,
+            Some((DEK, version)) => Self::Dek(version.parse().ok()?),
+            Some((ROOT, number)) => Self::Chunk(number.parse().ok()?),
+            Some((entity_type, subkey)) => {
+                let (at, id) = subkey.split_once('#')?;
+                let record = RecordId::new(entity_type, id).ok()?;
+                (!record.is_meta()).then_some(())?;
+                Self::Record(Place::new(record, parse_time(at)?))
+            }
+            None => return None,
+        };
+        (key.to_string() == text).then_some(key)
+    }
+}
+
+impl fmt::Display for SortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record(place) => f.write_str(&place.sort_key()),
+            Self::Dek(version) => write!(f, "{DEK}#{version:04}"),
+            Self::Root => f.write_str(ROOT),
+            Self::Chunk(number) => write!(f, "{ROOT}#{number:02}"),
+        }
+    }
+}
+
+/// The `key_id` of content that a partition's DEK of that version encrypts.
+pub(crate) fn key_id(partition: &Id, version: u32) -> String {
+    format!("{DEK}#{partition}#{version}")
+}
+
+/// The version in a `key_id` of `partition`.
+pub(crate) fn parse_key_id(partition: &Id, text: &str) -> Option<u32> {
+    let version = text.rsplit_once('#')?.1.parse().ok()?;
+    (key_id(partition, version) == text).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_lowercase_slugs_or_ulids() {
+        let longest = "a".repeat(MAX_ID_BYTES);
+        for good in [
+            "a",
+            "0",
+            "nvidia-analysis",
+            "task.7_b",
+            "01J9ZC3F5V7K8M0N1P2Q3R4S5T",
+            &longest,
+        ] {
+            assert!(Id::parse(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(MAX_ID_BYTES + 1);
+        for bad in [
+            "",
+            "-a",
+            "A",
+            "a#b",
+            "a/b",
+            "a:b",
+            "a b",
+            "é",
+            "91J9ZC3F5V7K8M0N1P2Q3R4S5T",
+            "01J9ZC3F5V7K8M0N1P2Q3R4S5U",
+            &too_long,
+        ] {
+            assert_eq!(Id::parse(bad).unwrap_err().code(), "invalid_id", "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_record_has_a_type_of_the_stores_own_rows() {
+        for reserved in ["dek", "manifest"] {
+            assert!(RecordId::new(reserved, "x").is_err());
+        }
+        assert!(RecordId::new(META, "x").is_err());
+        assert!(RecordId::new("task", "").is_err());
+    }
+
+    #[test]
+    fn sort_keys_have_one_spelling() {
+        for good in [
+            "meta",
+            "manifest",
+            "manifest#07",
+            "manifest#123",
+            "dek#0001",
+            "task#2026-01-02T03:04:05.000000006Z#t1",
+        ] {
+            assert_eq!(SortKey::parse(good).unwrap().to_string(), good);
+        }
+        for bad in [
+            "",
+            "Manifest",
+            "manifest#7",
+            "manifest#007",
+            "manifest#+7",
+            "dek#1",
+            "dek#00001",
+            "meta#",
+            "meta#2026-01-02T03:04:05.000000006Z#t1",
+            "task#2026-01-02T03:04:05Z#t1",
+            "task#2026-01-02T03:04:05.000000006+00:00#t1",
+            "task#2026-01-02T03:04:05.000000006Z",
+            "task##t1",
+        ] {
+            assert_eq!(SortKey::parse(bad), None, "{bad}");
+        }
+    }
+
+    fn part() -> impl Strategy<Value = String> {
+        prop_oneof!["[a-z0-9][a-z0-9._-]{0,3}", Just("a".to_owned())]
+    }
+
+    fn address() -> impl Strategy<Value = (&'static str, String, String, i8, String)> {
+        (
+            prop::sample::select(vec!["job", "peer", "a"]),
+            part(),
+            part(),
+            any::<i8>(),
+            part(),
+        )
+    }
+
+    fn aad_of(a: &(&'static str, String, String, i8, String)) -> Option<Digest> {
+        let key = PartitionKey {
+            kind: Kind::custom(a.0).ok()?,
+            id: Id::parse(&a.1).ok()?,
+        };
+        let at = Timestamp::from_nanosecond(i128::from(a.3)).ok()?;
+        let record = RecordId::new(&a.2, &a.4).ok()?;
+        Some(key.aad(&Place::new(record, at)))
+    }
+
+    proptest! {
+        #[test]
+        fn different_addresses_have_different_aads(a in address(), b in address()) {
+            if let (Some(x), Some(y)) = (aad_of(&a), aad_of(&b)) {
+                prop_assert_eq!(a == b, x == y);
+            }
+        }
+
+        #[test]
+        fn parsing_any_text_gives_nothing_or_the_same_text(text in ".{0,60}") {
+            if let Some(key) = SortKey::parse(&text) {
+                prop_assert_eq!(key.to_string(), text);
+            }
+        }
     }
 }

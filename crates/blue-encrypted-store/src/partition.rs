@@ -1,16 +1,31 @@
 //! One partition: load it whole, change it by batches.
 
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 use worldcompute_fault::{Category, Fault, Result};
 
+use crate::anchor::Mark;
+use crate::plan::{self, Open, Prepared, Stray};
+use crate::reader;
+use crate::record::Scope;
+use crate::store::Inner;
+use crate::table::Outcome;
+use crate::task::{blocking, computing};
 use crate::{Batch, PartitionKey, Snapshot};
 
 /// Counts the commits of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PartitionVersion(pub(crate) u64);
+pub struct PartitionVersion(u64);
 
 impl PartitionVersion {
     /// Nothing was ever committed.
     pub const NONE: Self = Self(0);
+
+    pub(crate) const fn new(version: u64) -> Self {
+        Self(version)
+    }
 
     /// The number of commits.
     pub const fn get(self) -> u64 {
@@ -18,35 +33,178 @@ impl PartitionVersion {
     }
 }
 
-/// A handle on one partition. Handles of the same partition share what they know of it.
-#[derive(Clone, Debug)]
-pub struct Partition {
-    pub(crate) key: PartitionKey,
+impl fmt::Display for PartitionVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A handle on one partition. Handles of the same partition of one store share what they know of it.
+#[derive(Clone)]
+pub struct Partition(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Inner>,
+    pub(crate) scope: Arc<Scope>,
+    /// What the last load or commit left; taken out while a commit is under way, so that one that fails or is dropped
+    /// half way leaves nothing behind that is not in the table.
+    pub(crate) open: Mutex<Option<Open>>,
 }
 
 impl Partition {
     /// Which one.
-    pub const fn key(&self) -> &PartitionKey {
-        &self.key
+    pub fn key(&self) -> &PartitionKey {
+        &self.0.scope.key
     }
 
     /// Reads and verifies all of it; `None` when nothing was ever committed.
     ///
     /// # Errors
-    /// `verification_failed` faults whose code names the check.
+    /// Category `verification_failed`, with the code of the check that failed: `attributes_malformed`,
+    /// `address_mismatch`, `commitment_mismatch`, `tag_mismatch`, `seal_mismatch`, `manifest_mismatch`,
+    /// `version_rolled_back`, `key_check_mismatch`. Failures of the engine.
     pub async fn load(&self) -> Result<Option<Snapshot>> {
-        Err(Fault::new(Category::InternalFailure, "hollow", "hollow"))
+        let mut guard = self.0.open.lock().await;
+        *guard = None;
+        let loaded = reader::read(&self.0.store, &self.0.scope).await?;
+        let snapshot = loaded.snapshot(&self.0.scope);
+        *guard = Some(loaded.open);
+        Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
     }
 
-    /// Makes all changes of `batch` or none, if the partition is still at `expected`.
+    /// Makes all changes of `batch` or none, provided that the partition is still at `expected`.
+    ///
+    /// Of a partition that this process has loaded or committed to before, it writes the changed records, the
+    /// manifest's root and the changed chunks of the manifest, and reads nothing. An empty batch changes nothing. After
+    /// an error other than `state_contention` and `invalid_input`, the changes may have been made or not: load again.
     ///
     /// # Errors
-    /// `state_contention` when somebody else committed first; `already_exists`, `record_not_found`.
+    /// `state_contention` when the partition has changed; `already_exists`, `record_not_found`, `partition_full`;
+    /// `commit_not_anchored` when all is done but could not be remembered outside of the table; those of
+    /// [`Partition::load`].
     pub async fn commit(
         &self,
-        _batch: Batch,
-        _expected: PartitionVersion,
+        batch: Batch,
+        expected: PartitionVersion,
     ) -> Result<PartitionVersion> {
-        Err(Fault::new(Category::InternalFailure, "hollow", "hollow"))
+        let mut guard = self.0.open.lock().await;
+        let open = match guard.take() {
+            Some(open) => open,
+            None => reader::read(&self.0.store, &self.0.scope).await?.open,
+        };
+        let version = open.manifest.header.version;
+        if version != expected.get() {
+            // A version from the future tells that ours is outdated: read it anew next time.
+            *guard = (version > expected.get()).then_some(open);
+            return Err(self.0.changed(expected));
+        }
+        if batch.is_empty() {
+            *guard = Some(open);
+            return Ok(expected);
+        }
+        match plan::resolve(&self.0.scope, &open.manifest, batch.changes) {
+            Ok(steps) => {
+                let open = self.0.write(open, steps, expected).await?;
+                let version = open.manifest.header.version;
+                *guard = Some(open);
+                Ok(PartitionVersion(version))
+            }
+            Err(fault) => {
+                *guard = Some(open);
+                Err(fault)
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn write(
+        &self,
+        open: Open,
+        steps: Vec<plan::Step>,
+        expected: PartitionVersion,
+    ) -> Result<Open> {
+        let mut open = self.with_key(open, expected).await?;
+        let (scope, store) = (self.scope.clone(), self.store.clone());
+        let (mut open, prepared) = computing(steps.len(), move || {
+            let prepared = plan::prepare(&scope, &store.sources, &mut open, steps)?;
+            Ok((open, prepared))
+        })
+        .await?;
+        let Prepared {
+            staged,
+            flip,
+            sweep,
+        } = prepared;
+        let pk = self.scope.key.to_string();
+        for actions in staged.into_iter().chain([flip]) {
+            match self.store.table.transact(&pk, actions).await? {
+                Outcome::Done => {}
+                Outcome::Refused => return Err(self.changed(expected)),
+            }
+        }
+        self.advance(&open).await?;
+        open.strays = self.sweep(&pk, sweep).await;
+        Ok(open)
+    }
+
+    /// A first commit makes the partition's data key before anything is encrypted with it.
+    async fn with_key(&self, open: Open, expected: PartitionVersion) -> Result<Open> {
+        if open.keyring.active().is_some() {
+            return Ok(open);
+        }
+        let wrapping = self.store.wrapping();
+        let row = wrapping
+            .first(&self.scope, self.store.sources.tick())
+            .await?;
+        if !self.store.table.put_new(row.clone()).await? {
+            return Err(self.changed(expected));
+        }
+        let keyring = Arc::new(wrapping.open(&self.scope, vec![row]).await?);
+        Ok(Open { keyring, ..open })
+    }
+
+    /// Remembers outside of the table how far the partition has come.
+    async fn advance(&self, open: &Open) -> Result<()> {
+        let header = open.manifest.header;
+        let mark = Mark::new(header.version, &header.seal);
+        let (anchor, key) = (self.store.anchor.clone(), self.scope.key.clone());
+        let advanced = blocking(move || anchor.advance(&key, mark)).await;
+        advanced.map_err(|fault| {
+            let message = format!(
+                "version {} of {} is committed, but not remembered outside of the table: {}",
+                header.version,
+                self.scope.key,
+                fault.message()
+            );
+            Fault::new(fault.category(), "commit_not_anchored", message)
+                .hint(fault.hint_text().to_owned())
+        })
+    }
+
+    /// Deletes what no manifest lists; returns what could not be deleted, for the next commit to try.
+    async fn sweep(&self, pk: &str, strays: Vec<Stray>) -> Vec<Stray> {
+        let mut left = Vec::new();
+        for part in strays.chunks(crate::table::MAX_ACTIONS) {
+            let actions = part.iter().cloned().map(Into::into).collect();
+            match self.store.table.transact(pk, actions).await {
+                Ok(Outcome::Done) => {}
+                // One of them is not what it was, or gone: the next load sees what there is.
+                Ok(Outcome::Refused) => {
+                    tracing::debug!(partition = pk, rows = part.len(), "rows not swept");
+                }
+                Err(fault) => {
+                    tracing::warn!(partition = pk, rows = part.len(), %fault, "rows not swept");
+                    left.extend_from_slice(part);
+                }
+            }
+        }
+        left
+    }
+
+    fn changed(&self, expected: PartitionVersion) -> Fault {
+        let message = format!("{} is not at version {expected} any more", self.scope.key);
+        Fault::new(Category::StateContention, "state_contention", message)
+            .hint("load the partition again and repeat the change")
     }
 }

@@ -1,33 +1,97 @@
 //! A partition as it was at one version.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use worldcompute_fault::Result;
 
+use crate::keyring::Keyring;
+use crate::name::RecordId;
+use crate::record::{Scope, VerifiedRow, stored};
 use crate::{Entity, PartitionVersion, Stored};
 
-/// Every live record of one partition, verified against its manifest.
+/// Every live record of one partition, verified against its manifest. Payloads are decrypted when they are asked for.
+#[derive(Clone)]
 pub struct Snapshot {
-    pub(crate) version: PartitionVersion,
+    scope: Arc<Scope>,
+    keyring: Arc<Keyring>,
+    version: PartitionVersion,
+    records: BTreeMap<RecordId, Arc<VerifiedRow>>,
+    uncommitted: Vec<String>,
 }
 
 impl Snapshot {
+    pub(crate) fn new(
+        scope: Arc<Scope>,
+        keyring: Arc<Keyring>,
+        version: u64,
+        records: BTreeMap<RecordId, Arc<VerifiedRow>>,
+        uncommitted: Vec<String>,
+    ) -> Self {
+        Self {
+            scope,
+            keyring,
+            version: PartitionVersion::new(version),
+            records,
+            uncommitted,
+        }
+    }
+
     /// The version to commit against.
     pub const fn version(&self) -> PartitionVersion {
         self.version
     }
 
+    /// How many records there are, of all types.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The sort keys of rows that no manifest lists: left over from a commit that was interrupted, or put there by
+    /// somebody else. They are ignored; the next commit sweeps those that this store wrote.
+    pub fn uncommitted(&self) -> &[String] {
+        &self.uncommitted
+    }
+
     /// The records of one type, oldest first.
     ///
     /// # Errors
-    /// A failed check of the envelope, `invalid_record` when the payload is not an `E`.
+    /// `commitment_mismatch`, `tag_mismatch`; `invalid_record` when a record does not have the fields of an `E`.
     pub fn entities<E: Entity>(&self) -> Result<Vec<Stored<E>>> {
-        Ok(Vec::new())
+        let first = RecordId {
+            entity_type: E::TYPE.to_owned(),
+            id: String::new(),
+        };
+        let mut found: Vec<_> = self
+            .records
+            .range(first..)
+            .take_while(|(record, _)| record.entity_type == E::TYPE)
+            .map(|(_, row)| row)
+            .collect();
+        found.sort_by_key(|row| row.created_at);
+        found
+            .into_iter()
+            .map(|row| stored(&self.scope, &self.keyring, row))
+            .collect()
     }
 
     /// The record of that type and id.
     ///
     /// # Errors
     /// As [`Snapshot::entities`].
-    pub fn get<E: Entity>(&self, _id: &str) -> Result<Option<Stored<E>>> {
-        Ok(None)
+    pub fn get<E: Entity>(&self, id: &str) -> Result<Option<Stored<E>>> {
+        let record = RecordId {
+            entity_type: E::TYPE.to_owned(),
+            id: id.to_owned(),
+        };
+        self.records
+            .get(&record)
+            .map(|row| stored(&self.scope, &self.keyring, row))
+            .transpose()
     }
 }

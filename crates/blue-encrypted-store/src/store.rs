@@ -1,23 +1,106 @@
 //! The store: one table.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::Result;
 
-use crate::{Id, KeyProvider, Kind, Partition, PartitionKey, StoreConfig};
+use crate::anchor::Anchor;
+use crate::config::{StoreConfig, StorePath};
+use crate::embedded::{Engine, beside};
+use crate::identity::{Opened, Opener};
+use crate::keyring::Wrapping;
+use crate::name::{Place, SortKey};
+use crate::partition::Shared;
+use crate::record::Scope;
+use crate::sources::Sources;
+use crate::table::Table;
+use crate::task::blocking;
+use crate::{Id, KeyProvider, Kind, Partition, PartitionKey};
 
-/// One table, opened with one user's keys. Cheap to clone.
+/// One table, opened with one user's keys. Cheap to clone; the table is closed when the last clone, and the last
+/// [`Partition`] of it, is dropped.
 #[derive(Clone)]
-pub struct Store;
+pub struct Store(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) table: Table,
+    pub(crate) anchor: Arc<Anchor>,
+    pub(crate) sources: Sources,
+    keys: Arc<dyn KeyProvider>,
+    opened: Opened,
+    /// The partitions that somebody holds a handle on.
+    partitions: Mutex<HashMap<PartitionKey, Weak<Shared>>>,
+}
+
+impl Inner {
+    pub(crate) fn wrapping(&self) -> Wrapping<'_> {
+        Wrapping {
+            provider: &*self.keys,
+            kek: &self.opened.kek,
+            epoch: self.opened.epoch,
+        }
+    }
+}
 
 impl Store {
     /// Opens the store, setting it up when there is none.
     ///
     /// # Errors
-    /// `encryption_key_changed`, `encryption_key_missing`, `store_corrupt`, `state_contention` (another process has it).
-    pub async fn open(_config: StoreConfig, _keys: Arc<dyn KeyProvider>) -> Result<Self> {
-        Err(Fault::new(Category::InternalFailure, "hollow", "hollow"))
+    /// `encryption_key_changed` (it was set up with another key), `encryption_key_missing`, `encryption_key_malformed`,
+    /// `insecure_permissions`, `store_of_another_owner`, `store_corrupt` (the file is damaged), `state_contention`
+    /// (another process has it); `seal_mismatch`, `attributes_malformed`, `address_mismatch`, `manifest_mismatch` when
+    /// the store's own row was changed, replaced or removed.
+    pub async fn open(config: StoreConfig, keys: Arc<dyn KeyProvider>) -> Result<Self> {
+        let path = config.path.clone();
+        let anchor = config.anchor.clone();
+        let (engine, anchor) = blocking(move || match path {
+            StorePath::Memory => Ok((Engine::memory()?, Anchor::memory())),
+            StorePath::File(path) => {
+                let engine = Engine::file(&path)?;
+                let anchor = anchor.unwrap_or_else(|| beside(&path, "anchor"));
+                Ok((engine, Anchor::file(&anchor)?))
+            }
+        })
+        .await?;
+        Self::open_on(&engine, Arc::new(anchor), config, keys, Sources::system()).await
+    }
+
+    pub(crate) async fn open_on(
+        engine: &Engine,
+        anchor: Arc<Anchor>,
+        config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+        sources: Sources,
+    ) -> Result<Self> {
+        let config = StoreConfig {
+            tenant: Id::parse(&config.tenant)?.to_string(),
+            user: Id::parse(&config.user)?.to_string(),
+            ..config
+        };
+        let table = Table::embedded(engine);
+        table.ensure().await?;
+        let opener = Opener {
+            table: &table,
+            anchor: anchor.clone(),
+            keys: &*keys,
+            config: &config,
+        };
+        let opened = opener.open(&sources).await?;
+        Ok(Self(Arc::new(Inner {
+            table,
+            anchor,
+            sources,
+            keys,
+            opened,
+            partitions: Mutex::default(),
+        })))
+    }
+
+    /// The store's id: made at its set-up, part of every key.
+    pub fn id(&self) -> &str {
+        &self.0.opened.store
     }
 
     /// A handle on one partition, whether it holds anything or not.
@@ -25,12 +108,29 @@ impl Store {
     /// # Errors
     /// `invalid_id`.
     pub fn partition(&self, kind: Kind, id: &str) -> Result<Partition> {
-        Ok(Partition {
-            key: PartitionKey {
-                kind,
-                id: Id::parse(id)?,
-            },
-        })
+        let key = PartitionKey {
+            kind,
+            id: Id::parse(id)?,
+        };
+        let mut partitions = self
+            .0
+            .partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = partitions.get(&key).and_then(Weak::upgrade) {
+            return Ok(Partition(shared));
+        }
+        partitions.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(Shared {
+            store: self.0.clone(),
+            scope: Arc::new(Scope {
+                store: self.0.opened.store.clone(),
+                key: key.clone(),
+            }),
+            open: tokio::sync::Mutex::default(),
+        });
+        partitions.insert(key, Arc::downgrade(&shared));
+        Ok(Partition(shared))
     }
 }
 
@@ -41,13 +141,16 @@ pub struct Hint {
     pub partition: PartitionKey,
     /// The record's type.
     pub entity_type: String,
+    /// The record's id, empty for [`crate::META`].
+    pub id: String,
     /// The status it is said to have.
     pub status: String,
 }
 
 /// Questions across partitions, whose answers are hints only.
 pub trait CrossPartition {
-    /// The records of `kind` that are listed under `status`, the longest unchanged first.
+    /// The records in partitions of `kind` that are listed under `status` ([`crate::Entity::listed_as`]), the longest
+    /// unchanged first.
     ///
     /// # Errors
     /// Failures of the engine.
@@ -55,7 +158,28 @@ pub trait CrossPartition {
 }
 
 impl CrossPartition for Store {
-    async fn list(&self, _kind: Kind, _status: &str) -> Result<Vec<Hint>> {
-        Ok(Vec::new())
+    async fn list(&self, kind: Kind, status: &str) -> Result<Vec<Hint>> {
+        let found = self.0.table.by_status(status).await?;
+        Ok(found
+            .iter()
+            .filter_map(|(pk, sk)| hint(kind, pk, sk, status))
+            .collect())
     }
+}
+
+/// `None` for partitions of other kinds, and for keys that this store does not write.
+fn hint(kind: Kind, pk: &str, sk: &str, status: &str) -> Option<Hint> {
+    let id = pk.strip_prefix(kind.as_str())?.strip_prefix('#')?;
+    let Some(SortKey::Record(Place { record, .. })) = SortKey::parse(sk) else {
+        return None;
+    };
+    Some(Hint {
+        partition: PartitionKey {
+            kind,
+            id: Id::parse(id).ok()?,
+        },
+        entity_type: record.entity_type,
+        id: record.id,
+        status: status.to_owned(),
+    })
 }

@@ -1,0 +1,561 @@
+//! The closed set of a partition's live records: which row, in which version, under which seal.
+//!
+//! The set is kept in one root row and, when it is large, in chunk rows. The root holds the most recent entries itself
+//! and binds every chunk by the first half of its seal, so an older chunk cannot be put back under a newer root. A
+//! commit writes the root and the chunks that changed: its cost does not grow with the number of records.
+//!
+//! Entries are `lp(sk) ‖ u64 version ‖ seal[..16]`, sorted by `sk`; references to chunks are `u64 number ‖ seal[..16]`,
+//! sorted by number. Root and chunks are sealed under `HKDF-Expand(DEK, "blue/v1/manifest", 32)`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::check::Check;
+use crate::crypto::lp;
+use crate::envelope::Suite;
+use crate::keyring::{DataKey, Keyring};
+use crate::name::{ROOT, RecordId, SortKey, key_id, parse_time, time};
+use crate::record::Scope;
+use crate::row::{Row, SEAL};
+
+/// The most records of a partition.
+pub const MAX_PARTITION_RECORDS: usize = 100_000;
+/// The most chunks of a manifest: the root that refers to them fits into one item.
+pub(crate) const MAX_CHUNKS: usize = 8_192;
+/// The most entries of a chunk, and of the root.
+pub(crate) const CHUNK_ENTRIES: usize = 64;
+/// A chunk with this few entries takes more when there are more to place.
+pub(crate) const REFILL_BELOW: usize = CHUNK_ENTRIES / 2;
+/// Entries that the root holds itself.
+const INLINE: u64 = 0;
+const PREFIX_BYTES: usize = 16;
+const REFERENCE_BYTES: usize = 8 + PREFIX_BYTES;
+
+const ROOT_ATTRIBUTES: [&str; 11] = [
+    "pk",
+    "sk",
+    "entity_type",
+    "updated_at",
+    "env",
+    "key_id",
+    "partition_version",
+    "min_env",
+    "min_dek",
+    "entries",
+    "chunks",
+];
+const CHUNK_ATTRIBUTES: [&str; 7] = [
+    "pk",
+    "sk",
+    "entity_type",
+    "updated_at",
+    "env",
+    "key_id",
+    "entries",
+];
+
+/// The first half of a seal: enough to bind a row.
+pub(crate) type SealPrefix = [u8; PREFIX_BYTES];
+
+/// The first half of `seal`.
+pub(crate) fn prefix(seal: &[u8; 32]) -> SealPrefix {
+    let mut out = SealPrefix::default();
+    for (out, byte) in out.iter_mut().zip(seal) {
+        *out = *byte;
+    }
+    out
+}
+
+/// What the manifest says about a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) version: u64,
+    pub(crate) seal: SealPrefix,
+}
+
+/// A live record, as an open partition remembers it.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) listed: Listed,
+    pub(crate) created_at: Timestamp,
+    chunk: u64,
+}
+
+#[derive(Default)]
+struct Chunk {
+    /// The first half of the seal that the chunk's row has; none before it is first written.
+    seal: Option<SealPrefix>,
+    keys: BTreeSet<Arc<str>>,
+}
+
+/// What holds for a partition besides its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Counts the commits.
+    pub(crate) version: u64,
+    /// The root's seal, all zero before the first commit.
+    pub(crate) seal: [u8; 32],
+    pub(crate) min_suite: Suite,
+    pub(crate) min_dek: u32,
+}
+
+/// The manifest of an open partition.
+pub(crate) struct Manifest {
+    pub(crate) header: Header,
+    entries: HashMap<Arc<str>, Entry>,
+    records: HashMap<RecordId, Arc<str>>,
+    /// By number; [`INLINE`] is the root itself.
+    chunks: BTreeMap<u64, Chunk>,
+    dirty: BTreeSet<u64>,
+    next_chunk: u64,
+}
+
+impl Manifest {
+    /// That of a partition without any commit. `next_chunk` is a number above those of all chunk rows that are there.
+    pub(crate) fn empty(next_chunk: u64) -> Self {
+        Self {
+            header: Header {
+                version: 0,
+                seal: [0; 32],
+                min_suite: Suite::V1,
+                min_dek: 1,
+            },
+            entries: HashMap::new(),
+            records: HashMap::new(),
+            chunks: [(INLINE, Chunk::default())].into(),
+            dirty: BTreeSet::new(),
+            next_chunk,
+        }
+    }
+
+    /// The sort key and entry of a live record.
+    pub(crate) fn find(&self, record: &RecordId) -> Option<(&Arc<str>, &Entry)> {
+        let sk = self.records.get(record)?;
+        Some((sk, self.entries.get(sk)?))
+    }
+
+    /// How many records are live.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many chunks there are besides the root.
+    pub(crate) fn chunk_count(&self) -> usize {
+        self.chunks.len().saturating_sub(1)
+    }
+
+    /// An upper bound of the chunks that change when the entries `touched` change and `added` more are placed.
+    pub(crate) fn chunks_touched<'a>(
+        &self,
+        touched: impl Iterator<Item = &'a Arc<str>>,
+        added: usize,
+    ) -> usize {
+        let numbers: BTreeSet<u64> = touched
+            .filter_map(|sk| Some(self.entries.get(sk)?.chunk))
+            .filter(|number| *number != INLINE)
+            .collect();
+        let inline = self.entries_of(INLINE).saturating_add(added);
+        let spilled = if inline > CHUNK_ENTRIES {
+            (inline / REFILL_BELOW).saturating_add(1)
+        } else {
+            0
+        };
+        numbers.len().saturating_add(spilled)
+    }
+
+    /// Lists a new row. Its record must not be listed.
+    pub(crate) fn insert(
+        &mut self,
+        record: RecordId,
+        sk: Arc<str>,
+        listed: Listed,
+        created_at: Timestamp,
+    ) {
+        self.records.insert(record, sk.clone());
+        self.place(INLINE, sk.clone());
+        let entry = Entry {
+            listed,
+            created_at,
+            chunk: INLINE,
+        };
+        self.entries.insert(sk, entry);
+    }
+
+    /// Lists a row anew that was written over.
+    pub(crate) fn update(&mut self, sk: &Arc<str>, listed: Listed) {
+        if let Some(entry) = self.entries.get_mut(sk) {
+            entry.listed = listed;
+            self.dirty.insert(entry.chunk);
+        }
+    }
+
+    /// Lists a row no longer.
+    pub(crate) fn remove(&mut self, record: &RecordId) {
+        let Some(sk) = self.records.remove(record) else {
+            return;
+        };
+        if let Some(entry) = self.entries.remove(&sk) {
+            self.dirty.insert(entry.chunk);
+            if let Some(chunk) = self.chunks.get_mut(&entry.chunk) {
+                chunk.keys.remove(&sk);
+            }
+        }
+    }
+
+    fn place(&mut self, number: u64, sk: Arc<str>) {
+        self.chunks.entry(number).or_default().keys.insert(sk);
+        self.dirty.insert(number);
+    }
+
+    /// Moves what the root cannot hold into chunks.
+    fn spill(&mut self) {
+        while self.entries_of(INLINE) > CHUNK_ENTRIES {
+            let number = self.roomy_chunk();
+            let room = CHUNK_ENTRIES.saturating_sub(self.entries_of(number));
+            for sk in self.take_inline(room) {
+                if let Some(entry) = self.entries.get_mut(&sk) {
+                    entry.chunk = number;
+                }
+                self.place(number, sk);
+            }
+        }
+    }
+
+    fn entries_of(&self, number: u64) -> usize {
+        self.chunks.get(&number).map_or(0, |chunk| chunk.keys.len())
+    }
+
+    /// Takes the first `count` entries out of the root: neighbours by type and time, which change together.
+    fn take_inline(&mut self, count: usize) -> Vec<Arc<str>> {
+        let Some(inline) = self.chunks.get_mut(&INLINE) else {
+            return Vec::new();
+        };
+        let taken: Vec<_> = inline.keys.iter().take(count).cloned().collect();
+        for sk in &taken {
+            inline.keys.remove(sk);
+        }
+        taken
+    }
+
+    /// The emptiest chunk if it is less than half full, else a new one.
+    fn roomy_chunk(&mut self) -> u64 {
+        let emptiest = self
+            .chunks
+            .iter()
+            .filter(|(number, _)| **number != INLINE)
+            .map(|(number, chunk)| (chunk.keys.len(), *number))
+            .min();
+        match emptiest {
+            Some((entries, number)) if entries < REFILL_BELOW => number,
+            _ => self.new_chunk(),
+        }
+    }
+
+    fn new_chunk(&mut self) -> u64 {
+        let number = self.next_chunk.max(INLINE.saturating_add(1));
+        self.next_chunk = number.saturating_add(1);
+        self.chunks.insert(number, Chunk::default());
+        number
+    }
+
+    /// The rows that make the changes since the last call the partition's next version.
+    ///
+    /// With `relocate`, changed chunks get new numbers, so that their rows can be written before the root's.
+    pub(crate) fn write(
+        &mut self,
+        scope: &Scope,
+        key: &DataKey,
+        now: Timestamp,
+        relocate: bool,
+    ) -> Written {
+        self.spill();
+        let mut written = Written::default();
+        for number in std::mem::take(&mut self.dirty) {
+            let Some(chunk) = self.chunks.get(&number).filter(|_| number != INLINE) else {
+                continue;
+            };
+            if relocate || chunk.keys.is_empty() {
+                if let Some(seal) = chunk.seal {
+                    written
+                        .dropped
+                        .push((SortKey::Chunk(number).to_string(), seal));
+                }
+            }
+            match (chunk.keys.is_empty(), relocate && chunk.seal.is_some()) {
+                (true, _) => drop(self.chunks.remove(&number)),
+                (false, true) => {
+                    let number = self.relocate(number);
+                    written
+                        .chunks
+                        .extend(self.write_chunk(scope, key, now, number));
+                }
+                (false, false) => {
+                    written
+                        .chunks
+                        .extend(self.write_chunk(scope, key, now, number));
+                }
+            }
+        }
+        self.header.version = self.header.version.saturating_add(1);
+        let mut root = self.root_row(scope, key, now);
+        self.header.seal = root.seal(&key.manifest_key);
+        written.root = root;
+        written
+    }
+
+    fn relocate(&mut self, number: u64) -> u64 {
+        let to = self.new_chunk();
+        if let Some(chunk) = self.chunks.remove(&number) {
+            for sk in &chunk.keys {
+                if let Some(entry) = self.entries.get_mut(sk) {
+                    entry.chunk = to;
+                }
+            }
+            self.chunks.insert(to, chunk);
+        }
+        to
+    }
+
+    fn write_chunk(
+        &mut self,
+        scope: &Scope,
+        key: &DataKey,
+        now: Timestamp,
+        number: u64,
+    ) -> Option<Row> {
+        let mut row = header_row(scope, key, now, &SortKey::Chunk(number).to_string());
+        row.set_bytes("entries", self.encode(self.chunks.get(&number)?));
+        let seal = row.seal(&key.manifest_key);
+        self.chunks.get_mut(&number)?.seal = Some(prefix(&seal));
+        Some(row)
+    }
+
+    fn root_row(&self, scope: &Scope, key: &DataKey, now: Timestamp) -> Row {
+        let mut row = header_row(scope, key, now, ROOT);
+        row.set_integer("partition_version", self.header.version);
+        row.set_integer("min_env", u64::from(self.header.min_suite.byte()));
+        row.set_integer("min_dek", u64::from(self.header.min_dek));
+        let inline = self.chunks.get(&INLINE).map(|chunk| self.encode(chunk));
+        row.set_bytes("entries", inline.unwrap_or_default());
+        let mut references = Vec::with_capacity(self.chunks.len() * REFERENCE_BYTES);
+        for (number, chunk) in &self.chunks {
+            if let Some(seal) = chunk.seal {
+                references.extend_from_slice(&number.to_be_bytes());
+                references.extend_from_slice(&seal);
+            }
+        }
+        row.set_bytes("chunks", references);
+        row
+    }
+
+    fn encode(&self, chunk: &Chunk) -> Vec<u8> {
+        let mut out = Vec::new();
+        for sk in &chunk.keys {
+            if let Some(Entry { listed, .. }) = self.entries.get(sk) {
+                lp(&mut out, sk.as_bytes());
+                out.extend_from_slice(&listed.version.to_be_bytes());
+                out.extend_from_slice(&listed.seal);
+            }
+        }
+        out
+    }
+}
+
+/// The rows of one new version of a manifest.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) root: Row,
+    /// Chunks that are new or changed.
+    pub(crate) chunks: Vec<Row>,
+    /// Sort key and seal of chunk rows that the new root does not refer to.
+    pub(crate) dropped: Vec<(String, SealPrefix)>,
+}
+
+fn header_row(scope: &Scope, key: &DataKey, now: Timestamp, sk: &str) -> Row {
+    let mut row = Row::new(&scope.key.to_string(), sk, ROOT);
+    row.set_text("updated_at", time(now));
+    row.set_integer("env", u64::from(Suite::CURRENT.byte()));
+    row.set_text("key_id", key_id(&scope.key.id, key.version));
+    row
+}
+
+/// A root row whose seal holds.
+pub(crate) struct VerifiedRoot {
+    pub(crate) header: Header,
+    entries: Vec<(Arc<str>, Listed)>,
+    /// The chunks it refers to.
+    pub(crate) chunks: BTreeMap<u64, SealPrefix>,
+}
+
+impl VerifiedRoot {
+    pub(crate) fn open(scope: &Scope, keyring: &Keyring, row: &Row) -> Result<Self, Check> {
+        let seal = check_row(scope, keyring, row, &SortKey::Root, &ROOT_ATTRIBUTES)?;
+        let min_suite = Suite::parse(row.integer("min_env")?).ok_or(Check::Attributes)?;
+        let min_dek = u32::try_from(row.integer("min_dek")?).map_err(|_| Check::Attributes)?;
+        let header = Header {
+            version: row.integer("partition_version")?,
+            seal,
+            min_suite,
+            min_dek,
+        };
+        if keyring.named(row.text("key_id")?)?.version < min_dek {
+            return Err(Check::Manifest);
+        }
+        let chunks = decode_references(row.bytes("chunks")?).ok_or(Check::Manifest)?;
+        let entries = decode_entries(row.bytes("entries")?).ok_or(Check::Manifest)?;
+        Ok(Self {
+            header,
+            entries,
+            chunks,
+        })
+    }
+
+    /// All live rows: `chunk_row` gives the row of each chunk.
+    pub(crate) fn listing<'a>(
+        self,
+        scope: &Scope,
+        keyring: &Keyring,
+        chunk_row: impl Fn(u64) -> Option<&'a Row>,
+    ) -> Result<Listing, Check> {
+        let mut listing = Listing {
+            header: self.header,
+            chunks: self.chunks,
+            rows: HashMap::new(),
+        };
+        listing.add(INLINE, self.entries)?;
+        for (number, seal) in listing.chunks.clone() {
+            let row = chunk_row(number).ok_or(Check::Manifest)?;
+            let key = SortKey::Chunk(number);
+            let found = check_row(scope, keyring, row, &key, &CHUNK_ATTRIBUTES)?;
+            if prefix(&found) != seal {
+                return Err(Check::Manifest);
+            }
+            let entries = decode_entries(row.bytes("entries")?).ok_or(Check::Manifest)?;
+            listing.add(number, entries)?;
+        }
+        Ok(listing)
+    }
+}
+
+/// The live rows of a partition, by sort key.
+pub(crate) struct Listing {
+    header: Header,
+    chunks: BTreeMap<u64, SealPrefix>,
+    rows: HashMap<Arc<str>, (Listed, u64)>,
+}
+
+impl Listing {
+    fn add(&mut self, chunk: u64, entries: Vec<(Arc<str>, Listed)>) -> Result<(), Check> {
+        for (sk, listed) in entries {
+            if self.rows.insert(sk, (listed, chunk)).is_some() {
+                return Err(Check::Manifest);
+            }
+        }
+        if self.rows.len() > MAX_PARTITION_RECORDS {
+            return Err(Check::Manifest);
+        }
+        Ok(())
+    }
+
+    /// How many rows are live.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What is said about every live row, by its sort key.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&Arc<str>, Listed)> {
+        self.rows.iter().map(|(sk, (listed, _))| (sk, *listed))
+    }
+
+    /// The manifest to go on from; `live` gives record and time of insertion of every row.
+    pub(crate) fn into_manifest(
+        self,
+        next_chunk: u64,
+        live: impl Iterator<Item = (Arc<str>, RecordId, Timestamp)>,
+    ) -> Manifest {
+        let mut manifest = Manifest::empty(next_chunk);
+        manifest.header = self.header;
+        for (number, seal) in self.chunks {
+            let chunk = manifest.chunks.entry(number).or_default();
+            chunk.seal = Some(seal);
+        }
+        for (sk, record, created_at) in live {
+            let Some((listed, chunk)) = self.rows.get(&sk).copied() else {
+                continue;
+            };
+            manifest.place(chunk, sk.clone());
+            manifest.records.insert(record, sk.clone());
+            let entry = Entry {
+                listed,
+                created_at,
+                chunk,
+            };
+            manifest.entries.insert(sk, entry);
+        }
+        manifest.dirty.clear();
+        manifest
+    }
+}
+
+/// Checks the attributes that root and chunks share, and the seal.
+fn check_row(
+    scope: &Scope,
+    keyring: &Keyring,
+    row: &Row,
+    key: &SortKey,
+    names: &[&str],
+) -> Result<[u8; 32], Check> {
+    let names: Vec<&str> = names.iter().copied().chain([SEAL]).collect();
+    row.only(&names)?;
+    if row.text("pk")? != scope.key.to_string() || row.text("sk")? != key.to_string() {
+        return Err(Check::Address);
+    }
+    if row.text("entity_type")? != ROOT {
+        return Err(Check::Address);
+    }
+    Suite::parse(row.integer("env")?).ok_or(Check::Attributes)?;
+    parse_time(row.text("updated_at")?).ok_or(Check::Attributes)?;
+    row.bytes("entries")?;
+    row.check_seal(&keyring.named(row.text("key_id")?)?.manifest_key)
+}
+
+fn decode_references(mut bytes: &[u8]) -> Option<BTreeMap<u64, SealPrefix>> {
+    let mut chunks = BTreeMap::new();
+    while !bytes.is_empty() {
+        let number = u64::from_be_bytes(take(&mut bytes)?);
+        if number == INLINE
+            || chunks
+                .last_key_value()
+                .is_some_and(|(last, _)| *last >= number)
+        {
+            return None;
+        }
+        chunks.insert(number, take(&mut bytes)?);
+    }
+    (chunks.len() <= MAX_CHUNKS).then_some(chunks)
+}
+
+fn decode_entries(mut bytes: &[u8]) -> Option<Vec<(Arc<str>, Listed)>> {
+    let mut entries: Vec<(Arc<str>, Listed)> = Vec::new();
+    while !bytes.is_empty() {
+        let length = usize::try_from(u32::from_be_bytes(take(&mut bytes)?)).ok()?;
+        let (sk, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        let sk: Arc<str> = std::str::from_utf8(sk).ok()?.into();
+        let version = u64::from_be_bytes(take(&mut bytes)?);
+        let seal = take(&mut bytes)?;
+        if entries.last().is_some_and(|(last, _)| *last >= sk) {
+            return None;
+        }
+        entries.push((sk, Listed { version, seal }));
+    }
+    (entries.len() <= CHUNK_ENTRIES).then_some(entries)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk::<N>()?;
+    *bytes = rest;
+    Some(*first)
+}

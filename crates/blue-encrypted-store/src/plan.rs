@@ -1,0 +1,473 @@
+//! From a batch to the requests that commit it.
+//!
+//! A commit is one transaction, the flip: it writes the manifest's root under the condition that the partition has not
+//! changed, and with it everything that fits. What does not fit is staged before, under keys that no manifest lists
+//! yet, so nobody sees it until the flip; what became garbage is swept after. A record that is replaced but does not
+//! fit into the flip moves to a new sort key. A crash at any point leaves the old version or the new one, and perhaps
+//! rows that no manifest lists, which the next commit sweeps.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::batch::{Change, What};
+use crate::check::Check;
+use crate::draft::{Clear, Draft};
+use crate::keyring::{DataKey, Keyring};
+use crate::manifest::{
+    Entry, Listed, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, REFILL_BELOW, SealPrefix, Written,
+    prefix,
+};
+use crate::name::{Place, RecordId, SortKey};
+use crate::record::{Content, Scope, VerifiedRow, build, rebuild};
+use crate::row::Row;
+use crate::sources::Sources;
+use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, When};
+
+/// Upper bounds of the sizes of a manifest's root and of one of its chunks, in bytes.
+const ROOT_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 24 << 10;
+/// With more changed chunks than this, they are staged rather than written in the flip.
+const MAX_FLIPPED_CHUNKS: usize = MAX_ACTIONS / 2;
+
+/// What a process knows of a partition between two commits.
+pub(crate) struct Open {
+    pub(crate) keyring: Arc<Keyring>,
+    pub(crate) manifest: Manifest,
+    /// Rows that no manifest lists.
+    pub(crate) strays: Vec<Stray>,
+}
+
+/// A row to be swept, if it is still the one with this seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stray {
+    pub(crate) sk: String,
+    pub(crate) seal: SealPrefix,
+}
+
+impl From<Stray> for Action {
+    fn from(stray: Stray) -> Self {
+        Self::Delete {
+            sk: stray.sk,
+            when: When::Sealed(stray.seal),
+        }
+    }
+}
+
+/// One change, checked against the manifest.
+pub(crate) enum Step {
+    Write {
+        record: RecordId,
+        source: Source,
+        old: Option<Old>,
+    },
+    Drop {
+        record: RecordId,
+        old: Old,
+    },
+}
+
+/// Where a row's fields come from.
+pub(crate) enum Source {
+    Both(Draft),
+    /// Cleartext fields anew, the payload as it is in this row.
+    Clear(Clear, Arc<VerifiedRow>),
+}
+
+/// The row that is there.
+pub(crate) struct Old {
+    sk: Arc<str>,
+    entry: Entry,
+}
+
+impl Old {
+    fn stray(&self) -> Stray {
+        Stray {
+            sk: self.sk.to_string(),
+            seal: self.entry.listed.seal,
+        }
+    }
+}
+
+/// Checks a batch against what the partition holds; changes nothing.
+///
+/// # Errors
+/// `already_exists`, `record_not_found`, `state_contention`, `partition_full`.
+pub(crate) fn resolve(
+    scope: &Scope,
+    manifest: &Manifest,
+    changes: Vec<Change>,
+) -> Result<Vec<Step>> {
+    let steps = changes
+        .into_iter()
+        .map(|change| resolve_one(scope, manifest, change))
+        .collect::<Result<Vec<_>>>()?;
+    let new = steps
+        .iter()
+        .filter(|step| matches!(step, Step::Write { old: None, .. }))
+        .count();
+    let chunks = manifest
+        .chunk_count()
+        .saturating_add(steps.len() / REFILL_BELOW);
+    if manifest.len().saturating_add(new) > MAX_PARTITION_RECORDS || chunks >= MAX_CHUNKS {
+        let message = format!(
+            "{} holds {} of at most {MAX_PARTITION_RECORDS} records; {new} more do not fit",
+            scope.key,
+            manifest.len()
+        );
+        return Err(
+            Fault::new(Category::InvalidInput, "partition_full", message)
+                .hint("spread the records over several partitions"),
+        );
+    }
+    Ok(steps)
+}
+
+fn resolve_one(scope: &Scope, manifest: &Manifest, change: Change) -> Result<Step> {
+    let Change { record, what } = change;
+    let old = manifest.find(&record).map(|(sk, entry)| Old {
+        sk: sk.clone(),
+        entry: entry.clone(),
+    });
+    let write = |record, source, old| {
+        Ok(Step::Write {
+            record,
+            source,
+            old,
+        })
+    };
+    match (what, old) {
+        (What::Insert(_), Some(_)) => Err(already_exists(scope, &record)),
+        (What::Insert(draft) | What::Put(draft), old) => write(record, Source::Both(draft), old),
+        (What::Update(draft, read), old) => {
+            let old = unchanged(scope, &record, old, &read)?;
+            write(record, Source::Both(draft), Some(old))
+        }
+        (What::UpdateClear(clear, read), old) => {
+            let old = unchanged(scope, &record, old, &read)?;
+            write(record, Source::Clear(clear, read), Some(old))
+        }
+        (What::Delete(read), old) => {
+            let old = unchanged(scope, &record, old, &read)?;
+            Ok(Step::Drop { record, old })
+        }
+        (What::Remove, Some(old)) => Ok(Step::Drop { record, old }),
+        (What::Remove, None) => Err(not_found(scope, &record)),
+    }
+}
+
+fn unchanged(
+    scope: &Scope,
+    record: &RecordId,
+    old: Option<Old>,
+    read: &VerifiedRow,
+) -> Result<Old> {
+    old.filter(|old| old.entry.listed.seal == prefix(&read.seal))
+        .ok_or_else(|| {
+            let message = format!("{}: {record} has changed since it was read", scope.key);
+            Fault::new(Category::StateContention, "state_contention", message)
+                .hint("load the partition again and repeat the change")
+        })
+}
+
+fn already_exists(scope: &Scope, record: &RecordId) -> Fault {
+    let message = format!("{}: there is already a {record}", scope.key);
+    Fault::new(Category::InvalidInput, "already_exists", message)
+        .hint("choose another id, or put the record instead of inserting it")
+}
+
+fn not_found(scope: &Scope, record: &RecordId) -> Fault {
+    let message = format!("{}: there is no {record}", scope.key);
+    Fault::new(Category::InvalidInput, "record_not_found", message).hint("load the partition again")
+}
+
+/// The requests of one commit, in order.
+pub(crate) struct Prepared {
+    /// Transactions before the flip.
+    pub(crate) staged: Vec<Vec<Action>>,
+    pub(crate) flip: Vec<Action>,
+    /// What to sweep after the flip.
+    pub(crate) sweep: Vec<Stray>,
+}
+
+/// Encrypts, seals and arranges. Afterwards `open` is the partition as it will be once the flip is done.
+pub(crate) fn prepare(
+    scope: &Scope,
+    sources: &Sources,
+    open: &mut Open,
+    steps: Vec<Step>,
+) -> Result<Prepared> {
+    let keyring = open.keyring.clone();
+    let key = keyring.active().ok_or_else(no_key)?;
+    let before = open.manifest.header;
+    let arranged = arrange(&open.manifest, steps);
+    let mut commit = Commit {
+        scope,
+        sources,
+        keyring: &keyring,
+        key,
+        manifest: &mut open.manifest,
+        flip: Vec::new(),
+        staged: Vec::new(),
+        sweep: std::mem::take(&mut open.strays),
+    };
+    for (step, fits) in arranged.steps {
+        match step {
+            Step::Write {
+                record,
+                source,
+                old,
+            } => commit.write(record, source, old, fits)?,
+            Step::Drop { record, old } => commit.drop_record(&record, &old, fits),
+        }
+    }
+    let relocate = arranged.relocate_chunks;
+    let written = commit.manifest.write(scope, key, sources.tick(), relocate);
+    let root = match before.version {
+        0 => When::Absent,
+        version => When::Root {
+            version,
+            seal: before.seal,
+        },
+    };
+    Ok(commit.finish(written, root, relocate))
+}
+
+fn no_key() -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "no_data_key",
+        "the partition has no data key for new content",
+    )
+}
+
+struct Arranged {
+    /// Every step, and whether it happens in the flip.
+    steps: Vec<(Step, bool)>,
+    relocate_chunks: bool,
+}
+
+/// Decides what the flip has room for: first what cannot be staged, then what would have to move, then the rest.
+fn arrange(manifest: &Manifest, mut steps: Vec<Step>) -> Arranged {
+    let touched = steps.iter().filter_map(|step| match step {
+        Step::Write { old, .. } => Some(&old.as_ref()?.sk),
+        Step::Drop { old, .. } => Some(&old.sk),
+    });
+    let chunks = manifest.chunks_touched(touched, steps.len());
+    let relocate_chunks = chunks > MAX_FLIPPED_CHUNKS;
+    let flipped = if relocate_chunks { 0 } else { chunks };
+    let mut room = MAX_ACTIONS.saturating_sub(1).saturating_sub(flipped);
+    let mut bytes = MAX_TRANSACTION_BYTES
+        .saturating_sub(ROOT_BYTES)
+        .saturating_sub(flipped.saturating_mul(CHUNK_BYTES));
+    steps.sort_by_key(urgency);
+    let steps = steps
+        .into_iter()
+        .map(|step| {
+            let size = size(&step);
+            let fits = room > 0 && size <= bytes;
+            if fits {
+                room = room.saturating_sub(1);
+                bytes = bytes.saturating_sub(size);
+            }
+            (step, fits)
+        })
+        .collect();
+    Arranged {
+        steps,
+        relocate_chunks,
+    }
+}
+
+fn urgency(step: &Step) -> u8 {
+    match step {
+        // Its key has no time in it, so it can neither move nor be staged.
+        Step::Write { record, .. } | Step::Drop { record, .. } if record.is_meta() => 0,
+        Step::Write { old: Some(_), .. } => 1,
+        Step::Write { old: None, .. } => 2,
+        Step::Drop { .. } => 3,
+    }
+}
+
+fn size(step: &Step) -> usize {
+    match step {
+        Step::Write { source, .. } => match source {
+            Source::Both(draft) => draft.size(),
+            Source::Clear(clear, row) => clear.size().saturating_add(row.size()),
+        },
+        Step::Drop { old, .. } => old.sk.len(),
+    }
+}
+
+/// A commit being put together.
+struct Commit<'a> {
+    scope: &'a Scope,
+    sources: &'a Sources,
+    keyring: &'a Keyring,
+    key: &'a DataKey,
+    manifest: &'a mut Manifest,
+    flip: Vec<Action>,
+    staged: Vec<Action>,
+    sweep: Vec<Stray>,
+}
+
+impl Commit<'_> {
+    fn write(
+        &mut self,
+        record: RecordId,
+        source: Source,
+        old: Option<Old>,
+        fits: bool,
+    ) -> Result<()> {
+        match old {
+            Some(old) if fits => self.replace(record, source, &old),
+            Some(old) => {
+                self.sweep.push(old.stray());
+                self.manifest.remove(&record);
+                let version = old.entry.listed.version.saturating_add(1);
+                self.add(record, source, version, Some(old.entry.created_at), fits)
+            }
+            None => self.add(record, source, 1, None, fits),
+        }
+    }
+
+    /// Writes over the row that is there.
+    fn replace(&mut self, record: RecordId, source: Source, old: &Old) -> Result<()> {
+        let now = self.sources.tick();
+        let version = old.entry.listed.version;
+        let (row, listed) = match source {
+            Source::Clear(clear, read) => rebuild(self.scope, self.keyring, &read, clear, now)
+                .map_err(|check| check.failed(&self.scope.key, &record))?,
+            Source::Both(draft) => {
+                let place = place_of(&old.sk)?;
+                let times = (old.entry.created_at, now);
+                self.build(&place, &draft, times, version.saturating_add(1))?
+            }
+        };
+        self.manifest.update(&old.sk, listed);
+        self.flip.push(Action::Put {
+            row,
+            when: When::Always,
+        });
+        Ok(())
+    }
+
+    /// Writes a row under a key that was never used.
+    fn add(
+        &mut self,
+        record: RecordId,
+        source: Source,
+        version: u64,
+        created_at: Option<Timestamp>,
+        fits: bool,
+    ) -> Result<()> {
+        let now = self.sources.tick();
+        let draft = match source {
+            Source::Both(draft) => draft,
+            Source::Clear(clear, read) => {
+                let payload = read.payload(self.scope, self.keyring);
+                let sealed = payload.map_err(|check| check.failed(&self.scope.key, &record))?;
+                Draft { clear, sealed }
+            }
+        };
+        let place = Place::new(record.clone(), now);
+        let created_at = created_at.unwrap_or(now);
+        let (row, listed) = self.build(&place, &draft, (created_at, now), version)?;
+        let sk: Arc<str> = place.sort_key().into();
+        self.manifest.insert(record, sk, listed, created_at);
+        let when = if place.record.is_meta() {
+            When::Always
+        } else {
+            When::Absent
+        };
+        let to = if fits {
+            &mut self.flip
+        } else {
+            &mut self.staged
+        };
+        to.push(Action::Put { row, when });
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        place: &Place,
+        draft: &Draft,
+        (created_at, updated_at): (Timestamp, Timestamp),
+        version: u64,
+    ) -> Result<(Row, Listed)> {
+        let content = Content {
+            place,
+            created_at,
+            updated_at,
+            version,
+            clear: draft.clear.clone(),
+            sealed: &draft.sealed,
+        };
+        build(self.scope, self.key, content, &self.sources.random()?)
+    }
+
+    fn drop_record(&mut self, record: &RecordId, old: &Old, fits: bool) {
+        self.manifest.remove(record);
+        if fits {
+            self.flip.push(Action::Delete {
+                sk: old.sk.to_string(),
+                when: When::Always,
+            });
+        } else {
+            self.sweep.push(old.stray());
+        }
+    }
+
+    fn finish(mut self, written: Written, root: When, relocate: bool) -> Prepared {
+        let mut flip = vec![Action::Put {
+            row: written.root,
+            when: root,
+        }];
+        for row in written.chunks {
+            if relocate {
+                let when = When::Absent;
+                self.staged.push(Action::Put { row, when });
+            } else {
+                let when = When::Always;
+                flip.push(Action::Put { row, when });
+            }
+        }
+        flip.append(&mut self.flip);
+        let dropped = written.dropped.into_iter();
+        self.sweep
+            .extend(dropped.map(|(sk, seal)| Stray { sk, seal }));
+        Prepared {
+            staged: group(self.staged),
+            flip,
+            sweep: self.sweep,
+        }
+    }
+}
+
+fn place_of(sk: &str) -> Result<Place> {
+    match SortKey::parse(sk) {
+        Some(SortKey::Record(place)) => Ok(place),
+        _ => Err(Check::Manifest.failed(sk, "this is no record's sort key")),
+    }
+}
+
+/// Transactions of what they can hold.
+pub(crate) fn group(actions: Vec<Action>) -> Vec<Vec<Action>> {
+    let mut groups: Vec<Vec<Action>> = Vec::new();
+    let mut bytes = 0_usize;
+    for action in actions {
+        bytes = bytes.saturating_add(action.size());
+        match groups.last_mut() {
+            Some(group) if group.len() < MAX_ACTIONS && bytes <= MAX_TRANSACTION_BYTES => {
+                group.push(action);
+            }
+            _ => {
+                bytes = action.size();
+                groups.push(vec![action]);
+            }
+        }
+    }
+    groups
+}

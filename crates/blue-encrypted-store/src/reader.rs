@@ -1,0 +1,193 @@
+//! Reading a partition: every row, checked against the manifest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use worldcompute_fault::Result;
+
+use crate::anchor::Mark;
+use crate::check::Check;
+use crate::keyring::Keyring;
+use crate::manifest::{Manifest, VerifiedRoot, prefix};
+use crate::name::{ROOT, RecordId, SortKey};
+use crate::plan::{Open, Stray};
+use crate::record::{Scope, VerifiedRow, verify};
+use crate::row::{Row, SEAL};
+use crate::snapshot::Snapshot;
+use crate::store::Inner;
+use crate::task::{blocking, computing};
+
+/// How often a read is repeated when somebody else commits while its pages are read.
+const MAX_ATTEMPTS: usize = 8;
+
+/// A verified partition.
+pub(crate) struct Loaded {
+    pub(crate) open: Open,
+    records: BTreeMap<RecordId, Arc<VerifiedRow>>,
+    uncommitted: Vec<String>,
+}
+
+impl Loaded {
+    /// What its records are, for the caller.
+    pub(crate) fn snapshot(&self, scope: &Arc<Scope>) -> Snapshot {
+        Snapshot::new(
+            scope.clone(),
+            self.open.keyring.clone(),
+            self.open.manifest.header.version,
+            self.records.clone(),
+            self.uncommitted.clone(),
+        )
+    }
+}
+
+/// Reads all pages of a partition and verifies them.
+pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loaded> {
+    let pk = scope.key.to_string();
+    let mut attempts = 0;
+    let loaded = loop {
+        let rows = store.table.partition(&pk).await?;
+        let root = rows.iter().find(|row| row.text("sk") == Ok(ROOT)).cloned();
+        match verified(store, scope, rows).await {
+            Ok(loaded) => break loaded,
+            Err(fault) => {
+                attempts += 1;
+                // Pages are read one after another: a commit in between looks like tampering.
+                if attempts == MAX_ATTEMPTS || store.table.get(&pk, ROOT).await? == root {
+                    return Err(fault);
+                }
+            }
+        }
+    };
+    check_floor(store, scope, &loaded.open.manifest).await?;
+    Ok(loaded)
+}
+
+/// Refuses a partition that has gone back, and remembers one that has come further.
+async fn check_floor(store: &Inner, scope: &Scope, manifest: &Manifest) -> Result<()> {
+    let mark = Mark::new(manifest.header.version, &manifest.header.seal);
+    store.anchor.check(&scope.key, &mark)?;
+    if manifest.header.version == 0 || !store.anchor.is_behind(&scope.key, &mark) {
+        return Ok(());
+    }
+    let (anchor, key) = (store.anchor.clone(), scope.key.clone());
+    blocking(move || anchor.advance(&key, mark)).await
+}
+
+async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<Loaded> {
+    let count = rows.len();
+    let mut sorted = Sorted::of(scope, rows)?;
+    let deks = std::mem::take(&mut sorted.deks);
+    let keyring = Arc::new(store.wrapping().open(scope, deks).await?);
+    let scope = scope.clone();
+    computing(count, move || sorted.assemble(&scope, keyring)).await
+}
+
+/// The rows of a partition by what they are.
+#[derive(Default)]
+struct Sorted {
+    deks: Vec<Row>,
+    root: Option<Row>,
+    chunks: BTreeMap<u64, Row>,
+    records: HashMap<String, Row>,
+    unknown: Vec<Row>,
+}
+
+impl Sorted {
+    fn of(scope: &Scope, rows: Vec<Row>) -> Result<Self> {
+        let mut sorted = Self::default();
+        for row in rows {
+            let sk = row
+                .text("sk")
+                .map_err(|check| check.failed(&scope.key, "a row has no sort key"))?
+                .to_owned();
+            match SortKey::parse(&sk) {
+                Some(SortKey::Dek(_)) => sorted.deks.push(row),
+                Some(SortKey::Root) => sorted.root = Some(row),
+                Some(SortKey::Chunk(number)) => drop(sorted.chunks.insert(number, row)),
+                Some(SortKey::Record(_)) => drop(sorted.records.insert(sk, row)),
+                None => sorted.unknown.push(row),
+            }
+        }
+        Ok(sorted)
+    }
+
+    fn assemble(mut self, scope: &Scope, keyring: Arc<Keyring>) -> Result<Loaded> {
+        let next_chunk = self
+            .chunks
+            .last_key_value()
+            .map_or(1, |(number, _)| number.saturating_add(1));
+        let Some(root) = self.root.take() else {
+            return Ok(self.finish(keyring, Manifest::empty(next_chunk), BTreeMap::new()));
+        };
+        let failed =
+            |check: Check| check.failed(&scope.key, "the manifest is not as it was written");
+        let root = VerifiedRoot::open(scope, &keyring, &root).map_err(failed)?;
+        let header = root.header;
+        let listed: Vec<u64> = root.chunks.keys().copied().collect();
+        let listing = root
+            .listing(scope, &keyring, |number| self.chunks.get(&number))
+            .map_err(failed)?;
+        self.chunks.retain(|number, _| !listed.contains(number));
+        let mut records = BTreeMap::new();
+        let mut live = Vec::with_capacity(listing.len());
+        for (sk, wanted) in listing.rows() {
+            let failed =
+                |check: Check, why: &str| check.failed(format_args!("{}: {sk}", scope.key), why);
+            let row = self
+                .records
+                .remove(&**sk)
+                .ok_or_else(|| failed(Check::Manifest, "the record is missing"))?;
+            let row = verify(scope, &keyring, row)
+                .map_err(|check| failed(check, "the record is not as it was written"))?;
+            if row.listed() != wanted
+                || row.suite < header.min_suite
+                || row.key_version < header.min_dek
+            {
+                return Err(failed(
+                    Check::Manifest,
+                    "this is not the record's current version",
+                ));
+            }
+            let record = row.place.record.clone();
+            live.push((sk.clone(), record.clone(), row.created_at));
+            if records.insert(record, Arc::new(row)).is_some() {
+                return Err(failed(Check::Manifest, "the record is listed twice"));
+            }
+        }
+        let manifest = listing.into_manifest(next_chunk, live.into_iter());
+        Ok(self.finish(keyring, manifest, records))
+    }
+
+    /// What is left over now is listed by no manifest.
+    fn finish(
+        self,
+        keyring: Arc<Keyring>,
+        manifest: Manifest,
+        records: BTreeMap<RecordId, Arc<VerifiedRow>>,
+    ) -> Loaded {
+        let left = self
+            .records
+            .into_values()
+            .chain(self.chunks.into_values())
+            .chain(self.unknown);
+        let (mut uncommitted, mut strays) = (Vec::new(), Vec::new());
+        for row in left {
+            let sk = row.text("sk").unwrap_or_default().to_owned();
+            uncommitted.push(sk.clone());
+            // Rows without a seal are not this store's, and not for it to sweep.
+            if let Ok(seal) = row.array::<32>(SEAL) {
+                let seal = prefix(&seal);
+                strays.push(Stray { sk, seal });
+            }
+        }
+        Loaded {
+            open: Open {
+                keyring,
+                manifest,
+                strays,
+            },
+            records,
+            uncommitted,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Work that must not hold up the async runtime.
+
+use worldcompute_fault::{Category, Fault, Result};
+
+/// Below this many rows, cryptography takes less time than handing it to another thread.
+const SMALL: usize = 32;
+
+/// Runs work that blocks where blocking is allowed.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Fault::new(
+            Category::InternalFailure,
+            "task_failed",
+            "a background task stopped",
+        )
+        .caused_by(error)
+    })?
+}
+
+/// Runs cryptography over `rows` rows here when they are few, elsewhere when they are many.
+pub(crate) async fn computing<T: Send + 'static>(
+    rows: usize,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if rows < SMALL {
+        return work();
+    }
+    blocking(work).await
+}
