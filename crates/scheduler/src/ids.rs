@@ -84,7 +84,7 @@ pub struct LeaseId {
     pub task: TaskId,
     /// Which of the redundant executions of the task this is, from 0.
     pub replica: u8,
-    /// Which try of that replica this is, from 1.
+    /// Which try of that replica this is, from 0.
     pub attempt: u32,
 }
 

@@ -1,0 +1,497 @@
+//! One open job: its tasks, and how they and it come to their ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use worldcompute_fault::{Category, Fault, Problem, Result, WcCode};
+use worldcompute_proof::PeerId;
+
+use super::donors::Need;
+use super::settle::{InCommit, Settling};
+use super::{Broker, Now, Options, StoredJob};
+use crate::manifest::VerifiedManifest;
+use crate::{JobId, JobRecord, JobState, LeaseState, Tally, TaskId, TaskRecord, TaskState};
+
+/// Most donors a task is given to before it counts as impossible.
+pub const MAX_ATTEMPTS: usize = 16;
+/// So many donors declining a job that nobody ever ran make it impossible.
+pub const MAX_REFUSING_DONORS: usize = 3;
+/// So many failed tasks end a job; the rest of it is cancelled.
+pub const MAX_FAILED_TASKS: u32 = 16;
+/// Most bytes kept of a donor's or submitter's words.
+pub const MAX_REASON_BYTES: usize = 500;
+
+pub(super) struct Job {
+    pub(super) manifest: Arc<VerifiedManifest>,
+    pub(super) options: Options,
+    pub(super) need: Need,
+    submitted_at: Timestamp,
+    /// By index.
+    pub(super) tasks: Vec<TaskRecord>,
+    pub(super) tally: Tally,
+    /// The tasks that want a donor: the ready ones, and those whose donor has vanished.
+    pub(super) ready: BTreeSet<u32>,
+    /// The tasks that are not stored as they are.
+    pub(super) dirty: BTreeSet<u32>,
+    /// Whether the job itself is not stored as it is.
+    pub(super) changed: bool,
+    /// Whether anything of it was ever stored.
+    pub(super) stored: bool,
+    /// The tasks whose receipt is not stored yet.
+    pub(super) settling: BTreeMap<u32, Settling>,
+    /// The commit under way.
+    pub(super) commit: Option<InCommit>,
+    pub(super) commits: u64,
+    pub(super) commit_failures: u32,
+    pub(super) commit_after: Duration,
+    /// The donors that declined it, with their words.
+    pub(super) declined: BTreeMap<PeerId, String>,
+    /// Whether any donor ever ran a task of it.
+    pub(super) worked: bool,
+    /// Since when no donor could take a task of it.
+    pub(super) starved_since: Option<Duration>,
+    pub(super) waiting: Option<String>,
+    /// The turn at which it last got a donor.
+    pub(super) served: u64,
+    pub(super) ending: Option<(JobState, Problem)>,
+    finished_at: Option<Timestamp>,
+}
+
+impl Job {
+    pub(super) fn new(
+        manifest: Arc<VerifiedManifest>,
+        options: Options,
+        submitted_at: Timestamp,
+    ) -> Self {
+        let count = manifest.manifest().array_count;
+        Self {
+            need: Need::of(manifest.manifest()),
+            manifest,
+            options,
+            submitted_at,
+            tasks: (0..count).map(TaskRecord::untouched).collect(),
+            tally: Tally {
+                ready: count,
+                ..Tally::default()
+            },
+            ready: (0..count).collect(),
+            dirty: BTreeSet::new(),
+            changed: true,
+            stored: false,
+            settling: BTreeMap::new(),
+            commit: None,
+            commits: 0,
+            commit_failures: 0,
+            commit_after: Duration::ZERO,
+            declined: BTreeMap::new(),
+            worked: false,
+            starved_since: None,
+            waiting: None,
+            served: 0,
+            ending: None,
+            finished_at: None,
+        }
+    }
+
+    /// WC-015 for records that cannot be of this manifest.
+    pub(super) fn restored(stored: StoredJob) -> Result<Self> {
+        let StoredJob {
+            job,
+            manifest,
+            options,
+            tasks,
+        } = stored;
+        if manifest.job_id() != job.id {
+            return Err(foreign(job.id, "the manifest is of another job"));
+        }
+        let mut restored = Self::new(manifest, options, job.submitted_at);
+        restored.stored = true;
+        restored.ending = job.ending.zip(job.fault);
+        for task in tasks {
+            restored.restore_task(task)?;
+        }
+        Ok(restored)
+    }
+
+    fn restore_task(&mut self, mut task: TaskRecord) -> Result<()> {
+        let index = task.index;
+        let id = self.id();
+        let slot = self
+            .tasks
+            .get_mut(index as usize)
+            .ok_or_else(|| foreign(id, "a task outside the array"))?;
+        let named = TaskId { job: id, index };
+        if task
+            .leases
+            .iter()
+            .any(|lease| lease.id.task != named || lease.id.attempt >= task.next_attempt)
+        {
+            return Err(foreign(id, "a lease of another task"));
+        }
+        if !task.state.is_final() {
+            task.state = if task.active_lease().is_some() {
+                TaskState::Dispatched
+            } else {
+                TaskState::Ready
+            };
+        }
+        self.worked |= task.state == TaskState::Accepted;
+        let state = task.state;
+        *slot = task;
+        *self.tally.of(TaskState::Ready) -= 1;
+        *self.tally.of(state) += 1;
+        if state != TaskState::Ready {
+            self.ready.remove(&index);
+        }
+        Ok(())
+    }
+
+    /// The end that was under way.
+    pub(super) fn restored_ending(&self) -> Option<(JobState, Fault)> {
+        self.ending
+            .clone()
+            .map(|(state, problem)| (state, Fault::from_problem(problem)))
+    }
+
+    pub(super) fn id(&self) -> JobId {
+        self.manifest.job_id()
+    }
+
+    pub(super) fn task(&self, index: u32) -> Option<&TaskRecord> {
+        self.tasks.get(index as usize)
+    }
+
+    pub(super) fn task_mut(&mut self, index: u32) -> Option<&mut TaskRecord> {
+        self.tasks.get_mut(index as usize)
+    }
+
+    /// The one way a task changes its state.
+    pub(super) fn set(&mut self, index: u32, state: TaskState) {
+        let Some(task) = self.tasks.get_mut(index as usize) else {
+            return;
+        };
+        *self.tally.of(task.state) -= 1;
+        *self.tally.of(state) += 1;
+        // That a donor confirmed is not worth a write, nor is the end of a task nobody was asked to do.
+        let worth_storing = state != TaskState::Running && task.next_attempt > 0;
+        task.state = state;
+        if worth_storing {
+            self.dirty.insert(index);
+        }
+        match state {
+            TaskState::Ready => self.ready.insert(index),
+            _ => self.ready.remove(&index),
+        };
+    }
+
+    /// Ends the live lease of a task in its record.
+    pub(super) fn close_lease(
+        &mut self,
+        index: u32,
+        now: Now,
+        state: LeaseState,
+        reason: Option<&str>,
+    ) {
+        let last = self.task_mut(index).and_then(|task| task.leases.last_mut());
+        if let Some(lease) = last.filter(|lease| lease.state == LeaseState::Active) {
+            lease.state = state;
+            lease.ended_at = Some(now.wall);
+            lease.reason = reason.map(bounded);
+            self.dirty.insert(index);
+        }
+    }
+
+    pub(super) fn record(&self) -> JobRecord {
+        JobRecord {
+            id: self.id(),
+            name: self.manifest.manifest().name.clone(),
+            state: self.phase(),
+            tally: self.tally,
+            submitted_at: self.submitted_at,
+            finished_at: self.finished_at,
+            waiting: self.waiting.clone(),
+            ending: self.ending.as_ref().map(|(state, _)| *state),
+            fault: self.fault(),
+        }
+    }
+
+    fn phase(&self) -> JobState {
+        let tally = &self.tally;
+        let running = || {
+            self.tasks
+                .iter()
+                .any(|task| task.state == TaskState::Running)
+        };
+        if tally.verifying > 0 && tally.ready + tally.in_flight == 0 {
+            JobState::Verifying
+        } else if tally.accepted + tally.failed + tally.verifying > 0 || running() {
+            JobState::Running
+        } else if tally.in_flight > 0 {
+            JobState::Dispatching
+        } else {
+            JobState::Queued
+        }
+    }
+
+    /// The job as it is once every task has come to its end.
+    pub(super) fn final_record(&self, tally: Tally, failures: &[Problem], now: Now) -> JobRecord {
+        let own = failures
+            .first()
+            .or_else(|| self.tasks.iter().find_map(|task| task.fault.as_ref()));
+        let (state, fault) = match (&self.ending, own) {
+            (Some((state, problem)), _) => (*state, Some(problem.clone())),
+            (None, Some(problem)) => (JobState::Failed, Some(problem.clone())),
+            (None, None) => (JobState::Completed, None),
+        };
+        JobRecord {
+            state,
+            tally,
+            fault,
+            waiting: None,
+            finished_at: Some(now.wall),
+            ..self.record()
+        }
+    }
+
+    fn fault(&self) -> Option<Problem> {
+        let own = || self.tasks.iter().find_map(|task| task.fault.clone());
+        self.ending
+            .as_ref()
+            .map(|(_, problem)| problem.clone())
+            .or_else(own)
+    }
+
+    /// How many tasks have failed or are about to.
+    pub(super) fn failures(&self) -> u32 {
+        let settling = self
+            .settling
+            .values()
+            .filter(|settling| settling.fault.is_some());
+        self.tally.failed + settling.count() as u32
+    }
+
+    pub(super) fn wakeup(&self, now: Now) -> Option<Duration> {
+        let patience = self
+            .starved_since
+            .zip(self.options.patience)
+            .map(|(since, patience)| since + patience);
+        let deadline = self
+            .manifest
+            .manifest()
+            .deadline
+            .filter(|_| self.can_be_ended())
+            .map(|deadline| {
+                let left = deadline.duration_since(now.wall);
+                now.monotonic + Duration::try_from(left).unwrap_or_default()
+            });
+        let retry = (self.commit.is_none() && self.needs_commit()).then_some(self.commit_after);
+        patience.into_iter().chain(deadline).chain(retry).min()
+    }
+
+    /// Whether there is a task left that could be stopped.
+    pub(super) fn can_be_ended(&self) -> bool {
+        self.tally.ready + self.tally.in_flight > 0
+    }
+
+    pub(super) fn needs_commit(&self) -> bool {
+        self.changed || !self.dirty.is_empty()
+    }
+}
+
+impl Broker {
+    /// Gives a task that lost its donor back to the queue, or up.
+    pub(super) fn retry(&mut self, now: Now, id: TaskId) {
+        let Some(job) = self.jobs.get_mut(&id.job) else {
+            return;
+        };
+        let Some(task) = job.task(id.index) else {
+            return;
+        };
+        if task.leases.len() < MAX_ATTEMPTS {
+            job.set(id.index, TaskState::Ready);
+            return;
+        }
+        let message = format!(
+            "task {} was lost by {MAX_ATTEMPTS} donors: {}",
+            id.index,
+            history(task)
+        );
+        let fault = Fault::wc(WcCode::Unavailable, message)
+            .hint("submit the job again when the mesh is steadier");
+        self.fail_task(now, id, &fault);
+    }
+
+    pub(super) fn fail_task(&mut self, now: Now, id: TaskId, fault: &Fault) {
+        let Some(job) = self.jobs.get_mut(&id.job) else {
+            return;
+        };
+        if let Some(task) = job.task_mut(id.index) {
+            task.fault = Some(fault.problem(id.to_string()));
+        }
+        job.set(id.index, TaskState::Failed);
+        job.changed = true;
+        self.stop_failing(now, id.job);
+    }
+
+    /// Ends a job too many of whose tasks have failed.
+    pub(super) fn stop_failing(&mut self, now: Now, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let (failures, open) = (job.failures(), job.tally.ready + job.tally.in_flight);
+        if failures < MAX_FAILED_TASKS {
+            return;
+        }
+        let first = job
+            .tasks
+            .iter()
+            .find_map(|task| task.fault.as_ref())
+            .or_else(|| {
+                job.settling
+                    .values()
+                    .find_map(|settling| settling.fault.as_ref())
+            });
+        let example = first
+            .map(|problem| format!("; the first: {}", problem.detail))
+            .unwrap_or_default();
+        let fault = task_failed(format!(
+            "{failures} tasks failed, the other {open} were not run{example}"
+        ));
+        self.end_job(now, id, JobState::Failed, fault);
+    }
+
+    /// A donor declined: it is not asked again, and enough of them end a job that nobody ever ran.
+    pub(super) fn decline(&mut self, now: Now, id: TaskId, donor: PeerId, reason: &str) {
+        let Some(job) = self.jobs.get_mut(&id.job) else {
+            return;
+        };
+        job.declined.insert(donor, bounded(reason));
+        let refused = job.declined.len() >= MAX_REFUSING_DONORS;
+        if !refused || job.worked || job.tally.in_flight > 0 {
+            return;
+        }
+        let fault = refused_by_all(&job.declined);
+        let asked = job
+            .tasks
+            .iter()
+            .filter(|task| !task.leases.is_empty() && !task.state.is_final());
+        let asked: Vec<_> = asked
+            .map(|task| TaskId {
+                job: id.job,
+                index: task.index,
+            })
+            .collect();
+        for task in asked {
+            self.fail_task(now, task, &fault);
+        }
+        self.end_job(now, id.job, JobState::Failed, fault);
+    }
+
+    /// Brings a job to its end: tasks that are being settled are, all others are cancelled.
+    pub(super) fn end_job(&mut self, now: Now, id: JobId, state: JobState, fault: Fault) {
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| job.can_be_ended()) else {
+            return;
+        };
+        if job.ending.is_none() {
+            job.ending = Some((state, fault.problem(id.to_string())));
+        }
+        job.changed = true;
+        job.waiting = None;
+        job.starved_since = None;
+        let open = job
+            .tasks
+            .iter()
+            .filter(|task| !task.state.is_final() && task.state != TaskState::Verifying);
+        let open: Vec<_> = open
+            .map(|task| TaskId {
+                job: id,
+                index: task.index,
+            })
+            .collect();
+        for task in open {
+            self.cancel_task(now, task);
+        }
+    }
+
+    pub(super) fn end_overdue_jobs(&mut self, now: Now) {
+        let overdue = |job: &&Job| {
+            job.can_be_ended()
+                && job
+                    .manifest
+                    .manifest()
+                    .deadline
+                    .is_some_and(|deadline| deadline <= now.wall)
+        };
+        let overdue: Vec<_> = self.jobs.values().filter(overdue).map(Job::id).collect();
+        for id in overdue {
+            self.end_job(now, id, JobState::Failed, self::overdue());
+        }
+    }
+
+    fn cancel_task(&mut self, now: Now, id: TaskId) {
+        self.withdraw_lease(now, id, LeaseState::Released, "cancelled");
+        if let Some(job) = self.jobs.get_mut(&id.job) {
+            job.set(id.index, TaskState::Cancelled);
+        }
+    }
+}
+
+pub(super) fn overdue() -> Fault {
+    Fault::wc(
+        WcCode::DeadlineExceeded,
+        "the deadline of the job has passed",
+    )
+    .hint("submit the job again with a later deadline")
+}
+
+/// A program's own failure.
+pub(super) fn task_failed(message: String) -> Fault {
+    Fault::new(Category::InvalidInput, "task_failed", message)
+        .hint("read the standard error of the task: `worldcompute job results <ID>`")
+}
+
+fn refused_by_all(declined: &BTreeMap<PeerId, String>) -> Fault {
+    let reasons: Vec<_> = declined
+        .iter()
+        .map(|(donor, reason)| format!("{donor}: {reason}"))
+        .collect();
+    let message = format!(
+        "{} donors declined the job ({})",
+        declined.len(),
+        reasons.join("; ")
+    );
+    Fault::wc(WcCode::NoEligibleNodes, message)
+        .hint("change what the donors object to, or wait for other donors")
+}
+
+fn foreign(id: JobId, why: &str) -> Fault {
+    Fault::wc(
+        WcCode::Internal,
+        format!("the records of job {id} contradict each other: {why}"),
+    )
+    .hint("restore the store from a backup")
+}
+
+/// Who had the task and how that ended, oldest first.
+fn history(task: &TaskRecord) -> String {
+    let line = |lease: &crate::LeaseRecord| {
+        format!(
+            "{}: {}",
+            lease.donor,
+            lease.reason.as_deref().unwrap_or("no reason given")
+        )
+    };
+    task.leases.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+/// A stranger's words, without control characters and of bounded length.
+pub(super) fn bounded(text: &str) -> String {
+    let cut = text
+        .get(..text.floor_char_boundary(MAX_REASON_BYTES))
+        .unwrap_or_default();
+    cut.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}

@@ -1,0 +1,161 @@
+//! Which job is served next, and by whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use worldcompute_fault::{Fault, WcCode};
+use worldcompute_proof::PeerId;
+
+use super::donors::Mismatch;
+use super::job::Job;
+use super::{Broker, Now};
+use crate::{JobId, JobState, LeaseState, TaskId};
+
+impl Broker {
+    /// Gives out tasks while a donor has room: to the job with the fewest in flight, and among equals to the one that
+    /// has waited longest for its turn.
+    pub(super) fn place(&mut self, now: Now) {
+        let mut blocked = BTreeSet::new();
+        while let Some(id) = self.next_job(&blocked) {
+            if !self.place_one(now, id) {
+                blocked.insert(id);
+            }
+        }
+        for id in blocked {
+            self.wait(now, id);
+        }
+    }
+
+    fn next_job(&self, blocked: &BTreeSet<JobId>) -> Option<JobId> {
+        let open = self
+            .jobs
+            .iter()
+            .filter(|(id, job)| !job.ready.is_empty() && !blocked.contains(id));
+        open.min_by_key(|(_, job)| (job.tally.in_flight, job.served))
+            .map(|(id, _)| *id)
+    }
+
+    fn place_one(&mut self, now: Now, id: JobId) -> bool {
+        let Some((task, donor)) = self.jobs.get(&id).and_then(|job| self.choose(now, job)) else {
+            return false;
+        };
+        self.supersede(now, task);
+        let wanted = self
+            .jobs
+            .get(&id)
+            .is_some_and(|job| job.ready.contains(&task.index));
+        if wanted {
+            self.grant(now, task, donor);
+        }
+        true
+    }
+
+    /// The first task that wants a donor, and the best donor for it: one that has not had it, and is the least full.
+    fn choose(&self, now: Now, job: &Job) -> Option<(TaskId, PeerId)> {
+        let id = TaskId {
+            job: job.id(),
+            index: *job.ready.first()?,
+        };
+        let task = job.task(id.index)?;
+        let tried = |peer: &PeerId| {
+            task.leases
+                .iter()
+                .filter(|lease| lease.donor == *peer)
+                .count()
+        };
+        let rank = |peer: &PeerId| excluded(job, peer).is_none().then(|| tried(peer));
+        let tie = |peer: &PeerId| self.lot((id, task.next_attempt, peer));
+        let donor = self.donors.best(now.monotonic, &job.need, rank, tie)?;
+        Some((id, donor))
+    }
+
+    /// A number that is the same for the same seed and choice, and otherwise anything.
+    fn lot(&self, choice: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, choice).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The task of a vanished donor is about to go to another.
+    fn supersede(&mut self, now: Now, id: TaskId) {
+        let orphan = self
+            .jobs
+            .get(&id.job)
+            .and_then(|job| job.task(id.index))
+            .and_then(|task| task.active_lease());
+        if orphan.is_some() {
+            self.withdraw_lease(now, id, LeaseState::Superseded, "the donor vanished");
+            self.retry(now, id);
+        }
+    }
+
+    /// Says why a job waits, and ends it when its patience is over.
+    fn wait(&mut self, now: Now, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let reasons = self
+            .donors
+            .mismatches(now.monotonic, &job.need, |peer| excluded(job, peer));
+        let starved = !reasons.contains_key(&Mismatch::Busy)
+            && job.tally.in_flight + job.tally.verifying == 0;
+        let words = in_words(&reasons);
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.waiting = Some(words.clone());
+        if !starved {
+            job.starved_since = None;
+            return;
+        }
+        let since = *job.starved_since.get_or_insert(now.monotonic);
+        let waited = now.monotonic.saturating_sub(since);
+        if job
+            .options
+            .patience
+            .is_some_and(|patience| waited >= patience)
+        {
+            let fault = no_donor(&words, job);
+            self.end_job(now, id, JobState::Failed, fault);
+        }
+    }
+}
+
+/// Why a job does not want a donor that could take it.
+fn excluded(job: &Job, peer: &PeerId) -> Option<Mismatch> {
+    if job.options.donor.is_some_and(|donor| donor != *peer) {
+        return Some(Mismatch::NotChosen);
+    }
+    job.declined
+        .contains_key(peer)
+        .then_some(Mismatch::Declined)
+}
+
+fn in_words(reasons: &BTreeMap<Mismatch, usize>) -> String {
+    if reasons.is_empty() {
+        return "no donor is connected".to_owned();
+    }
+    let line = |(reason, count): (&Mismatch, &usize)| match count {
+        1 => format!("1 donor {reason}"),
+        _ => format!("{count} donors: each {reason}"),
+    };
+    reasons.iter().map(line).collect::<Vec<_>>().join("; ")
+}
+
+fn no_donor(words: &str, job: &Job) -> Fault {
+    let declined: Vec<_> = job
+        .declined
+        .iter()
+        .map(|(donor, reason)| format!("{donor}: {reason}"))
+        .collect();
+    let declined = if declined.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", declined.join("; "))
+    };
+    Fault::wc(
+        WcCode::NoEligibleNodes,
+        format!("no donor can take the job: {words}{declined}"),
+    )
+    .hint("start a donor that consents to the job's classes, or wait longer")
+}

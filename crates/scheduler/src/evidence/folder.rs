@@ -1,0 +1,144 @@
+//! Reading a folder that somebody else filled: no links, no pipes, no way out.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::Sha256;
+
+use super::index::MAX_FILES;
+use super::part::{FOLDERS, Part};
+use super::refusal::{missing, too_large, unexpected};
+
+/// A bundle's folder. Everything is opened relative to it, one name at a time.
+pub(super) struct Folder(OwnedFd);
+
+impl Folder {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(folder) => Ok(Self(folder)),
+            Err(error) => Err(Fault::io(
+                format_args!("open {}", path.display()),
+                &error.into(),
+            )),
+        }
+    }
+
+    /// The names of all files, each of which is a part's.
+    pub(super) fn list(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for name in entries(&self.0, "the folder")? {
+            if FOLDERS.contains(&name.as_str()) {
+                let inner = entries(self.folder(&name)?, &name)?;
+                names.extend(inner.into_iter().map(|file| format!("{name}/{file}")));
+            } else {
+                names.push(name);
+            }
+        }
+        match names.iter().find(|name| Part::parse(name).is_none()) {
+            Some(name) => Err(unexpected(
+                name.escape_debug(),
+                "no part of a bundle has that name",
+            )),
+            None if names.len() > MAX_FILES => {
+                Err(too_large("the folder", format_args!("{MAX_FILES} files")))
+            }
+            None => Ok(names),
+        }
+    }
+
+    /// All bytes of a part that has at most `limit`.
+    pub(super) fn read(&self, part: Part, limit: usize) -> Result<Vec<u8>> {
+        let file = self.file(part)?;
+        let mut bytes = Vec::new();
+        file.take(limit as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| cannot_read(part, &error))?;
+        if bytes.len() <= limit {
+            Ok(bytes)
+        } else {
+            Err(too_large(part, format_args!("{limit} bytes")))
+        }
+    }
+
+    /// Digest and length of a part that has at most `limit` bytes, in constant memory.
+    pub(super) fn digest(&self, part: Part, limit: u64) -> Result<(Sha256, u64)> {
+        let file = self.file(part)?;
+        let (digest, length) = Sha256::of_reader(file.take(limit.saturating_add(1)))
+            .map_err(|error| cannot_read(part, &error))?;
+        if length <= limit {
+            Ok((digest, length))
+        } else {
+            Err(too_large(part, format_args!("{limit} bytes")))
+        }
+    }
+
+    fn file(&self, part: Part) -> Result<File> {
+        let name = part.to_string();
+        let file = match name.split_once('/') {
+            Some((folder, name)) => open_file(self.folder(folder)?, name),
+            None => open_file(&self.0, &name),
+        };
+        let file = File::from(file.map_err(|error| refused(part, error))?);
+        let metadata = file.metadata().map_err(|error| cannot_read(part, &error))?;
+        if metadata.is_file() {
+            Ok(file)
+        } else {
+            Err(unexpected(part, "not a regular file"))
+        }
+    }
+
+    fn folder(&self, name: &str) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, name, flags, Mode::empty())
+            .map_err(|error| refused(name, error))
+    }
+}
+
+/// Opens one file by its name; what waits for a writer (a pipe) is not waited for.
+pub(super) fn open_file(folder: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::openat(folder, name, flags, Mode::empty())
+}
+
+/// What the refusal to open a name means for the evidence.
+pub(super) fn refused(part: impl std::fmt::Display, error: Errno) -> Fault {
+    match error {
+        Errno::NOENT => missing(part, "there is no such file"),
+        Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
+            unexpected(part, "a link or something else in place of a file")
+        }
+        other => cannot_read(part, &other.into()),
+    }
+}
+
+fn cannot_read(part: impl std::fmt::Display, error: &io::Error) -> Fault {
+    Fault::io(format_args!("read {part}"), error)
+}
+
+/// The names in a folder, at most one more than a bundle can have.
+fn entries(folder: impl AsFd, shown: &str) -> Result<Vec<String>> {
+    let failed = |error: Errno| cannot_read(shown, &error.into());
+    let mut names = Vec::new();
+    for entry in Dir::read_from(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if is_itself_or_parent(entry.file_name()) {
+            continue;
+        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
+        if names.len() > MAX_FILES {
+            return Err(too_large(shown, format_args!("{MAX_FILES} files")));
+        }
+    }
+    Ok(names)
+}
+
+fn is_itself_or_parent(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}

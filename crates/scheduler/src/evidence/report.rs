@@ -1,0 +1,271 @@
+//! What verification shows, and what it cannot.
+
+use serde::Serialize;
+use worldcompute_ledger::receipt::SignedReceipt;
+use worldcompute_proof::{Cid, PeerId, Sha256};
+
+use super::Pins;
+use super::bundle::Bundle;
+use crate::manifest::VerifiedManifest;
+
+const EXECUTION: &str = "that a run happened as told: a receipt is its executor's word; the runs are deterministic, so running a task again checks it";
+const CLOCKS: &str = "when it happened: times are by the executors' clocks";
+const POLICIES: &str = "what the policies say: they are named by digest only";
+const OTHERS: &str =
+    "what else an executor ran: it numbers its exits, and only those of this job are here";
+const SUBMITTER: &str = "whose key the submitter's is: a signature shows which key spoke, not who holds it (pin the submitter to settle it)";
+const EXECUTORS: &str = "whose keys the executors' are: a signature shows which key spoke, not who holds it (pin the executors to settle it)";
+
+/// The outcome of a verification that found nothing wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Always true: what fails is a fault that names the part.
+    pub ok: bool,
+    /// The outcome in one line.
+    pub summary: String,
+    /// Every file that was read and found to be what it should be, by name.
+    pub parts: Vec<CheckedPart>,
+    /// What the evidence shows, a sentence each.
+    pub proven: Vec<String>,
+    /// What it leaves open, a phrase each.
+    pub not_proven: Vec<String>,
+}
+
+/// One verified file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckedPart {
+    /// Its name in the bundle.
+    pub name: String,
+    /// Its digest.
+    pub sha256: Sha256,
+    /// Its length.
+    pub bytes: u64,
+}
+
+impl Report {
+    /// The outcome in one line.
+    pub fn one_line(&self) -> &str {
+        &self.summary
+    }
+
+    /// Every file of a job.
+    pub(super) fn of_bundle(bundle: &Bundle<'_>) -> Self {
+        let manifest = &bundle.manifest;
+        let (job, tasks, files) = (
+            manifest.job_id(),
+            manifest.manifest().array_count,
+            bundle.parts.len(),
+        );
+        let ends: Vec<_> = bundle
+            .ends
+            .iter()
+            .map(|(end, count)| format!("{count} {end}"))
+            .collect();
+        let executors = bundle.executors.len();
+        let proven = vec![
+            asked(manifest),
+            format!("The submitter signed for exactly these {files} files, and each has the bytes that were signed for."),
+            format!("Each of the {tasks} tasks has one receipt, signed by its executor and countersigned by the submitter."),
+            "Every receipt answers the request that follows from the manifest: module, inputs, limits, seed.".to_owned(),
+            "For every run both gates signed that they allow exactly this job and this run.".to_owned(),
+            "Every module, input and result has the bytes that its name stands for.".to_owned(),
+        ];
+        Self::of(
+            format!(
+                "verified: job {job}: {tasks} tasks ({}) on {executors} executors, {files} files",
+                ends.join(", ")
+            ),
+            bundle.parts.values().cloned().collect(),
+            proven,
+            [
+                vec![EXECUTION, CLOCKS, POLICIES, OTHERS],
+                whose(bundle.pins),
+            ]
+            .concat(),
+        )
+        .with_replicas(manifest)
+    }
+
+    /// One receipt with everything in its bundle that it refers to.
+    pub(super) fn of_receipt_in(bundle: &Bundle<'_>, signed: &SignedReceipt) -> Self {
+        let receipt = signed.receipt();
+        let proven = vec![
+            asked(&bundle.manifest),
+            signers(signed),
+            "The receipt answers the request that follows from the manifest: module, inputs, limits, seed.".to_owned(),
+            "Both gates signed that they allow exactly this job and this run.".to_owned(),
+            "Module, inputs and results have the bytes that their names stand for.".to_owned(),
+        ];
+        Self::of(
+            format!(
+                "verified: task {} of job {}: {}",
+                receipt.task_index,
+                receipt.job_id,
+                receipt.outcome.status.as_str()
+            ),
+            bundle.parts.values().cloned().collect(),
+            proven,
+            [
+                vec![
+                    "the other tasks of the job: only this one was verified",
+                    EXECUTION,
+                    CLOCKS,
+                    POLICIES,
+                    OTHERS,
+                ],
+                whose(bundle.pins),
+            ]
+            .concat(),
+        )
+        .with_replicas(&bundle.manifest)
+    }
+
+    /// One receipt by itself.
+    pub(super) fn of_receipt(part: CheckedPart, signed: &SignedReceipt, pins: &Pins) -> Self {
+        let receipt = signed.receipt();
+        let open = [
+            "that the manifest asks for this run: the manifest was not at hand",
+            "that the gates allowed it: their traces were not at hand",
+            "what the results are: only their names were at hand",
+            EXECUTION,
+            CLOCKS,
+            POLICIES,
+            OTHERS,
+        ];
+        Self::of(
+            format!(
+                "verified: receipt of task {} of job {}: {}",
+                receipt.task_index,
+                receipt.job_id,
+                receipt.outcome.status.as_str()
+            ),
+            vec![part],
+            vec![
+                signers(signed),
+                "The receipt does not contradict itself.".to_owned(),
+            ],
+            [open.to_vec(), whose(pins)].concat(),
+        )
+    }
+
+    /// One manifest, in its bundle or by itself.
+    pub(super) fn of_manifest(
+        parts: Vec<CheckedPart>,
+        manifest: &VerifiedManifest,
+        pins: &Pins,
+    ) -> Self {
+        let open = ["that anything ran: a manifest only asks", SUBMITTER];
+        let open = if pins.submitter.is_some() {
+            open.split_at(1).0
+        } else {
+            &open
+        };
+        Self::of(
+            format!(
+                "verified: manifest of job {}: {} tasks",
+                manifest.job_id(),
+                manifest.manifest().array_count
+            ),
+            parts,
+            vec![asked(manifest)],
+            open.to_vec(),
+        )
+    }
+
+    /// One decision, verified with `signer`'s key.
+    pub(super) fn of_decision(
+        parts: Vec<CheckedPart>,
+        trace: &gait::VerifiedTrace,
+        signer: &PeerId,
+        open: Vec<&str>,
+    ) -> Self {
+        let (verdict, tool) = (trace.verdict(), trace.tool_name());
+        let proven = vec![format!(
+            "The gate of {signer} signed that it says {verdict} to intent {} of the tool {tool:?}, by policy {}.",
+            trace.intent_digest(),
+            trace.policy_digest(),
+        )];
+        let always = vec![
+            "what the intent was: it is named by digest only",
+            POLICIES,
+            "that anything ran: a decision only permits",
+        ];
+        Self::of(
+            format!("verified: decision {}: {verdict}", trace.trace_id()),
+            parts,
+            proven,
+            [always, open].concat(),
+        )
+    }
+
+    /// One object; `listed` says whether a submitter signed for it.
+    pub(super) fn of_object(parts: Vec<CheckedPart>, cid: &Cid, size: u64, listed: bool) -> Self {
+        let origin = "where it comes from: only its name was at hand";
+        Self::of(
+            format!("verified: object {cid}: {size} bytes"),
+            parts,
+            vec![format!("The file has the bytes that {cid} stands for.")],
+            if listed {
+                vec!["what it is for: no receipt was verified"]
+            } else {
+                vec![origin]
+            },
+        )
+    }
+
+    fn of(
+        summary: String,
+        parts: Vec<CheckedPart>,
+        proven: Vec<String>,
+        not_proven: Vec<&str>,
+    ) -> Self {
+        let not_proven = not_proven.into_iter().map(str::to_owned).collect();
+        Self {
+            ok: true,
+            summary,
+            parts,
+            proven,
+            not_proven,
+        }
+    }
+
+    fn with_replicas(mut self, manifest: &VerifiedManifest) -> Self {
+        let replicas = manifest.manifest().replica_count;
+        if replicas > 1 {
+            self.not_proven.push(format!(
+                "that {replicas} executors agreed on each result: the receipt of one is here"
+            ));
+        }
+        self
+    }
+}
+
+/// Whose keys are left open, given those that are pinned.
+pub(super) fn whose(pins: &Pins) -> Vec<&'static str> {
+    let submitter = pins.submitter.is_none().then_some(SUBMITTER);
+    submitter
+        .into_iter()
+        .chain(pins.executors.is_empty().then_some(EXECUTORS))
+        .collect()
+}
+
+fn asked(manifest: &VerifiedManifest) -> String {
+    let (job, tasks) = (manifest.job_id(), manifest.manifest().array_count);
+    format!(
+        "{} signed manifest {}: job {job}, {tasks} tasks.",
+        manifest.submitter(),
+        manifest.cid()
+    )
+}
+
+fn signers(signed: &SignedReceipt) -> String {
+    let (executor, submitter) = (signed.receipt().executor, signed.receipt().submitter);
+    if executor == submitter {
+        return format!(
+            "{executor}, at once executor and submitter, signed the receipt; nobody else vouches for it."
+        );
+    }
+    format!(
+        "{executor} signed the receipt as executor, and {submitter} countersigned it as submitter."
+    )
+}

@@ -1,0 +1,227 @@
+//! Verifying one file: with its bundle if it lies in one, else as far as it goes by itself.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use serde_json::Value;
+use worldcompute_fault::{Fault, Result};
+use worldcompute_ledger::receipt::SignedReceipt;
+use worldcompute_proof::dsse::MAX_ENVELOPE_BYTES;
+use worldcompute_proof::{Cid, PeerId, Sha256, parse_json_strict};
+
+use super::bundle::{self, Bundle, check_executor, open_manifest};
+use super::folder::{open_file, refused};
+use super::part::{FOLDERS, Part};
+use super::refusal::{changed, invalid, too_large, unexpected, unproven};
+use super::report::{CheckedPart, Report, whose};
+use super::{MAX_OBJECT_BYTES, Pins};
+
+/// Verifies the file at `path`.
+pub(super) fn verify(path: &Path, pins: &Pins) -> Result<Report> {
+    let path = std::path::absolute(path)
+        .map_err(|error| Fault::io(format_args!("find {}", path.display()), &error))?;
+    match place_in_bundle(&path) {
+        Some((folder, Part::Index)) => bundle::verify(&folder, pins),
+        Some((folder, part)) => verify_part(Bundle::open(&folder, pins)?, part),
+        None => verify_alone(&path, pins),
+    }
+}
+
+/// The bundle that the file lies in, and which part it is.
+fn place_in_bundle(path: &Path) -> Option<(PathBuf, Part)> {
+    let name = path.file_name()?.to_str()?;
+    let parent = path.parent()?;
+    let inner = parent
+        .file_name()
+        .and_then(OsStr::to_str)
+        .filter(|folder| FOLDERS.contains(folder));
+    let (folder, part) = match inner.and_then(|folder| Part::parse(&format!("{folder}/{name}"))) {
+        Some(part) => (parent.parent()?, part),
+        None => (parent, Part::parse(name)?),
+    };
+    let is_bundle = ["index.json", "manifest.cbor"]
+        .iter()
+        .all(|file| folder.join(file).is_file());
+    is_bundle.then(|| (folder.to_owned(), part))
+}
+
+fn verify_part(mut bundle: Bundle<'_>, part: Part) -> Result<Report> {
+    match part {
+        Part::Receipt(task) => {
+            if task >= bundle.manifest.manifest().array_count {
+                return Err(unexpected(part, "manifest.cbor asks for no such task"));
+            }
+            let signed = bundle.check_receipt(task)?;
+            bundle.check_objects()?;
+            Ok(Report::of_receipt_in(&bundle, &signed))
+        }
+        Part::Decision(cid) => verify_decision(bundle, cid),
+        Part::Object(cid) => {
+            let size = bundle.check_object(cid)?;
+            Ok(Report::of_object(
+                bundle.parts.into_values().collect(),
+                &cid,
+                size,
+                true,
+            ))
+        }
+        Part::Manifest | Part::Index => Ok(Report::of_manifest(
+            bundle.parts.into_values().collect(),
+            &bundle.manifest,
+            bundle.pins,
+        )),
+    }
+}
+
+/// A trace does not carry its signer's key: the receipt that refers to it does.
+fn verify_decision(mut bundle: Bundle<'_>, cid: Cid) -> Result<Report> {
+    for task in 0..bundle.manifest.manifest().array_count {
+        let signed = bundle.check_receipt(task)?;
+        let receipt = signed.receipt();
+        let signer = if receipt.decision.trace_cid == cid {
+            receipt.executor
+        } else if receipt.submitter_decision.trace_cid == cid {
+            receipt.submitter
+        } else {
+            continue;
+        };
+        let bytes = bundle
+            .folder
+            .read(Part::Decision(cid), gait::limits::MAX_TRACE_BYTES)?;
+        let trace = open_trace(&Part::Decision(cid), &bytes, &signer)?;
+        let parts = bundle.parts.values().cloned().collect();
+        return Ok(Report::of_decision(
+            parts,
+            &trace,
+            &signer,
+            whose(bundle.pins),
+        ));
+    }
+    Err(unexpected(Part::Decision(cid), "no receipt refers to it"))
+}
+
+fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
+    let shown = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .escape_debug()
+        .to_string();
+    let file = open(path, &shown)?;
+    if let Ok(cid) = shown.parse::<Cid>() {
+        return verify_object(file, &shown, cid);
+    }
+    let bytes = read(file, &shown)?;
+    let part = CheckedPart {
+        name: shown.clone(),
+        sha256: Sha256::of(&bytes),
+        bytes: bytes.len() as u64,
+    };
+    if bytes.first() != Some(&b'{') {
+        let manifest =
+            open_manifest(&bytes, pins).map_err(|fault| invalid(&shown, fault.message()))?;
+        return Ok(Report::of_manifest(vec![part], &manifest, pins));
+    }
+    let json = parse_json_strict(&bytes).map_err(|fault| invalid(&shown, fault.message()))?;
+    if json.get("schema_id").and_then(Value::as_str) == Some(gait::trace::SCHEMA_ID) {
+        return verify_trace(part, &bytes, &json, pins);
+    }
+    verify_receipt(part, &bytes, pins)
+}
+
+fn verify_receipt(part: CheckedPart, bytes: &[u8], pins: &Pins) -> Result<Report> {
+    let signed =
+        SignedReceipt::open(bytes).map_err(|fault| invalid(&part.name, fault.message()))?;
+    let receipt = signed.receipt();
+    check_executor(&part.name, &receipt.executor, pins)?;
+    if pins
+        .submitter
+        .is_some_and(|expected| expected != receipt.submitter)
+    {
+        return Err(invalid(
+            &part.name,
+            format_args!(
+                "its submitter is {}, not the one expected",
+                receipt.submitter
+            ),
+        ));
+    }
+    Ok(Report::of_receipt(part, &signed, pins))
+}
+
+/// Of the pinned keys, the one that the trace names has to verify it.
+fn verify_trace(part: CheckedPart, bytes: &[u8], json: &Value, pins: &Pins) -> Result<Report> {
+    let named = json
+        .pointer("/signature/key_id")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let mut pinned = pins.submitter.iter().chain(&pins.executors);
+    let Some(signer) = pinned.find(|peer| peer.verifying_key().key_id() == named) else {
+        let hint =
+            "pin the peer id of the gate's owner, or verify the trace inside of its job's folder";
+        return Err(unproven(
+            &part.name,
+            "a trace does not carry its signer's key, and no pinned key is the one it names",
+            hint,
+        ));
+    };
+    let trace = open_trace(&part.name, bytes, signer)?;
+    Ok(Report::of_decision(vec![part], &trace, signer, Vec::new()))
+}
+
+fn verify_object(file: File, shown: &str, cid: Cid) -> Result<Report> {
+    let (sha256, bytes) = Sha256::of_reader(file.take(MAX_OBJECT_BYTES + 1))
+        .map_err(|error| cannot_read(shown, &error))?;
+    if bytes > MAX_OBJECT_BYTES {
+        return Err(too_large(shown, format_args!("{MAX_OBJECT_BYTES} bytes")));
+    }
+    if sha256 != cid.digest() {
+        return Err(changed(shown, "not the bytes that its name stands for"));
+    }
+    let part = CheckedPart {
+        name: shown.to_owned(),
+        sha256,
+        bytes,
+    };
+    Ok(Report::of_object(vec![part], &cid, bytes, false))
+}
+
+fn open_trace(
+    part: &dyn std::fmt::Display,
+    bytes: &[u8],
+    signer: &PeerId,
+) -> Result<gait::VerifiedTrace> {
+    gait::trace::verify(bytes, &signer.verifying_key())
+        .map_err(|fault| invalid(part, fault.message()))
+}
+
+fn open(path: &Path, shown: &str) -> Result<File> {
+    let file = File::from(open_file(CWD, path).map_err(|error| refused(shown, error))?);
+    let metadata = file
+        .metadata()
+        .map_err(|error| cannot_read(shown, &error))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(unexpected(shown, "not a regular file"))
+    }
+}
+
+fn read(file: File, shown: &str) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_ENVELOPE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot_read(shown, &error))?;
+    if bytes.len() <= MAX_ENVELOPE_BYTES {
+        Ok(bytes)
+    } else {
+        Err(too_large(shown, format_args!("{MAX_ENVELOPE_BYTES} bytes")))
+    }
+}
+
+fn cannot_read(shown: &str, error: &io::Error) -> Fault {
+    Fault::io(format_args!("read {shown}"), error)
+}
