@@ -1,5 +1,6 @@
 //! What several of these tests need: child processes of this very test binary, and a look at a directory.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,9 +39,14 @@ pub fn child_after(setup: &str, entry: &str, dir: &Path) -> Command {
 pub fn child_dir() -> Option<PathBuf> {
     let dir = std::env::var_os(DIR).map(PathBuf::from);
     if dir.is_none() {
-        println!("skipped: this is the entry of child processes");
+        skip("this is the entry of child processes");
     }
     dir
+}
+
+/// Says why a test cannot run here, past the capture of what passing tests print.
+pub fn skip(reason: &str) {
+    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
 }
 
 /// The names in `dir`, sorted.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{child_after, child_dir, names};
+use crate::common::{child_after, child_dir, names, skip};
 use worldcompute_durable::{Journal, Limits, Mode, create_new, read_bounded, write_atomic};
 
 /// More than any of the limits below.
@@ -89,9 +89,9 @@ fn on_a_full_disk_the_old_content_stays() {
     match permitted {
         Ok(output) if output.status.success() => {}
         refused => {
-            println!(
-                "skipped: this machine does not let a user mount a tmpfs of his own: {refused:?}"
-            );
+            skip(&format!(
+                "this machine does not let a user mount a tmpfs of his own: {refused:?}"
+            ));
             return;
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Barrier;
 
-use crate::common::{child_after, child_dir, names};
+use crate::common::{child_after, child_dir, names, skip};
 use worldcompute_durable::{
     Mode, create_new, private_dir, read_bounded, read_private, write_atomic,
 };
@@ -311,7 +311,7 @@ fn a_secret_of_another_user_is_refused() {
     let path = dir.path().join("key");
     write_atomic(&path, b"secret", Mode::Private).unwrap();
     if let Err(error) = std::os::unix::fs::chown(&path, Some(4242), None) {
-        println!("skipped: only root gives files away ({error})");
+        skip(&format!("only root gives files away ({error})"));
         return;
     }
     let fault = read_private(&path, 100).unwrap_err();
