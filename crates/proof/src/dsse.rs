@@ -10,7 +10,7 @@ use crate::signing::SigningKey;
 use crate::verifying::{Signature, VerifyingKey};
 
 /// The largest envelope read, in bytes of JSON.
-pub const MAX_ENVELOPE_BYTES: usize = 8 << 20;
+pub const MAX_ENVELOPE_BYTES: usize = 16 << 20;
 /// The longest payload type, in bytes.
 pub const MAX_PAYLOAD_TYPE: usize = 255;
 /// The most signatures one envelope carries.

@@ -12,7 +12,7 @@ use worldcompute_proof::{Cid, PeerId, Sha256};
 use worldcompute_sandbox::RunRequest;
 
 use super::folder::Folder;
-use super::index::Index;
+use super::index::{Index, MAX_FILES};
 use super::part::Part;
 use super::refusal::{changed, invalid, too_large, unexpected};
 use super::report::{CheckedPart, Report};
@@ -230,6 +230,9 @@ impl<'a> Bundle<'a> {
         for (cid, size) in
             unsized_ones.chain(outputs.iter().map(|output| (output.cid, Some(output.size))))
         {
+            if self.objects.len() > MAX_FILES {
+                return Err(too_large("objects", format_args!("{MAX_FILES} files")));
+            }
             let claim = self.objects.entry(cid).or_insert(Claim { size, by });
             match (claim.size, size) {
                 (Some(one), Some(other)) if one != other => {

@@ -1,8 +1,9 @@
 //! Reading a folder that somebody else filled: no links, no pipes, no way out.
 
 use std::ffi::CStr;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Take};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -55,42 +56,19 @@ impl Folder {
 
     /// All bytes of a part that has at most `limit`.
     pub(super) fn read(&self, part: Part, limit: usize) -> Result<Vec<u8>> {
-        let file = self.file(part)?;
-        let mut bytes = Vec::new();
-        file.take(limit as u64 + 1)
-            .read_to_end(&mut bytes)
-            .map_err(|error| cannot_read(part, &error))?;
-        if bytes.len() <= limit {
-            Ok(bytes)
-        } else {
-            Err(too_large(part, format_args!("{limit} bytes")))
-        }
+        read(self.file(part)?, part, limit)
     }
 
     /// Digest and length of a part that has at most `limit` bytes, in constant memory.
     pub(super) fn digest(&self, part: Part, limit: u64) -> Result<(Sha256, u64)> {
-        let file = self.file(part)?;
-        let (digest, length) = Sha256::of_reader(file.take(limit.saturating_add(1)))
-            .map_err(|error| cannot_read(part, &error))?;
-        if length <= limit {
-            Ok((digest, length))
-        } else {
-            Err(too_large(part, format_args!("{limit} bytes")))
-        }
+        digest(self.file(part)?, part, limit)
     }
 
     fn file(&self, part: Part) -> Result<File> {
         let name = part.to_string();
-        let file = match name.split_once('/') {
-            Some((folder, name)) => open_file(self.folder(folder)?, name),
-            None => open_file(&self.0, &name),
-        };
-        let file = File::from(file.map_err(|error| refused(part, error))?);
-        let metadata = file.metadata().map_err(|error| cannot_read(part, &error))?;
-        if metadata.is_file() {
-            Ok(file)
-        } else {
-            Err(unexpected(part, "not a regular file"))
+        match name.split_once('/') {
+            Some((folder, name)) => open_file(self.folder(folder)?, name, part),
+            None => open_file(&self.0, name, part),
         }
     }
 
@@ -101,14 +79,56 @@ impl Folder {
     }
 }
 
-/// Opens one file by its name; what waits for a writer (a pipe) is not waited for.
-pub(super) fn open_file(folder: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {
+/// Opens a regular file by its name; what waits for a writer (a pipe) is not waited for.
+pub(super) fn open_file(
+    folder: impl AsFd,
+    name: impl rustix::path::Arg,
+    part: impl Display,
+) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::openat(folder, name, flags, Mode::empty())
+    let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(error) => return Err(refused(part, error)),
+    };
+    let metadata = file
+        .metadata()
+        .map_err(|error| cannot_read(&part, &error))?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(unexpected(part, "not a regular file"))
+    }
+}
+
+/// All bytes of a file that has at most `limit`.
+pub(super) fn read(file: File, part: impl Display, limit: usize) -> Result<Vec<u8>> {
+    let mut file = bounded(file, &part, limit as u64)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)
+        .map_err(|error| cannot_read(&part, &error))?;
+    Ok(bytes)
+}
+
+/// Digest and length of a file that has at most `limit` bytes, in constant memory.
+pub(super) fn digest(file: File, part: impl Display, limit: u64) -> Result<(Sha256, u64)> {
+    let file = bounded(file, &part, limit)?;
+    Sha256::of_reader(file).map_err(|error| cannot_read(&part, &error))
+}
+
+/// What a file has now, not what is added while it is read.
+fn bounded(file: File, part: &impl Display, limit: u64) -> Result<Take<File>> {
+    let length = file
+        .metadata()
+        .map_err(|error| cannot_read(part, &error))?
+        .len();
+    if length > limit {
+        return Err(too_large(part, format_args!("{limit} bytes")));
+    }
+    Ok(file.take(length))
 }
 
 /// What the refusal to open a name means for the evidence.
-pub(super) fn refused(part: impl std::fmt::Display, error: Errno) -> Fault {
+fn refused(part: impl Display, error: Errno) -> Fault {
     match error {
         Errno::NOENT => missing(part, "there is no such file"),
         Errno::LOOP | Errno::NOTDIR | Errno::NXIO => {
@@ -118,7 +138,7 @@ pub(super) fn refused(part: impl std::fmt::Display, error: Errno) -> Fault {
     }
 }
 
-fn cannot_read(part: impl std::fmt::Display, error: &io::Error) -> Fault {
+fn cannot_read(part: impl Display, error: &io::Error) -> Fault {
     Fault::io(format_args!("read {part}"), error)
 }
 

@@ -2,7 +2,7 @@
 
 use worldcompute_fault::Result;
 use worldcompute_ledger::receipt::{Input, Limits, Profile, Receipt};
-use worldcompute_proof::{Cid, PeerId, Sha256, canonical_json};
+use worldcompute_proof::{Cid, PeerId, Sha256};
 use worldcompute_sandbox::{self as sandbox, RunRequest};
 
 /// The part of a receipt that follows from the run request alone.
@@ -32,7 +32,7 @@ impl Asked {
     /// What the request asks.
     ///
     /// # Errors
-    /// `inexact_number` for a request whose numbers canonical JSON cannot hold.
+    /// WC-001 for a request that exceeds its own limits.
     pub fn by(request: &RunRequest) -> Result<Self> {
         let input = |mount: &sandbox::Mount| Input {
             path: mount.path.clone(),
@@ -50,7 +50,7 @@ impl Asked {
             task_index: request.task_index,
             submitter: request.submitter,
             workload_cid: request.workload,
-            request_digest: Sha256::of(canonical_json(request)?),
+            request_digest: request.digest()?,
             stdin: request.stdin,
             inputs: request.inputs.iter().map(input).collect(),
             limits: Limits {

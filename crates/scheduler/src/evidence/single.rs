@@ -2,20 +2,20 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 use serde_json::Value;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_ledger::receipt::SignedReceipt;
-use worldcompute_proof::dsse::MAX_ENVELOPE_BYTES;
+use worldcompute_proof::dsse::{Envelope, MAX_ENVELOPE_BYTES};
 use worldcompute_proof::{Cid, PeerId, Sha256, parse_json_strict};
 
 use super::bundle::{self, Bundle, check_executor, open_manifest};
-use super::folder::{open_file, refused};
+use super::folder::{digest, open_file, read};
+use super::index::PREDICATE_TYPE;
 use super::part::{FOLDERS, Part};
-use super::refusal::{changed, invalid, too_large, unexpected, unproven};
+use super::refusal::{changed, invalid, unexpected, unproven};
 use super::report::{CheckedPart, Report, whose};
 use super::{MAX_OBJECT_BYTES, Pins};
 
@@ -110,11 +110,11 @@ fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
         .to_string_lossy()
         .escape_debug()
         .to_string();
-    let file = open(path, &shown)?;
+    let file = open_file(CWD, path, &shown)?;
     if let Ok(cid) = shown.parse::<Cid>() {
         return verify_object(file, &shown, cid);
     }
-    let bytes = read(file, &shown)?;
+    let bytes = read(file, &shown, MAX_ENVELOPE_BYTES)?;
     let part = CheckedPart {
         name: shown.clone(),
         sha256: Sha256::of(&bytes),
@@ -129,6 +129,7 @@ fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
     if json.get("schema_id").and_then(Value::as_str) == Some(gait::trace::SCHEMA_ID) {
         return verify_trace(part, &bytes, &json, pins);
     }
+    refuse_index(&part, &bytes)?;
     verify_receipt(part, &bytes, pins)
 }
 
@@ -173,11 +174,7 @@ fn verify_trace(part: CheckedPart, bytes: &[u8], json: &Value, pins: &Pins) -> R
 }
 
 fn verify_object(file: File, shown: &str, cid: Cid) -> Result<Report> {
-    let (sha256, bytes) = Sha256::of_reader(file.take(MAX_OBJECT_BYTES + 1))
-        .map_err(|error| cannot_read(shown, &error))?;
-    if bytes > MAX_OBJECT_BYTES {
-        return Err(too_large(shown, format_args!("{MAX_OBJECT_BYTES} bytes")));
-    }
+    let (sha256, bytes) = digest(file, shown, MAX_OBJECT_BYTES)?;
     if sha256 != cid.digest() {
         return Err(changed(shown, "not the bytes that its name stands for"));
     }
@@ -189,6 +186,24 @@ fn verify_object(file: File, shown: &str, cid: Cid) -> Result<Report> {
     Ok(Report::of_object(vec![part], &cid, bytes, false))
 }
 
+/// An index lists files by digest: without them, and without the manifest, it says nothing that can be checked.
+fn refuse_index(part: &CheckedPart, bytes: &[u8]) -> Result<()> {
+    let payload =
+        Envelope::from_bytes(bytes).and_then(|envelope| parse_json_strict(&envelope.payload));
+    let predicate = payload
+        .ok()
+        .and_then(|statement| Some(statement.get("predicateType")?.as_str()? == PREDICATE_TYPE));
+    if predicate != Some(true) {
+        return Ok(());
+    }
+    let hint = "verify the folder that the index lists";
+    Err(unproven(
+        &part.name,
+        "an index is verified with the files that it lists",
+        hint,
+    ))
+}
+
 fn open_trace(
     part: &dyn std::fmt::Display,
     bytes: &[u8],
@@ -196,32 +211,4 @@ fn open_trace(
 ) -> Result<gait::VerifiedTrace> {
     gait::trace::verify(bytes, &signer.verifying_key())
         .map_err(|fault| invalid(part, fault.message()))
-}
-
-fn open(path: &Path, shown: &str) -> Result<File> {
-    let file = File::from(open_file(CWD, path).map_err(|error| refused(shown, error))?);
-    let metadata = file
-        .metadata()
-        .map_err(|error| cannot_read(shown, &error))?;
-    if metadata.is_file() {
-        Ok(file)
-    } else {
-        Err(unexpected(shown, "not a regular file"))
-    }
-}
-
-fn read(file: File, shown: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(MAX_ENVELOPE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| cannot_read(shown, &error))?;
-    if bytes.len() <= MAX_ENVELOPE_BYTES {
-        Ok(bytes)
-    } else {
-        Err(too_large(shown, format_args!("{MAX_ENVELOPE_BYTES} bytes")))
-    }
-}
-
-fn cannot_read(shown: &str, error: &io::Error) -> Fault {
-    Fault::io(format_args!("read {shown}"), error)
 }
