@@ -152,3 +152,6 @@ impl Clock for SystemClock {
         let _timed_out = nothing.recv_timeout(duration);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,14 @@ fn open(path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(no_follow)
         .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)

@@ -4,6 +4,8 @@
 mod client;
 mod redacting;
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use opentelemetry::KeyValue;
@@ -14,6 +16,7 @@ use opentelemetry_otlp::{
     LogExporter, MetricExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider};
@@ -38,12 +41,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a program that ends waits for the last data to be taken.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Spans, log records, metrics.
+const SIGNALS: usize = 3;
+
 const SCOPE: &str = "worldcompute";
 
 /// The export of one process.
 #[derive(Debug)]
 pub(crate) struct Otlp {
-    _background: Background,
+    background: Background,
     spans: SdkTracerProvider,
     logs: SdkLoggerProvider,
     metrics: SdkMeterProvider,
@@ -73,7 +79,7 @@ impl Otlp {
             spans: span_provider(base, &client, &resource, &config.redact)?,
             logs: log_provider(base, &client, &resource)?,
             metrics: metric_provider(base, &client, &resource)?,
-            _background: background,
+            background,
         })
     }
 
@@ -89,18 +95,35 @@ impl Otlp {
         self.metrics.meter(SCOPE)
     }
 
-    /// Sends what is left, for two seconds at most, and stops.
+    /// Sends what is left, for two seconds at most, and stops. The three signals go side by side, each on a thread
+    /// that is left behind when the time is over: not all of the library's own time-outs can be set.
     pub(crate) fn shutdown(self) {
+        let Self {
+            background,
+            spans,
+            logs,
+            metrics,
+        } = self;
+        let (done, wait) = mpsc::channel();
+        let ends: [Box<dyn FnOnce() -> OTelSdkResult + Send>; SIGNALS] = [
+            Box::new(move || spans.shutdown()),
+            Box::new(move || logs.shutdown()),
+            Box::new(move || metrics.shutdown()),
+        ];
+        for end in ends {
+            let done = done.clone();
+            thread::spawn(move || done.send(end()));
+        }
+        drop(done);
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let results = [
-            self.spans.shutdown_with_timeout(left()),
-            self.logs.shutdown_with_timeout(left()),
-            self.metrics.shutdown_with_timeout(left()),
-        ];
-        for error in results.into_iter().filter_map(std::result::Result::err) {
-            tracing::debug!(%error, "the last telemetry was not taken");
+        let taken = std::iter::from_fn(|| wait.recv_timeout(left()).ok())
+            .filter(OTelSdkResult::is_ok)
+            .count();
+        if taken < SIGNALS {
+            tracing::warn!("the OTLP collector did not take the last telemetry");
         }
+        drop(background);
     }
 }
 

@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 pub use names::Names;
 
+/// What is taken out may bare something beside it, so text that changed is looked at again, this often at most.
+const MAX_PASSES: usize = 8;
+
 /// Takes secrets and what identifies a person or a machine out of text. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Redactor {
@@ -46,9 +49,23 @@ impl Redactor {
 
     /// The text without what must not be seen. Never fails; redacting twice changes nothing more.
     pub fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut clean = match self.once(text) {
+            Cow::Owned(changed) => changed,
+            unchanged => return unchanged,
+        };
+        for _ in 1..MAX_PASSES {
+            match self.once(&clean) {
+                Cow::Owned(changed) if changed != clean => clean = changed,
+                _ => break,
+            }
+        }
+        Cow::Owned(clean)
+    }
+
+    fn once<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let text = secret::redact(Cow::Borrowed(text));
-        let text = self.names.redact(text);
-        address::redact(text)
+        let text = address::redact(text);
+        self.names.redact(text)
     }
 
     /// The same for the value of a named field: a value whose name says that it is secret goes whole.

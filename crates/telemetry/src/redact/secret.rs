@@ -153,18 +153,18 @@ fn line_len(text: &str) -> usize {
 /// The length of the value at the start of `text`: a quoted string, a bracketed group (with the type name before
 /// it), or a bare word. A bare word that is itself a label takes its value along. When in doubt, longer.
 fn value_len(text: &str) -> usize {
-    let mut len = 0;
-    loop {
-        let rest = text.get(len..).unwrap_or_default();
-        len += one_value_len(rest);
-        match continuation(
-            text.get(..len).unwrap_or_default(),
-            text.get(len..).unwrap_or_default(),
-        ) {
-            Some(gap) => len += gap,
-            None => return len,
+    let mut len = one_value_len(text);
+    while let Some(gap) = continuation(
+        text.get(..len).unwrap_or_default(),
+        text.get(len..).unwrap_or_default(),
+    ) {
+        let next = one_value_len(text.get(len + gap..).unwrap_or_default());
+        if next == 0 {
+            break;
         }
+        len += gap + next;
     }
+    len
 }
 
 fn one_value_len(text: &str) -> usize {
