@@ -24,10 +24,12 @@ pub fn run(root: &Path, already: &[&str]) -> Result<()> {
             "README.md has no block that is marked to be run",
         ));
     }
-    let home = Home::new()?;
+    // A home of its own, so that the reader's is left alone.
+    let home = tempfile::tempdir()
+        .map_err(|error| Failure::new(format!("cannot make a home: {error}")))?;
     blocks
         .iter()
-        .try_for_each(|block| execute(root, &home, block, already))
+        .try_for_each(|block| execute(root, home.path(), block, already))
 }
 
 /// The commands of one block, and the line it begins at.
@@ -89,7 +91,7 @@ fn block<'a>(
     Err("the block does not end".to_owned())
 }
 
-fn execute(root: &Path, home: &Home, block: &Block, already: &[&str]) -> Result<()> {
+fn execute(root: &Path, home: &Path, block: &Block, already: &[&str]) -> Result<()> {
     let script: String = block
         .commands
         .iter()
@@ -98,7 +100,7 @@ fn execute(root: &Path, home: &Home, block: &Block, already: &[&str]) -> Result<
     let mut bash = Command::new("bash");
     bash.args(["-euo", "pipefail", "-c", &script])
         .current_dir(root)
-        .env("WORLDCOMPUTE_HOME", &home.0);
+        .env("WORLDCOMPUTE_HOME", home);
     let status = bash
         .status()
         .map_err(|error| Failure::new(format!("cannot run bash: {error}")))?;
@@ -120,27 +122,6 @@ fn line_of_script(command: &str, already: &[&str]) -> String {
         show
     } else {
         format!("{show}{command}\n")
-    }
-}
-
-/// A home of its own, so that the reader's is left alone; removed in the end.
-struct Home(std::path::PathBuf);
-
-impl Home {
-    fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(format!("worldcompute-readme-{}", std::process::id()));
-        let made = std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&path);
-        made.map_err(|error| Failure::new(format!("cannot make {}: {error}", path.display())))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
     }
 }
 

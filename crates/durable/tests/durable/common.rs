@@ -46,7 +46,9 @@ pub fn child_dir() -> Option<PathBuf> {
 
 /// Says why a test cannot run here, past the capture of what passing tests print.
 pub fn skip(reason: &str) {
-    writeln!(std::io::stderr(), "skipped: {reason}").unwrap();
+    std::io::stderr()
+        .write_all(format!("skipped: {reason}\n").as_bytes())
+        .unwrap();
 }
 
 /// The names in `dir`, sorted.
