@@ -228,7 +228,10 @@ async fn a_silent_collector_holds_up_the_end_of_the_program_for_no_longer_than_p
         tracing::info_span!("busy").in_scope(|| tracing::info!("working"))
     });
     let (done, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || done.send(guard.shutdown()));
+    std::thread::spawn(move || {
+        guard.shutdown();
+        done.send(())
+    });
     wait.recv_timeout(std::time::Duration::from_secs(30))
         .expect("shutdown hangs on a collector that never answers");
 }

@@ -162,9 +162,9 @@ fn read_head(mut stream: &TcpStream) -> Option<String> {
 }
 
 fn content_length(head: &str) -> usize {
-    let lines = head.lines().filter_map(|line| line.split_once(':'));
-    let length = lines
-        .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .map(|(_, value)| value.trim());
-    length.last().unwrap().parse().unwrap()
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, length) = fields
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .unwrap();
+    length.trim().parse().unwrap()
 }
