@@ -1,0 +1,325 @@
+//! The command line's grammar: flags, help texts and examples. It holds no logic.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use worldcompute_proof::PeerId;
+
+/// What `--version` says, behind the program's name.
+pub const VERSION: &str = if cfg!(feature = "production") {
+    concat!(env!("CARGO_PKG_VERSION"), " (production)")
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), " (dev)")
+};
+
+/// Run work on machines you do not own, and prove afterwards what ran, where, and who says so.
+#[derive(Debug, Parser)]
+#[command(name = "worldcompute", version = VERSION, propagate_version = false, disable_help_subcommand = true)]
+#[command(
+    after_help = "Examples:\n  worldcompute demo\n  worldcompute donor join\n  worldcompute job run module.wasm -- 1 2 3\n  worldcompute verify evidence/01j..."
+)]
+pub struct Cli {
+    /// Home of the node [default: worldcompute in the platform's data directory]
+    #[arg(long, global = true, env = "WORLDCOMPUTE_HOME", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub home: Option<PathBuf>,
+
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// What to log, e.g. info or worldcompute_mesh=debug
+    #[arg(long, global = true, env = "WORLDCOMPUTE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole system at work on this machine: a relay, two donors, one picture
+    Demo(DemoArgs),
+    /// Run a relay through which nodes behind firewalls are reached
+    Relay(RelayArgs),
+    /// Offer this machine to others
+    #[command(subcommand)]
+    Donor(DonorCommand),
+    /// Hand work to the cluster
+    #[command(subcommand)]
+    Job(JobCommand),
+    /// Look at the cluster
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Check a receipt or an evidence bundle, offline
+    Verify(VerifyArgs),
+    /// Look after the node
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  worldcompute completions bash > ~/.local/share/bash-completion/completions/worldcompute"
+    )]
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute demo\n  worldcompute demo --json\n  worldcompute demo --keep"
+)]
+pub struct DemoArgs {
+    /// Leave the cluster up until Ctrl-C, and say how to talk to it
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Where the picture and the evidence go [default: demo/<time> in the platform's data directory]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+
+    /// Into how many tiles, each a task, the picture is cut
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub tiles: u32,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute relay\n  worldcompute relay --port 4001\n\nWithout --home, a relay keeps its home beside the node's, so that both can run on one machine."
+)]
+pub struct RelayArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// Where a node listens and whom it joins.
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// TCP and UDP port to listen on; 0 takes any free one [default: 19999, or any free one when that is taken]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// Multiaddrs of relays or peers to join through, with /p2p/<peer id>
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub no_mdns: bool,
+}
+
+/// How a daemon's process behaves.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    /// End when standard input closes, so that the process never outlives its parent
+    #[arg(long, hide = true)]
+    pub end_with_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DonorCommand {
+    /// Make this node's identity
+    #[command(after_help = "Example:\n  worldcompute donor enroll")]
+    Enroll,
+    /// Join the cluster and run its tasks until Ctrl-C
+    #[command(
+        after_help = "Examples:\n  worldcompute donor join\n  worldcompute donor join --bootstrap /ip4/203.0.113.7/tcp/19999/p2p/12D3Koo... --circuit-only\n  worldcompute donor join --consent scientific,rendering --daemon"
+    )]
+    Join(JoinArgs),
+    /// What the donor is doing
+    Status,
+    /// Take no new tasks until resumed
+    Pause,
+    /// Take tasks again
+    Resume,
+    /// Finish what runs, then leave the cluster and end the daemon
+    Leave,
+    /// Print the daemon's log
+    #[command(after_help = "Example:\n  worldcompute donor logs --lines 100 --follow")]
+    Logs(LogsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    #[command(flatten)]
+    pub listen: ListenArgs,
+
+    #[command(flatten)]
+    pub process: ProcessArgs,
+
+    /// Listen on nothing but circuits through the bootstrap relays
+    #[arg(long, requires = "bootstrap", conflicts_with = "port")]
+    pub circuit_only: bool,
+
+    /// Classes of work to run: scientific, public-good-ml, rendering, indexing, self-improvement, general
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub consent: Vec<String>,
+
+    /// Tasks to run at once [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<usize>,
+
+    /// Return once the daemon is up, and leave it running
+    #[arg(long, conflicts_with = "end_with_stdin")]
+    pub daemon: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// How many lines from the end
+    #[arg(long, default_value_t = 50)]
+    pub lines: usize,
+
+    /// Print new lines as they come, until Ctrl-C
+    #[arg(long)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobCommand {
+    /// Submit a job
+    #[command(
+        after_help = "Examples:\n  worldcompute job submit examples/mandelbrot/job.yaml --watch\n  worldcompute job submit job.yaml --dry-run"
+    )]
+    Submit(SubmitArgs),
+    /// Run a module, print its output, exit with its code
+    #[command(
+        after_help = "Examples:\n  worldcompute job run examples/hello/hello.wat\n  worldcompute job run module.wasm -- 1 2 3\n  worldcompute job run --local module.wasm < input\n\nThe running daemon hands it to the cluster; with --local, or where no daemon runs, this process runs it in its own sandbox."
+    )]
+    Run(RunArgs),
+    /// How a job stands
+    Status(JobStatusArgs),
+    /// Fetch what a job made
+    #[command(
+        after_help = "Examples:\n  worldcompute job results 01j... \n  worldcompute job results 01j... --task 3 --name stderr\n  worldcompute job results 01j... --output out/"
+    )]
+    Results(ResultsArgs),
+    /// End a job
+    Cancel {
+        /// The job's id
+        id: String,
+    },
+    /// All jobs of this node
+    List,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The manifest: YAML, JSON, or a signed wire form
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub manifest: PathBuf,
+
+    /// Follow the job until it ends
+    #[arg(long)]
+    pub watch: bool,
+
+    /// Check the manifest, print what would be submitted, and stop
+    #[arg(long, conflicts_with = "watch")]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The module: .wasm, a component, or .wat
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub module: PathBuf,
+
+    /// Arguments for the module
+    #[arg(last = true)]
+    pub args: Vec<String>,
+
+    /// Run in this process, whether or not a daemon runs
+    #[arg(long)]
+    pub local: bool,
+
+    /// Environment variables for the module
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+
+    /// Longest run, e.g. 30s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    pub max_wall_time: String,
+
+    /// Largest memory, e.g. 256Mi
+    #[arg(long, value_name = "SIZE", default_value = "256Mi")]
+    pub memory: String,
+
+    /// Class of the work, for the donor's consent
+    #[arg(long, value_name = "CLASS", default_value = "general")]
+    pub class: String,
+}
+
+#[derive(Debug, Args)]
+pub struct JobStatusArgs {
+    /// The job's id
+    pub id: String,
+
+    /// Follow it until it ends
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ResultsArgs {
+    /// The job's id
+    pub id: String,
+
+    /// Which task of an array; all of them, in order, unless said
+    #[arg(long)]
+    pub task: Option<u32>,
+
+    /// Which output: stdout, stderr, or a name of the manifest
+    #[arg(long, default_value = "stdout")]
+    pub name: String,
+
+    /// Write to this file instead of standard output; a directory takes one file a task
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// The cluster in one line
+    Status,
+    /// Every peer this node knows
+    Peers,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// The node's addresses, reservations, load and jobs
+    Status,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute verify ~/.local/share/worldcompute/evidence/01j...\n  worldcompute verify receipts/00003.json --executor 12D3Koo...\n\nExit status: 0 proven, 1 not."
+)]
+pub struct VerifyArgs {
+    /// A bundle's directory, or one receipt, decision or manifest
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub file: PathBuf,
+
+    /// The submitter you expect
+    #[arg(long, value_name = "PEER_ID")]
+    pub submitter: Option<PeerId>,
+
+    /// The executors you expect
+    #[arg(long, value_name = "PEER_ID", value_delimiter = ',')]
+    pub executor: Vec<PeerId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,69 @@
+//! `worldcompute cluster`: who is there.
+
+use std::process::ExitCode;
+
+use worldcompute_fault::Result;
+use worldcompute_node::api::{ClusterStatus, Peer};
+
+use super::Context;
+use crate::args::ClusterCommand;
+
+/// Runs one cluster command.
+pub async fn run(context: &Context, command: ClusterCommand) -> Result<ExitCode> {
+    let client = context.client()?;
+    match command {
+        ClusterCommand::Status => context
+            .output
+            .data(&client.cluster_status().await?, status_in_words)?,
+        ClusterCommand::Peers => context
+            .output
+            .data(&client.cluster_peers().await?, |peers| {
+                peers_in_words(peers)
+            })?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status_in_words(status: &ClusterStatus) -> String {
+    format!(
+        "{} nodes, {} of them donors with {} slots; {}",
+        status.nodes, status.donors, status.slots, status.reach
+    )
+}
+
+fn peers_in_words(peers: &[Peer]) -> String {
+    if peers.is_empty() {
+        return "no peers known".to_owned();
+    }
+    let header = format!(
+        "{:<52}  {:<9}  {:<12}  {:>9}  DONOR",
+        "PEER", "CONNECTED", "PATH", "RTT"
+    );
+    std::iter::once(header)
+        .chain(peers.iter().map(row))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn row(peer: &Peer) -> String {
+    let connected = if peer.connected { "yes" } else { "no" };
+    let rtt = peer
+        .rtt_ms
+        .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+    let donor = peer.capacity.as_ref().map_or_else(
+        || "-".to_owned(),
+        |capacity| {
+            let paused = if capacity.paused { ", paused" } else { "" };
+            format!(
+                "{} slots, {}{paused}",
+                capacity.slots,
+                capacity.classes.join(" ")
+            )
+        },
+    );
+    format!(
+        "{:<52}  {connected:<9}  {:<12}  {rtt:>9}  {donor}",
+        peer.peer_id.to_string(),
+        peer.path
+    )
+}

@@ -1,0 +1,175 @@
+//! `worldcompute job run`: one module, its output on standard output, its exit code as our own.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_node::api::{Client, JobView, MAX_CONTENT_BYTES};
+use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running};
+
+use super::manifest::Prepared;
+use super::{Context, job};
+use crate::args::RunArgs;
+
+/// Runs a module on the cluster of the running daemon, or in this process.
+pub async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
+    let client = context.client()?;
+    if !args.local && client.health().await.is_ok() {
+        return on(context, &client, &args).await;
+    }
+    let home = local_home(context, args.local)?;
+    let _telemetry = context.telemetry("warn", None, &Config::load(&home.config())?)?;
+    let local = start_local(&home).await?;
+    let ended = on(context, &Client::new(home.socket()), &args).await;
+    local.stop().await?;
+    ended
+}
+
+/// With `--local` a home of its own, since the user's may be a running daemon's.
+fn local_home(context: &Context, local: bool) -> Result<Home> {
+    let home = context.home()?;
+    Ok(if local {
+        Home::at(home.root().join("local"))
+    } else {
+        home
+    })
+}
+
+/// A node of this process that talks to nobody and runs what it is given.
+async fn start_local(home: &Home) -> Result<Running> {
+    let config = Config {
+        bootstrap: vec![],
+        mdns: false,
+        circuit_only: true,
+        ..Config::load(&home.config())?
+    };
+    Node::start(NodeOptions {
+        home: home.clone(),
+        config,
+        roles: Roles::LOCAL,
+        exact_port: false,
+    })
+    .await
+}
+
+async fn on(context: &Context, client: &Client, args: &RunArgs) -> Result<ExitCode> {
+    let prepared = Prepared::from_document(&document(client, args).await?, Path::new(""))?;
+    let submitted = prepared.hand_over(client).await?;
+    let ended = job::follow(client, &submitted.job_id, |_| {}).await?;
+    for (name, bytes) in [("stdout", true), ("stderr", false)] {
+        if let Ok(text) = client.result(&ended.job_id, 0, name).await {
+            if bytes {
+                context.output.bytes(&text)?
+            } else {
+                context.output.error_bytes(&text)?
+            }
+        }
+    }
+    exit_of(&ended)
+}
+
+/// The manifest a user would have written.
+async fn document(client: &Client, args: &RunArgs) -> Result<Vec<u8>> {
+    let name = args
+        .module
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let mut command = vec![name.clone()];
+    command.extend(args.args.iter().cloned());
+    let mut spec = json!({
+        "wasm": std::path::absolute(&args.module).unwrap_or_else(|_| args.module.clone()),
+        "command": command,
+        "env": environment(&args.env)?,
+        "resources": { "memory": args.memory },
+        "max_wall_time": args.max_wall_time,
+        "acceptable_use_classes": [args.class],
+    });
+    if let (Some(input), Some(spec)) = (standard_input()?, spec.as_object_mut()) {
+        let cid = client.add_content(input).await?;
+        spec.insert("stdin".to_owned(), json!(format!("cid:{cid}")));
+    }
+    let document = json!({ "apiVersion": "worldcompute/v1", "kind": "Job", "metadata": { "name": slug(&name) }, "spec": spec });
+    Ok(document.to_string().into_bytes())
+}
+
+fn environment(pairs: &[String]) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let split = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) => Ok((name.to_owned(), json!(value))),
+        None => Err(Fault::usage(format!("--env {pair:?} is not NAME=VALUE"))),
+    };
+    pairs.iter().map(split).collect()
+}
+
+/// What was piped in; nothing when a person types.
+fn standard_input() -> Result<Option<Vec<u8>>> {
+    let input = std::io::stdin();
+    if input.is_terminal() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    input
+        .lock()
+        .take(MAX_CONTENT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Fault::io("reading standard input", &error))?;
+    if bytes.len() > MAX_CONTENT_BYTES {
+        return Err(Fault::wc(
+            WcCode::InvalidManifest,
+            format!("standard input is larger than {MAX_CONTENT_BYTES} bytes"),
+        ));
+    }
+    Ok(Some(bytes).filter(|bytes| !bytes.is_empty()))
+}
+
+/// A job's name made of a file's.
+fn slug(name: &str) -> String {
+    let slug: String = name
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
+        .collect();
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() {
+        "module".to_owned()
+    } else {
+        slug.chars().take(63).collect()
+    }
+}
+
+fn exit_of(job: &JobView) -> Result<ExitCode> {
+    match (job.exit_code, &job.error) {
+        (Some(code), _) => Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))),
+        (None, Some(error)) => Err(Fault::from_problem(error.clone())),
+        (None, None) => Err(Fault::wc(
+            WcCode::Internal,
+            job.reason
+                .clone()
+                .unwrap_or_else(|| format!("the job is {}", job.status)),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jobs_name_is_a_slug_of_the_file() {
+        assert_eq!(slug("Hello World.wasm"), "hello-world-wasm");
+        assert_eq!(slug("---"), "module");
+    }
+
+    #[test]
+    fn an_environment_without_equals_is_a_usage_error() {
+        assert_eq!(environment(&["A".to_owned()]).unwrap_err().exit_code(), 2);
+        assert_eq!(environment(&["A=b=c".to_owned()]).unwrap()["A"], "b=c");
+    }
+}

@@ -1,0 +1,245 @@
+//! `worldcompute demo`: the whole system at work on this machine, with real processes and nothing faked. A relay, two donors
+//! that can only be reached through it, and this process as the submitter turn one manifest into one picture, and the
+//! evidence is verified at the end as a stranger would verify it.
+
+mod cluster;
+mod picture;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_node::api::{Client, JobView};
+use worldcompute_node::durable::{self, Mode};
+use worldcompute_node::{Config, Home, evidence, receipt};
+use worldcompute_proof::PeerId;
+
+use crate::args::DemoArgs;
+use crate::commands::daemon::told_to_stop;
+use crate::commands::manifest::Prepared;
+use crate::commands::{Context, job};
+use cluster::Cluster;
+use picture::Picture;
+use progress::Progress;
+
+/// The module that draws, in text form: no toolchain is needed to read or change it.
+const MODULE: &[u8] = include_bytes!("/tmp/hello.wat");
+
+/// How long both donors may take to be seen by the submitter.
+const MEETING_TIME: Duration = Duration::from_secs(30);
+
+/// Runs the demo; Ctrl-C at any moment ends it and everything it started.
+pub async fn run(context: &Context, args: DemoArgs) -> Result<ExitCode> {
+    let started = Instant::now();
+    let _telemetry = context.telemetry("error", None, &Config::default())?;
+    let out = out_directory(&args)?;
+    let mut cluster = Cluster::new()?;
+    let ended = tokio::select! {
+        report = show(context, &args, &out, &mut cluster, started) => report.map(|()| ExitCode::SUCCESS),
+        stopped = told_to_stop(false) => stopped.and(Err(interrupted())),
+    };
+    let stopped = cluster.stop().await;
+    ended.and_then(|code| stopped.map(|()| code))
+}
+
+async fn show(
+    context: &Context,
+    args: &DemoArgs,
+    out: &Path,
+    cluster: &mut Cluster,
+    started: Instant,
+) -> Result<()> {
+    let progress = Progress::new(context.output);
+    cluster.start(&progress).await?;
+    cluster.meet(MEETING_TIME).await?;
+    let client = cluster.client()?;
+    let picture = Picture::of_tiles(args.tiles);
+    let job = draw(&client, &picture, &progress).await?;
+    let first = progress.first_result().map(|at| at.duration_since(started));
+    let report = conclude(&client, &picture, &job, out, started, first).await?;
+    progress.finish();
+    context.output.data(&report, Report::in_words)?;
+    if args.keep {
+        keep(context, cluster).await
+    } else {
+        Ok(())
+    }
+}
+
+/// Submits the picture as one job and follows it to its end.
+async fn draw(client: &Client, picture: &Picture, progress: &Progress) -> Result<JobView> {
+    let module = client.add_content(MODULE.to_vec()).await?;
+    let prepared = Prepared::from_document(picture.manifest(&module).as_bytes(), Path::new(""))?;
+    let submitted = prepared.hand_over(client).await?;
+    let job = job::follow(client, &submitted.job_id, |event| progress.event(event)).await?;
+    match &job.error {
+        Some(error) => Err(Fault::from_problem(error.clone())),
+        None => Ok(job),
+    }
+}
+
+/// Assembles the picture, moves the evidence beside it, and verifies it as anyone could: offline, from the files alone.
+async fn conclude(
+    client: &Client,
+    picture: &Picture,
+    job: &JobView,
+    out: &Path,
+    started: Instant,
+    first: Option<Duration>,
+) -> Result<Report> {
+    let mut tiles = Vec::new();
+    for task in 0..job.tasks.total {
+        tiles.push(client.result(&job.job_id, task, "stdout").await?);
+    }
+    let png = out.join("mandelbrot.png");
+    durable::write_atomic(&png, &picture.assemble(&tiles)?, Mode::Public)?;
+    let bundle = out.join("evidence");
+    copy_tree(
+        Path::new(job.evidence.as_deref().ok_or_else(no_evidence)?),
+        &bundle,
+    )?;
+    let verified = evidence::verify(&bundle, &evidence::Pins::default())?;
+    Ok(Report {
+        ok: true,
+        job_id: job.job_id.clone(),
+        tiles: job.tasks.total,
+        executors: job
+            .executors
+            .iter()
+            .map(|(peer, count)| (*peer, *count))
+            .collect(),
+        redispatched: job.redispatched,
+        first_result_ms: first.map(|first| first.as_millis()),
+        elapsed_ms: started.elapsed().as_millis(),
+        receipt: first_receipt(&bundle)?,
+        verified: verified.summary,
+        picture: png,
+        receipts: bundle.join("receipts"),
+        evidence: bundle,
+    })
+}
+
+/// What the demo did, for machines as for people.
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    job_id: String,
+    tiles: u32,
+    executors: std::collections::BTreeMap<PeerId, u32>,
+    redispatched: u32,
+    first_result_ms: Option<u128>,
+    elapsed_ms: u128,
+    receipt: String,
+    verified: String,
+    picture: PathBuf,
+    receipts: PathBuf,
+    evidence: PathBuf,
+}
+
+impl Report {
+    fn in_words(&self) -> String {
+        let executors = self
+            .executors
+            .iter()
+            .map(|(peer, count)| format!("  {count:>4} tiles by {peer}"));
+        let first = self.first_result_ms.map_or_else(String::new, |ms| {
+            format!(", the first after {:.1} s", seconds(ms))
+        });
+        [
+            format!(
+                "{} tiles in {:.1} s{first}",
+                self.tiles,
+                seconds(self.elapsed_ms)
+            ),
+            executors.collect::<Vec<_>>().join("\n"),
+            format!("\nOne receipt, in words:\n{}", indent(&self.receipt)),
+            format!("\nVerified offline: {}", self.verified),
+            format!("\npicture   {}", self.picture.display()),
+            format!("receipts  {}", self.receipts.display()),
+            format!("evidence  {}", self.evidence.display()),
+            format!(
+                "\nCheck it yourself:\n  worldcompute verify {}",
+                self.evidence.display()
+            ),
+        ]
+        .join("\n")
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "milliseconds of one run are far below 2^52"
+)]
+fn seconds(ms: u128) -> f64 {
+    ms as f64 / 1000.0
+}
+
+fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("  {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+async fn keep(context: &Context, cluster: &Cluster) -> Result<()> {
+    context.output.note(&cluster.how_to_talk());
+    told_to_stop(false).await
+}
+
+fn out_directory(args: &DemoArgs) -> Result<PathBuf> {
+    let stamp = jiff::Timestamp::now()
+        .strftime("%Y%m%dT%H%M%SZ")
+        .to_string();
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => Home::discover()?.root().join("demo").join(stamp),
+    };
+    std::fs::create_dir_all(&out)
+        .map_err(|error| Fault::io(format!("making {}", out.display()), &error))?;
+    std::path::absolute(&out).map_err(|error| Fault::io("finding the output directory", &error))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let failed = |error: &std::io::Error| {
+        Fault::io(format!("copying the evidence to {}", to.display()), error)
+    };
+    std::fs::create_dir_all(to).map_err(|error| failed(&error))?;
+    for entry in std::fs::read_dir(from).map_err(|error| failed(&error))? {
+        let entry = entry.map_err(|error| failed(&error))?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target).map_err(|error| failed(&error))?;
+        }
+    }
+    Ok(())
+}
+
+fn first_receipt(bundle: &Path) -> Result<String> {
+    let bytes = durable::read_bounded(
+        &bundle.join("receipts/00000.json"),
+        receipt::MAX_RECEIPT_BYTES as u64,
+    )?;
+    Ok(receipt::SignedReceipt::open(&bytes)?.in_words())
+}
+
+fn no_evidence() -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "no_evidence",
+        "the job ended without an evidence bundle",
+    )
+}
+
+fn interrupted() -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "interrupted",
+        "interrupted; everything the demo started has been stopped",
+    )
+    .hint("run 'worldcompute demo' again")
+}

@@ -1,0 +1,268 @@
+//! A client of the control socket: the command line's only way to a daemon.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::task::AbortOnDropHandle;
+use worldcompute_fault::{Category, Fault, Problem, Result};
+use worldcompute_proof::Cid;
+
+use super::socket;
+use super::types::{
+    AdminStatus, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent, JobView, Peer,
+    SubmitRequest, Submitted,
+};
+
+/// The largest reply that is read, in bytes: above the largest single result.
+const MAX_REPLY_BYTES: usize = 300 << 20;
+
+/// The longest line of an event stream, in bytes.
+const MAX_EVENT_BYTES: usize = 1 << 20;
+
+/// Speaks to the daemon of one home. Each request opens its own connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    /// A client of the daemon behind `socket`; nothing is connected yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// The socket's path.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// `GET /v1/health`.
+    pub async fn health(&self) -> Result<Health> {
+        self.get("/v1/health").await
+    }
+
+    /// `GET /v1/admin/status`.
+    pub async fn admin_status(&self) -> Result<AdminStatus> {
+        self.get("/v1/admin/status").await
+    }
+
+    /// `GET /v1/donor/status`.
+    pub async fn donor_status(&self) -> Result<DonorStatus> {
+        self.get("/v1/donor/status").await
+    }
+
+    /// `POST /v1/donor/{pause,resume,leave}`.
+    pub async fn donor_action(&self, action: &str) -> Result<DonorStatus> {
+        self.call(Method::POST, &format!("/v1/donor/{action}"), Bytes::new())
+            .await
+    }
+
+    /// `GET /v1/cluster/status`.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
+        self.get("/v1/cluster/status").await
+    }
+
+    /// `GET /v1/cluster/peers`.
+    pub async fn cluster_peers(&self) -> Result<Vec<Peer>> {
+        self.get("/v1/cluster/peers").await
+    }
+
+    /// `POST /v1/content`: hands bytes to the daemon's content store.
+    pub async fn add_content(&self, bytes: Vec<u8>) -> Result<Cid> {
+        let added: ContentAdded = self
+            .call(Method::POST, "/v1/content", Bytes::from(bytes))
+            .await?;
+        Ok(added.cid)
+    }
+
+    /// `POST /v1/jobs`.
+    pub async fn submit(&self, request: &SubmitRequest) -> Result<Submitted> {
+        self.call(Method::POST, "/v1/jobs", encode(request)?).await
+    }
+
+    /// `GET /v1/jobs`.
+    pub async fn jobs(&self) -> Result<Vec<JobView>> {
+        self.get("/v1/jobs").await
+    }
+
+    /// `GET /v1/jobs/{id}`.
+    pub async fn job(&self, id: &str) -> Result<JobView> {
+        self.get(&format!("/v1/jobs/{}", segment(id)?)).await
+    }
+
+    /// `DELETE /v1/jobs/{id}`.
+    pub async fn cancel(&self, id: &str) -> Result<JobView> {
+        self.call(
+            Method::DELETE,
+            &format!("/v1/jobs/{}", segment(id)?),
+            Bytes::new(),
+        )
+        .await
+    }
+
+    /// `GET /v1/jobs/{id}/result/{task}/{name}`: the bytes of one output of one task.
+    pub async fn result(&self, id: &str, task: u32, name: &str) -> Result<Bytes> {
+        let path = format!("/v1/jobs/{}/result/{task}/{}", segment(id)?, segment(name)?);
+        read(self.send(Method::GET, &path, Bytes::new()).await?).await
+    }
+
+    /// `GET /v1/jobs/{id}/events`: what happens to the job, until it ends.
+    pub async fn events(&self, id: &str) -> Result<Events> {
+        let path = format!("/v1/jobs/{}/events", segment(id)?);
+        Ok(Events {
+            reply: self.send(Method::GET, &path, Bytes::new()).await?,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// `POST /v1/shutdown`: asks the daemon to end gracefully.
+    pub async fn shutdown(&self) -> Result<Health> {
+        self.call(Method::POST, "/v1/shutdown", Bytes::new()).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T> {
+        let bytes = read(self.send(method, path, body).await?).await?;
+        serde_json::from_slice(&bytes).map_err(|error| broken(&error))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Reply> {
+        let stream = socket::connect(&self.socket).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| broken(&error))?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "control connection ended");
+            }
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "localhost")
+            .body(Full::new(body))
+            .map_err(|error| broken(&error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
+        Reply {
+            response,
+            _connection: connection,
+        }
+        .checked()
+        .await
+    }
+}
+
+/// The events of one job, in order.
+pub struct Events {
+    reply: Reply,
+    buffer: Vec<u8>,
+}
+
+impl Events {
+    /// The next event; `None` when the job has ended.
+    ///
+    /// # Errors
+    /// `control_connection_lost` when the daemon went away.
+    pub async fn next(&mut self) -> Result<Option<JobEvent>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|error| broken(&error));
+            }
+            match self.reply.response.body_mut().frame().await {
+                Some(frame) => {
+                    if let Ok(data) = frame.map_err(|error| broken(&error))?.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(broken(&"the daemon closed the stream in mid-line")),
+            }
+            if self.buffer.len() > MAX_EVENT_BYTES {
+                return Err(broken(&"an event is too long"));
+            }
+        }
+    }
+}
+
+/// A response, and the connection that feeds it.
+struct Reply {
+    response: Response<Incoming>,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Reply {
+    async fn checked(self) -> Result<Self> {
+        let status = self.response.status();
+        if status.is_success() {
+            return Ok(self);
+        }
+        let body = read(self).await?;
+        Err(serde_json::from_slice::<Problem>(&body)
+            .map_or_else(|_| unexplained(status), Fault::from_problem))
+    }
+}
+
+async fn read(reply: Reply) -> Result<Bytes> {
+    let body = Limited::new(reply.response.into_body(), MAX_REPLY_BYTES);
+    let collected = body.collect().await.map_err(|error| broken(&error))?;
+    Ok(collected.to_bytes())
+}
+
+fn encode(value: &impl Serialize) -> Result<Bytes> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| broken(&error))
+}
+
+/// Refuses what would change the meaning of a path.
+fn segment(text: &str) -> Result<&str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if !text.is_empty() && text.len() <= 255 && !text.starts_with('.') && text.chars().all(plain) {
+        return Ok(text);
+    }
+    Err(Fault::new(
+        Category::InvalidInput,
+        "invalid_name",
+        format!("{text:?} is not an id or a name"),
+    )
+    .hint("take the id as 'worldcompute job list' prints it"))
+}
+
+fn unexplained(status: StatusCode) -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "control_reply_invalid",
+        format!("the daemon answered {status} without a reason"),
+    )
+}
+
+fn broken(error: &impl std::fmt::Display) -> Fault {
+    Fault::new(
+        Category::NetworkTransient,
+        "control_connection_lost",
+        format!("the daemon's reply broke off: {error}"),
+    )
+    .hint("check that the daemon still runs with 'worldcompute admin status', then retry")
+}

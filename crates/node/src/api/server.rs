@@ -1,0 +1,248 @@
+//! The control API: REST over the home's Unix-domain socket. File permissions are its authentication: whoever may open the
+//! socket owns the home.
+
+use std::convert::Infallible;
+use std::path::Path as FilePath;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_telemetry::{CorrelationId, with_correlation};
+
+use super::socket;
+use super::types::{ContentAdded, JobView, SubmitRequest, Submitted};
+use crate::daemon::Node;
+
+/// The largest JSON body that is taken, in bytes: above the largest signed manifest in base64.
+pub const MAX_JSON_BYTES: usize = 4 << 20;
+
+/// The largest object that is taken into the content store, in bytes.
+pub const MAX_CONTENT_BYTES: usize = 256 << 20;
+
+/// Header that carries the caller's correlation id.
+pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// Serves `node` at `path` until `stop`; the socket's file is removed afterwards.
+pub async fn serve(node: Node, path: &FilePath, stop: CancellationToken) -> Result<()> {
+    let listener = socket::bind(path)?;
+    let served = axum::serve(listener, router(node))
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await;
+    let removed = std::fs::remove_file(path);
+    served
+        .and(removed)
+        .map_err(|error| Fault::io("serving the control socket", &error))
+}
+
+fn router(node: Node) -> Router {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/admin/status", get(admin_status))
+        .route("/v1/donor/status", get(donor_status))
+        .route("/v1/donor/pause", post(donor_pause))
+        .route("/v1/donor/resume", post(donor_resume))
+        .route("/v1/donor/leave", post(donor_leave))
+        .route("/v1/cluster/status", get(cluster_status))
+        .route("/v1/cluster/peers", get(cluster_peers))
+        .route("/v1/jobs", get(jobs).post(submit))
+        .route("/v1/jobs/{id}", get(job).delete(cancel))
+        .route("/v1/jobs/{id}/events", get(events))
+        .route("/v1/jobs/{id}/result/{task}/{name}", get(result))
+        .route("/v1/shutdown", post(shutdown))
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .route(
+            "/v1/content",
+            post(add_content).layer(DefaultBodyLimit::max(MAX_CONTENT_BYTES)),
+        )
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(correlated))
+        .with_state(node)
+}
+
+type Answer<T> = std::result::Result<Json<T>, Refusal>;
+
+async fn health(State(node): State<Node>) -> Answer<impl Serialize> {
+    Ok(Json(node.health()))
+}
+
+async fn admin_status(State(node): State<Node>) -> Answer<impl Serialize> {
+    Ok(Json(node.admin_status().await?))
+}
+
+async fn donor_status(State(node): State<Node>) -> Answer<impl Serialize> {
+    Ok(Json(node.donor()?.status()))
+}
+
+async fn donor_pause(State(node): State<Node>) -> Answer<impl Serialize> {
+    node.donor()?.set_paused(true).await;
+    Ok(Json(node.donor()?.status()))
+}
+
+async fn donor_resume(State(node): State<Node>) -> Answer<impl Serialize> {
+    node.donor()?.set_paused(false).await;
+    Ok(Json(node.donor()?.status()))
+}
+
+async fn donor_leave(State(node): State<Node>) -> Answer<impl Serialize> {
+    node.donor()?.leave().await;
+    let last = node.donor()?.status();
+    node.request_stop();
+    Ok(Json(last))
+}
+
+async fn cluster_status(State(node): State<Node>) -> Answer<impl Serialize> {
+    Ok(Json(node.cluster_status().await?))
+}
+
+async fn cluster_peers(State(node): State<Node>) -> Answer<impl Serialize> {
+    Ok(Json(node.cluster_peers().await?))
+}
+
+async fn add_content(State(node): State<Node>, body: Bytes) -> Answer<ContentAdded> {
+    Ok(Json(ContentAdded {
+        cid: node.add_content(body).await?,
+    }))
+}
+
+async fn submit(
+    State(node): State<Node>,
+    body: Bytes,
+) -> std::result::Result<(StatusCode, Json<Submitted>), Refusal> {
+    let request: SubmitRequest = parse(&body)?;
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(node.submitter().submit(request).await?),
+    ))
+}
+
+async fn jobs(State(node): State<Node>) -> Answer<Vec<JobView>> {
+    Ok(Json(node.submitter().list().await?))
+}
+
+async fn job(State(node): State<Node>, Path(id): Path<String>) -> Answer<JobView> {
+    Ok(Json(node.submitter().view(&id).await?))
+}
+
+#[derive(Deserialize)]
+struct CancelQuery {
+    reason: Option<String>,
+}
+
+async fn cancel(
+    State(node): State<Node>,
+    Path(id): Path<String>,
+    Query(query): Query<CancelQuery>,
+) -> Answer<JobView> {
+    let reason = query
+        .reason
+        .unwrap_or_else(|| "cancelled by the submitter".to_owned());
+    Ok(Json(node.submitter().cancel(&id, reason).await?))
+}
+
+async fn events(
+    State(node): State<Node>,
+    Path(id): Path<String>,
+) -> std::result::Result<Response, Refusal> {
+    let events = node.submitter().watch(&id).await?;
+    let lines = events.map(|event| {
+        let mut line = serde_json::to_vec(&event).unwrap_or_default();
+        line.push(b'\n');
+        Ok::<_, Infallible>(line)
+    });
+    let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+async fn result(
+    State(node): State<Node>,
+    Path((id, task, name)): Path<(String, u32, String)>,
+) -> std::result::Result<Response, Refusal> {
+    let bytes = node.submitter().result(&id, task, &name).await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, bytes).into_response())
+}
+
+async fn shutdown(State(node): State<Node>) -> Answer<impl Serialize> {
+    node.request_stop();
+    Ok(Json(node.health()))
+}
+
+async fn no_such_route(uri: Uri) -> Refusal {
+    Fault::wc(
+        WcCode::NotFound,
+        format!("no such resource: {}", uri.path()),
+    )
+    .into()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let fault = Fault::new(
+        Category::InvalidInput,
+        "method_not_allowed",
+        format!("{method} is not for {}", uri.path()),
+    );
+    problem(StatusCode::METHOD_NOT_ALLOWED, &fault)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| {
+        Fault::new(
+            Category::InvalidInput,
+            "invalid_request",
+            format!("request body: {error}"),
+        )
+    })
+}
+
+/// Every record made while a request is served carries its correlation id, and so does the answer.
+async fn correlated(request: Request, next: Next) -> Response {
+    let id = correlation_of(request.headers());
+    let mut response = with_correlation(id, next.run(request)).await;
+    if let Ok(value) = id.to_string().parse() {
+        response.headers_mut().insert(CORRELATION_HEADER, value);
+    }
+    response
+}
+
+fn correlation_of(headers: &HeaderMap) -> CorrelationId {
+    let given = headers
+        .get(CORRELATION_HEADER)
+        .and_then(|value| value.to_str().ok());
+    given
+        .and_then(|text| CorrelationId::parse(text).ok())
+        .unwrap_or_else(CorrelationId::random)
+}
+
+/// A fault on its way out as problem+json.
+struct Refusal(Fault);
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        problem(status, &self.0)
+    }
+}
+
+fn problem(status: StatusCode, fault: &Fault) -> Response {
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    let mut problem = fault.problem("");
+    problem.status = status.as_u16();
+    (status, kind, Json(problem)).into_response()
+}

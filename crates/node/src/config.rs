@@ -1,0 +1,180 @@
+//! `config.toml`: what the operator of a node may choose. Unknown keys are refused, so that a misspelt limit is not silently ignored.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use worldcompute_durable as durable;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_scheduler::manifest::CLASSES;
+
+/// Environment variable with a comma-separated list of bootstrap multiaddrs.
+pub const SEEDS_VARIABLE: &str = "WORLDCOMPUTE_BOOTSTRAP_SEEDS";
+
+/// The largest configuration file that is read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// The most bootstrap addresses that are taken.
+pub const MAX_BOOTSTRAP: usize = 64;
+
+/// The port on which a node listens for TCP and QUIC unless told otherwise.
+pub const DEFAULT_PORT: u16 = 19999;
+
+/// The choices of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Port for TCP and QUIC; 0 takes any free one.
+    pub port: u16,
+    /// Multiaddrs (with `/p2p/<peer id>`) of relays or peers to join through.
+    pub bootstrap: Vec<String>,
+    /// Listen on nothing but relay circuits.
+    pub circuit_only: bool,
+    /// Find peers on the local network by multicast DNS.
+    pub mdns: bool,
+    /// Acceptable-use classes this donor runs.
+    pub consent: BTreeSet<String>,
+    /// How many tasks may run at once; 0 means one per core.
+    pub slots: usize,
+    /// The largest memory one task may ask for, in MiB.
+    pub max_task_memory_mb: u64,
+    /// Bytes of content (modules, inputs, outputs) kept on disk.
+    pub content_bytes: u64,
+    /// OTLP/HTTP endpoint for traces and metrics.
+    pub otlp_endpoint: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            port: DEFAULT_PORT,
+            bootstrap: Vec::new(),
+            circuit_only: false,
+            mdns: true,
+            consent: ["scientific", "general"].map(String::from).into(),
+            slots: 0,
+            max_task_memory_mb: 1024,
+            content_bytes: 8 << 30,
+            otlp_endpoint: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, or the defaults where there is none; bootstrap seeds of the environment are added.
+    ///
+    /// # Errors
+    /// `config_invalid` naming the line, `insecure_permissions` when others could write it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut config = match path.symlink_metadata() {
+            Ok(_) => Self::parse(&durable::read_private(path, MAX_CONFIG_BYTES)?)?,
+            Err(_) => Self::default(),
+        };
+        config
+            .bootstrap
+            .extend(seeds_of(std::env::var(SEEDS_VARIABLE).ok().as_deref()));
+        config.checked()
+    }
+
+    /// The same, as the text of `config.toml`.
+    pub fn to_toml(&self) -> Result<String> {
+        let body = toml::to_string(self).map_err(|error| invalid(&error.to_string()))?;
+        Ok(format!(
+            "# The choices of this node. Unknown keys are refused.\n{body}"
+        ))
+    }
+
+    /// The number of tasks that may run at once.
+    pub fn effective_slots(&self) -> usize {
+        match self.slots {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            slots => slots,
+        }
+    }
+
+    /// Refuses values that could not work.
+    pub fn checked(self) -> Result<Self> {
+        if let Some(class) = self
+            .consent
+            .iter()
+            .find(|class| !CLASSES.contains(&class.as_str()))
+        {
+            return Err(invalid(&format!("unknown class {class:?} in consent"))
+                .hint(format!("classes are {}", CLASSES.join(", "))));
+        }
+        if self.bootstrap.len() > MAX_BOOTSTRAP {
+            return Err(invalid(&format!(
+                "more than {MAX_BOOTSTRAP} bootstrap addresses"
+            )));
+        }
+        if self.slots > 1024 {
+            return Err(invalid("slots must be at most 1024"));
+        }
+        Ok(self)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let text = std::str::from_utf8(bytes).map_err(|_| invalid("not UTF-8"))?;
+        toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end()))
+    }
+}
+
+fn seeds_of(variable: Option<&str>) -> Vec<String> {
+    let seeds = variable.unwrap_or_default().split(',').map(str::trim);
+    seeds
+        .filter(|seed| !seed.is_empty())
+        .map(String::from)
+        .collect()
+}
+
+fn invalid(what: &str) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "config_invalid",
+        format!("config.toml: {what}"),
+    )
+    .hint("mend config.toml, or remove it to start from the defaults")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_written_defaults_read_back_as_the_defaults() {
+        let text = Config::default().to_toml().unwrap();
+        assert_eq!(Config::parse(text.as_bytes()).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name() {
+        let fault = Config::parse(b"slotz = 4\n").unwrap_err();
+        assert_eq!(fault.code(), "config_invalid");
+        assert!(fault.message().contains("slotz"), "{}", fault.message());
+    }
+
+    #[test]
+    fn an_unknown_class_is_refused() {
+        let config = Config {
+            consent: ["mining".to_owned()].into(),
+            ..Config::default()
+        };
+        assert!(config.checked().unwrap_err().message().contains("mining"));
+    }
+
+    #[test]
+    fn one_bootstrap_address_too_many_is_refused() {
+        let at = |n| Config {
+            bootstrap: vec!["/ip4/127.0.0.1/tcp/1".into(); n],
+            ..Config::default()
+        };
+        assert!(at(MAX_BOOTSTRAP).checked().is_ok());
+        assert!(at(MAX_BOOTSTRAP + 1).checked().is_err());
+    }
+
+    #[test]
+    fn seeds_are_split_at_commas_and_blanks_are_dropped() {
+        assert_eq!(seeds_of(Some(" /a , ,/b")), ["/a", "/b"]);
+        assert!(seeds_of(None).is_empty());
+    }
+}

@@ -1,0 +1,499 @@
+//! The daemon: one process that is donor, submitter and relay, as its roles say. It wires the parts together and holds none
+//! of their logic.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use worldcompute_content::{ContentStore, Limits};
+use worldcompute_durable as durable;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_mesh::wire::Capacity;
+use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo, ReservationInfo};
+use worldcompute_proof::{Cid, PeerId};
+use worldcompute_scheduler::donor_log::DonorLog;
+use worldcompute_telemetry::LoadSampler;
+
+use crate::api::{self, AdminStatus, ClusterStatus, Health, Load, Peer, PeerCapacity, Reservation};
+use crate::config::Config;
+use crate::donor::{Donor, DonorParts};
+use crate::home::{Home, OpenHome};
+use crate::listen;
+use crate::serve;
+use crate::submitter::{Submitter, SubmitterParts};
+
+/// How long a node that can only be reached through relays waits for its first reservation.
+const RESERVATION_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a donor tells the cluster what it can take.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
+
+/// How often runs of silent submitters are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the parts may take to end.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The largest policy file that is read, in bytes.
+const MAX_POLICY_BYTES: u64 = 1 << 20;
+
+/// What a node does for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    relay: bool,
+    donor: bool,
+    announce: bool,
+}
+
+impl Roles {
+    /// Relays for nodes that cannot be reached.
+    pub const RELAY: Self = Self {
+        relay: true,
+        donor: false,
+        announce: false,
+    };
+    /// Runs tasks of others.
+    pub const DONOR: Self = Self {
+        relay: false,
+        donor: true,
+        announce: true,
+    };
+    /// Hands out jobs, runs none.
+    pub const SUBMITTER: Self = Self {
+        relay: false,
+        donor: false,
+        announce: false,
+    };
+    /// Runs its own jobs, and nobody else's.
+    pub const LOCAL: Self = Self {
+        relay: false,
+        donor: true,
+        announce: false,
+    };
+
+    fn names(self) -> Vec<String> {
+        let names = [
+            (self.relay, "relay"),
+            (self.donor, "donor"),
+            (true, "submitter"),
+        ];
+        names
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| (*name).to_owned())
+            .collect()
+    }
+}
+
+/// How to start a node.
+pub struct NodeOptions {
+    /// Where it lives.
+    pub home: Home,
+    /// The operator's choices.
+    pub config: Config,
+    /// What it does.
+    pub roles: Roles,
+    /// Whether the port must be the one in `config`, or may be any other when that is taken.
+    pub exact_port: bool,
+}
+
+/// A handle on a running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+struct Inner {
+    home: OpenHome,
+    me: PeerId,
+    roles: Roles,
+    config: Config,
+    mesh: Mesh,
+    content: Arc<ContentStore>,
+    donor: Option<Donor>,
+    submitter: Submitter,
+    load: Arc<LoadSampler>,
+    started: Instant,
+    stop: CancellationToken,
+}
+
+/// A node, and the tasks that keep it running.
+pub struct Running {
+    node: Node,
+    tasks: TaskTracker,
+}
+
+impl Node {
+    /// Starts a node: takes the home's lock, opens the store, joins the mesh, resumes what was under way, and listens on the
+    /// control socket.
+    ///
+    /// # Errors
+    /// `state_contention` for a home in use, `port_in_use`, WC-023 when no relay gave a circuit-only node an address.
+    pub async fn start(options: NodeOptions) -> Result<Running> {
+        let home = options.home.open(&options.config)?;
+        let (mesh, inbound) = join(&home, &options).await?;
+        let node = match assemble(home, &options, mesh.clone()).await {
+            Ok(node) => node,
+            Err(fault) => {
+                mesh.shutdown().await;
+                return Err(fault);
+            }
+        };
+        let running = Running {
+            tasks: TaskTracker::new(),
+            node,
+        };
+        running.spawn(inbound);
+        match running.node.first_reservation().await {
+            Ok(()) => Ok(running),
+            Err(fault) => running.stop().await.and(Err(fault)),
+        }
+    }
+
+    /// Who this node is.
+    pub fn peer_id(&self) -> &PeerId {
+        &self.0.me
+    }
+
+    /// Where others reach it, `/p2p/<peer id>` included.
+    pub async fn reachable_at(&self) -> Result<Vec<String>> {
+        let status = self.0.mesh.status().await?;
+        let own = format!("/p2p/{}", self.0.me);
+        let with_peer = |address: String| {
+            if address.ends_with(&own) {
+                address
+            } else {
+                address + &own
+            }
+        };
+        let mut addresses: Vec<String> = status
+            .listen
+            .iter()
+            .chain(&status.external)
+            .map(ToString::to_string)
+            .map(with_peer)
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
+    /// The donor in this node.
+    ///
+    /// # Errors
+    /// `not_a_donor` when it is none.
+    pub fn donor(&self) -> Result<&Donor> {
+        self.0.donor.as_ref().ok_or_else(|| {
+            Fault::new(
+                Category::InvalidInput,
+                "not_a_donor",
+                "this node is not a donor",
+            )
+            .hint("start one with 'worldcompute donor join'")
+        })
+    }
+
+    /// The submitter in this node.
+    pub fn submitter(&self) -> &Submitter {
+        &self.0.submitter
+    }
+
+    /// Keeps bytes under their name.
+    pub async fn add_content(&self, bytes: Bytes) -> Result<Cid> {
+        let content = self.0.content.clone();
+        tokio::task::spawn_blocking(move || content.put(&bytes))
+            .await
+            .map_err(|error| broke_off(&error))?
+    }
+
+    /// `GET /v1/health`.
+    pub fn health(&self) -> Health {
+        Health {
+            status: "ok".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            peer_id: self.0.me,
+        }
+    }
+
+    /// `GET /v1/admin/status`.
+    pub async fn admin_status(&self) -> Result<AdminStatus> {
+        let mesh = self.0.mesh.status().await?;
+        let load = self.0.load.sample();
+        let mut jobs = BTreeMap::new();
+        for job in self.0.submitter.list().await? {
+            *jobs.entry(job.status).or_default() += 1;
+        }
+        Ok(AdminStatus {
+            peer_id: self.0.me,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            roles: self.0.roles.names(),
+            uptime_s: self.0.started.elapsed().as_secs(),
+            listen: mesh.listen.iter().map(ToString::to_string).collect(),
+            addresses: self.reachable_at().await?,
+            connections: mesh.connections,
+            dials: [
+                ("success", mesh.dials.succeeded),
+                ("timeout", mesh.dials.timed_out),
+                ("transport_error", mesh.dials.transport_errors),
+                ("denied", mesh.dials.denied),
+            ]
+            .map(|(outcome, count)| (outcome.to_owned(), count))
+            .into(),
+            reservations: mesh.reservations.iter().map(reservation).collect(),
+            load: Load {
+                cpu: load.cpu,
+                gpu: load.gpu,
+                mem: load.mem,
+            },
+            jobs,
+        })
+    }
+
+    /// `GET /v1/cluster/status`.
+    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
+        let status = self.0.mesh.status().await?;
+        let peers: Vec<PeerInfo> = self
+            .0
+            .mesh
+            .peers()
+            .await
+            .into_iter()
+            .filter(is_present)
+            .collect();
+        let own = self.0.donor.iter().map(Donor::capacity);
+        let donors: Vec<Capacity> = peers
+            .iter()
+            .filter_map(|peer| peer.capacity.clone())
+            .chain(own)
+            .collect();
+        let reaches_out = !status.reservations.is_empty() || self.0.roles.relay;
+        Ok(ClusterStatus {
+            peer_id: self.0.me,
+            nodes: peers.len() + 1,
+            donors: donors.len(),
+            slots: donors
+                .iter()
+                .filter(|donor| !donor.paused)
+                .map(|donor| donor.slots as usize)
+                .sum(),
+            reach: if reaches_out { "merged" } else { "island" }.to_owned(),
+        })
+    }
+
+    /// `GET /v1/cluster/peers`.
+    pub async fn cluster_peers(&self) -> Result<Vec<Peer>> {
+        Ok(self.0.mesh.peers().await.into_iter().map(peer).collect())
+    }
+
+    /// Asks the daemon to end.
+    pub fn request_stop(&self) {
+        self.0.stop.cancel();
+    }
+
+    /// Resolves once the daemon was asked to end.
+    pub async fn stopped(&self) {
+        self.0.stop.cancelled().await;
+    }
+
+    /// A node that listens on nothing is of no use before a relay has given it an address.
+    async fn first_reservation(&self) -> Result<()> {
+        if !self.0.config.circuit_only || self.0.config.bootstrap.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            reserved = self.0.mesh.reserved(RESERVATION_PATIENCE) => reserved.map(|_| ()),
+            () = self.stopped() => Ok(()),
+        }
+    }
+}
+
+impl Running {
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Ends the node in order: runs are handed back, what is settled is written, connections are closed, the socket goes.
+    pub async fn stop(self) -> Result<()> {
+        let inner = &self.node.0;
+        if let Some(donor) = &inner.donor {
+            donor.hand_back().await;
+        }
+        let written = inner.submitter.stop().await;
+        inner.stop.cancel();
+        self.tasks.close();
+        let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await;
+        inner.mesh.shutdown().await;
+        written.and(ended.map_err(|_| {
+            Fault::new(
+                Category::InternalFailure,
+                "stop_timed_out",
+                "the daemon did not end in time",
+            )
+        }))
+    }
+
+    fn spawn(&self, inbound: mpsc::Receiver<Inbound>) {
+        let node = &self.node;
+        let (content, donor) = (node.0.content.clone(), node.0.donor.clone());
+        self.tasks
+            .spawn(serve::inbound(inbound, content, donor, node.0.stop.clone()));
+        self.tasks.spawn(control(node.clone()));
+        if let Some(donor) = node.0.donor.clone() {
+            let announcing = node.0.roles.announce.then(|| node.0.mesh.clone());
+            self.tasks
+                .spawn(look_after(donor, announcing, node.0.stop.clone()));
+        }
+    }
+}
+
+async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Receiver<Inbound>)> {
+    let config = &options.config;
+    let mut mesh = MeshConfig::new(home.key().clone());
+    mesh.bootstrap = listen::parse(&config.bootstrap)?;
+    mesh.mdns = config.mdns;
+    mesh.relay_server = options.roles.relay;
+    if !config.circuit_only {
+        mesh.listen = listen::addresses(config.port, options.exact_port)?;
+    }
+    Mesh::start(mesh).await
+}
+
+async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<Node> {
+    let paths = home.paths();
+    let store = open_store(paths).await?;
+    let limits = Limits {
+        max_object: api::MAX_CONTENT_BYTES as u64,
+        max_total: options.config.content_bytes,
+    };
+    let content = Arc::new(ContentStore::open(paths.content(), limits)?);
+    let load = Arc::new(LoadSampler::new());
+    let donor = match options.roles.donor {
+        true => Some(Donor::new(DonorParts {
+            key: home.key().clone(),
+            policy: durable::read_private(&paths.donor_policy(), MAX_POLICY_BYTES)?,
+            config: options.config.clone(),
+            content: content.clone(),
+            log: DonorLog::open(&store).await?,
+            mesh: mesh.clone(),
+            load: load.clone(),
+        })?),
+        false => None,
+    };
+    let submitter = Submitter::start(SubmitterParts {
+        key: home.key().clone(),
+        policy: durable::read_private(&paths.submitter_policy(), MAX_POLICY_BYTES)?,
+        store,
+        content: content.clone(),
+        mesh: mesh.clone(),
+        donor: donor.clone(),
+        evidence: paths.evidence(),
+    })
+    .await?;
+    Ok(Node(Arc::new(Inner {
+        me: home.key().peer_id(),
+        home,
+        roles: options.roles,
+        config: options.config.clone(),
+        mesh,
+        content,
+        donor,
+        submitter,
+        load,
+        started: Instant::now(),
+        stop: CancellationToken::new(),
+    })))
+}
+
+async fn open_store(paths: &Home) -> Result<Store> {
+    let keys = Arc::new(LocalFileKeyProvider::new(paths.store_key()));
+    Store::open(StoreConfig::new(StorePath::File(paths.store())), keys).await
+}
+
+/// Serves the control socket until the daemon ends; a socket that cannot be served ends the daemon.
+async fn control(node: Node) {
+    let path = node.0.home.paths().socket();
+    let stop = node.0.stop.clone();
+    if let Err(fault) = api::serve(node, &path, stop.clone()).await {
+        tracing::error!(
+            code = fault.code(),
+            reason = fault.message(),
+            "control socket lost"
+        );
+        stop.cancel();
+    }
+}
+
+/// Announces a donor's capacity, and ends runs whose submitters have gone silent.
+async fn look_after(donor: Donor, announcing: Option<Mesh>, stop: CancellationToken) {
+    let mut announce = tokio::time::interval(ANNOUNCE_EVERY);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = sweep.tick() => donor.end_abandoned(),
+            _ = announce.tick() => {
+                if let Some(mesh) = &announcing {
+                    mesh.announce(donor.capacity()).await;
+                }
+            }
+        }
+    }
+}
+
+/// A peer counts while it is connected, and a donor behind a relay as long as it announces itself.
+pub fn is_present(peer: &PeerInfo) -> bool {
+    peer.connected
+        || peer.capacity.is_some()
+            && peer
+                .last_seen
+                .elapsed()
+                .is_ok_and(|age| age < ANNOUNCE_EVERY * 3)
+}
+
+fn peer(info: PeerInfo) -> Peer {
+    Peer {
+        peer_id: info.peer,
+        connected: info.connected,
+        path: info
+            .path
+            .map_or("none", worldcompute_mesh::Path::as_str)
+            .to_owned(),
+        rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        agent: info.agent,
+        addresses: info.addresses.iter().map(ToString::to_string).collect(),
+        capacity: info.capacity.map(|capacity| PeerCapacity {
+            slots: capacity.slots,
+            memory_mb: capacity.memory_mb,
+            load: capacity.load,
+            classes: capacity.classes,
+            paused: capacity.paused,
+        }),
+    }
+}
+
+fn reservation(info: &ReservationInfo) -> Reservation {
+    let expires = info
+        .expires
+        .and_then(|at| jiff::Timestamp::try_from(at).ok());
+    Reservation {
+        relay: info.relay.to_string(),
+        address: Some(info.address.to_string()),
+        state: serde_json::to_value(info.state)
+            .ok()
+            .and_then(|state| state.as_str().map(String::from))
+            .unwrap_or_default(),
+        expires_at: expires.map(|at| at.to_string()),
+    }
+}
+
+fn broke_off(error: &tokio::task::JoinError) -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "task_broke_off",
+        error.to_string(),
+    )
+}

@@ -1,0 +1,357 @@
+//! The donor: what stands between this machine and the jobs of others. Nothing runs here that the manifest's signature, the
+//! donor's consent and the gate did not all let through, and nothing that ran goes without a signed receipt.
+
+mod guard;
+mod running;
+mod write_up;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use worldcompute_content::ContentStore;
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_ledger::receipt::Path;
+use worldcompute_mesh::Mesh;
+use worldcompute_mesh::wire::{
+    Capacity, DispatchReply, DispatchRequest, NamedBytes, OfferReply, OfferRequest,
+};
+use worldcompute_proof::{Cid, PeerId, SigningKey};
+use worldcompute_sandbox::{CancelToken, RunRequest, Sandbox, SandboxConfig};
+use worldcompute_scheduler::donor_log::DonorLog;
+use worldcompute_telemetry::LoadSampler;
+
+use crate::api::{DonorState, DonorStatus};
+use crate::config::Config;
+use guard::Guard;
+use running::Leases;
+use write_up::Attempt;
+
+/// How long a donor that leaves waits for what still runs before it is handed back.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Modules and inputs that one task may have fetched, in bytes each.
+const MAX_OBJECT_BYTES: u64 = crate::api::MAX_CONTENT_BYTES as u64;
+
+/// This machine at the service of others. Cheap to clone.
+#[derive(Clone)]
+pub struct Donor(Arc<Inner>);
+
+/// What a donor is made of.
+pub struct DonorParts {
+    /// Signs decisions and receipts.
+    pub key: SigningKey,
+    /// The policy file's bytes.
+    pub policy: Vec<u8>,
+    /// The operator's choices.
+    pub config: Config,
+    /// Modules, inputs and outputs.
+    pub content: Arc<ContentStore>,
+    /// The numbered record of what ran.
+    pub log: DonorLog,
+    /// Fetches what is not here.
+    pub mesh: Mesh,
+    /// Load of the host.
+    pub load: Arc<LoadSampler>,
+}
+
+struct Inner {
+    key: SigningKey,
+    me: PeerId,
+    guard: Guard,
+    config: Config,
+    sandbox: Sandbox,
+    content: Arc<ContentStore>,
+    log: DonorLog,
+    mesh: Mesh,
+    load: Arc<LoadSampler>,
+    slots: Arc<Semaphore>,
+    leases: Leases,
+    paused: AtomicBool,
+    leaving: AtomicBool,
+    refused: AtomicU64,
+    finished: Mutex<BTreeMap<String, u64>>,
+    started: Instant,
+}
+
+impl Donor {
+    /// A donor ready to take tasks.
+    ///
+    /// # Errors
+    /// A policy that does not parse; WC-007 when the sandbox cannot start.
+    pub fn new(parts: DonorParts) -> Result<Self> {
+        let slots = parts.config.effective_slots();
+        let sandbox = Sandbox::new(SandboxConfig {
+            workers: slots,
+            ..SandboxConfig::default()
+        })?;
+        Ok(Self(Arc::new(Inner {
+            me: parts.key.peer_id(),
+            guard: Guard::new(&parts.policy, &parts.config, &parts.key)?,
+            key: parts.key,
+            config: parts.config,
+            sandbox,
+            content: parts.content,
+            log: parts.log,
+            mesh: parts.mesh,
+            load: parts.load,
+            slots: Arc::new(Semaphore::new(slots)),
+            leases: Leases::default(),
+            paused: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            finished: Mutex::default(),
+            started: Instant::now(),
+        })))
+    }
+
+    /// Whether a task would be taken now; nothing is promised.
+    pub fn offer(&self, offer: &OfferRequest) -> OfferReply {
+        let willing = self
+            .0
+            .check_taking()
+            .and_then(|()| self.0.guard.check_offer(offer));
+        let reason = willing
+            .err()
+            .or_else(|| (self.0.slots.available_permits() == 0).then(no_slot));
+        OfferReply {
+            accepted: reason.is_none(),
+            load: self.0.load.sample().overall(),
+            reason: reason.map(|fault| fault.message().to_owned()),
+        }
+    }
+
+    /// Runs a task for `from` under its lease. Asked again for a lease it knows, it answers with the same run.
+    ///
+    /// # Errors
+    /// A refusal: nothing ran. Whatever ran, however it ended, is a reply with a receipt.
+    pub async fn dispatch(
+        &self,
+        from: &PeerId,
+        request: DispatchRequest,
+        path: Path,
+    ) -> Result<DispatchReply> {
+        let lease = request.lease_id.clone();
+        if let Some(reply) = self.0.log.reply_of(from, &lease)? {
+            return write_up::stored_reply(&reply, &self.0.content);
+        }
+        let ended = self.0.leases.once(from, &lease, |cancel| {
+            let (inner, from) = (self.0.clone(), *from);
+            async move { inner.run(&from, &request, path, cancel).await }
+        });
+        let ended = ended.await;
+        if let Err(fault) = &ended {
+            self.0.refused.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(%lease, %from, code = fault.code(), reason = fault.message(), "task refused");
+        }
+        ended
+    }
+
+    /// The submitter still waits for this lease. False when nothing runs under it.
+    pub fn heartbeat(&self, from: &PeerId, lease: &str) -> bool {
+        self.0.leases.heartbeat(from, lease)
+    }
+
+    /// The submitter no longer wants this lease. False when nothing runs under it.
+    pub fn cancel(&self, from: &PeerId, lease: &str) -> bool {
+        self.0.leases.cancel(from, lease)
+    }
+
+    /// Ends what runs for submitters that have gone silent.
+    pub fn end_abandoned(&self) {
+        self.0.leases.end_abandoned();
+    }
+
+    /// What is announced to the cluster.
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            cores: u32::try_from(self.0.config.effective_slots()).unwrap_or(u32::MAX),
+            memory_mb: self.0.config.max_task_memory_mb,
+            load: self.0.load.sample().overall(),
+            classes: self.0.config.consent.iter().cloned().collect(),
+            paused: self.0.check_taking().is_err(),
+            addresses: Vec::new(),
+            slots: u32::try_from(self.0.config.effective_slots()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Takes no tasks, or takes them again; the cluster is told at once.
+    pub async fn set_paused(&self, paused: bool) {
+        self.0.paused.store(paused, Ordering::Relaxed);
+        self.0.mesh.announce(self.capacity()).await;
+    }
+
+    /// Takes no more tasks, and waits for what runs; what takes too long is handed back to its submitter.
+    pub async fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+        self.0.mesh.announce(self.capacity()).await;
+        if tokio::time::timeout(LEAVE_PATIENCE, self.0.leases.all_ended())
+            .await
+            .is_err()
+        {
+            self.hand_back().await;
+        }
+    }
+
+    /// Ends everything that runs, so that its submitters give it to others.
+    pub async fn hand_back(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+        self.0.leases.cancel_all();
+        self.0.leases.all_ended().await;
+        if let Err(fault) = self.0.log.close().await {
+            tracing::warn!(
+                code = fault.code(),
+                reason = fault.message(),
+                "unused exit numbers were not given back"
+            );
+        }
+    }
+
+    /// What the donor is doing.
+    pub fn status(&self) -> DonorStatus {
+        let inner = &self.0;
+        DonorStatus {
+            peer_id: inner.me,
+            state: inner.state(),
+            uptime_s: inner.started.elapsed().as_secs(),
+            running: inner.leases.running(),
+            slots: inner.config.effective_slots(),
+            finished: inner.finished().clone(),
+            refused: inner.refused.load(Ordering::Relaxed),
+            last_exit: inner.log.last_exit(),
+            consent: inner.config.consent.iter().cloned().collect(),
+            policy_digest: inner.guard.policy_digest().to_string(),
+        }
+    }
+}
+
+impl Inner {
+    async fn run(
+        &self,
+        from: &PeerId,
+        request: &DispatchRequest,
+        path: Path,
+        cancel: CancelToken,
+    ) -> Result<DispatchReply> {
+        self.check_taking()?;
+        let task = self.guard.check_origin(from, request)?;
+        let slot = self.slot()?;
+        let admitted = self.guard.admit(&task.run)?;
+        self.collect(from, &task.run, &request.inline_inputs)
+            .await?;
+        let exit = self.log.next_exit().await?;
+        let started_at = Timestamp::now();
+        let outcome = self
+            .sandbox
+            .run(admitted.permit, &task.run, &self.content, cancel)
+            .await?;
+        drop(slot);
+        self.count(outcome.status.as_str());
+        let ended_at = Timestamp::now();
+        let attempt = Attempt {
+            request,
+            task: &task,
+            path,
+            exit,
+            started_at,
+            ended_at,
+            executor: &self.me,
+            decision: &admitted.decision,
+        };
+        let reply = attempt.write_up(outcome, &self.key, &self.content)?;
+        self.log
+            .finished(from, &request.lease_id, exit, &write_up::stored(&reply)?)
+            .await?;
+        Ok(reply)
+    }
+
+    /// Has the module, standard input and all inputs in the content store: taken along, here already, or fetched from the
+    /// submitter. Whatever the way, bytes that are not the named ones are refused.
+    async fn collect(&self, from: &PeerId, run: &RunRequest, inline: &[NamedBytes]) -> Result<()> {
+        for cid in needed(run) {
+            if self.content.has(cid)? {
+                continue;
+            }
+            let bytes = match inline.iter().find(|one| one.name == cid.to_string()) {
+                Some(one) => one.bytes.clone(),
+                None if *from == self.me => return Err(missing(cid)),
+                None => self.mesh.fetch(*from, cid, MAX_OBJECT_BYTES).await?,
+            };
+            if !cid.matches(&bytes) {
+                return Err(Fault::wc(
+                    WcCode::InvalidManifest,
+                    format!("the submitter's bytes are not {cid}"),
+                ));
+            }
+            self.content.put(&bytes)?;
+        }
+        Ok(())
+    }
+
+    fn slot(&self) -> Result<OwnedSemaphorePermit> {
+        self.slots
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| no_slot())
+    }
+
+    fn check_taking(&self) -> Result<()> {
+        if self.leaving.load(Ordering::Relaxed) {
+            return Err(not_taking("leaving"));
+        }
+        if self.paused.load(Ordering::Relaxed) {
+            Err(not_taking("paused"))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn state(&self) -> DonorState {
+        if self.leaving.load(Ordering::Relaxed) {
+            DonorState::Leaving
+        } else if self.paused.load(Ordering::Relaxed) {
+            DonorState::Paused
+        } else if self.leases.running() > 0 {
+            DonorState::Running
+        } else {
+            DonorState::Idle
+        }
+    }
+
+    fn count(&self, status: &str) {
+        *self.finished().entry(status.to_owned()).or_default() += 1;
+    }
+
+    fn finished(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn needed(run: &RunRequest) -> impl Iterator<Item = &Cid> {
+    std::iter::once(&run.workload)
+        .chain(&run.stdin)
+        .chain(run.inputs.iter().map(|input| &input.cid))
+}
+
+fn missing(cid: &Cid) -> Fault {
+    Fault::wc(
+        WcCode::InvalidManifest,
+        format!("{cid} is not in the content store"),
+    )
+    .hint("add the file that the manifest names, then submit again")
+}
+
+fn no_slot() -> Fault {
+    Fault::new(
+        Category::StateContention,
+        "no_free_slot",
+        "every slot of this donor is taken",
+    )
+}
+
+fn not_taking(why: &str) -> Fault {
+    Fault::wc(WcCode::Unavailable, format!("this donor is {why}")).hint("ask another donor")
+}

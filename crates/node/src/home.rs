@@ -1,0 +1,318 @@
+//! A node's home: where its identity, configuration and state lie, and the lock that keeps two daemons out of one home.
+//!
+//! Layout (design, "Where state lives"): `identity.key`, `config.toml`, `policy/`, `store/`, `content/`, `keys/`, `log/`,
+//! `run/control.sock`, `evidence/`. Every directory is 0700, every private file 0600.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use worldcompute_durable::{self as durable, LockOptions, Mode, OwnedLock};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_proof::{PeerId, SigningKey};
+use worldcompute_scheduler::manifest::CLASSES;
+
+use crate::config::Config;
+
+/// Environment variable that names the home.
+pub const HOME_VARIABLE: &str = "WORLDCOMPUTE_HOME";
+
+/// How long a second daemon waits for the first to let go of the home.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// The largest policy that can be a starter policy, in bytes.
+const MAX_STARTER_BYTES: u64 = 64 << 10;
+
+/// The directories below a home, all private.
+const DIRECTORIES: [&str; 7] = [
+    "policy", "store", "content", "keys", "log", "run", "evidence",
+];
+
+/// The paths of one home. Nothing is read or written until asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+impl Home {
+    /// A home at `root`, whether or not it exists yet.
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The home the user means: `WORLDCOMPUTE_HOME`, else `worldcompute` in the platform's data directory.
+    pub fn discover() -> Result<Self> {
+        if let Some(root) = std::env::var_os(HOME_VARIABLE).filter(|root| !root.is_empty()) {
+            return Ok(Self::at(root));
+        }
+        let data = std::env::var_os("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
+        data.map(|data| Self::at(data.join("worldcompute")))
+            .ok_or_else(no_home)
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The node's Ed25519 key; its PeerId never changes.
+    pub fn identity(&self) -> PathBuf {
+        self.root.join("identity.key")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// The policy that guards this machine against jobs of others.
+    pub fn donor_policy(&self) -> PathBuf {
+        self.root.join("policy/donor.yaml")
+    }
+
+    /// The policy that guards what this node hands to others.
+    pub fn submitter_policy(&self) -> PathBuf {
+        self.root.join("policy/submitter.yaml")
+    }
+
+    /// The encrypted store's database file.
+    pub fn store(&self) -> PathBuf {
+        self.root.join("store/worldcompute.db")
+    }
+
+    /// The user master key of the encrypted store.
+    pub fn store_key(&self) -> PathBuf {
+        self.root.join("keys/umk.key")
+    }
+
+    /// Public artefacts by CID.
+    pub fn content(&self) -> PathBuf {
+        self.root.join("content")
+    }
+
+    /// The daemon's log file.
+    pub fn log(&self) -> PathBuf {
+        self.root.join("log/daemon.log")
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.root.join("run/control.sock")
+    }
+
+    /// Evidence bundles, one directory a job.
+    pub fn evidence(&self) -> PathBuf {
+        self.root.join("evidence")
+    }
+
+    /// Whether a node has been enrolled here.
+    pub fn is_enrolled(&self) -> bool {
+        self.identity().symlink_metadata().is_ok()
+    }
+
+    /// Makes a new identity here.
+    ///
+    /// # Errors
+    /// WC-019 when there is one already: an identity is never replaced.
+    pub fn enroll(&self, config: &Config) -> Result<PeerId> {
+        if self.is_enrolled() {
+            return Err(already_enrolled(self));
+        }
+        self.lay_out()?;
+        self.write_starter_files(config)?;
+        let key = SigningKey::create(&self.identity()).map_err(|fault| match fault.code() {
+            "already_exists" => already_enrolled(self),
+            _ => fault,
+        })?;
+        Ok(key.peer_id())
+    }
+
+    /// Opens the home for a daemon: lays it out, enrols on first use, and holds its lock until dropped.
+    ///
+    /// # Errors
+    /// `state_contention` when another daemon holds it; `insecure_permissions` when the key or the home is open to others.
+    pub fn open(&self, defaults: &Config) -> Result<OpenHome> {
+        self.lay_out()?;
+        let lock = OwnedLock::acquire(&self.root.join("run/daemon.lock"), lock_options())?;
+        if !self.is_enrolled() {
+            self.enroll(defaults)?;
+        }
+        self.write_starter_files(defaults)?;
+        let key = SigningKey::load(&self.identity())?;
+        Ok(OpenHome {
+            home: self.clone(),
+            key,
+            _lock: lock,
+        })
+    }
+
+    fn lay_out(&self) -> Result<()> {
+        durable::private_dir(&self.root)?;
+        DIRECTORIES
+            .iter()
+            .try_for_each(|name| durable::private_dir(&self.root.join(name)))
+    }
+
+    fn write_starter_files(&self, config: &Config) -> Result<()> {
+        self.write_donor_policy(&config.consent)?;
+        write_if_absent(&self.submitter_policy(), &gait::starter::submitter_policy())?;
+        write_if_absent(&self.config(), &config.to_toml()?)
+    }
+}
+
+impl Home {
+    /// The starter policy for this consent. A starter policy of another consent is replaced, one that the operator has
+    /// changed never is.
+    fn write_donor_policy(&self, consent: &BTreeSet<String>) -> Result<()> {
+        let (path, wanted) = (
+            self.donor_policy(),
+            starter(consent.iter().map(String::as_str)),
+        );
+        if path.symlink_metadata().is_err() {
+            return write_if_absent(&path, &wanted);
+        }
+        let present = durable::read_private(&path, MAX_STARTER_BYTES).unwrap_or_default();
+        if present == wanted.as_bytes() || !is_starter(&present) {
+            return Ok(());
+        }
+        durable::write_atomic(&path, wanted.as_bytes(), Mode::Private)
+    }
+}
+
+fn starter<'a>(consent: impl Iterator<Item = &'a str>) -> String {
+    gait::starter::donor_policy(&consent.collect::<Vec<_>>())
+}
+
+/// Whether a policy is as some consent's starter was written: there are few enough to compare with all.
+fn is_starter(policy: &[u8]) -> bool {
+    let chosen = |subset: usize| {
+        CLASSES
+            .iter()
+            .enumerate()
+            .filter(move |(i, _)| subset >> i & 1 == 1)
+            .map(|(_, class)| *class)
+    };
+    (0..1_usize << CLASSES.len()).any(|subset| starter(chosen(subset)).as_bytes() == policy)
+}
+
+/// A home that this process owns until it drops it.
+pub struct OpenHome {
+    home: Home,
+    key: SigningKey,
+    _lock: OwnedLock,
+}
+
+impl OpenHome {
+    /// The paths.
+    pub fn paths(&self) -> &Home {
+        &self.home
+    }
+
+    /// The node's key.
+    pub fn key(&self) -> &SigningKey {
+        &self.key
+    }
+}
+
+fn lock_options() -> LockOptions {
+    LockOptions {
+        wait: LOCK_WAIT,
+        ..LockOptions::default()
+    }
+}
+
+fn write_if_absent(path: &Path, text: &str) -> Result<()> {
+    match durable::create_new(path, text.as_bytes(), Mode::Private) {
+        Err(fault) if fault.code() == "already_exists" => Ok(()),
+        other => other,
+    }
+}
+
+fn no_home() -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "home_unknown",
+        "no home directory is known for this user",
+    )
+    .hint(format!("set {HOME_VARIABLE} to a directory of your own"))
+}
+
+fn already_enrolled(home: &Home) -> Fault {
+    Fault::wc(
+        WcCode::AlreadyExists,
+        format!("a node is already enrolled in {}", home.root.display()),
+    )
+    .hint("use it as it is, or choose another home with --home")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consenting(classes: &[&str]) -> Config {
+        Config {
+            consent: classes.iter().map(ToString::to_string).collect(),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_second_enrolment_is_refused_and_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        home.enroll(&Config::default()).unwrap();
+        let before = std::fs::read(home.identity()).unwrap();
+        let fault = home.enroll(&Config::default()).unwrap_err();
+        assert_eq!(fault.number(), Some(WcCode::AlreadyExists));
+        assert_eq!(std::fs::read(home.identity()).unwrap(), before);
+    }
+
+    #[test]
+    fn the_identity_survives_being_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let first = home.open(&Config::default()).unwrap().key().peer_id();
+        let again = home.open(&Config::default()).unwrap().key().peer_id();
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn two_daemons_do_not_share_a_home() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let _open = home.open(&Config::default()).unwrap();
+        let fault = home.open(&Config::default()).err().unwrap();
+        assert_eq!(fault.category(), Category::StateContention);
+    }
+
+    #[test]
+    fn an_identity_that_others_could_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        home.enroll(&Config::default()).unwrap();
+        std::fs::set_permissions(home.identity(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(
+            home.open(&Config::default()).err().unwrap().code(),
+            "insecure_permissions"
+        );
+    }
+
+    #[test]
+    fn an_untouched_starter_policy_follows_the_consent_and_an_edited_one_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        drop(home.open(&consenting(&["scientific"])).unwrap());
+        let first = std::fs::read(home.donor_policy()).unwrap();
+        drop(home.open(&consenting(&["rendering"])).unwrap());
+        let second = std::fs::read(home.donor_policy()).unwrap();
+        assert_ne!(first, second);
+        let edited = [second, b"# mine\n".to_vec()].concat();
+        durable::write_atomic(&home.donor_policy(), &edited, Mode::Private).unwrap();
+        drop(home.open(&consenting(&["general"])).unwrap());
+        assert_eq!(std::fs::read(home.donor_policy()).unwrap(), edited);
+    }
+}

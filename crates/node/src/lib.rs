@@ -1,0 +1,25 @@
+//! The daemon of World Compute, and what the command line needs to speak to it.
+//!
+//! ```text
+//! command line ─► api::Client ─► control socket ─► Node ─┬─ Submitter ─► broker, store, evidence
+//!                                                        ├─ Donor ─► gate, sandbox, receipts
+//!                                        other nodes ◄─► └─ Mesh
+//! ```
+
+pub mod api;
+mod config;
+mod daemon;
+mod decisions;
+mod donor;
+mod home;
+mod listen;
+mod receipts;
+mod serve;
+mod submitter;
+
+pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};
+pub use daemon::{Node, NodeOptions, Roles, Running};
+pub use home::{HOME_VARIABLE, Home, OpenHome};
+pub use worldcompute_durable as durable;
+pub use worldcompute_ledger::receipt;
+pub use worldcompute_scheduler::{evidence, manifest};

@@ -1,0 +1,101 @@
+//! Where a node listens, and how addresses are read.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_mesh::Multiaddr;
+
+/// Reads bootstrap addresses.
+///
+/// # Errors
+/// `invalid_address` for one that is no multiaddr or names no peer.
+pub fn parse(addresses: &[String]) -> Result<Vec<Multiaddr>> {
+    addresses
+        .iter()
+        .map(|text| {
+            text.parse()
+                .map_err(|_| invalid(text))
+                .and_then(|address| with_peer(address, text))
+        })
+        .collect()
+}
+
+/// TCP and QUIC on one port of every interface. Unless `exact`, a port that is taken is replaced by any free one.
+///
+/// # Errors
+/// `port_in_use` when `exact`.
+pub fn addresses(port: u16, exact: bool) -> Result<Vec<Multiaddr>> {
+    let port = match free(port) {
+        true => port,
+        false if exact => return Err(in_use(port)),
+        false => {
+            tracing::warn!(port, "the port is taken: listening on any free one");
+            0
+        }
+    };
+    let both = [
+        format!("/ip4/0.0.0.0/tcp/{port}"),
+        format!("/ip4/0.0.0.0/udp/{port}/quic-v1"),
+    ];
+    both.iter()
+        .map(|text| text.parse().map_err(|_| invalid(text)))
+        .collect()
+}
+
+/// The mesh binds its sockets itself; this look before it turns a taken port into a clear answer.
+fn free(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    port == 0 || (TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+}
+
+fn with_peer(address: Multiaddr, text: &str) -> Result<Multiaddr> {
+    match text.contains("/p2p/") {
+        true => Ok(address),
+        false => Err(invalid(text)),
+    }
+}
+
+fn invalid(text: &str) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "invalid_address",
+        format!("{text:?} is not a multiaddr with a peer id"),
+    )
+    .hint("take it as the relay prints it: /ip4/203.0.113.7/tcp/19999/p2p/12D3Koo...")
+}
+
+fn in_use(port: u16) -> Fault {
+    Fault::new(
+        Category::StateContention,
+        "port_in_use",
+        format!("port {port} is in use"),
+    )
+    .hint("choose another with --port, or --port 0 for any free one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_an_error_only_when_it_was_asked_for() {
+        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        assert_eq!(addresses(port, true).unwrap_err().code(), "port_in_use");
+        assert_eq!(
+            addresses(port, false).unwrap()[0].to_string(),
+            "/ip4/0.0.0.0/tcp/0"
+        );
+    }
+
+    #[test]
+    fn an_address_without_a_peer_is_refused() {
+        for text in ["", "127.0.0.1:80", "/ip4/127.0.0.1/tcp/80", "/p2p/nonsense"] {
+            assert_eq!(
+                parse(&[text.to_owned()]).unwrap_err().code(),
+                "invalid_address",
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Requests of other peers, each handed to the part that answers it.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use worldcompute_content::ContentStore;
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_mesh::wire::{ContentReply, ContentRequest, LeaseMessage, LeaseReply, MAX_CHUNK};
+use worldcompute_mesh::{Inbound, Request, Responder};
+use worldcompute_telemetry::{CorrelationId, with_correlation};
+
+use crate::donor::Donor;
+use crate::receipts;
+
+/// Answers requests until `stop`. The mesh bounds how many wait; the donor bounds how many run.
+pub async fn inbound(
+    mut requests: mpsc::Receiver<Inbound>,
+    content: Arc<ContentStore>,
+    donor: Option<Donor>,
+    stop: CancellationToken,
+) {
+    loop {
+        let inbound = tokio::select! {
+            () = stop.cancelled() => return,
+            inbound = requests.recv() => inbound,
+        };
+        match inbound {
+            Some(inbound) => answer(inbound, &content, donor.as_ref()),
+            None => return,
+        }
+    }
+}
+
+fn answer(inbound: Inbound, content: &Arc<ContentStore>, donor: Option<&Donor>) {
+    let from = inbound.from;
+    match (inbound.request, donor) {
+        (Request::Content(request, reply), _) => {
+            let content = content.clone();
+            tokio::task::spawn_blocking(move || finish(reply, chunk(&content, &request)));
+        }
+        (Request::Offer(offer, reply), Some(donor)) => finish(reply, Ok(donor.offer(&offer))),
+        (Request::Lease(message, reply), Some(donor)) => {
+            let known = match message {
+                LeaseMessage::Heartbeat { lease_id } => donor.heartbeat(&from, &lease_id),
+                LeaseMessage::Cancel { lease_id } => donor.cancel(&from, &lease_id),
+            };
+            finish(reply, Ok(LeaseReply { known }));
+        }
+        (Request::Dispatch(request, reply), Some(donor)) => {
+            let (donor, path) = (donor.clone(), receipts::path(inbound.path));
+            let correlation = CorrelationId::parse(&request.correlation_id)
+                .unwrap_or_else(|_| CorrelationId::random());
+            tokio::spawn(with_correlation(correlation, async move {
+                finish(reply, donor.dispatch(&from, *request, path).await);
+            }));
+        }
+        (Request::Offer(_, reply), None) => finish(reply, Err(no_donor())),
+        (Request::Lease(_, reply), None) => finish(reply, Ok(LeaseReply { known: false })),
+        (Request::Dispatch(_, reply), None) => finish(reply, Err(no_donor())),
+    }
+}
+
+/// Content is public by definition: whoever knows its name may have it.
+fn chunk(content: &ContentStore, request: &ContentRequest) -> Result<ContentReply> {
+    let total = content.size(&request.cid)?;
+    let length = u64::from(request.len).min(MAX_CHUNK as u64);
+    if request.offset > total {
+        return Err(Fault::new(
+            Category::InvalidInput,
+            "range_out_of_bounds",
+            format!("{} has {total} bytes", request.cid),
+        ));
+    }
+    let bytes = content.read_range(
+        &request.cid,
+        request.offset,
+        length.min(total - request.offset),
+    )?;
+    Ok(ContentReply { total, bytes })
+}
+
+/// A requester that has given up meanwhile needs no answer.
+fn finish<T>(reply: Responder<T>, answer: Result<T>) {
+    let heard = match answer {
+        Ok(answer) => reply.send(answer),
+        Err(fault) => reply.refuse(&fault),
+    };
+    if !heard {
+        tracing::debug!("a requester gave up before its answer");
+    }
+}
+
+fn no_donor() -> Fault {
+    Fault::wc(WcCode::Unavailable, "this node takes no tasks").hint("ask a donor")
+}

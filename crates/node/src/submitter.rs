@@ -1,0 +1,257 @@
+//! The submitter: takes jobs, hands their tasks to donors, checks what comes back, and keeps the evidence.
+//!
+//! One task owns the broker and its records ([`driver`]); everybody else speaks to it through a bounded queue. A job is on
+//! disk before its submitter is told that it was accepted.
+
+mod dispatch;
+mod driver;
+mod evidence;
+mod job;
+mod settle;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use gait::{Gate, Policy, Redeemed, SystemClock};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::wrappers::BroadcastStream;
+use worldcompute_content::ContentStore;
+use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_mesh::Mesh;
+use worldcompute_proof::{Cid, SigningKey};
+use worldcompute_scheduler::JobId;
+use worldcompute_scheduler::manifest::VerifiedManifest;
+
+use crate::api::{JobEvent, JobView, SubmitRequest, Submitted};
+use crate::donor::Donor;
+use driver::Driver;
+
+/// Questions that wait for the driver; askers beyond that wait themselves.
+const COMMAND_QUEUE: usize = 64;
+
+/// Events a watcher may lag behind before it is shown the job as a whole again.
+const EVENT_QUEUE: usize = 4096;
+
+/// What a submitter is made of.
+pub struct SubmitterParts {
+    /// Signs manifests, decisions and receipts.
+    pub key: SigningKey,
+    /// The policy file's bytes.
+    pub policy: Vec<u8>,
+    /// Where jobs are kept.
+    pub store: blue_encrypted_store::Store,
+    /// Modules, inputs and results.
+    pub content: Arc<ContentStore>,
+    /// The way to donors.
+    pub mesh: Mesh,
+    /// The donor in this node, which needs no network.
+    pub donor: Option<Donor>,
+    /// Where evidence bundles go.
+    pub evidence: PathBuf,
+}
+
+/// A handle on the submitter. Cheap to clone.
+#[derive(Clone)]
+pub struct Submitter {
+    commands: mpsc::Sender<Command>,
+    content: Arc<ContentStore>,
+    gate: Arc<Gate>,
+    key: SigningKey,
+}
+
+/// A job that the gate let through: only [`clear`] makes one.
+struct Cleared {
+    manifest: VerifiedManifest,
+    trace: Vec<u8>,
+    _permit: Redeemed,
+}
+
+enum Command {
+    Submit(Box<Cleared>, oneshot::Sender<Result<JobView>>),
+    List(oneshot::Sender<Vec<JobView>>),
+    View(JobId, oneshot::Sender<Result<JobView>>),
+    Cancel(JobId, String, oneshot::Sender<Result<JobView>>),
+    Watch(
+        JobId,
+        oneshot::Sender<Result<(JobView, broadcast::Receiver<JobEvent>)>>,
+    ),
+    Output(JobId, u32, String, oneshot::Sender<Result<Cid>>),
+    Stop(oneshot::Sender<()>),
+}
+
+impl Submitter {
+    /// Loads what is on disk, resumes what was under way, and waits for jobs.
+    ///
+    /// # Errors
+    /// A policy that does not parse; records that do not verify.
+    pub async fn start(parts: SubmitterParts) -> Result<Self> {
+        let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        let submitter = Self {
+            commands,
+            content: parts.content.clone(),
+            gate: Arc::new(Gate::new(
+                Policy::parse(&parts.policy)?,
+                parts.key.clone(),
+                SystemClock::shared(),
+            )),
+            key: parts.key.clone(),
+        };
+        let driver = Driver::load(parts, submitter.gate.clone()).await?;
+        tokio::spawn(driver.run(queue));
+        Ok(submitter)
+    }
+
+    /// Signs the manifest, asks the gate, and accepts the job: it is on disk when this returns.
+    ///
+    /// # Errors
+    /// WC-001 for a manifest that is not valid or names bytes that are not here; WC-014 for another's signature;
+    /// `policy_blocked` when the gate says no; WC-019 for a signed manifest that was submitted before.
+    pub async fn submit(&self, request: SubmitRequest) -> Result<Submitted> {
+        let manifest = self.signed(request)?;
+        self.check_content(&manifest)?;
+        let cleared = Box::new(clear(&self.gate, &self.content, manifest)?);
+        let manifest_cid = *cleared.manifest.cid();
+        let view = self.ask(|reply| Command::Submit(cleared, reply)).await??;
+        Ok(Submitted {
+            job_id: view.job_id,
+            manifest_cid,
+            phase: view.status,
+        })
+    }
+
+    /// Every job, oldest first.
+    pub async fn list(&self) -> Result<Vec<JobView>> {
+        self.ask(Command::List).await
+    }
+
+    /// One job.
+    pub async fn view(&self, id: &str) -> Result<JobView> {
+        let id = job_id(id)?;
+        self.ask(|reply| Command::View(id, reply)).await?
+    }
+
+    /// Ends a job; what runs is told to stop.
+    pub async fn cancel(&self, id: &str, reason: String) -> Result<JobView> {
+        let id = job_id(id)?;
+        self.ask(|reply| Command::Cancel(id, reason, reply)).await?
+    }
+
+    /// The job as it stands, then what happens to it, until it has ended.
+    pub async fn watch(&self, id: &str) -> Result<impl Stream<Item = JobEvent> + Send + use<>> {
+        let id = job_id(id)?;
+        let (now, events) = self.ask(|reply| Command::Watch(id, reply)).await??;
+        let ended = now.is_ended();
+        let first = futures::stream::iter([JobEvent::Job { job: Box::new(now) }]);
+        let later = BroadcastStream::new(events).filter_map(|event| async { event.ok() });
+        let later = until_ended(later).take(if ended { 0 } else { usize::MAX });
+        Ok(first.chain(later))
+    }
+
+    /// The bytes of one output of one accepted task.
+    pub async fn result(&self, id: &str, task: u32, name: &str) -> Result<Bytes> {
+        let (id, name) = (job_id(id)?, name.to_owned());
+        let cid = self
+            .ask(|reply| Command::Output(id, task, name, reply))
+            .await??;
+        let content = self.content.clone();
+        let read = tokio::task::spawn_blocking(move || content.get(&cid)).await;
+        read.map_err(|_| gone())?.map(Bytes::from)
+    }
+
+    /// Writes what is settled and ends.
+    pub async fn stop(&self) -> Result<()> {
+        self.ask(Command::Stop).await
+    }
+
+    fn signed(&self, request: SubmitRequest) -> Result<VerifiedManifest> {
+        match request {
+            SubmitRequest::Manifest(manifest) => manifest.sign(&self.key),
+            SubmitRequest::Signed(bytes) => {
+                let manifest = VerifiedManifest::open(&bytes)?;
+                if *manifest.submitter() != self.key.peer_id() {
+                    return Err(Fault::wc(
+                        WcCode::Unauthorized,
+                        format!(
+                            "the manifest is signed by {}, not by this node",
+                            manifest.submitter()
+                        ),
+                    )
+                    .hint("submit it on the node that signed it"));
+                }
+                Ok(manifest)
+            }
+        }
+    }
+
+    fn check_content(&self, manifest: &VerifiedManifest) -> Result<()> {
+        let run = manifest.task(0)?;
+        let named = std::iter::once(&run.workload)
+            .chain(&run.stdin)
+            .chain(run.inputs.iter().map(|input| &input.cid));
+        for cid in named {
+            if !self.content.has(cid)? {
+                return Err(Fault::wc(
+                    WcCode::InvalidManifest,
+                    format!("{cid} is not in this node's content store"),
+                )
+                .hint("name the file itself in the manifest, or add its bytes first"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+/// Asks the gate whether a job may be sent out, and keeps its answer where donors and verifiers find it.
+fn clear(gate: &Gate, content: &ContentStore, manifest: VerifiedManifest) -> Result<Cleared> {
+    let intent = manifest.submit_intent()?;
+    let decision = gate.decide(&intent)?;
+    let permit = decision.permit()?.redeem(&intent.digest())?;
+    let trace = decision.trace().bytes().to_vec();
+    content.put(&trace)?;
+    Ok(Cleared {
+        manifest,
+        trace,
+        _permit: permit,
+    })
+}
+
+/// Ends a stream behind the event that shows the job as ended.
+fn until_ended(events: impl Stream<Item = JobEvent> + Send) -> impl Stream<Item = JobEvent> + Send {
+    events.scan(false, |ended, event| {
+        let over = std::mem::replace(
+            ended,
+            matches!(&event, JobEvent::Job { job } if job.is_ended()),
+        );
+        std::future::ready((!over).then_some(event))
+    })
+}
+
+fn job_id(text: &str) -> Result<JobId> {
+    text.parse().map_err(|_| no_such_job(text))
+}
+
+fn no_such_job(id: &str) -> Fault {
+    Fault::wc(WcCode::NotFound, format!("no job {id}"))
+        .hint("'worldcompute job list' shows the jobs of this node")
+}
+
+fn gone() -> Fault {
+    Fault::new(
+        Category::NetworkTransient,
+        "shutting_down",
+        "this node is shutting down",
+    )
+    .hint("start it again, then repeat the request")
+}

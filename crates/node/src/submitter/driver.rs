@@ -1,0 +1,513 @@
+//! The one owner of the broker: tells it what happened, does what it says, and keeps what came of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gait::Gate;
+use jiff::Timestamp;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_ledger::receipt::{ExecutorReceipt, SignedReceipt};
+use worldcompute_mesh::{MeshEvent, wire};
+use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey};
+use worldcompute_scheduler::JobId;
+use worldcompute_scheduler::broker::{
+    Action, Broker, Capacity, Classes, Commit, Event, Now, Options, StoredJob,
+};
+use worldcompute_scheduler::manifest::VerifiedManifest;
+use worldcompute_scheduler::records::Records;
+
+use super::dispatch::Ways;
+use super::evidence::Conclusion;
+use super::job::{Evidence, Job};
+use super::settle::Asked;
+use super::{Cleared, Command, SubmitterParts, clear, no_such_job};
+use crate::api::{JobEvent, JobView};
+use crate::daemon::is_present;
+
+/// What tasks of the driver's own have to tell; more of them wait.
+const INBOX: usize = 1024;
+
+/// How often the broker is told who is there, beside being told of every change.
+const DONOR_ROUND: Duration = Duration::from_secs(5);
+
+/// What is told to the driver from within.
+enum Heard {
+    Happened(Event),
+    Stored(Box<Commit>, Result<Vec<SignedReceipt>>),
+    Concluded(JobId, Result<Option<PathBuf>>),
+}
+
+pub struct Driver {
+    broker: Broker,
+    records: Arc<Records>,
+    ways: Ways,
+    gate: Arc<Gate>,
+    key: SigningKey,
+    evidence: PathBuf,
+    jobs: BTreeMap<JobId, Job>,
+    accepting: HashMap<JobId, oneshot::Sender<Result<JobView>>>,
+    ending: HashMap<JobId, Vec<oneshot::Sender<Result<JobView>>>>,
+    inbox: mpsc::Receiver<Heard>,
+    tell: mpsc::Sender<Heard>,
+    /// Commits under way.
+    storing: usize,
+    started: Instant,
+}
+
+impl Driver {
+    /// Loads every job from the store, and takes up again what was under way.
+    pub async fn load(parts: SubmitterParts, gate: Arc<Gate>) -> Result<Self> {
+        let (tell, inbox) = mpsc::channel(INBOX);
+        let me = parts.key.peer_id();
+        let mut driver = Self {
+            broker: Broker::new(seed_of(me)),
+            records: Arc::new(Records::new(parts.store)),
+            ways: Ways {
+                me,
+                mesh: parts.mesh,
+                local: parts.donor,
+                content: parts.content,
+            },
+            gate,
+            key: parts.key,
+            evidence: parts.evidence,
+            jobs: BTreeMap::new(),
+            accepting: HashMap::new(),
+            ending: HashMap::new(),
+            inbox,
+            tell,
+            storing: 0,
+            started: Instant::now(),
+        };
+        driver.restore().await?;
+        Ok(driver)
+    }
+
+    /// Works until it is told to stop.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut mesh = self.ways.mesh.subscribe();
+        let mut round = tokio::time::interval(DONOR_ROUND);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.act();
+            let wakeup = self.wakeup();
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Stop(done)) => return self.stop(done).await,
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                heard = self.inbox.recv() => heard.into_iter().for_each(|heard| self.heard(heard)),
+                event = mesh.recv() => self.mesh_event(event).await,
+                _ = round.tick() => self.donor_round().await,
+                () = tokio::time::sleep_until(wakeup.into()) => {}
+            }
+            while let Ok(heard) = self.inbox.try_recv() {
+                self.heard(heard);
+            }
+        }
+    }
+
+    async fn restore(&mut self) -> Result<()> {
+        for stored in self.records.load().await? {
+            match stored.job.state.is_final() {
+                true => self.restore_ended(stored).await?,
+                false => self.restore_open(stored)?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn restore_ended(&mut self, stored: StoredJob) -> Result<()> {
+        let id = stored.job.id;
+        let mut job = Job::new(stored.manifest, Arc::default(), stored.job, stored.tasks);
+        let receipts = self.records.receipts(id).await?;
+        job.exit_code = job.exit_code_in(&receipts);
+        self.jobs.insert(id, job);
+        self.conclude(id);
+        Ok(())
+    }
+
+    /// The policy may have changed since: a job that it no longer lets through ends here.
+    fn restore_open(&mut self, stored: StoredJob) -> Result<()> {
+        let (now, id) = (self.now(), stored.job.id);
+        let cleared = clear(
+            &self.gate,
+            &self.ways.content,
+            VerifiedManifest::clone(&stored.manifest),
+        );
+        let trace = cleared
+            .as_ref()
+            .map(|cleared| Arc::from(cleared.trace.as_slice()))
+            .unwrap_or_default();
+        self.jobs.insert(
+            id,
+            Job::new(
+                stored.manifest.clone(),
+                trace,
+                stored.job.clone(),
+                stored.tasks.clone(),
+            ),
+        );
+        self.broker.restore(now, stored)?;
+        match cleared {
+            Ok(_) => Ok(()),
+            Err(fault) => self.broker.cancel(now, id, fault.message()),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Submit(cleared, reply) => self.submit(*cleared, reply),
+            Command::List(reply) => answer(reply, self.jobs.values().map(Job::view).collect()),
+            Command::View(id, reply) => answer(reply, self.job(id).map(|job| job.view())),
+            Command::Cancel(id, reason, reply) => self.cancel(id, &reason, reply),
+            Command::Watch(id, reply) => {
+                answer(reply, self.job(id).map(|job| (job.view(), job.watch())))
+            }
+            Command::Output(id, task, name, reply) => self.output(id, task, name, reply),
+            Command::Stop(done) => answer(done, ()),
+        }
+    }
+
+    /// Answered once the job is on disk.
+    fn submit(&mut self, cleared: Cleared, reply: oneshot::Sender<Result<JobView>>) {
+        let (now, manifest) = (self.now(), Arc::new(cleared.manifest));
+        let taken = self
+            .broker
+            .submit(now, manifest.clone(), Options::default());
+        match taken.map(|id| (id, self.broker.job(id))) {
+            Ok((id, Some(record))) => {
+                self.jobs.insert(
+                    id,
+                    Job::new(manifest, cleared.trace.into(), record, Vec::new()),
+                );
+                self.accepting.insert(id, reply);
+            }
+            Ok((id, None)) => answer(reply, Err(no_such_job(&id.to_string()))),
+            Err(fault) => answer(reply, Err(fault)),
+        }
+    }
+
+    /// Answered once the end is on disk.
+    fn cancel(&mut self, id: JobId, reason: &str, reply: oneshot::Sender<Result<JobView>>) {
+        let now = self.now();
+        let cancelled = self
+            .job(id)
+            .map(|_| ())
+            .and_then(|()| self.broker.cancel(now, id, reason));
+        match cancelled {
+            Ok(()) => self.ending.entry(id).or_default().push(reply),
+            Err(fault) => answer(reply, Err(fault)),
+        }
+    }
+
+    fn output(&self, id: JobId, task: u32, name: String, reply: oneshot::Sender<Result<Cid>>) {
+        let records = self.records.clone();
+        tokio::spawn(async move { answer(reply, output_of(&records, id, task, &name).await) });
+    }
+
+    fn heard(&mut self, heard: Heard) {
+        let now = self.now();
+        match heard {
+            Heard::Happened(event) => self.broker.handle(now, event),
+            Heard::Stored(commit, stored) => {
+                self.storing -= 1;
+                self.stored(now, &commit, stored);
+            }
+            Heard::Concluded(id, evidence) => self.concluded(id, evidence),
+        }
+    }
+
+    fn stored(&mut self, now: Now, commit: &Commit, stored: Result<Vec<SignedReceipt>>) {
+        let (job, number) = (commit.job.id, commit.number);
+        match stored {
+            Ok(receipts) => {
+                if let Some(job) = self.jobs.get_mut(&job) {
+                    job.stored(commit, &receipts);
+                }
+                self.broker.handle(now, Event::Committed { job, number });
+            }
+            Err(fault) => {
+                tracing::error!(%job, code = fault.code(), reason = fault.message(), "not stored; tried again");
+                self.broker.handle(now, Event::CommitFailed { job, number });
+            }
+        }
+    }
+
+    /// Does what the broker says, until it has nothing more to say.
+    fn act(&mut self) {
+        loop {
+            let now = self.now();
+            let actions = self.broker.poll(now);
+            if actions.is_empty() {
+                break;
+            }
+            actions.into_iter().for_each(|action| self.perform(action));
+        }
+        self.show_changes();
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Commit(commit) => self.store(commit),
+            Action::Submitted { job } => self.submitted(job),
+            Action::Dispatch {
+                lease,
+                donor,
+                manifest,
+            } => self.dispatch(Asked {
+                lease,
+                donor,
+                manifest,
+            }),
+            Action::Heartbeat { lease, donor } => {
+                let ways = self.ways.clone();
+                self.tell_later(
+                    async move { ways.heartbeat(lease, donor).await.map(Heard::Happened) },
+                );
+            }
+            Action::CancelLease { lease, donor } => {
+                let ways = self.ways.clone();
+                tokio::spawn(async move { ways.cancel(lease, donor).await });
+            }
+            Action::JobFinished { job } => self.conclude(job.id),
+        }
+    }
+
+    /// Countersigns the receipts of a commit, and writes it.
+    fn store(&mut self, commit: Box<Commit>) {
+        let Some(manifest) = self
+            .jobs
+            .get(&commit.job.id)
+            .map(|job| job.manifest.clone())
+        else {
+            return;
+        };
+        let (records, key) = (self.records.clone(), self.key.clone());
+        self.storing += 1;
+        self.tell_later(async move {
+            let stored = write(&records, &manifest, &commit, &key).await;
+            Some(Heard::Stored(commit, stored))
+        });
+    }
+
+    fn submitted(&mut self, id: JobId) {
+        if let (Some(reply), Ok(job)) = (self.accepting.remove(&id), self.job(id)) {
+            answer(reply, Ok(job.view()));
+        }
+    }
+
+    fn dispatch(&mut self, asked: Asked) {
+        let Some(job) = self.jobs.get(&asked.lease.task.job) else {
+            return;
+        };
+        let (task, executor, attempt) =
+            (asked.lease.task.index, asked.donor, asked.lease.attempt + 1);
+        job.tell(JobEvent::TaskStarted {
+            task,
+            executor,
+            attempt,
+        });
+        let (ways, trace) = (self.ways.clone(), job.trace.clone());
+        self.tell_later(async move { Some(Heard::Happened(ways.dispatch(asked, trace).await)) });
+    }
+
+    /// Writes the evidence of a job that has ended.
+    fn conclude(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get(&id) else {
+            return;
+        };
+        let conclusion = Conclusion {
+            manifest: job.manifest.clone(),
+            records: self.records.clone(),
+            content: self.ways.content.clone(),
+            key: self.key.clone(),
+            root: self.evidence.clone(),
+        };
+        self.tell_later(async move { Some(Heard::Concluded(id, conclusion.write().await)) });
+    }
+
+    fn concluded(&mut self, id: JobId, evidence: Result<Option<PathBuf>>) {
+        let Some(job) = self.jobs.get_mut(&id) else {
+            return;
+        };
+        job.evidence = match evidence {
+            Ok(Some(path)) => Evidence::Written(path),
+            Ok(None) => Evidence::None,
+            Err(fault) => {
+                tracing::error!(job = %id, code = fault.code(), reason = fault.message(), "no evidence bundle was written");
+                Evidence::None
+            }
+        };
+        job.show();
+        let view = job.view();
+        for reply in self.ending.remove(&id).unwrap_or_default() {
+            answer(reply, Ok(view.clone()));
+        }
+    }
+
+    /// Shows watchers what changed without a commit: why a job waits.
+    fn show_changes(&mut self) {
+        let records: Vec<_> = self.broker.jobs().collect();
+        for record in records {
+            if let Some(job) = self.jobs.get_mut(&record.id) {
+                job.update(record);
+            }
+        }
+    }
+
+    async fn mesh_event(&mut self, event: std::result::Result<MeshEvent, RecvError>) {
+        let now = self.now();
+        match event {
+            Ok(MeshEvent::Capacity(peer, capacity)) => {
+                self.broker.handle(now, donor(peer, &capacity))
+            }
+            Ok(MeshEvent::PeerDown(peer)) => self.broker.handle(now, Event::DonorDown { peer }),
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => self.donor_round().await,
+            // The mesh has ended, so this node is about to: the pause keeps the loop from spinning meanwhile.
+            Err(RecvError::Closed) => tokio::time::sleep(DONOR_ROUND).await,
+        }
+    }
+
+    /// Tells the broker who is there: the peers that announced capacity, and this node.
+    async fn donor_round(&mut self) {
+        let now = self.now();
+        let peers = self.ways.mesh.peers().await.into_iter().filter(is_present);
+        let others =
+            peers.filter_map(|info| info.capacity.map(|capacity| donor(info.peer, &capacity)));
+        let own = self
+            .ways
+            .local
+            .as_ref()
+            .map(|local| donor(self.ways.me, &local.capacity()));
+        for event in others.chain(own) {
+            self.broker.handle(now, event);
+        }
+    }
+
+    /// Waits for commits that are under way: what was settled stays settled.
+    async fn stop(mut self, done: oneshot::Sender<()>) {
+        while self.storing > 0 {
+            match self.inbox.recv().await {
+                Some(Heard::Stored(..)) => self.storing -= 1,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        answer(done, ());
+    }
+
+    /// Runs beside the driver, and tells it when done.
+    fn tell_later(&self, work: impl Future<Output = Option<Heard>> + Send + 'static) {
+        let tell = self.tell.clone();
+        tokio::spawn(async move {
+            if let Some(heard) = work.await {
+                // A driver that has ended does not want to know.
+                drop(tell.send(heard).await);
+            }
+        });
+    }
+
+    fn job(&mut self, id: JobId) -> Result<&mut Job> {
+        self.jobs
+            .get_mut(&id)
+            .ok_or_else(|| no_such_job(&id.to_string()))
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.started.elapsed(),
+            wall: Timestamp::now(),
+        }
+    }
+
+    fn wakeup(&self) -> Instant {
+        let next = self.broker.next_wakeup(self.now()).unwrap_or(DONOR_ROUND);
+        self.started + next
+    }
+}
+
+async fn write(
+    records: &Records,
+    manifest: &VerifiedManifest,
+    commit: &Commit,
+    key: &SigningKey,
+) -> Result<Vec<SignedReceipt>> {
+    let receipts = commit
+        .receipts
+        .iter()
+        .map(|one| ExecutorReceipt::open(&one.receipt)?.countersign(key))
+        .collect::<Result<Vec<_>>>()?;
+    records.commit(manifest, commit, &receipts).await?;
+    Ok(receipts)
+}
+
+async fn output_of(records: &Records, id: JobId, task: u32, name: &str) -> Result<Cid> {
+    let receipt = records
+        .receipt(id, task)
+        .await?
+        .ok_or_else(|| no_output(task, name))?;
+    let outcome = &receipt.receipt().outcome;
+    match name {
+        "stdout" => Ok(outcome.stdout_cid),
+        "stderr" => Ok(outcome.stderr_cid),
+        name => outcome
+            .outputs
+            .iter()
+            .find(|output| output.name == name)
+            .map(|output| output.cid)
+            .ok_or_else(|| no_output(task, name)),
+    }
+}
+
+fn donor(peer: PeerId, capacity: &wire::Capacity) -> Event {
+    let capacity = Capacity {
+        slots: capacity.slots,
+        cpu_millicores: capacity.cores.saturating_mul(1000),
+        memory_bytes: capacity.memory_mb.saturating_mul(1 << 20),
+        load_permille: permille(capacity.load),
+        classes: Classes::of(capacity.classes.iter().map(String::as_str)),
+        paused: capacity.paused,
+    };
+    Event::Donor { peer, capacity }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=1000; NaN becomes 0"
+)]
+fn permille(load: f64) -> u16 {
+    (load.clamp(0.0, 1.0) * 1000.0) as u16
+}
+
+/// Nodes that break ties differently spread over equal donors.
+fn seed_of(peer: PeerId) -> u64 {
+    let digest = Sha256::of(peer.to_string());
+    digest
+        .as_bytes()
+        .iter()
+        .take(8)
+        .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+fn no_output(task: u32, name: &str) -> Fault {
+    Fault::wc(
+        WcCode::NotFound,
+        format!("task {task} has no result {name:?}"),
+    )
+    .hint("'worldcompute job status' shows whether the task has ended")
+}
+
+/// An asker that has gone needs no answer.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
