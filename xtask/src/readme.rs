@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::shell::{Failure, Result};
+use crate::shell::{Failure, Result, forget_cargo};
 
 const MARK: &str = "<!-- run -->";
 const OPEN: &str = "```console";
@@ -101,6 +101,7 @@ fn execute(root: &Path, home: &Path, block: &Block, already: &[&str]) -> Result<
     bash.args(["-euo", "pipefail", "-c", &script])
         .current_dir(root)
         .env("WORLDCOMPUTE_HOME", home);
+    forget_cargo(&mut bash);
     let status = bash
         .status()
         .map_err(|error| Failure::new(format!("cannot run bash: {error}")))?;

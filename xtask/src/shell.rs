@@ -76,7 +76,17 @@ fn command(root: &Path, line: &str) -> Command {
     let cargo = std::env::var_os("CARGO").filter(|_| program == "cargo");
     let mut command = Command::new(cargo.unwrap_or_else(|| program.into()));
     command.args(words).current_dir(root);
+    forget_cargo(&mut command);
     command
+}
+
+/// Takes away what cargo told this program about itself: build scripts that watch those variables would run again,
+/// and everything above them would be compiled again.
+pub fn forget_cargo(command: &mut Command) {
+    let told = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(told)) {
+        command.env_remove(name);
+    }
 }
 
 fn pass_on(from: impl Read, mut to: impl Write) -> String {
@@ -104,4 +114,47 @@ fn check(line: &str, status: ExitStatus) -> Result<()> {
 
 fn cannot_run(line: &str, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot run `{line}`: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_not_told_what_cargo_told_this_one() {
+        assert!(
+            std::env::vars().any(|(name, _)| name == "CARGO_PKG_NAME"),
+            "tests run under cargo"
+        );
+        let printed = tee(Path::new("."), "env").unwrap();
+        assert!(
+            !printed.contains("CARGO_PKG_") && !printed.contains("CARGO_MANIFEST_"),
+            "{printed}"
+        );
+        assert!(printed.contains("PATH="));
+    }
+
+    #[test]
+    fn what_a_program_prints_is_kept_and_its_failure_told() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(tee(root.path(), "echo one two").unwrap(), "one two\n");
+        assert!(
+            run(root.path(), "false")
+                .unwrap_err()
+                .message
+                .starts_with("`false` failed: exit status: 1")
+        );
+        assert!(
+            quiet(root.path(), "ls none")
+                .unwrap_err()
+                .message
+                .contains("No such file")
+        );
+        assert!(
+            quiet(root.path(), "no-such-program x")
+                .unwrap_err()
+                .message
+                .starts_with("cannot run `no-such-program x`")
+        );
+    }
 }

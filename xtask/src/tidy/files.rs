@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::shell::{Failure, Result};
 
-/// Folders that hold nothing that anybody wrote.
+/// Folders that hold nothing that anybody wrote, wherever they are. What `.gitignore` names at the root comes on top.
 const SKIPPED: [&str; 3] = [".git", "node_modules", "target"];
 
 /// A text file, by its path from the root (with slashes).
@@ -32,7 +32,7 @@ impl TextFile {
 /// Every text file under `root`, sorted by path. A file that is not UTF-8 is not text.
 pub fn all(root: &Path) -> Result<Vec<TextFile>> {
     let mut paths = Vec::new();
-    collect(root, &mut paths)
+    collect(root, &ignored(root), &mut paths)
         .map_err(|error| Failure::new(format!("cannot list {}: {error}", root.display())))?;
     paths.sort();
     let files = paths
@@ -41,13 +41,25 @@ pub fn all(root: &Path) -> Result<Vec<TextFile>> {
     files.collect()
 }
 
-fn collect(dir: &Path, paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
+/// The lines `/name` of `.gitignore`.
+fn ignored(root: &Path) -> Vec<PathBuf> {
+    let text = std::fs::read_to_string(root.join(".gitignore")).unwrap_or_default();
+    let names = text.lines().filter_map(|line| line.strip_prefix('/'));
+    names
+        .map(|name| root.join(name.trim_end_matches('/')))
+        .collect()
+}
+
+fn collect(dir: &Path, ignored: &[PathBuf], paths: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let kind = entry.file_type()?;
-        let skipped = SKIPPED.iter().any(|name| entry.file_name() == *name);
-        if kind.is_dir() && !skipped {
-            collect(&entry.path(), paths)?;
+        if SKIPPED.iter().any(|name| entry.file_name() == *name) || ignored.contains(&entry.path())
+        {
+            continue;
+        }
+        if kind.is_dir() {
+            collect(&entry.path(), ignored, paths)?;
         } else if kind.is_file() {
             paths.push(entry.path());
         }
@@ -101,5 +113,28 @@ mod tests {
         ] {
             assert!(!shipped(path), "{path}");
         }
+    }
+
+    #[test]
+    fn what_git_ignores_at_the_root_is_not_looked_at() {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in [
+            (".gitignore", "/out\n/.own/\n"),
+            ("out/a", ""),
+            (".own/b", ""),
+            ("crates/out/c", ""),
+        ] {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::File::create(path)
+                .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+                .unwrap();
+        }
+        let paths: Vec<_> = all(root.path())
+            .unwrap()
+            .into_iter()
+            .map(|file| file.path)
+            .collect();
+        assert_eq!(paths, [".gitignore", "crates/out/c"]);
     }
 }
