@@ -98,3 +98,53 @@ impl ResourceLimiter for Meter {
         MAX_TABLES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_count_against_one_limit() {
+        let mut meter = Meter::new(1000);
+        assert!(meter.memory_growing(0, 600, None).unwrap());
+        assert!(meter.table_growing(0, 50, None).unwrap());
+        assert!(!meter.memory_growing(600, 601, None).unwrap());
+        assert!(!meter.table_growing(50, usize::MAX, None).unwrap());
+    }
+
+    #[test]
+    fn a_growth_past_the_types_own_maximum_is_refused_and_costs_nothing() {
+        let mut meter = Meter::new(1000);
+        assert!(!meter.memory_growing(0, 600, Some(599)).unwrap());
+        assert!(meter.memory_growing(0, 1000, Some(1000)).unwrap());
+    }
+
+    #[test]
+    fn only_the_last_refusal_counts_as_starving() {
+        let mut meter = Meter::new(1000);
+        assert!(!meter.starved());
+        meter.memory_growing(0, 1001, None).unwrap();
+        assert!(meter.starved());
+        meter.memory_growing(0, 1000, None).unwrap();
+        assert!(!meter.starved());
+        meter
+            .memory_grow_failed(wasmtime::Error::msg("past what 32 bits address"))
+            .unwrap();
+        assert!(meter.starved());
+    }
+
+    #[test]
+    fn memory_that_the_machine_cannot_give_ends_the_guest() {
+        let error = || wasmtime::Error::from(std::io::Error::from(std::io::ErrorKind::OutOfMemory));
+        let mut meter = Meter::new(1000);
+        for ended in [
+            meter.memory_grow_failed(error()),
+            meter.table_grow_failed(error()),
+        ] {
+            assert_eq!(
+                ended.unwrap_err().downcast_ref::<Stop>(),
+                Some(&Stop::HostMemory)
+            );
+        }
+    }
+}

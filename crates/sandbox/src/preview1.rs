@@ -130,3 +130,6 @@ const fn number(errno: Errno) -> u32 {
         Errno::Spipe => 70,
     }
 }
+
+#[cfg(test)]
+mod tests;

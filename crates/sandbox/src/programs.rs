@@ -155,3 +155,102 @@ fn too_slow() -> Fault {
     )
     .hint("split the largest functions of the module")
 }
+
+#[cfg(test)]
+mod tests {
+    use worldcompute_content::Limits;
+
+    use super::*;
+
+    fn programs(max_bytes: u64) -> (tempfile::TempDir, ContentStore, Programs) {
+        let dir = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(dir.path().join("content"), Limits::default()).unwrap();
+        let engine = Arc::new(Engine::new().unwrap());
+        (
+            dir,
+            content,
+            Programs::new(engine, Arc::new(Semaphore::new(2)), max_bytes),
+        )
+    }
+
+    /// A different module for every number.
+    fn module(content: &ContentStore, number: usize) -> Cid {
+        let text = format!("(module (func (export \"_start\") (drop (i32.const {number}))))");
+        content.put(text.as_bytes()).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_program_is_compiled_once_for_all_who_ask_at_the_same_time() {
+        let (_dir, content, programs) = programs(1 << 20);
+        let workload = module(&content, 0);
+        let asked = (0..16).map(|_| {
+            let (programs, content) = (programs.clone(), content.clone());
+            tokio::spawn(async move { programs.get(&workload, &content).await.unwrap() })
+        });
+        let compiled = futures::future::join_all(asked).await;
+        let first = compiled[0].as_ref().unwrap();
+        assert!(
+            compiled
+                .iter()
+                .all(|program| Arc::ptr_eq(program.as_ref().unwrap(), first))
+        );
+        assert!(programs.inner.flights().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_compiled_program_is_kept_even_if_its_workload_is_gone() {
+        let (dir, content, programs) = programs(1 << 20);
+        let workload = module(&content, 0);
+        let first = programs.get(&workload, &content).await.unwrap();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert!(Arc::ptr_eq(
+            &first,
+            &programs.get(&workload, &content).await.unwrap()
+        ));
+    }
+
+    #[tokio::test]
+    async fn the_cache_stays_within_its_bytes() {
+        let (_dir, content, programs) = programs(300_000);
+        for number in 0..60 {
+            programs
+                .get(&module(&content, number), &content)
+                .await
+                .unwrap();
+        }
+        programs.inner.cache.run_pending_tasks();
+        let kept = programs.inner.cache.weighted_size();
+        assert!((1..=300_000).contains(&kept), "{kept}");
+        assert!(programs.inner.cache.entry_count() < 60);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_not_kept() {
+        let (_dir, content, programs) = programs(1 << 20);
+        let workload = Cid::raw(b"(module (func (export \"_start\")))");
+        assert!(programs.get(&workload, &content).await.is_err());
+        content.put(b"(module (func (export \"_start\")))").unwrap();
+        assert!(programs.get(&workload, &content).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_compilation_goes_on_when_whoever_asked_for_it_goes_away() {
+        let (_dir, content, programs) = programs(1 << 20);
+        let workload = module(&content, 0);
+        let held = programs
+            .inner
+            .workers
+            .clone()
+            .acquire_many_owned(2)
+            .await
+            .unwrap();
+        {
+            let asked = programs.get(&workload, &content);
+            tokio::pin!(asked);
+            assert!(futures::poll!(asked).is_pending());
+        }
+        assert_eq!(programs.inner.flights().len(), 1);
+        drop(held);
+        programs.get(&workload, &content).await.unwrap();
+    }
+}

@@ -2,17 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gait::starter::{PUBLIC, TASK_RUN, label_of};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_proof::{Cid, PeerId, Sha256, canonical_json};
 
-/// The tool of the intent: running a task on this machine.
-pub const TOOL: &str = "worldcompute.task.run";
-
 /// Most entries of each list of a request: arguments, variables, inputs, outputs, classes.
 pub const MAX_ENTRIES: usize = 1024;
-/// Most bytes of all arguments and variables together.
+/// Most bytes of all texts of a request together.
 pub const MAX_TEXT: usize = 256 << 10;
 /// Most bytes of a path in the guest.
 pub const MAX_PATH: usize = 4096;
@@ -65,6 +63,7 @@ pub struct Mount {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputSpec {
+    /// What the result is known by: fit for the name of a file, and one of a kind.
     pub name: String,
     /// Absolute path in the guest, under `/out`.
     pub path: String,
@@ -101,7 +100,7 @@ impl RunRequest {
     pub fn check(&self) -> Result<()> {
         self.check_sizes()?;
         self.check_limits()?;
-        self.check_texts()?;
+        self.check_rest()?;
         self.check_paths()
     }
 
@@ -113,7 +112,7 @@ impl RunRequest {
     pub fn intent(&self) -> Result<gait::Intent> {
         self.check()?;
         let draft = gait::IntentDraft {
-            tool_name: TOOL.to_owned(),
+            tool_name: TASK_RUN.to_owned(),
             args: self.intent_args()?,
             targets: self.intent_targets(),
             context: gait::intent::Context {
@@ -163,7 +162,7 @@ impl RunRequest {
     }
 
     fn intent_targets(&self) -> Vec<gait::intent::Target> {
-        let class = |class| gait::intent::Target::label(&format!("class:{class}"), "public");
+        let class = |class: &String| gait::intent::Target::label(label_of(class), PUBLIC);
         self.classes.iter().map(class).collect()
     }
 
@@ -180,14 +179,28 @@ impl RunRequest {
                 format!("{field}: {entries} entries, {MAX_ENTRIES} is the most")
             })?;
         }
-        let env = self
-            .env
-            .iter()
-            .map(|(name, value)| name.len() + value.len());
-        let text = self.args.iter().map(String::len).chain(env).sum::<usize>();
+        let text = self.texts().map(str::len).sum::<usize>();
         check(text <= MAX_TEXT, || {
-            format!("args and env: {text} bytes, {MAX_TEXT} is the most")
+            format!("{text} bytes of text, {MAX_TEXT} is the most")
         })
+    }
+
+    /// Every text of the request.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let env = self.env.iter().flat_map(|(name, value)| [name, value]);
+        let inputs = self.inputs.iter().map(|mount| &mount.path);
+        let outputs = self
+            .outputs
+            .iter()
+            .flat_map(|output| [&output.name, &output.path]);
+        let lists = self
+            .args
+            .iter()
+            .chain(&self.classes)
+            .chain(env)
+            .chain(inputs)
+            .chain(outputs);
+        lists.chain([&self.job_id]).map(String::as_str)
     }
 
     fn check_limits(&self) -> Result<()> {
@@ -213,7 +226,10 @@ impl RunRequest {
         Ok(())
     }
 
-    fn check_texts(&self) -> Result<()> {
+    fn check_rest(&self) -> Result<()> {
+        check(self.task_index < self.task_count, || {
+            format!("task {} of {}", self.task_index, self.task_count)
+        })?;
         let printable = |text: &str| !text.contains('\0');
         check(self.args.iter().all(|arg| printable(arg)), || {
             "args: a NUL character".into()
@@ -248,6 +264,9 @@ impl RunRequest {
             check(seen.insert(&output.path), || {
                 format!("outputs: {} twice", output.path)
             })?;
+            check(is_plain_name(&output.name), || {
+                format!("outputs: {:?} is not a plain name", output.name)
+            })?;
             check(names.insert(&output.name), || {
                 format!("outputs: two are named {:?}", output.name)
             })?;
@@ -259,15 +278,15 @@ impl RunRequest {
     }
 }
 
-/// Absolute, no empty, `.` or `..` part, nothing over-long.
+/// Absolute, made of plain names, not over-long.
 fn is_guest_path(path: &str) -> bool {
-    let plain = |part: &str| {
-        !matches!(part, "" | "." | "..") && part.len() <= MAX_NAME && !part.contains('\0')
-    };
-    path.len() <= MAX_PATH
-        && path
-            .strip_prefix('/')
-            .is_some_and(|rest| rest.split('/').all(plain))
+    let below = path.strip_prefix('/');
+    path.len() <= MAX_PATH && below.is_some_and(|below| below.split('/').all(is_plain_name))
+}
+
+/// A name that can stand for one file in a directory, wherever that is.
+fn is_plain_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !name.contains(['/', '\0'])
 }
 
 fn is_output_path(path: &str) -> bool {
@@ -279,5 +298,225 @@ fn check(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
         Ok(())
     } else {
         Err(Fault::wc(WcCode::InvalidManifest, message()))
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use worldcompute_proof::SigningKey;
+
+    use super::*;
+
+    /// A request that is in order.
+    pub fn sample() -> RunRequest {
+        RunRequest {
+            job_id: "job".to_owned(),
+            task_index: 3,
+            task_count: 8,
+            submitter: PeerId::from(&SigningKey::from_seed([1; 32]).verifying_key()),
+            classes: vec!["scientific".to_owned(), "rendering".to_owned()],
+            workload: Cid::raw(b"module"),
+            args: vec!["guest".to_owned(), " two  words ".to_owned()],
+            env: [("NAME".to_owned(), "value".to_owned())].into(),
+            stdin: Some(Cid::raw(b"stdin")),
+            inputs: vec![Mount {
+                cid: Cid::raw(b"input"),
+                path: "/in/data".to_owned(),
+            }],
+            outputs: vec![OutputSpec {
+                name: "result".to_owned(),
+                path: "/out/result".to_owned(),
+                max_bytes: 10,
+            }],
+            limits: Limits {
+                fuel: 1_000_000,
+                memory_bytes: 1 << 20,
+                wall_ms: 1000,
+                output_bytes: 1000,
+            },
+            profile: Profile::Deterministic { seed: 42 },
+        }
+    }
+
+    fn refused(change: impl FnOnce(&mut RunRequest)) -> Fault {
+        let mut request = sample();
+        change(&mut request);
+        let fault = request.check().unwrap_err();
+        assert_eq!(fault.number(), Some(WcCode::InvalidManifest));
+        assert!(request.intent().is_err());
+        fault
+    }
+
+    fn accepted(change: impl FnOnce(&mut RunRequest)) {
+        let mut request = sample();
+        change(&mut request);
+        request.check().unwrap();
+    }
+
+    #[test]
+    fn a_request_survives_its_json() {
+        let json = serde_json::to_string(&sample()).unwrap();
+        assert_eq!(serde_json::from_str::<RunRequest>(&json).unwrap(), sample());
+        assert!(json.contains(r#""profile":{"kind":"deterministic","seed":42}"#));
+    }
+
+    #[test]
+    fn a_request_with_an_unknown_field_is_not_read() {
+        let json =
+            serde_json::to_string(&sample())
+                .unwrap()
+                .replacen('{', r#"{"privileged":true,"#, 1);
+        assert!(serde_json::from_str::<RunRequest>(&json).is_err());
+    }
+
+    #[test]
+    fn numbers_end_at_their_limits() {
+        accepted(|request| request.limits.fuel = MAX_NUMBER);
+        accepted(|request| request.limits.memory_bytes = MAX_MEMORY);
+        accepted(|request| request.limits.wall_ms = MAX_WALL_MS);
+        accepted(|request| request.limits.output_bytes = MAX_OUTPUT);
+        accepted(|request| request.outputs[0].max_bytes = MAX_OUTPUT);
+        refused(|request| request.limits.fuel = MAX_NUMBER + 1);
+        refused(|request| request.limits.memory_bytes = MAX_MEMORY + 1);
+        refused(|request| request.limits.wall_ms = MAX_WALL_MS + 1);
+        refused(|request| request.limits.output_bytes = MAX_OUTPUT + 1);
+        refused(|request| request.outputs[0].max_bytes = MAX_OUTPUT + 1);
+        refused(|request| {
+            request.profile = Profile::Deterministic {
+                seed: MAX_NUMBER + 1,
+            }
+        });
+    }
+
+    #[test]
+    fn lists_and_texts_end_at_their_limits() {
+        accepted(|request| request.args = vec![String::new(); MAX_ENTRIES]);
+        refused(|request| request.args = vec![String::new(); MAX_ENTRIES + 1]);
+        refused(|request| request.classes = vec!["general".to_owned(); MAX_ENTRIES + 1]);
+        let rest = {
+            let request = RunRequest {
+                args: Vec::new(),
+                ..sample()
+            };
+            MAX_TEXT - request.texts().map(str::len).sum::<usize>()
+        };
+        accepted(|request| request.args = vec!["x".repeat(rest)]);
+        refused(|request| request.args = vec!["x".repeat(rest + 1)]);
+    }
+
+    #[test]
+    fn texts_that_c_cannot_hold_are_refused() {
+        refused(|request| request.args.push("a\0b".to_owned()));
+        for (name, value) in [("", "x"), ("a=b", "x"), ("a\0", "x"), ("a", "\0")] {
+            refused(|request| drop(request.env.insert(name.to_owned(), value.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_path_is_absolute_plain_and_where_it_belongs() {
+        for path in [
+            "", "/", "in", "/in/", "//in", "/in/../x", "/./in", "/in\0", "/out", "/out/x",
+            "in/data",
+        ] {
+            refused(|request| request.inputs[0].path = path.to_owned());
+        }
+        for path in [
+            "",
+            "/out",
+            "/out/",
+            "/output",
+            "/in/x",
+            "out/x",
+            "/out/../in",
+            "/out/./x",
+            "/out//x",
+        ] {
+            refused(|request| request.outputs[0].path = path.to_owned());
+        }
+        accepted(|request| request.inputs[0].path = format!("/{}", "n".repeat(MAX_NAME)));
+        refused(|request| request.inputs[0].path = format!("/{}", "n".repeat(MAX_NAME + 1)));
+        accepted(|request| request.inputs[0].path = "/n".repeat(MAX_PATH / 2));
+        refused(|request| request.inputs[0].path = "/n".repeat(MAX_PATH / 2 + 1));
+    }
+
+    #[test]
+    fn the_name_of_an_output_is_no_path() {
+        for name in ["", ".", "..", "../x", "/etc/passwd", "a/b", "a\0b"] {
+            refused(|request| request.outputs[0].name = name.to_owned());
+        }
+        accepted(|request| request.outputs[0].name = "n".repeat(MAX_NAME));
+        refused(|request| request.outputs[0].name = "n".repeat(MAX_NAME + 1));
+    }
+
+    #[test]
+    fn a_task_is_one_of_its_job() {
+        refused(|request| request.task_index = request.task_count);
+        refused(|request| (request.task_index, request.task_count) = (0, 0));
+    }
+
+    #[test]
+    fn no_path_and_no_name_is_there_twice() {
+        refused(|request| request.inputs.push(request.inputs[0].clone()));
+        refused(|request| request.outputs.push(request.outputs[0].clone()));
+        refused(|request| {
+            let path = "/out/other".to_owned();
+            request.outputs.push(OutputSpec {
+                path,
+                ..request.outputs[0].clone()
+            });
+        });
+    }
+
+    #[test]
+    fn the_intent_names_tool_classes_and_submitter() {
+        let intent = sample().intent().unwrap();
+        assert_eq!(intent.tool_name(), "worldcompute.task.run");
+        let targets: Vec<_> = intent
+            .targets()
+            .iter()
+            .map(|target| target.value.as_str())
+            .collect();
+        assert_eq!(targets, ["class:rendering", "class:scientific"]);
+        assert!(
+            intent
+                .targets()
+                .iter()
+                .all(|target| target.sensitivity == "public")
+        );
+        assert_eq!(intent.context().identity, sample().submitter.to_string());
+        assert_eq!(intent.args()["workload_cid"], sample().workload.to_string());
+    }
+
+    #[test]
+    fn no_change_of_a_request_leaves_its_intent_the_same() {
+        let changes: [fn(&mut RunRequest); 18] = [
+            |request| request.job_id.push(' '),
+            |request| request.task_index += 1,
+            |request| request.task_count += 1,
+            |request| {
+                request.submitter = PeerId::from(&SigningKey::from_seed([2; 32]).verifying_key())
+            },
+            |request| request.classes.reverse(),
+            |request| request.workload = Cid::raw(b"other"),
+            |request| request.args[1] = "two words".to_owned(),
+            |request| request.args.push(String::new()),
+            |request| drop(request.env.insert("NAME".to_owned(), "value ".to_owned())),
+            |request| drop(request.env.insert("name".to_owned(), "value".to_owned())),
+            |request| request.stdin = None,
+            |request| request.inputs[0].path.push(' '),
+            |request| request.outputs[0].max_bytes += 1,
+            |request| request.limits.fuel += 1,
+            |request| request.limits.memory_bytes += 1,
+            |request| request.limits.wall_ms += 1,
+            |request| request.limits.output_bytes += 1,
+            |request| request.profile = Profile::Deterministic { seed: 43 },
+        ];
+        let mut digests = BTreeSet::from([sample().intent().unwrap().digest().to_string()]);
+        for change in changes {
+            let mut request = sample();
+            change(&mut request);
+            digests.insert(request.intent().unwrap().digest().to_string());
+        }
+        assert_eq!(digests.len(), changes.len() + 1);
     }
 }

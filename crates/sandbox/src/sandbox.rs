@@ -75,6 +75,27 @@ impl Sandbox {
 
     /// Runs what `request` says, if `permit` is for exactly that.
     ///
+    /// Only the gate makes a permit, and without one nothing runs:
+    ///
+    /// ```compile_fail,E0061
+    /// # use worldcompute_sandbox::{CancelToken, RunRequest, Sandbox};
+    /// # async fn run(sandbox: Sandbox, request: RunRequest, content: worldcompute_content::ContentStore) {
+    /// sandbox.run(&request, &content, CancelToken::new()).await;
+    /// # }
+    /// ```
+    ///
+    /// With one it reads:
+    ///
+    /// ```no_run
+    /// # use worldcompute_sandbox::{CancelToken, Outcome, RunRequest, Sandbox};
+    /// # async fn run(
+    /// #     gate: gait::Gate, sandbox: Sandbox, request: RunRequest, content: worldcompute_content::ContentStore,
+    /// # ) -> worldcompute_fault::Result<Outcome> {
+    /// let permit = gate.decide(&request.intent()?)?.permit()?;
+    /// sandbox.run(permit, &request, &content, CancelToken::new()).await
+    /// # }
+    /// ```
+    ///
     /// The guest runs on a thread that may block; this future only waits for it. Dropping the future ends the guest
     /// as cancelling it does.
     ///
@@ -112,6 +133,11 @@ impl Sandbox {
                     .await
             }
         }
+    }
+
+    /// Workers that have neither a guest nor a compilation at the moment.
+    pub fn idle_workers(&self) -> usize {
+        self.inner.workers.available_permits()
     }
 
     fn start(

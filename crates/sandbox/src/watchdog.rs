@@ -164,3 +164,43 @@ impl State {
         Some(deadlines.min()?.saturating_duration_since(now))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine() -> Engine {
+        let mut config = wasmtime::Config::new();
+        Engine::new(config.epoch_interruption(true)).unwrap()
+    }
+
+    #[test]
+    fn a_leash_is_pulled_at_its_deadline_and_the_first_reason_stands() {
+        let watchdog = Watchdog::start(&engine()).unwrap();
+        let (early, late) = (Arc::new(Leash::default()), Arc::new(Leash::default()));
+        let _late = watchdog.watch(late.clone(), Duration::from_secs(3600));
+        let _early = watchdog.watch(early.clone(), Duration::from_millis(1));
+        while early.pulled().is_none() {
+            std::thread::yield_now();
+        }
+        watchdog.pull(&early, Stop::Cancelled);
+        assert_eq!(early.pulled(), Some(Stop::TimedOut));
+        assert_eq!(late.pulled(), None);
+    }
+
+    #[test]
+    fn what_is_no_longer_watched_is_forgotten() {
+        let watchdog = Watchdog::start(&engine()).unwrap();
+        let leash = Arc::new(Leash::default());
+        drop(watchdog.watch(leash.clone(), Duration::ZERO));
+        assert!(watchdog.shared.lock().watched.is_empty());
+    }
+
+    #[test]
+    fn a_watchdog_with_guests_left_still_goes() {
+        let watchdog = Watchdog::start(&engine()).unwrap();
+        let watched = watchdog.watch(Arc::default(), Duration::from_secs(3600));
+        drop(watchdog);
+        drop(watched);
+    }
+}

@@ -47,11 +47,10 @@ impl Guest<'_> {
     }
 
     pub fn random_get(&mut self, buffer: u32, length: u32) -> Result<()> {
+        let place = slice_mut(self.memory, buffer, length)?;
         // Hashing costs far more than moving.
-        self.world.work.bytes(length as usize * 16)?;
-        self.world
-            .random
-            .fill(slice_mut(self.memory, buffer, length)?);
+        self.world.work.bytes(place.len() * 16)?;
+        self.world.random.fill(place);
         Ok(())
     }
 

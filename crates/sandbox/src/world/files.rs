@@ -8,3 +8,6 @@ mod walk;
 
 pub use tree::{EntryKind, Filesystem, Listed, NodeId, SetTimes, Stat};
 pub use walk::OpenHow;
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,7 @@ pub struct Listed {
 }
 
 pub struct Filesystem {
-    nodes: BTreeMap<NodeId, Node>,
+    pub(super) nodes: BTreeMap<NodeId, Node>,
     next: u64,
 }
 
@@ -65,8 +65,8 @@ pub(super) struct Node {
     pub parent: NodeId,
     /// Lies under `/out`.
     pub writable: bool,
-    linked: bool,
-    open: u32,
+    pub linked: bool,
+    pub open: u32,
     accessed: u64,
     modified: u64,
 }

@@ -64,8 +64,8 @@ impl Filesystem {
             }
             way.push(dir);
             dir = node.ok_or(Errno::Noent)?;
+            self.node(dir)?.entries()?;
         }
-        self.node(dir)?.entries()?;
         Ok(Walk::Directory(dir))
     }
 

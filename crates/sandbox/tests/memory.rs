@@ -1,0 +1,66 @@
+//! How much memory of the host a greedy guest takes. In a program of its own, so that nothing else counts.
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+#[path = "sandbox/lab.rs"]
+#[expect(dead_code, reason = "shared with the other tests")]
+mod lab;
+
+use lab::{Lab, guest, output};
+use worldcompute_sandbox::Status;
+
+const MIB: u64 = 1 << 20;
+
+/// A line of `/proc/self/status`, in bytes.
+fn status(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        << 10
+}
+
+/// How far the most memory ever in use rises above what is in use now, while the guests run.
+async fn peak_of(lab: &Lab, guest: String, expected: Status) -> u64 {
+    let mut request = lab.request(guest);
+    request.limits.memory_bytes = 64 * MIB;
+    request.limits.output_bytes = 8 * MIB;
+    request.outputs = vec![output("/out/result", 1 << 30)];
+    let before = status("VmRSS");
+    for _ in 0..3 {
+        assert_eq!(lab.run(&request).await.status, expected);
+    }
+    status("VmHWM").saturating_sub(before)
+}
+
+#[tokio::test]
+async fn a_greedy_guest_takes_no_more_of_the_host_than_its_limits() {
+    let lab = Lab::new();
+    let printer = guest!("print_for_ever").replace("FD", "1");
+    // The compiler's own memory is not the guests'.
+    for guest in [
+        &guest!("grow_8_gib_at_once"),
+        &printer,
+        &guest!("write_far_away"),
+        &guest!("fill_scratch"),
+        &guest!("grow_and_touch"),
+    ] {
+        lab.run_guest(guest).await;
+    }
+    let at_once = peak_of(&lab, guest!("grow_8_gib_at_once"), Status::OutOfMemory).await;
+    let stdout = peak_of(&lab, printer, Status::OutputLimit).await;
+    let far_away = peak_of(&lab, guest!("write_far_away"), Status::OutputLimit).await;
+    let scratch = peak_of(&lab, guest!("fill_scratch"), Status::OutputLimit).await;
+    let touched = peak_of(&lab, guest!("grow_and_touch"), Status::OutOfMemory).await;
+    println!(
+        "at once {at_once}, stdout {stdout}, far away {far_away}, scratch {scratch}, touched {touched}"
+    );
+    assert!(at_once < 16 * MIB, "{at_once}");
+    assert!(far_away < 32 * MIB, "{far_away}");
+    assert!(stdout < 48 * MIB, "{stdout}");
+    assert!(scratch < 48 * MIB, "{scratch}");
+    assert!((32 * MIB..(64 + 48) * MIB).contains(&touched), "{touched}");
+}

@@ -1,0 +1,37 @@
+;; A WASI preview 2 component; the tests fill in what it does. It can exit, wait, draw random numbers and make pollables.
+(component
+  (import "wasi:io/poll@0.2.0" (instance $poll
+    (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $p))))
+    (export "[method]pollable.ready" (func (param "self" (borrow $p)) (result bool)))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $p0)) (export "pollable" (type $p (eq $p0)))
+    (export "now" (func (result u64)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $p))))))
+  (import "wasi:random/random@0.2.0" (instance $random (export "get-random-u64" (func (result u64)))))
+  (import "wasi:cli/exit@0.2.0" (instance $exit (export "exit" (func (param "status" (result))))))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $ready (canon lower (func $poll "[method]pollable.ready")))
+  (core func $now (canon lower (func $clock "now")))
+  (core func $after (canon lower (func $clock "subscribe-duration")))
+  (core func $random (canon lower (func $random "get-random-u64")))
+  (core func $exit (canon lower (func $exit "exit")))
+  (core module $main
+    (import "" "block" (func $block (param i32)))
+    (import "" "ready" (func $ready (param i32) (result i32)))
+    (import "" "now" (func $now (result i64)))
+    (import "" "after" (func $after (param i64) (result i32)))
+    (import "" "random" (func $random (result i64)))
+    (import "" "exit" (func $exit (param i32)))
+    (func $assert (param i32) (if (i32.eqz (local.get 0)) (then unreachable)))
+    (func (export "run") (result i32) (local $a i32) (local $n i64) BODY))
+  (core instance $main (instantiate $main (with "" (instance
+    (export "block" (func $block))
+    (export "ready" (func $ready))
+    (export "now" (func $now))
+    (export "after" (func $after))
+    (export "random" (func $random))
+    (export "exit" (func $exit))))))
+  (func $run (result (result)) (canon lift (core func $main "run")))
+  (instance (export "wasi:cli/run@0.2.0") (export "run" (func $run))))

@@ -1,0 +1,2 @@
+;; Never ends, never calls.
+(module (func (export "_start") (loop $for_ever (br $for_ever))))

@@ -1,0 +1,12 @@
+//! The sandbox against guests, most of them hostile.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod components;
+mod confinement;
+mod determinism;
+mod lab;
+mod limits;
+mod ordinary;
+mod refusals;
+mod scheduling;
