@@ -207,3 +207,60 @@ fn milliseconds<S: serde::Serializer>(time: &Timestamp, serializer: S) -> Result
 fn lower_case<S: serde::Serializer>(level: &Level, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&level.as_str().to_ascii_lowercase())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(message: &str, fields: &[(&str, Value)]) -> Record<'static> {
+        Record {
+            time: Timestamp::UNIX_EPOCH,
+            level: Level::WARN,
+            target: "mesh",
+            message: message.to_owned(),
+            correlation_id: Some(CorrelationId::parse("0123456789abcdef01234567").unwrap()),
+            service: "worldcompute",
+            instance: None,
+            fields: fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            spans: vec![SpanRecord {
+                name: "task",
+                fields: Map::from_iter([("index".to_owned(), 3.into())]),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_line_for_a_reader_has_time_level_target_message_fields_and_id() {
+        let record = record(
+            "dial failed",
+            &[("peer", "12D3".into()), ("why", "timed out".into())],
+        );
+        assert_eq!(
+            record.human_line(false),
+            "1970-01-01T00:00:00.000Z  WARN mesh dial failed peer=12D3 why=\"timed out\" index=3 correlation_id=0123456789abcdef01234567\n"
+        );
+        assert!(record.human_line(true).contains("\x1b[33m WARN\x1b[0m"));
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_steer_a_terminal() {
+        let hostile = "a\nb\r\x1b[2Jc\u{9b}d\u{202e}e\u{0}";
+        let line = record(
+            hostile,
+            &[("field", hostile.into()), ("word", "\x1b[31m".into())],
+        )
+        .human_line(false);
+        let body = line.strip_suffix('\n').unwrap();
+        assert!(
+            !body.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            "{body:?}"
+        );
+        assert!(
+            body.contains(r"a\nb\r\u{1b}[2Jc\u{9b}d\u{202e}e"),
+            "{body:?}"
+        );
+    }
+}

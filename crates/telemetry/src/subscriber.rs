@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use opentelemetry_sdk::logs::SdkLogger;
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id};
 use tracing::{Dispatch, Event, Subscriber};
-use tracing_log::NormalizeEvent;
+use tracing_log::{AsLog, LogTracer, NormalizeEvent};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -47,20 +48,36 @@ impl Drop for Guard {
     }
 }
 
-/// Installs the subscriber of this process, and collects the metrics of every crate.
+/// Installs the subscriber of this process, collects the metrics of every crate, and turns panics into records.
 ///
 /// # Errors
 /// `log_filter_invalid`, `otlp_endpoint_invalid`, a failure to open the log file, and `telemetry_already_installed`
 /// when this was done before.
 pub fn init(config: Config) -> Result<Guard> {
-    let redact = config.redact.clone();
+    let (redact, to_stderr) = (config.redact.clone(), config.stderr);
     let (dispatch, guard) = build(config)?;
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| already_installed())?;
-    tracing_log::LogTracer::init().map_err(|_| already_installed())?;
+    let level = LevelFilter::current().as_log();
+    LogTracer::builder()
+        .with_max_level(level)
+        .init()
+        .map_err(|_| already_installed())?;
     if let Some(otlp) = &guard.otlp {
-        metrics::install(otlp.meter(), redact);
+        metrics::install(otlp.meter(), redact.clone());
     }
+    report_panics(redact, to_stderr);
     Ok(guard)
+}
+
+/// A panic is a record like any other, instead of raw text on standard error. Where no record would get there, its
+/// redacted text does.
+fn report_panics(redact: Redactor, to_stderr: bool) {
+    std::panic::set_hook(Box::new(move |panic| {
+        tracing::error!(target: "panic", "{panic}");
+        if !to_stderr || !tracing::enabled!(target: "panic", tracing::Level::ERROR) {
+            eprintln!("{}", redact.redact(&panic.to_string()));
+        }
+    }));
 }
 
 /// The same subscriber without installing it: for tests, and for several instances in one process. Metrics and

@@ -5,11 +5,13 @@
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 use worldcompute_telemetry::{
-    Config, CorrelationId, Names, Redactor, build, current, in_correlation, spawn, with_correlation,
+    Config, CorrelationId, Names, Redactor, build, current, in_correlation, init, spawn,
+    with_correlation,
 };
 
 /// Runs `work` with a subscriber of its own, and gives back what it wrote to its log file.
@@ -386,6 +388,54 @@ fn a_log_file_that_is_no_file_is_refused() {
     let _listening = std::os::unix::net::UnixListener::bind(&pipe).unwrap();
     assert!(build(to_file(&pipe)).is_err());
     assert!(build(to_file(directory.path())).is_err());
+}
+
+/// A panic ends up on standard error as well, where a careless hook would print it as it is.
+#[test]
+fn a_panic_leaves_the_process_redacted_by_every_door() {
+    for (stderr, filter) in [("true", "info"), ("false", "info"), ("true", "off")] {
+        let directory = TempDir::new().unwrap();
+        let log = directory.path().join("test.log");
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_panics", "--ignored", "--nocapture"])
+            .envs([("CHILD_STDERR", stderr), ("CHILD_FILTER", filter)])
+            .env("CHILD_LOG", &log)
+            .output()
+            .unwrap();
+        let (said, logged) = (
+            String::from_utf8(child.stderr).unwrap(),
+            std::fs::read_to_string(&log).unwrap(),
+        );
+        assert!(
+            said.contains("cannot reach [private-ip]"),
+            "{stderr} {filter}: {said}"
+        );
+        assert_eq!(
+            logged.contains("cannot reach [private-ip]"),
+            filter == "info",
+            "{logged}"
+        );
+        assert!(
+            !said.contains("10.1.2.3") && !logged.contains("10.1.2.3"),
+            "{said}{logged}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "the child process of the test above"]
+fn child_that_panics() {
+    let value = |name| std::env::var(name).unwrap_or_default();
+    let path = PathBuf::from(value("CHILD_LOG"));
+    let stderr = value("CHILD_STDERR") == "true";
+    let _guard = init(Config {
+        stderr,
+        filter: value("CHILD_FILTER"),
+        ..to_file(&path)
+    })
+    .unwrap();
+    let ended = std::panic::catch_unwind(|| panic!("cannot reach {}", "10.1.2.3"));
+    assert!(ended.is_err());
 }
 
 #[test]

@@ -133,8 +133,19 @@ fn this_machine_is_measured_from_the_first_sample_on() {
         load,
         "within half a second it is the same sample"
     );
-    if detail.gpu.is_none() {
-        eprintln!("skipped: the part about graphics processors, because NVML is not installed");
+    let Some(devices) = detail.gpu else {
+        eprintln!("skipped: graphics processors, because NVML is not installed");
+        return;
+    };
+    eprintln!("graphics processors: {devices:?}");
+    for device in devices {
+        assert!(!device.name.is_empty());
+        assert!(
+            device
+                .memory
+                .is_some_and(|share| (0.0..=1.0).contains(&share)),
+            "{device:?}"
+        );
     }
 }
 
