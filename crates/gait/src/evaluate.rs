@@ -51,24 +51,24 @@ pub struct ScriptEvaluation {
     pub steps: Vec<StepVerdict>,
 }
 
-/// What a policy says to one step of a script.
+/// What a policy says to one step of a script; its fields are in canonical order, which the trace relies on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StepVerdict {
     /// Its place, from 0.
     pub index: usize,
+    /// The rules that matched.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub matched_rule: String,
+    /// Why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reason_codes: Vec<String>,
     /// What it calls.
     pub tool_name: String,
     /// The verdict on it alone.
     pub verdict: Verdict,
-    /// Why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub reason_codes: Vec<String>,
     /// What was violated.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
-    /// The rules that matched.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub matched_rule: String,
 }
 
 /// One rule, prepared; serialised, it is the rule's part of the policy digest.

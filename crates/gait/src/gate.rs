@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use worldcompute_fault::Result;
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
@@ -47,25 +46,19 @@ impl Gate {
 
     /// [`Gate::decide`], with a correlation id in the trace.
     pub fn decide_correlated(&self, intent: &Intent, correlation_id: &str) -> Result<Decision> {
-        let started = self.clock.now();
+        let started_at = self.clock.now();
         let stripped = intent
             .has_context_claims()
-            .then(|| intent.without_context_claims())
-            .transpose()?;
+            .then(|| intent.without_context_claims());
+        let stripped = stripped.transpose()?;
         let intent = stripped.as_ref().unwrap_or(intent);
         let evaluation = without_tokens(self.policy.evaluate(intent));
-        let observed_at = self.clock.now();
-        let trace = trace::issue(
-            &self.policy,
-            intent,
-            &evaluation,
-            Observation {
-                observed_at,
-                latency_ms: milliseconds(started, observed_at),
-                correlation_id,
-            },
-            &self.key,
-        )?;
+        let observation = Observation {
+            started_at,
+            ended_at: self.clock.now(),
+            correlation_id,
+        };
+        let trace = trace::issue(&self.policy, intent, &evaluation, &observation, &self.key)?;
         Ok(Decision::new(
             evaluation,
             self.policy.digest(),
@@ -85,9 +78,4 @@ fn without_tokens(mut evaluation: Evaluation) -> Evaluation {
         evaluation.add("approval_token_missing", "approval_not_granted");
     }
     evaluation
-}
-
-/// From `start` to `end`; 0 when the clock was set back meanwhile.
-fn milliseconds(start: Timestamp, end: Timestamp) -> f64 {
-    (end.duration_since(start).as_secs_f64() * 1e3).max(0.0)
 }

@@ -7,6 +7,25 @@
 //! ```
 //!
 //! Formats, digests and verdicts are those of Gait 1.4. Whatever is unknown, unparsable, erroring or expired denies.
+//!
+//! ```
+//! use gait::{Gate, Intent, Policy, SystemClock, starter};
+//! use worldcompute_proof::SigningKey;
+//!
+//! let policy = Policy::parse(starter::donor_policy(&["scientific"]).as_bytes())?;
+//! let gate = Gate::new(policy, SigningKey::generate()?, SystemClock::shared());
+//! let intent = Intent::parse(br#"{
+//!     "tool_name": "worldcompute.task.run",
+//!     "targets": [{"kind": "other", "value": "class:scientific", "sensitivity": "public",
+//!                  "endpoint_class": "other", "endpoint_domain": "public.class:scientific"}],
+//!     "context": {"identity": "12D3KooW", "workspace": "worldcompute", "risk_class": "low"}
+//! }"#)?;
+//! let decision = gate.decide(&intent)?;
+//! let allowed = decision.permit()?.redeem(&intent.digest())?;
+//! assert_eq!(allowed.trace_id(), decision.trace().trace_id());
+//! gait::trace::verify(decision.trace().bytes(), &gate.verifying_key())?;
+//! # Ok::<(), worldcompute_fault::Fault>(())
+//! ```
 
 mod clock;
 mod decision;

@@ -10,13 +10,15 @@ pub const MAX_RULES: usize = 1024;
 pub const MAX_POLICY_LIST: usize = 1024;
 /// Bytes of any one string of a policy.
 pub const MAX_POLICY_STRING: usize = 4096;
+/// Values of a policy file, aliases counted each time they are used.
+pub const MAX_POLICY_NODES: usize = 100_000;
 /// Levels of nesting of a policy file.
 pub const MAX_POLICY_DEPTH: usize = 16;
 
 /// Bytes of an intent, as received and as normalised.
 pub const MAX_INTENT_BYTES: usize = 1 << 20;
 /// Levels of nesting inside `args` and `auth_context`.
-pub const MAX_ARGS_DEPTH: usize = 64;
+pub const MAX_ARGS_DEPTH: usize = 48;
 /// Bytes of one string inside `args` and `auth_context`.
 pub const MAX_ARGS_STRING: usize = 256 << 10;
 /// Bytes of any other string of an intent.

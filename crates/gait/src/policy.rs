@@ -8,7 +8,7 @@ use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json};
 
 use crate::evaluate::Rule;
-use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, invalid};
+use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, MAX_POLICY_NODES, invalid};
 use crate::verdict::Verdict;
 
 /// The `schema_id` of a policy.
@@ -130,7 +130,7 @@ fn yaml_options() -> serde_saphyr::Options {
         budget: serde_saphyr::budget! {
             max_documents: 1,
             max_depth: MAX_POLICY_DEPTH,
-            max_nodes: MAX_POLICY_BYTES / 4,
+            max_nodes: MAX_POLICY_NODES,
             max_aliases: limits::MAX_POLICY_LIST,
             max_total_scalar_bytes: MAX_POLICY_BYTES,
         },

@@ -20,10 +20,10 @@ pub const SCHEMA_ID: &str = "gait.gate.trace";
 /// The only `schema_version`.
 pub const SCHEMA_VERSION: &str = "1.0.0";
 
-/// When and how fast the gate decided, and in whose conversation.
+/// When the gate decided, and in whose conversation.
 pub(crate) struct Observation<'a> {
-    pub(crate) observed_at: Timestamp,
-    pub(crate) latency_ms: f64,
+    pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Timestamp,
     pub(crate) correlation_id: &'a str,
 }
 

@@ -168,7 +168,7 @@ pub(crate) struct Patterns {
 /// One pattern: `/**` and `*.` have meanings of their own beside the glob's.
 #[derive(Debug)]
 struct Pattern {
-    glob: Glob,
+    glob: Option<Glob>,
     exact: String,
     below: Option<String>,
 }
@@ -203,6 +203,7 @@ impl Patterns {
             let glob = Glob::parse(&exact).ok_or_else(|| {
                 invalid(format!("malformed endpoint pattern {pattern:?} for {rule}"))
             })?;
+            let glob = exact.contains(['*', '?', '[', '\\']).then_some(glob);
             Ok(Pattern { glob, exact, below })
         });
         Ok(Self {
@@ -223,7 +224,7 @@ impl Patterns {
             };
             pattern.exact == path
                 || pattern.below.as_ref().is_some_and(inside)
-                || pattern.glob.matches(path)
+                || pattern.glob.as_ref().is_some_and(|glob| glob.matches(path))
         })
     }
 
@@ -234,7 +235,10 @@ impl Patterns {
                     .below
                     .as_ref()
                     .is_some_and(|suffix| domain.ends_with(suffix.as_str()))
-                || pattern.glob.matches(domain)
+                || pattern
+                    .glob
+                    .as_ref()
+                    .is_some_and(|glob| glob.matches(domain))
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 use worldcompute_fault::Result;
-use worldcompute_proof::{Sha256, canonical_json};
+use worldcompute_proof::{MAX_SAFE_INTEGER, Sha256, canonical_json};
 
 use super::endpoint::{self, CLASSES};
 use super::secrets::{self, is_sha256_hex, looks_like_credential};
@@ -543,7 +543,18 @@ fn normal_value(path: &str, value: Value, depth: usize) -> Result<Value> {
     })
 }
 
+/// The number as the format keeps it; an integer that would be rounded could stand for another one.
 fn double(path: &str, number: &Number) -> Result<Number> {
+    let exact = match (number.as_u64(), number.as_i64()) {
+        (Some(whole), _) => whole <= MAX_SAFE_INTEGER,
+        (None, Some(whole)) => whole.unsigned_abs() <= MAX_SAFE_INTEGER,
+        (None, None) => true,
+    };
+    if !exact {
+        return Err(invalid(format!(
+            "{path}: {number} is beyond 2^53 - 1; write it as a string"
+        )));
+    }
     number
         .as_f64()
         .and_then(Number::from_f64)

@@ -110,10 +110,18 @@ pub struct ArgProvenance {
     pub integrity_digest: String,
 }
 
-/// The skill on whose behalf a call is made.
+/// The skill on whose behalf a call is made; its fields are in canonical order, which the trace relies on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SkillProvenance {
+    /// SHA-256 of the skill in hex.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Who published it.
+    pub publisher: String,
+    /// The key that signed it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub signature_key_id: String,
     /// The skill's name.
     pub skill_name: String,
     /// Its version.
@@ -121,14 +129,6 @@ pub struct SkillProvenance {
     pub skill_version: String,
     /// Where it was found.
     pub source: String,
-    /// Who published it.
-    pub publisher: String,
-    /// SHA-256 of the skill in hex.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub digest: String,
-    /// The key that signed it.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub signature_key_id: String,
 }
 
 /// On whose authority the caller acts.
@@ -266,25 +266,25 @@ pub struct Context {
     pub context_refs: Vec<String>,
 }
 
-/// What is declared about the calling agent.
+/// What is declared about the calling agent; its fields are in canonical order, which the trace relies on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentIdentity {
+    pub approved_at: WireTime,
+    pub expires_at: WireTime,
+    pub issued_at: WireTime,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lifecycle_states: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub owner: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub manifest_digest: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub publisher: String,
+    pub owner: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub source: String,
-    pub issued_at: WireTime,
-    pub approved_at: WireTime,
-    pub expires_at: WireTime,
+    pub publisher: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub revoked: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// What is declared about the sandbox that the call runs in.

@@ -1,1 +1,279 @@
+use super::*;
+use crate::limits::{MAX_POLICY_LIST, MAX_POLICY_STRING, MAX_RULES};
 
+fn parse(yaml: &str) -> Result<Policy> {
+    Policy::parse(yaml.as_bytes())
+}
+
+fn refusal(yaml: &str) -> Fault {
+    parse(yaml).unwrap_err()
+}
+
+/// A policy of one rule with these further lines.
+fn rule(lines: &str) -> String {
+    format!("rules:\n- name: r\n  effect: allow\n{lines}")
+}
+
+#[test]
+fn digests_are_those_of_gait_1_4() {
+    for (yaml, digest) in [
+        (
+            "",
+            "07a528a879e4f0e0cd5a0e2ca801924746b47dac624862207ef21d4ec266f8f9",
+        ),
+        (
+            "default_verdict: allow",
+            "65819d9cf07c7619aa8aaf2bd4e8d6f8e3f86b139b49a68c535fd14d77a5009f",
+        ),
+        (
+            "default_verdict: block\nrules:\n- {name: r1, priority: 10, effect: allow, match: {tool_name: ' Tool.READ '}}",
+            "2d5c484f330d8c9156bdf3d11e117fa20526f126717256843b4e66db6f482c3b",
+        ),
+        (
+            "default_verdict: block\nrules:\n- {name: r1, priority: 10, effect: allow, endpoint: {path_denylist: [/etc/**], action: require_approval}}",
+            "1f8441baa748b235fce5e0e6847e50ba8af693defa5a47c9c94d426fa13781a2",
+        ),
+        (
+            "default_verdict: allow\nfail_closed: {enabled: true, required_high_risk_fields: [agent_id]}",
+            "dba95f6df5ac926a0b692f8483ca648a7ddeb1843cec96fb305e1d112e97ebef",
+        ),
+        (
+            "default_verdict: block\nrules:\n- {name: r1, priority: 10, effect: require_approval, min_approvals: 2}",
+            "617abbf924909706c66b1b8d3ae864f4c33573ea92d7edddcf6c82fd3f84b3b2",
+        ),
+    ] {
+        assert_eq!(parse(yaml).unwrap().digest().to_string(), digest, "{yaml}");
+    }
+}
+
+#[test]
+fn an_empty_policy_asks_a_person_about_everything() {
+    for empty in ["", "# nothing\n", "---\n", "{}", "rules:\n"] {
+        let policy = parse(empty).unwrap();
+        assert_eq!(
+            policy.default_verdict(),
+            Verdict::RequireApproval,
+            "{empty:?}"
+        );
+        assert_eq!(policy.rule_count(), 0);
+    }
+}
+
+#[test]
+fn aliases_and_order_do_not_change_the_digest() {
+    let plain = "default_verdict: block\nrules:\n- {name: a, priority: 1, effect: allow, match: {tool_names: [x, y]}}\n- {name: b, priority: 2, effect: block}";
+    let other = "rules:\n- {name: b, priority: 2, action: Block}\n- {name: ' a ', priority: 1, effect: allow, match: {tool_name: X, tool_names: [y, X, y]}}\ndefault_action: BLOCK";
+    assert_eq!(
+        parse(plain).unwrap().digest(),
+        parse(other).unwrap().digest()
+    );
+}
+
+#[test]
+fn unknown_and_duplicate_keys_are_refused_at_every_level() {
+    for yaml in [
+        "rule: []".to_owned(),
+        "default_verdict: allow\ndefault_verdict: allow".to_owned(),
+        "scripts: {max_step: 1}".to_owned(),
+        "fail_closed: {enable: true}".to_owned(),
+        rule("  efect: block"),
+        rule("  effect: allow"),
+        rule("  match: {tool: x}"),
+        rule("  match: {tool_annotations: {readonlyhint: true}}"),
+        rule("  match: {tool_names: [a], tool_names: [b]}"),
+        rule("  endpoint: {paths: []}"),
+    ] {
+        assert_eq!(refusal(&yaml).code(), "invalid_input", "{yaml}");
+    }
+}
+
+#[test]
+fn wrong_types_and_unknown_values_are_refused() {
+    for yaml in [
+        "[]".to_owned(),
+        "just text".to_owned(),
+        "schema_id: x".to_owned(),
+        "schema_version: 2.0.0".to_owned(),
+        "default_verdict: deny".to_owned(),
+        "default_verdict: allow\ndefault_action: block".to_owned(),
+        "scripts: {max_steps: -1}".to_owned(),
+        "scripts: {block_mixed_risk: yes}".to_owned(),
+        "fail_closed: {required_fields: [x]}".to_owned(),
+        "fail_closed: {required_high_risk_fields: [x]}".to_owned(),
+        "rules: {name: a}".to_owned(),
+        "rules: [{effect: allow}]".to_owned(),
+        "rules: [{name: a}]".to_owned(),
+        "rules: [{name: a, effect: deny}]".to_owned(),
+        "rules: [{name: a, effect: allow, action: block}]".to_owned(),
+        "rules: [{name: a, effect: allow, priority: high}]".to_owned(),
+        rule("  min_approvals: -1"),
+        rule("  match: {tool_names: x}"),
+        rule("  match: {tool_names: [[x]]}"),
+        rule("  match: {endpoint_classes: [fs]}"),
+        rule("  match: {discovery_method: [x]}"),
+        rule("  match: {max_delegation_depth: -1}"),
+        rule("  match: {require_delegation: 1}"),
+        rule("  endpoint: {action: allow}"),
+        rule("  endpoint: {destructive_action: dry_run}"),
+        rule("  endpoint: {egress_classes: [fs.read]}"),
+        rule("  endpoint: {path_denylist: ['/etc/[']}"),
+        rule("  endpoint: {domain_denylist: ['[']}"),
+    ] {
+        assert_eq!(refusal(&yaml).code(), "invalid_input", "{yaml}");
+    }
+}
+
+#[test]
+fn malformed_yaml_is_refused() {
+    for bytes in [
+        &b"rules: ["[..],
+        b"\xff\xfe",
+        b"rules:\n\t- a",
+        b"default_verdict: allow\n---\ndefault_verdict: block\n",
+        b"a: &a [*a]",
+        b"rules: !include other.yaml",
+        b"\0",
+    ] {
+        assert_eq!(
+            Policy::parse(bytes).unwrap_err().code(),
+            "invalid_input",
+            "{bytes:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_of_the_draft_language_are_refused_with_the_way_out() {
+    let fault = refusal("version: 1\ndefaults: {action: allow}");
+    assert_eq!(fault.code(), "invalid_input");
+    assert!(fault.message().contains("[version, defaults]"), "{fault}");
+    assert!(fault.message().contains("default_verdict"), "{fault}");
+}
+
+#[test]
+fn each_feature_that_is_not_evaluated_is_refused_by_its_name() {
+    const RULE_KEYS: [&str; 26] = [
+        "allowed_agent_ids: [a]",
+        "allowed_agent_manifest_publishers: [a]",
+        "allowed_agent_manifest_sources: [a]",
+        "allowed_credential_access_types: [jit]",
+        "allowed_credential_issuers: [a]",
+        "allowed_credential_sources: [env]",
+        "block_standing_credentials: true",
+        "broker_reference: a",
+        "broker_scopes: [a]",
+        "dataflow: {enabled: true}",
+        "denied_agent_ids: [a]",
+        "destructive_budget: {requests: 1}",
+        "freeze_window: {timezone: UTC}",
+        "max_context_age_seconds: 1",
+        "max_credential_ttl_seconds: 1",
+        "rate_limit: {requests: 1}",
+        "require_agent_owner: true",
+        "require_broker_credential: true",
+        "require_context_evidence: true",
+        "require_declared_agent: true",
+        "require_jit_credential: true",
+        "require_unexpired_agent: true",
+        "required_agent_lifecycle_states: [a]",
+        "required_agent_manifest_digest: a",
+        "required_context_evidence_mode: required",
+        "sandbox: {enabled: true}",
+    ];
+    const MATCH_KEYS: [&str; 4] = [
+        "context_autonomy_levels",
+        "context_data_classes",
+        "context_endpoint_classes",
+        "context_tool_names",
+    ];
+    let rules = RULE_KEYS.map(|key| (key.split(':').next().unwrap(), rule(&format!("  {key}"))));
+    let matches = MATCH_KEYS.map(|key| (key, rule(&format!("  match: {{{key}: [a]}}"))));
+    let trust = ("mcp_trust", "mcp_trust: {snapshot: a}".to_owned());
+    for (key, yaml) in rules.into_iter().chain(matches).chain([trust]) {
+        let fault = refusal(&yaml);
+        assert_eq!(fault.code(), "unsupported_policy_feature", "{yaml}");
+        assert!(fault.message().contains(key), "{fault}");
+        assert!(fault.message().contains("denies"), "{fault}");
+    }
+}
+
+#[test]
+fn every_limit_holds_at_the_limit_and_not_past_it() {
+    let rules = |count: usize| {
+        let rules: String = (0..count)
+            .map(|i| format!("- {{name: r{i}, effect: allow}}\n"))
+            .collect();
+        format!("rules:\n{rules}")
+    };
+    let list = |count: usize| {
+        rule(&format!(
+            "  match: {{tool_names: [{}]}}",
+            vec!["a"; count].join(", ")
+        ))
+    };
+    let text = |length: usize| {
+        rule(&format!(
+            "  match: {{tool_names: [{}]}}",
+            "a".repeat(length)
+        ))
+    };
+    let name = |length: usize| format!("rules: [{{name: {}, effect: allow}}]", "a".repeat(length));
+    type Shape<'a> = (&'a str, usize, &'a dyn Fn(usize) -> String);
+    let shapes: [Shape<'_>; 4] = [
+        ("rules", MAX_RULES, &rules),
+        ("list", MAX_POLICY_LIST, &list),
+        ("string", MAX_POLICY_STRING, &text),
+        ("name", MAX_POLICY_STRING, &name),
+    ];
+    for (what, limit, shape) in shapes {
+        assert!(
+            parse(&shape(limit)).is_ok(),
+            "{what} at its limit: {}",
+            refusal_text(&shape(limit))
+        );
+        assert_eq!(
+            refusal(&shape(limit + 1)).code(),
+            "policy_too_large",
+            "{what} past its limit"
+        );
+    }
+}
+
+fn refusal_text(yaml: &str) -> String {
+    parse(yaml)
+        .err()
+        .map(|fault| fault.to_string())
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_policy_past_its_size_is_refused_before_it_is_read() {
+    let mut yaml = "default_verdict: allow\n".to_owned();
+    yaml += &"#".repeat(MAX_POLICY_BYTES - yaml.len());
+    assert!(parse(&yaml).is_ok(), "{}", refusal_text(&yaml));
+    yaml.push('#');
+    assert_eq!(refusal(&yaml).code(), "policy_too_large");
+}
+
+#[test]
+fn nesting_and_aliases_cannot_blow_up_the_reader() {
+    let deep = format!("rules: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep_value = format!(
+        "defaults: {}x{}",
+        "{a: ".repeat(MAX_POLICY_DEPTH),
+        "}".repeat(MAX_POLICY_DEPTH)
+    );
+    let mut bomb = "defaults:\n  a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (inner, outer) in ('a'..'i').zip('b'..='i') {
+        let aliases = vec![format!("*{inner}"); 10].join(", ");
+        bomb += &format!("  {outer}: &{outer} [{aliases}]\n");
+    }
+    for bomb in [deep, deep_value, bomb] {
+        let fault = refusal(&bomb);
+        assert_eq!(fault.code(), "invalid_input");
+        assert!(
+            !fault.message().contains("legacy"),
+            "read to the end: {fault}"
+        );
+    }
+}

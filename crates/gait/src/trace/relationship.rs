@@ -1,7 +1,8 @@
 //! How the decision hangs together with agents, tools and policies: the trace's graph.
+//!
+//! Fields are declared in the order of RFC 8785, as in the record; lists are sorted as the format sorts them.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 use serde::Serialize;
 use worldcompute_proof::Sha256;
@@ -9,51 +10,54 @@ use worldcompute_proof::Sha256;
 use crate::intent::Normal;
 use crate::policy;
 
-/// The graph around one decision; every list is a sorted set.
+/// The graph around one decision.
 #[derive(Serialize)]
 pub(super) struct Relationship<'a> {
+    agent_chain: Vec<Agent<'a>>,
+    edges: Vec<Edge<'a>>,
+    entity_refs: Vec<Node<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_ref: Option<Node<'a>>,
-    entity_refs: BTreeSet<Node<'a>>,
     policy_ref: PolicyRef<'a>,
-    agent_chain: BTreeSet<Agent<'a>>,
-    edges: BTreeSet<Edge<'a>>,
-    related_entity_ids: BTreeSet<Cow<'a, str>>,
+    related_entity_ids: Vec<Cow<'a, str>>,
 }
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 struct Node<'a> {
-    kind: &'static str,
     id: Cow<'a, str>,
+    kind: &'static str,
 }
 
 #[derive(Serialize)]
 struct PolicyRef<'a> {
-    policy_id: &'static str,
-    policy_version: &'static str,
-    policy_digest: Sha256,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     matched_rule_ids: &'a [String],
+    policy_digest: Sha256,
+    policy_id: &'static str,
+    policy_version: &'static str,
 }
 
-/// Sorted by role, then by identity.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(PartialEq, Serialize)]
 struct Agent<'a> {
-    role: &'static str,
     identity: &'a str,
+    role: &'static str,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(PartialEq, Serialize)]
 struct Edge<'a> {
-    kind: &'static str,
     from: Node<'a>,
+    kind: &'static str,
     to: Node<'a>,
 }
 
 impl<'a> Node<'a> {
     fn new(kind: &'static str, id: impl Into<Cow<'a, str>>) -> Self {
         let id = id.into();
-        Self { kind, id }
+        Self { id, kind }
+    }
+
+    fn rank(&self) -> (&str, &str) {
+        (self.kind, &self.id)
     }
 }
 
@@ -69,69 +73,80 @@ impl<'a> Relationship<'a> {
         let tool = Node::new("tool", intent.tool_name.as_str());
         let policy = Node::new("policy", policy_digest.to_string());
         let trace = Node::new("trace", trace_id.to_owned());
-        let mut edges = BTreeSet::from([
-            Edge {
-                kind: "calls",
-                from: agent.clone(),
-                to: tool.clone(),
-            },
-            Edge {
-                kind: "governed_by",
-                from: tool.clone(),
-                to: policy.clone(),
-            },
-        ]);
-        edges.extend(delegations(intent));
-        let entity_refs = BTreeSet::from([agent, tool, policy, trace]);
+        let edges = edges(intent, &agent, &tool, &policy);
+        // In the order of their kinds, as the format sorts them.
+        let entity_refs = vec![agent, policy, tool, trace];
         Self {
-            parent_ref: (!session.is_empty()).then(|| Node::new("session", session)),
-            related_entity_ids: entity_refs.iter().map(|node| node.id.clone()).collect(),
-            entity_refs,
-            policy_ref: PolicyRef {
-                policy_id: policy::SCHEMA_ID,
-                policy_version: policy::SCHEMA_VERSION,
-                policy_digest,
-                matched_rule_ids: matched_rules,
-            },
             agent_chain: agents(intent),
             edges,
+            related_entity_ids: ids(&entity_refs),
+            entity_refs,
+            parent_ref: (!session.is_empty()).then(|| Node::new("session", session)),
+            policy_ref: PolicyRef {
+                matched_rule_ids: matched_rules,
+                policy_digest,
+                policy_id: policy::SCHEMA_ID,
+                policy_version: policy::SCHEMA_VERSION,
+            },
         }
     }
 }
 
-fn delegations(intent: &Normal) -> impl Iterator<Item = Edge<'_>> {
+fn ids<'a>(nodes: &[Node<'a>]) -> Vec<Cow<'a, str>> {
+    let mut ids: Vec<_> = nodes.iter().map(|node| node.id.clone()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn edges<'a>(
+    intent: &'a Normal,
+    agent: &Node<'a>,
+    tool: &Node<'a>,
+    policy: &Node<'a>,
+) -> Vec<Edge<'a>> {
     let links = intent
         .delegation
         .iter()
         .flat_map(|delegation| &delegation.chain);
-    links.map(|link| Edge {
-        kind: "delegates_to",
-        from: Node::new("agent", link.delegator_identity.as_str()),
-        to: Node::new("agent", link.delegate_identity.as_str()),
-    })
+    let mut edges: Vec<Edge<'a>> = links
+        .map(|link| Edge {
+            from: Node::new("agent", link.delegator_identity.as_str()),
+            kind: "delegates_to",
+            to: Node::new("agent", link.delegate_identity.as_str()),
+        })
+        .collect();
+    edges.push(Edge {
+        from: agent.clone(),
+        kind: "calls",
+        to: tool.clone(),
+    });
+    edges.push(Edge {
+        from: tool.clone(),
+        kind: "governed_by",
+        to: policy.clone(),
+    });
+    edges.sort_by(|a, b| {
+        (a.kind, a.from.rank(), a.to.rank()).cmp(&(b.kind, b.from.rank(), b.to.rank()))
+    });
+    edges.dedup();
+    edges
 }
 
-fn agents(intent: &Normal) -> BTreeSet<Agent<'_>> {
-    let Some(delegation) = &intent.delegation else {
-        let identity = intent.context.identity.as_str();
-        return BTreeSet::from([Agent {
-            role: "requester",
-            identity,
-        }]);
-    };
-    let mut agents = BTreeSet::from([Agent {
-        role: "requester",
-        identity: &delegation.requester_identity,
-    }]);
-    for link in &delegation.chain {
-        agents.insert(Agent {
-            role: "delegator",
-            identity: &link.delegator_identity,
-        });
-        agents.insert(Agent {
-            role: "delegate",
-            identity: &link.delegate_identity,
-        });
+fn agents(intent: &Normal) -> Vec<Agent<'_>> {
+    let mut agents = Vec::new();
+    let mut add = |role, identity| agents.push(Agent { identity, role });
+    match &intent.delegation {
+        None => add("requester", intent.context.identity.as_str()),
+        Some(delegation) => {
+            add("requester", &delegation.requester_identity);
+            for link in &delegation.chain {
+                add("delegator", &link.delegator_identity);
+                add("delegate", &link.delegate_identity);
+            }
+        }
     }
+    agents.sort_by_key(|agent| (agent.role, agent.identity));
+    agents.dedup();
     agents
 }
