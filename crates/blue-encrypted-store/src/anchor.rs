@@ -96,31 +96,9 @@ impl Anchor {
         Ok(())
     }
 
-    /// Refuses a partition that is older than, or not, the one that was seen.
-    pub(crate) fn check(&self, partition: &PartitionKey, found: &Mark) -> Result<()> {
-        let state = self.state();
-        let Some(mark) = state.marks.get(&partition.to_string()) else {
-            return Ok(());
-        };
-        if found.version > mark.version || found == mark {
-            return Ok(());
-        }
-        let why = if found.version == mark.version {
-            format!("version {} has other content than before", mark.version)
-        } else {
-            format!(
-                "it is at version {} and was at version {} before",
-                found.version, mark.version
-            )
-        };
-        Err(Check::VersionFloor.failed(partition, why))
-    }
-
-    /// Whether `found` is news.
-    pub(crate) fn is_behind(&self, partition: &PartitionKey, found: &Mark) -> bool {
-        let state = self.state();
-        let mark = state.marks.get(&partition.to_string());
-        mark.is_none_or(|mark| mark.version < found.version)
+    /// How far a partition has come. To be asked before the partition is read: it moves on meanwhile.
+    pub(crate) fn mark(&self, partition: &PartitionKey) -> Option<Mark> {
+        self.state().marks.get(&partition.to_string()).cloned()
     }
 
     /// Remembers how far a partition has come. Blocks.
@@ -142,6 +120,27 @@ impl Anchor {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses a partition that is older than, or not, the one that was seen before.
+pub(crate) fn check_floor(
+    partition: &PartitionKey,
+    floor: Option<&Mark>,
+    found: &Mark,
+) -> Result<()> {
+    let Some(floor) = floor.filter(|floor| floor.version >= found.version && *floor != found)
+    else {
+        return Ok(());
+    };
+    let why = if found.version == floor.version {
+        format!("version {} has other content than before", floor.version)
+    } else {
+        format!(
+            "it is at version {} and was at version {} before",
+            found.version, floor.version
+        )
+    };
+    Err(Check::VersionFloor.failed(partition, why))
 }
 
 impl State {

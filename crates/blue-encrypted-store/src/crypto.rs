@@ -65,50 +65,63 @@ impl hkdf::KeyType for Length {
     }
 }
 
-/// A fresh key for one ciphertext, and what proves that it is this key (the second half of the same expansion).
-pub(crate) fn committed_key(key: &[u8; KEY_BYTES], info: &[u8]) -> Result<(Key, Digest)> {
-    let okm = expand::<64>(key, info)?;
-    let (mut key, mut commitment) = (Key::default(), Digest::default());
-    let (first, second) = okm.split_at(KEY_BYTES);
-    key.copy_from_slice(first);
-    commitment.copy_from_slice(second);
-    Ok((key, commitment))
+/// A key for one ciphertext, and the proof that a ciphertext is of this key: both from one expansion.
+///
+/// AES-GCM alone accepts one ciphertext under several keys. So the commitment is stored beside the ciphertext and
+/// compared before it is opened.
+pub(crate) struct CommittedKey {
+    key: Key,
+    pub(crate) commitment: Digest,
 }
 
-/// AES-256-GCM: ciphertext followed by its tag.
-pub(crate) fn gcm_seal(
-    key: &Key,
-    nonce: GcmNonce,
-    aad: &Digest,
-    plaintext: &[u8],
-) -> Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(plaintext.len().saturating_add(TAG_BYTES));
-    bytes.extend_from_slice(plaintext);
-    gcm(key)?
-        .seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            &mut bytes,
-        )
-        .map_err(|_| broken("AES-GCM"))?;
-    Ok(bytes)
+impl CommittedKey {
+    /// `HKDF-Expand(key, info, 64)`, taken apart.
+    pub(crate) fn derive(key: &[u8; KEY_BYTES], info: &[u8]) -> Result<Self> {
+        let okm = expand::<64>(key, info)?;
+        let (first, second) = okm.split_at(KEY_BYTES);
+        let (mut key, mut commitment) = (Key::default(), Digest::default());
+        key.copy_from_slice(first);
+        commitment.copy_from_slice(second);
+        Ok(Self { key, commitment })
+    }
+
+    /// AES-256-GCM: ciphertext followed by its tag.
+    pub(crate) fn seal(&self, nonce: GcmNonce, aad: &Digest, plaintext: &[u8]) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(plaintext.len().saturating_add(TAG_BYTES));
+        bytes.extend_from_slice(plaintext);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        gcm(&self.key)?
+            .seal_in_place_append_tag(nonce, Aad::from(aad), &mut bytes)
+            .map_err(|_| broken("AES-GCM"))?;
+        Ok(bytes)
+    }
+
+    /// The plaintext, if the ciphertext is of this key and unchanged.
+    pub(crate) fn open(
+        &self,
+        commitment: &Digest,
+        nonce: GcmNonce,
+        aad: &Digest,
+        ciphertext: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Check> {
+        if !same(&self.commitment, commitment) {
+            return Err(Check::Commitment);
+        }
+        gcm_open(&self.key, nonce, aad, ciphertext)
+    }
 }
 
-/// The plaintext, or [`Check::Tag`].
-pub(crate) fn gcm_open(
+fn gcm_open(
     key: &Key,
     nonce: GcmNonce,
     aad: &Digest,
     ciphertext: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, Check> {
     let mut bytes = Zeroizing::new(ciphertext.to_vec());
+    let nonce = Nonce::assume_unique_for_key(nonce);
     let length = gcm(key)
         .map_err(|_| Check::Tag)?
-        .open_in_place(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            &mut bytes,
-        )
+        .open_in_place(nonce, Aad::from(aad), &mut bytes)
         .map_err(|_| Check::Tag)?
         .len();
     bytes.truncate(length);
@@ -139,4 +152,72 @@ pub(crate) fn lp(out: &mut Vec<u8>, bytes: &[u8]) {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        hex::decode(hex).unwrap()
+    }
+
+    fn key(hex: &str) -> [u8; KEY_BYTES] {
+        bytes(hex).try_into().unwrap()
+    }
+
+    #[test]
+    fn expansion_is_that_of_rfc_5869() {
+        // Appendix A.1 and A.3: pseudorandom key, info, output.
+        let okm = expand::<42>(
+            &key("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5"),
+            &bytes("f0f1f2f3f4f5f6f7f8f9"),
+        );
+        let want =
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865";
+        assert_eq!(okm.unwrap()[..], bytes(want));
+        let okm = expand::<42>(
+            &key("19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04"),
+            b"",
+        );
+        let want =
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8";
+        assert_eq!(okm.unwrap()[..], bytes(want));
+    }
+
+    #[test]
+    fn one_ciphertext_for_two_keys_is_refused_under_one_of_them() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../../shared/cases/store/gcm_two_key_vectors.json");
+        let Ok(text) = std::fs::read(&path) else {
+            println!("skipped: the two-key vectors are not beside this checkout");
+            return;
+        };
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(&text).unwrap();
+        assert!(!cases.is_empty());
+        for case in cases {
+            let field = |name: &str| bytes(case[name].as_str().unwrap());
+            let nonce: GcmNonce = field("nonce").try_into().unwrap();
+            let aad: Digest = field("aad").try_into().unwrap();
+            let ciphertext = [field("ct"), field("tag")].concat();
+            // What a key's own expansion would have given as its commitment: different for different keys.
+            let committed = |name: &str| {
+                let key: [u8; KEY_BYTES] = field(name).try_into().unwrap();
+                CommittedKey {
+                    commitment: *expand(&key, b"commitment").unwrap(),
+                    key: Zeroizing::new(key),
+                }
+            };
+            let (one, two) = (committed("k1"), committed("k2"));
+            for (key, plaintext) in [(&one, "pt_k1"), (&two, "pt_k2")] {
+                let opened = gcm_open(&key.key, nonce, &aad, &ciphertext).unwrap();
+                assert_eq!(*opened, field(plaintext), "AES-GCM alone accepts both");
+            }
+            let open = |key: &CommittedKey| key.open(&one.commitment, nonce, &aad, &ciphertext);
+            assert!(open(&one).is_ok());
+            assert_eq!(open(&two).unwrap_err(), Check::Commitment);
+        }
+    }
 }

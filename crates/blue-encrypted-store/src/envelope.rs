@@ -10,9 +10,7 @@ use worldcompute_fault::Result;
 use zeroize::Zeroizing;
 
 use crate::check::Check;
-use crate::crypto::{
-    Digest, GcmNonce, KEY_BYTES, committed_key, gcm_open, gcm_seal, hmac as mac, lp, same,
-};
+use crate::crypto::{CommittedKey, Digest, GcmNonce, KEY_BYTES, hmac as mac, lp};
 
 /// A set of algorithms. One byte on the wire; there is none without encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,12 +80,11 @@ pub(crate) fn seal(
     plaintext: &[u8],
 ) -> Result<Sealed> {
     let nonce = hedged_nonce(nonce_key, binding, random, plaintext);
-    let (key, commitment) = committed_key(dek, &binding.info(nonce))?;
-    let ciphertext = gcm_seal(&key, nonce, &binding.aad, plaintext)?;
+    let key = CommittedKey::derive(dek, &binding.info(nonce))?;
     Ok(Sealed {
         nonce,
-        commitment,
-        ciphertext,
+        commitment: key.commitment,
+        ciphertext: key.seal(nonce, &binding.aad, plaintext)?,
     })
 }
 
@@ -97,12 +94,14 @@ pub(crate) fn open(
     binding: &Binding<'_>,
     sealed: &Sealed,
 ) -> Result<Zeroizing<Vec<u8>>, Check> {
-    let (key, commitment) =
-        committed_key(dek, &binding.info(sealed.nonce)).map_err(|_| Check::Commitment)?;
-    if !same(&commitment, &sealed.commitment) {
-        return Err(Check::Commitment);
-    }
-    gcm_open(&key, sealed.nonce, &binding.aad, &sealed.ciphertext)
+    let Sealed {
+        nonce,
+        commitment,
+        ciphertext,
+    } = sealed;
+    CommittedKey::derive(dek, &binding.info(*nonce))
+        .map_err(|_| Check::Commitment)?
+        .open(commitment, *nonce, &binding.aad, ciphertext)
 }
 
 fn hedged_nonce(
@@ -121,4 +120,155 @@ fn hedged_nonce(
         *out = byte;
     }
     nonce
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::crypto::{expand, hmac_key, sha256};
+
+    const DEK: [u8; KEY_BYTES] = [7; KEY_BYTES];
+
+    fn nonce_key() -> hmac::Key {
+        hmac_key(&expand(&DEK, b"blue/v1/nonce").unwrap())
+    }
+
+    fn binding() -> Binding<'static> {
+        Binding {
+            suite: Suite::V1,
+            store: "s1",
+            key_id: "dek#j1#1",
+            aad: sha256(b"job:j1/entity:task/t1"),
+            version: 3,
+        }
+    }
+
+    fn sealed(plaintext: &[u8]) -> Sealed {
+        seal(&DEK, &nonce_key(), &binding(), &[1; 32], plaintext).unwrap()
+    }
+
+    #[test]
+    fn another_key_place_version_store_or_key_id_is_refused_by_the_commitment() {
+        let sealed = sealed(b"secret");
+        let refused = |dek: &[u8; KEY_BYTES], binding: &Binding<'_>| {
+            assert_eq!(open(dek, binding, &sealed).unwrap_err(), Check::Commitment);
+        };
+        refused(&[8; KEY_BYTES], &binding());
+        refused(
+            &DEK,
+            &Binding {
+                store: "s2",
+                ..binding()
+            },
+        );
+        refused(
+            &DEK,
+            &Binding {
+                key_id: "dek#j1#2",
+                ..binding()
+            },
+        );
+        refused(
+            &DEK,
+            &Binding {
+                aad: sha256(b"elsewhere"),
+                ..binding()
+            },
+        );
+        refused(
+            &DEK,
+            &Binding {
+                version: 4,
+                ..binding()
+            },
+        );
+    }
+
+    #[test]
+    fn fields_of_the_key_derivation_cannot_be_shifted_into_each_other() {
+        let nonce = GcmNonce::default();
+        let info = |store, key_id| {
+            Binding {
+                store,
+                key_id,
+                ..binding()
+            }
+            .info(nonce)
+        };
+        assert_ne!(info("ab", "c"), info("a", "bc"));
+    }
+
+    #[test]
+    fn there_is_no_suite_but_the_known_ones() {
+        assert_eq!(Suite::parse(1), Some(Suite::V1));
+        for number in [0, 2, 255, 257, u64::MAX] {
+            assert_eq!(Suite::parse(number), None);
+        }
+    }
+
+    #[test]
+    fn a_stuck_random_number_generator_does_not_repeat_nonces_for_different_content() {
+        let mut nonces = HashSet::new();
+        for version in 1..=50 {
+            for plaintext in [&b"a"[..], b"b", b"ab", b""] {
+                let binding = Binding {
+                    version,
+                    ..binding()
+                };
+                let sealed = seal(&DEK, &nonce_key(), &binding, &[0; 32], plaintext).unwrap();
+                assert!(nonces.insert(sealed.nonce));
+            }
+        }
+    }
+
+    #[test]
+    fn a_working_random_number_generator_makes_equal_contents_look_different() {
+        let other = seal(&DEK, &nonce_key(), &binding(), &[2; 32], b"secret").unwrap();
+        let first = sealed(b"secret");
+        assert_ne!(first.nonce, other.nonce);
+        assert_ne!(first.ciphertext, other.ciphertext);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens(plaintext in prop::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert_eq!(&*open(&DEK, &binding(), &sealed(&plaintext)).unwrap(), &plaintext);
+        }
+
+        #[test]
+        fn any_changed_byte_is_refused(
+            plaintext in prop::collection::vec(any::<u8>(), 0..200),
+            at in any::<prop::sample::Index>(),
+            change in 1_u8..,
+        ) {
+            let mut changed = sealed(&plaintext);
+            let ciphertext = changed.ciphertext.len();
+            match at.index(12 + 32 + ciphertext) {
+                at @ 0..12 => changed.nonce[at] ^= change,
+                at @ 12..44 => changed.commitment[at - 12] ^= change,
+                at => changed.ciphertext[at - 44] ^= change,
+            }
+            let found = open(&DEK, &binding(), &changed).unwrap_err();
+            prop_assert!(matches!(found, Check::Commitment | Check::Tag));
+        }
+
+        #[test]
+        fn a_ciphertext_that_is_longer_or_shorter_is_refused(
+            plaintext in prop::collection::vec(any::<u8>(), 0..100),
+            cut in 1_usize..20,
+        ) {
+            let whole = sealed(&plaintext);
+            let mut short = whole.clone();
+            short.ciphertext.truncate(whole.ciphertext.len().saturating_sub(cut));
+            let mut long = whole;
+            long.ciphertext.extend(vec![0; cut]);
+            for changed in [short, long] {
+                prop_assert_eq!(open(&DEK, &binding(), &changed).unwrap_err(), Check::Tag);
+            }
+        }
+    }
 }

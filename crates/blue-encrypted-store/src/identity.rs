@@ -70,7 +70,7 @@ impl Opener<'_> {
         }
     }
 
-    async fn new_row(&self, sources: &Sources) -> Result<Row> {
+    pub(crate) async fn new_row(&self, sources: &Sources) -> Result<Row> {
         let umk = match self.keys.get_umk().await {
             Err(KeyError::Missing(_)) => self.keys.create_umk().await,
             found => found,

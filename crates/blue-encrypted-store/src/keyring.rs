@@ -80,7 +80,7 @@ impl Keyring {
     /// The key that a `key_id` names.
     pub(crate) fn named(&self, key_id: &str) -> Result<&DataKey, Check> {
         let version = parse_key_id(&self.partition, key_id).ok_or(Check::Attributes)?;
-        self.get(version).ok_or(Check::Attributes)
+        self.get(version).ok_or(Check::KeyCheck)
     }
 
     /// The key for new content, if there is any key yet.
@@ -114,7 +114,7 @@ impl Wrapping<'_> {
             .generate_dek(self.kek, &context)
             .await
             .map_err(|error| error.at(&scope.key))?;
-        Ok(row(scope, &DataKey::new(version, dek)?, &wrapped, now))
+        Ok(dek_row(scope, &DataKey::new(version, dek)?, &wrapped, now))
     }
 
     /// Unwraps every data key of a partition. Any that fails is an error: a missing key would hide records.
@@ -153,7 +153,7 @@ fn context(scope: &Scope, version: u32, epoch: u64) -> DekContext {
     }
 }
 
-fn row(scope: &Scope, key: &DataKey, dek: &EncryptedDek, now: Timestamp) -> Row {
+pub(crate) fn dek_row(scope: &Scope, key: &DataKey, dek: &EncryptedDek, now: Timestamp) -> Row {
     let sk = SortKey::Dek(key.version).to_string();
     let mut row = Row::new(&scope.key.to_string(), &sk, name::DEK);
     row.set_text("created_at", time(now));

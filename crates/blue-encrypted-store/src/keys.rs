@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::check::Check;
 use crate::crypto::{
-    Digest, GcmNonce, KEY_BYTES, Key, TAG_BYTES, committed_key, expand, gcm_open, gcm_seal, hmac,
-    hmac_key, lp, random, same, sha256,
+    CommittedKey, Digest, GcmNonce, KEY_BYTES, Key, TAG_BYTES, expand, hmac, hmac_key, lp, random,
+    same, sha256,
 };
 use crate::envelope::Suite;
 use crate::name::PartitionKey;
@@ -220,15 +220,15 @@ pub(crate) fn wrap(
     nonce: GcmNonce,
 ) -> Result<EncryptedDek, KeyError> {
     let suite = Suite::CURRENT;
-    let (key, commitment) = committed_key(kek.bytes(), &context.info(suite, nonce))?;
-    let bytes = gcm_seal(&key, nonce, &context.aad(), &**dek)?;
+    let key = CommittedKey::derive(kek.bytes(), &context.info(suite, nonce))?;
+    let bytes = key.seal(nonce, &context.aad(), &**dek)?;
     let mut wrapped = [0; WRAPPED_BYTES];
     wrapped.copy_from_slice(&bytes);
     Ok(EncryptedDek {
         suite,
         nonce,
         wrapped,
-        commitment,
+        commitment: key.commitment,
         kcv: kcv(dek),
         epoch: context.epoch,
     })
@@ -241,12 +241,19 @@ pub(crate) fn unwrap(
     encrypted: &EncryptedDek,
 ) -> Result<DekHandle, KeyError> {
     let info = context.info(encrypted.suite, encrypted.nonce);
-    let (key, commitment) = committed_key(kek.bytes(), &info)?;
-    if !same(&commitment, &encrypted.commitment) {
-        return Err(KeyError::Commitment);
-    }
-    let bytes = gcm_open(&key, encrypted.nonce, &context.aad(), &encrypted.wrapped)
-        .map_err(|_| KeyError::Tag)?;
+    let key = CommittedKey::derive(kek.bytes(), &info)?;
+    let EncryptedDek {
+        commitment,
+        nonce,
+        wrapped,
+        ..
+    } = encrypted;
+    let bytes = key
+        .open(commitment, *nonce, &context.aad(), wrapped)
+        .map_err(|check| match check {
+            Check::Commitment => KeyError::Commitment,
+            _ => KeyError::Tag,
+        })?;
     let mut dek = Key::default();
     if bytes.len() != dek.len() {
         return Err(KeyError::Tag);

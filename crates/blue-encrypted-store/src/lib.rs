@@ -13,8 +13,12 @@
 //! else. Lists across partitions ([`CrossPartition`]) are hints, without that protection.
 
 mod anchor;
+#[cfg(test)]
+mod attacks;
 mod batch;
 mod check;
+#[cfg(test)]
+mod commits;
 mod config;
 mod crypto;
 mod draft;
@@ -24,6 +28,8 @@ mod envelope;
 mod identity;
 mod keyring;
 mod keys;
+#[cfg(test)]
+mod lab;
 mod local_key;
 mod manifest;
 mod name;
@@ -37,6 +43,8 @@ mod sources;
 mod store;
 mod table;
 mod task;
+#[cfg(test)]
+mod vectors;
 
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use config::{StoreConfig, StorePath};

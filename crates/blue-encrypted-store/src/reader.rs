@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use worldcompute_fault::Result;
 
-use crate::anchor::Mark;
+use crate::anchor::{Mark, check_floor};
 use crate::check::Check;
 use crate::keyring::Keyring;
 use crate::manifest::{Manifest, VerifiedRoot, prefix};
@@ -43,6 +43,7 @@ impl Loaded {
 /// Reads all pages of a partition and verifies them.
 pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loaded> {
     let pk = scope.key.to_string();
+    let floor = store.anchor.mark(&scope.key);
     let mut attempts = 0;
     let loaded = loop {
         let rows = store.table.partition(&pk).await?;
@@ -58,19 +59,14 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
             }
         }
     };
-    check_floor(store, scope, &loaded.open.manifest).await?;
-    Ok(loaded)
-}
-
-/// Refuses a partition that has gone back, and remembers one that has come further.
-async fn check_floor(store: &Inner, scope: &Scope, manifest: &Manifest) -> Result<()> {
-    let mark = Mark::new(manifest.header.version, &manifest.header.seal);
-    store.anchor.check(&scope.key, &mark)?;
-    if manifest.header.version == 0 || !store.anchor.is_behind(&scope.key, &mark) {
-        return Ok(());
+    let header = loaded.open.manifest.header;
+    let found = Mark::new(header.version, &header.seal);
+    check_floor(&scope.key, floor.as_ref(), &found)?;
+    if header.version > 0 && floor.is_none_or(|floor| floor != found) {
+        let (anchor, key) = (store.anchor.clone(), scope.key.clone());
+        blocking(move || anchor.advance(&key, found)).await?;
     }
-    let (anchor, key) = (store.anchor.clone(), scope.key.clone());
-    blocking(move || anchor.advance(&key, mark)).await
+    Ok(loaded)
 }
 
 async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<Loaded> {

@@ -45,7 +45,7 @@ impl Inner {
 }
 
 impl Store {
-    /// Opens the store, setting it up when there is none.
+    /// Opens the store, setting it up when there is none. Needs a tokio runtime with its timers enabled.
     ///
     /// # Errors
     /// `encryption_key_changed` (it was set up with another key), `encryption_key_missing`, `encryption_key_malformed`,

@@ -23,7 +23,8 @@ use crate::row::{Row, SEAL};
 pub(crate) const MAX_ACTIONS: usize = 100;
 /// The most bytes of one transaction: DynamoDB's 4 MB less room for what it counts besides the items.
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 3_500_000;
-const NAME: &str = "blue-encrypted-store";
+/// The table's name.
+pub(crate) const NAME: &str = "blue-encrypted-store";
 const BY_STATUS: &str = "ByStatus";
 
 /// One action of a transaction.

@@ -1,0 +1,631 @@
+//! What commits do, at every size, against each other, and when they are interrupted.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use crate::anchor::Anchor;
+use crate::crypto::random;
+use crate::lab::{Job, Lab, Task, job, partition, put, secrets, task, text, version};
+use crate::manifest::CHUNK_ENTRIES;
+use crate::plan::{self, Prepared};
+use crate::sources::Sources;
+use crate::table::{MAX_ACTIONS, Outcome};
+use crate::{Batch, CrossPartition, Hint, Kind, Partition, PartitionVersion, Store, reader};
+
+const PK: &str = "job#j1";
+
+fn inserts(ids: impl Iterator<Item = usize>, secret: &str) -> Batch {
+    let mut batch = Batch::new();
+    for id in ids {
+        batch.insert(task(format!("t{id:04}"), secret)).unwrap();
+    }
+    batch
+}
+
+fn puts(ids: impl Iterator<Item = usize>, secret: &str) -> Batch {
+    let mut batch = Batch::new();
+    for id in ids {
+        batch.put(task(format!("t{id:04}"), secret)).unwrap();
+    }
+    batch
+}
+
+#[tokio::test]
+async fn records_come_back_as_they_were() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    assert!(partition.load().await.unwrap().is_none());
+    let mut strange = task("t1", "a \"secret\" \u{1F512}\0 with everything");
+    strange.clear.attempts = (1 << 53) - 1;
+    strange.clear.score = -1.5e-9;
+    strange.clear.reason = Some(String::new());
+    let mut batch = Batch::new();
+    batch.insert(strange.clone()).unwrap();
+    batch.insert(job("analysis")).unwrap();
+    let at = partition
+        .commit(batch, PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    assert_eq!((snapshot.version(), snapshot.len(), at.get()), (at, 2, 1));
+    let stored = snapshot.get::<Task>("t1").unwrap().unwrap();
+    assert_eq!((stored.id(), stored.value()), ("t1", &strange));
+    assert_eq!(stored.created_at(), stored.updated_at());
+    assert_eq!(
+        snapshot.entities::<Job>().unwrap()[0].value(),
+        &job("analysis")
+    );
+    assert!(snapshot.get::<Task>("t2").unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_update_keeps_the_time_of_insertion() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t1", "first")]).await;
+    let first = partition.load().await.unwrap().unwrap();
+    put(&partition, &[("t1", "second")]).await;
+    let second = partition.load().await.unwrap().unwrap();
+    let (first, second) = (first.get::<Task>("t1"), second.get::<Task>("t1"));
+    let (first, second) = (first.unwrap().unwrap(), second.unwrap().unwrap());
+    assert_eq!(second.created_at(), first.created_at());
+    assert!(second.updated_at() > first.updated_at());
+}
+
+#[tokio::test]
+async fn entities_come_oldest_first() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    for id in ["c", "a", "b"] {
+        put(&partition, &[(id, "x")]).await;
+    }
+    put(&partition, &[("c", "newer")]).await;
+    let snapshot = partition.load().await.unwrap().unwrap();
+    let tasks = snapshot.entities::<Task>().unwrap();
+    let ids: Vec<_> = tasks.iter().map(|task| task.id()).collect();
+    assert_eq!(ids, ["c", "a", "b"]);
+}
+
+#[tokio::test]
+async fn a_changed_status_does_not_encrypt_the_payload_anew() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t1", "x")]).await;
+    let sk = lab.keys(PK, "task").remove(0);
+    let before = lab.rows(PK).remove(&sk).unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    let stored = snapshot.get::<Task>("t1").unwrap().unwrap();
+    let mut clear = stored.value().clear.clone();
+    clear.status = "done".to_owned();
+    clear.reason = Some("finished".to_owned());
+    let mut batch = Batch::new();
+    batch.update_clear(&stored, clear.clone()).unwrap();
+    partition.commit(batch, snapshot.version()).await.unwrap();
+    let after = lab.rows(PK).remove(&sk).unwrap();
+    for same in [
+        "content_encrypted",
+        "content_nonce",
+        "commit",
+        "ver",
+        "created_at",
+    ] {
+        assert_eq!(before[same], after[same], "{same}");
+    }
+    for other in ["seal", "updated_at", "gsi1pk", "status"] {
+        assert_ne!(before[other], after[other], "{other}");
+    }
+    let snapshot = partition.load().await.unwrap().unwrap();
+    let stored = snapshot.get::<Task>("t1").unwrap().unwrap();
+    assert_eq!(
+        (&stored.value().clear, &*stored.value().secret),
+        (&clear, "x")
+    );
+}
+
+#[tokio::test]
+async fn a_commit_needs_the_version_that_the_partition_is_at() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    let first = put(&partition, &[("t1", "x")]).await;
+    let second = put(&partition, &[("t1", "y")]).await;
+    for wrong in [PartitionVersion::NONE, first, PartitionVersion::new(99)] {
+        let batch = puts(0..1, "z");
+        let fault = partition.commit(batch, wrong).await.unwrap_err();
+        assert_eq!(fault.code(), "state_contention");
+    }
+    partition.commit(puts(0..1, "z"), second).await.unwrap();
+}
+
+#[tokio::test]
+async fn refused_changes_leave_the_partition_as_it_was() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    let at = put(&partition, &[("t1", "x")]).await;
+    let before = lab.dump().len();
+    let mut twice = Batch::new();
+    twice
+        .insert(task("t2", "new"))
+        .unwrap()
+        .insert(task("t1", "there already"))
+        .unwrap();
+    let fault = partition.commit(twice, at).await.unwrap_err();
+    assert_eq!(fault.code(), "already_exists");
+    let mut none = Batch::new();
+    none.insert(task("t3", "new"))
+        .unwrap()
+        .remove::<Task>("t9")
+        .unwrap();
+    let fault = partition.commit(none, at).await.unwrap_err();
+    assert_eq!(fault.code(), "record_not_found");
+    assert_eq!(lab.dump().len(), before);
+    assert_eq!(partition.commit(Batch::new(), at).await.unwrap(), at);
+    assert_eq!(version(&partition).await, at);
+}
+
+#[tokio::test]
+async fn a_change_of_a_record_that_has_changed_since_it_was_read_is_refused() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t1", "x")]).await;
+    let old = partition.load().await.unwrap().unwrap();
+    let stored = old.get::<Task>("t1").unwrap().unwrap();
+    let at = put(&partition, &[("t1", "y")]).await;
+    let mut batches = [Batch::new(), Batch::new(), Batch::new()];
+    batches[0].update(&stored, task("t1", "z")).unwrap();
+    batches[1]
+        .update_clear(&stored, stored.value().clear.clone())
+        .unwrap();
+    batches[2].delete(&stored).unwrap();
+    for batch in batches {
+        let fault = partition.commit(batch, at).await.unwrap_err();
+        assert_eq!(fault.code(), "state_contention");
+    }
+    assert_eq!(
+        secrets(&partition).await,
+        [("t1".to_owned(), "y".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn a_record_is_changed_once_per_batch() {
+    let mut batch = Batch::new();
+    batch.insert(task("t1", "x")).unwrap();
+    let fault = batch.put(task("t1", "y")).err().unwrap();
+    assert_eq!(fault.code(), "duplicate_change");
+}
+
+#[tokio::test]
+async fn a_partition_outlives_its_last_record() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    let at = put(&partition, &[("t1", "x")]).await;
+    let mut batch = Batch::new();
+    batch.remove::<Task>("t1").unwrap();
+    let at = partition.commit(batch, at).await.unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    assert!(snapshot.is_empty() && snapshot.version() == at);
+    partition.commit(inserts(0..1, "again"), at).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_every_size_are_one_version_and_leave_nothing_behind() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    let mut at = PartitionVersion::NONE;
+    let sizes = [
+        CHUNK_ENTRIES,
+        CHUNK_ENTRIES + 1,
+        MAX_ACTIONS - 1,
+        MAX_ACTIONS,
+        450,
+    ];
+    for (step, size) in (1..).zip(sizes) {
+        // Insertions, replacements and deletions, more than one transaction holds.
+        let mut batch = puts(0..size, &format!("round {step}"));
+        batch.put(job(&format!("round {step}"))).unwrap();
+        at = partition.commit(batch, at).await.unwrap();
+        assert_eq!(at.get(), step);
+        let found = secrets(&self::partition(&lab.stranger().await, "j1")).await;
+        assert_eq!(found.len(), size);
+        assert!(
+            found
+                .iter()
+                .all(|(_, secret)| *secret == format!("round {step}"))
+        );
+        assert_eq!(lab.keys(PK, "task").len(), size);
+    }
+    let mut batch = Batch::new();
+    for id in 10..450 {
+        batch.remove::<Task>(&format!("t{id:04}")).unwrap();
+    }
+    at = partition.commit(batch, at).await.unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    assert_eq!((snapshot.version(), snapshot.len()), (at, 11));
+    assert_eq!(snapshot.uncommitted(), [""; 0]);
+    assert!(lab.keys(PK, "manifest#").len() <= 1);
+}
+
+#[tokio::test]
+async fn a_small_commit_to_a_large_partition_writes_little() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    let at = partition
+        .commit(inserts(0..300, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let before = lab.rows(PK);
+    let batch = puts(100..101, "y");
+    let at = partition.commit(batch, at).await.unwrap();
+    let changed = |before: &std::collections::HashMap<String, crate::lab::Item>| {
+        let after = lab.rows(PK);
+        after
+            .iter()
+            .filter(|(sk, row)| before.get(*sk) != Some(row))
+            .count()
+    };
+    assert_eq!(changed(&before), 3, "the record, its chunk, the root");
+    let before = lab.rows(PK);
+    let mut batch = Batch::new();
+    batch.insert(task("new", "z")).unwrap();
+    partition.commit(batch, at).await.unwrap();
+    assert_eq!(changed(&before), 2, "the record, the root");
+}
+
+/// Prepares a commit and does only its first `steps` transactions, as a process that dies then.
+async fn interrupted(store: &Store, batch: Batch, steps: usize) {
+    let shared = partition(store, "j1").0;
+    let mut open = reader::read(&shared.store, &shared.scope)
+        .await
+        .unwrap()
+        .open;
+    let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
+    let Prepared { staged, flip, .. } =
+        plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
+    assert!(steps <= staged.len(), "the flip is not interrupted");
+    for actions in staged.into_iter().chain([flip]).take(steps) {
+        let outcome = shared.store.table.transact(PK, actions).await.unwrap();
+        assert_eq!(outcome, Outcome::Done);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_commit_changes_nothing_and_is_swept_by_the_next() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let first = partition(&store, "j1");
+    first
+        .commit(inserts(0..250, "old"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    for steps in 1..=2 {
+        interrupted(&store, puts(0..400, "never"), steps).await;
+        let after = lab.store().await;
+        let partition = partition(&after, "j1");
+        let snapshot = partition.load().await.unwrap().unwrap();
+        assert!(!snapshot.uncommitted().is_empty());
+        assert_eq!(snapshot.len(), 250);
+        assert!(
+            secrets(&partition)
+                .await
+                .iter()
+                .all(|(_, secret)| secret == "old")
+        );
+        let batch = puts(0..1, "old");
+        partition.commit(batch, snapshot.version()).await.unwrap();
+        let snapshot = partition.load().await.unwrap().unwrap();
+        assert_eq!(snapshot.uncommitted(), [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
+    let lab = Lab::new();
+    let (slow, quick) = (lab.store().await, lab.store().await);
+    let at = put(&partition(&slow, "j1"), &[("t0000", "old")]).await;
+    let shared = partition(&slow, "j1").0;
+    let mut open = reader::read(&shared.store, &shared.scope)
+        .await
+        .unwrap()
+        .open;
+    let batch = puts(0..300, "slow");
+    let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
+    let prepared = plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
+    let mut outcomes = Vec::new();
+    for actions in prepared.staged {
+        outcomes.push(shared.store.table.transact(PK, actions).await.unwrap());
+    }
+    // This commit finds the staged rows, and sweeps what it takes for leftovers.
+    partition(&quick, "j1")
+        .commit(puts(0..1, "quick"), at)
+        .await
+        .unwrap();
+    outcomes.push(
+        shared
+            .store
+            .table
+            .transact(PK, prepared.flip)
+            .await
+            .unwrap(),
+    );
+    assert_eq!(outcomes.pop(), Some(Outcome::Refused));
+    let found = secrets(&partition(&lab.store().await, "j1")).await;
+    assert_eq!(found, [("t0000".to_owned(), "quick".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_crash_after_the_data_key_was_made_does_no_harm() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let shared = partition(&store, "j1").0;
+    let (wrapping, now) = (shared.store.wrapping(), shared.store.sources.tick());
+    let row = wrapping.first(&shared.scope, now).await.unwrap();
+    assert!(shared.store.table.put_new(row).await.unwrap());
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    assert!(partition.load().await.unwrap().is_none());
+    put(&partition, &[("t1", "x")]).await;
+    assert_eq!(lab.keys(PK, "dek"), ["dek#0001"]);
+}
+
+/// Adds one to a counter until it has done so `wins` times; says which versions it made.
+async fn count(partition: Partition, wins: usize) -> Vec<u64> {
+    let mut won = Vec::new();
+    while won.len() < wins {
+        let snapshot = partition.load().await.unwrap();
+        let at = snapshot
+            .as_ref()
+            .map_or(PartitionVersion::NONE, |snapshot| snapshot.version());
+        let stored = snapshot.and_then(|snapshot| snapshot.get::<Task>("t1").unwrap());
+        let value = stored.map_or(0, |stored| stored.into_value().secret.parse().unwrap());
+        let mut batch = Batch::new();
+        batch.put(task("t1", (value + 1).to_string())).unwrap();
+        match partition.commit(batch, at).await {
+            Ok(version) => won.push(version.get()),
+            Err(fault) => assert_eq!(fault.code(), "state_contention"),
+        }
+    }
+    won
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_concurrent_commits_exactly_one_wins_each_version() {
+    let lab = Lab::new();
+    // Two processes with two handles each.
+    let (one, two) = (lab.store().await, lab.store().await);
+    let mut handles = Vec::new();
+    for store in [&one, &one, &two, &two] {
+        handles.push(tokio::spawn(count(partition(store, "j1"), 8)));
+    }
+    let mut versions = Vec::new();
+    for handle in handles {
+        versions.extend(handle.await.unwrap());
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, (1..=32).collect::<Vec<_>>());
+    let found = secrets(&partition(&lab.store().await, "j1")).await;
+    assert_eq!(found[0].1, "32");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_is_dropped_half_way_leaves_a_usable_handle() {
+    let store = Lab::new().store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t0000", "x")]).await;
+    for polls in 0..12 {
+        let at = version(&partition).await;
+        let mut commit = Box::pin(partition.commit(puts(0..150, "y"), at));
+        for _ in 0..polls {
+            let poll = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(commit.as_mut().poll(context).is_ready())
+            });
+            if poll.await {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(commit);
+        let found = secrets(&partition).await;
+        assert!(found.len() == 1 || found.len() == 150, "{}", found.len());
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_random_number_generator_and_clock_repeat_no_nonce() {
+    let lab = Lab::new();
+    let stopped = Sources::new(
+        || Timestamp::UNIX_EPOCH,
+        |out| {
+            out.fill(0);
+            Ok(())
+        },
+    );
+    let store = lab.open_with(lab.anchor.clone(), 1, stopped).await.unwrap();
+    let partition = partition(&store, "j1");
+    let mut nonces = HashSet::new();
+    for round in 0..10 {
+        put(
+            &partition,
+            &[("t1", &format!("round {round}")), ("t2", "the same again")],
+        )
+        .await;
+        for sk in lab.keys(PK, "task") {
+            let nonce = format!("{:?}", lab.rows(PK)[&sk]["content_nonce"]);
+            assert!(nonces.insert(nonce));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broken_random_number_generator_encrypts_nothing() {
+    let lab = Lab::new();
+    let broken = Sources::new(Timestamp::now, |out| match out.len() {
+        32 => Err(worldcompute_fault::Fault::new(
+            worldcompute_fault::Category::InternalFailure,
+            "crypto_failed",
+            "no entropy",
+        )),
+        _ => random(out),
+    });
+    // Set up with a working one.
+    lab.store().await;
+    let store = lab.open_with(lab.anchor.clone(), 1, broken).await.unwrap();
+    let partition = partition(&store, "j1");
+    let fault = partition
+        .commit(puts(0..1, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap_err();
+    assert_eq!(fault.code(), "crypto_failed");
+    assert!(partition.load().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn lists_are_by_kind_and_status_and_follow_changes() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x"), ("t2", "x")]).await;
+    let peer = store.partition(Kind::PEER, "p1").unwrap();
+    put(&peer, &[("t1", "x")]).await;
+    let ids = |hints: Vec<Hint>| hints.into_iter().map(|hint| hint.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(store.list(Kind::JOB, "open").await.unwrap()),
+        ["t1", "t2"]
+    );
+    let hints = store.list(Kind::PEER, "open").await.unwrap();
+    assert_eq!(
+        (hints[0].partition.to_string(), &*hints[0].entity_type),
+        ("peer#p1".to_owned(), "task")
+    );
+    let mut batch = Batch::new();
+    let mut hidden = task("t1", "x");
+    hidden.clear.status = "hidden".to_owned();
+    batch.put(hidden).unwrap().remove::<Task>("t2").unwrap();
+    let at = version(&partition(&store, "j1")).await;
+    partition(&store, "j1").commit(batch, at).await.unwrap();
+    assert_eq!(ids(store.list(Kind::JOB, "open").await.unwrap()), [""; 0]);
+}
+
+#[tokio::test]
+async fn handles_of_one_partition_share_what_they_know() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let (one, two) = (partition(&store, "j1"), partition(&store, "j1"));
+    let at = one
+        .commit(puts(0..1, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    two.commit(puts(0..1, "y"), at).await.unwrap();
+    let fault = one.commit(puts(0..1, "z"), at).await.unwrap_err();
+    assert_eq!(fault.code(), "state_contention");
+}
+
+#[tokio::test]
+async fn sort_keys_do_not_collide_when_the_clock_stands_still_or_goes_back() {
+    let lab = Lab::new();
+    let stopped = || Sources::new(|| Timestamp::UNIX_EPOCH, random);
+    let store = lab
+        .open_with(lab.anchor.clone(), 1, stopped())
+        .await
+        .unwrap();
+    partition(&store, "j1")
+        .commit(inserts(0..50, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    assert_eq!(lab.keys(PK, "task").len(), 50);
+    // A process whose clock starts over meets its own names, and gives way.
+    let again = lab
+        .open_with(lab.anchor.clone(), 1, stopped())
+        .await
+        .unwrap();
+    let partition = partition(&again, "j1");
+    let at = version(&partition).await;
+    partition.commit(inserts(50..60, "y"), at).await.unwrap();
+    assert_eq!(secrets(&partition).await.len(), 60);
+    for row in lab
+        .rows(PK)
+        .values()
+        .filter(|row| text(row, "entity_type") == "task")
+    {
+        assert!(text(row, "sk").starts_with("task#1970-01-01T00:00:00.0000"));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Vec<u16>, u8),
+    Remove(Vec<u16>),
+    Reopen,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let ids = || {
+        prop_oneof![
+            3 => prop::collection::vec(0_u16..200, 1..20),
+            1 => (0_u16..100, 1_u16..160).prop_map(|(from, count)| (from..from + count).collect()),
+        ]
+    };
+    let op = prop_oneof![
+        5 => (ids(), any::<u8>()).prop_map(|(ids, secret)| Op::Put(ids, secret)),
+        2 => ids().prop_map(Op::Remove),
+        1 => Just(Op::Reopen),
+    ];
+    prop::collection::vec(op, 1..8)
+}
+
+async fn behaves_like_a_map(ops: Vec<Op>) {
+    let lab = Lab::new();
+    let mut store = lab.store().await;
+    let mut handle = partition(&store, "j1");
+    let mut model = BTreeMap::new();
+    let mut at = PartitionVersion::NONE;
+    for op in ops {
+        let mut batch = Batch::new();
+        match op {
+            Op::Put(ids, secret) => {
+                for id in ids.into_iter().collect::<HashSet<_>>() {
+                    let (id, secret) = (format!("t{id}"), secret.to_string());
+                    batch.put(task(id.clone(), secret.clone())).unwrap();
+                    model.insert(id, secret);
+                }
+            }
+            Op::Remove(ids) => {
+                for id in ids.into_iter().collect::<HashSet<_>>() {
+                    if model.remove(&format!("t{id}")).is_some() {
+                        batch.remove::<Task>(&format!("t{id}")).unwrap();
+                    }
+                }
+            }
+            Op::Reopen => {
+                store = lab.store().await;
+                handle = partition(&store, "j1");
+            }
+        }
+        at = handle.commit(batch, at).await.unwrap();
+        let stranger = lab.open(Arc::new(Anchor::memory()), 1).await.unwrap();
+        if at != PartitionVersion::NONE {
+            let found = secrets(&partition(&stranger, "j1")).await;
+            assert_eq!(found, model.clone().into_iter().collect::<Vec<_>>());
+            assert_eq!(
+                lab.keys(PK, "task").len(),
+                model.len(),
+                "nothing is left behind"
+            );
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn a_partition_behaves_like_a_map(ops in ops()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(behaves_like_a_map(ops));
+    }
+}

@@ -1,0 +1,279 @@
+//! The bytes of envelope v1 against vectors that an independent program made (`tests/vectors/envelope_v1.py`).
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::anchor::Anchor;
+use crate::crypto::{Digest, expand, hmac_key};
+use crate::draft::Clear;
+use crate::embedded::Engine;
+use crate::envelope::{self, Binding, Sealed, Suite};
+use crate::identity::Opener;
+use crate::keyring::{DataKey, Keyring, Wrapping, dek_row};
+use crate::keys::{
+    DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
+};
+use crate::manifest::VerifiedRoot;
+use crate::name::{Place, RecordId, parse_time};
+use crate::record::{Content, Scope, build, verify};
+use crate::row::{Attribute, Row, canonical_number};
+use crate::sources::Sources;
+use crate::table::Table;
+use crate::{Id, Kind, PartitionKey, StoreConfig, StorePath};
+
+const SCRIPT: &[u8] = include_bytes!("../tests/vectors/envelope_v1.py");
+const VECTORS: &[u8] = include_bytes!("../tests/vectors/envelope_v1.json");
+
+struct Vectors(Value);
+
+impl Vectors {
+    fn read() -> Self {
+        Self(serde_json::from_slice(VECTORS).unwrap())
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0[name].as_str().unwrap()
+    }
+
+    fn array<const N: usize>(&self, name: &str) -> [u8; N] {
+        hex::decode(self.text(name)).unwrap().try_into().unwrap()
+    }
+
+    fn time(&self, name: &str) -> Timestamp {
+        parse_time(self.text(name)).unwrap()
+    }
+
+    fn row(&self, name: &str) -> Row {
+        let attributes = self.0[name].as_object().unwrap();
+        Row(attributes
+            .iter()
+            .map(|(name, value)| (name.clone(), attribute(value)))
+            .collect())
+    }
+
+    fn scope(&self) -> Scope {
+        Scope {
+            store: self.text("store").to_owned(),
+            key: PartitionKey {
+                kind: Kind::JOB,
+                id: Id::parse(self.text("id")).unwrap(),
+            },
+        }
+    }
+
+    fn place(&self) -> Place {
+        Place::new(
+            RecordId::new("task", "t1").unwrap(),
+            self.time("created_at"),
+        )
+    }
+
+    fn kek(&self) -> KekHandle {
+        KekHandle::new(Zeroizing::new(self.array("kek")))
+    }
+
+    fn data_key(&self) -> DataKey {
+        DataKey::new(1, DekHandle::new(Zeroizing::new(self.array("dek")))).unwrap()
+    }
+
+    async fn keyring(&self) -> Keyring {
+        let wrapping = Wrapping {
+            provider: &Fixed,
+            kek: &self.kek(),
+            epoch: 1,
+        };
+        let rows = vec![self.row("dek_row")];
+        wrapping.open(&self.scope(), rows).await.unwrap()
+    }
+}
+
+fn attribute(value: &Value) -> Attribute {
+    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
+    match kind.as_str() {
+        "S" => Attribute::Text(value.as_str().unwrap().to_owned()),
+        "N" => Attribute::Number(canonical_number(value.as_str().unwrap()).unwrap()),
+        "B" => Attribute::Bytes(hex::decode(value.as_str().unwrap()).unwrap()),
+        "BOOL" => Attribute::Bool(value.as_bool().unwrap()),
+        "NULL" => Attribute::Null,
+        other => panic!("{other}"),
+    }
+}
+
+/// The master key of the vectors.
+struct Fixed;
+
+#[async_trait::async_trait]
+impl KeyProvider for Fixed {
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+        let umk = Vectors::read().array("umk");
+        Ok(UmkHandle::new(Zeroizing::new(umk)))
+    }
+
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+        self.get_umk().await
+    }
+}
+
+#[test]
+fn the_vectors_are_those_of_the_committed_script() {
+    let hash = hex::encode(crate::crypto::sha256(SCRIPT));
+    assert_eq!(Vectors::read().text("script_sha256"), hash);
+}
+
+#[tokio::test]
+async fn the_key_encryption_key_is_the_vectors() {
+    let vectors = Vectors::read();
+    let context = KekContext {
+        store: vectors.text("store").to_owned(),
+        tenant: vectors.text("tenant").to_owned(),
+        user: vectors.text("user").to_owned(),
+        epoch: 1,
+    };
+    let umk = Fixed.get_umk().await.unwrap();
+    let kek = Fixed.derive_kek(&umk, &context).await.unwrap();
+    assert_eq!(*kek.bytes(), vectors.array("kek"));
+}
+
+#[tokio::test]
+async fn the_stores_row_is_the_vectors() {
+    let vectors = Vectors::read();
+    let sources = Sources::new(
+        || Vectors::read().time("created_at"),
+        |out| {
+            let store = hex::decode(Vectors::read().text("store")).unwrap();
+            out[..store.len()].copy_from_slice(&store);
+            Ok(())
+        },
+    );
+    let config = StoreConfig::new(StorePath::Memory)
+        .tenant(vectors.text("tenant"))
+        .user(vectors.text("user"));
+    let opener = Opener {
+        table: &Table::embedded(&Engine::memory().unwrap()),
+        anchor: Arc::new(Anchor::memory()),
+        keys: &Fixed,
+        config: &config,
+    };
+    assert_eq!(
+        opener.new_row(&sources).await.unwrap(),
+        vectors.row("store_row")
+    );
+}
+
+#[tokio::test]
+async fn the_wrapped_data_key_is_the_vectors() {
+    let vectors = Vectors::read();
+    let scope = vectors.scope();
+    let context = DekContext {
+        store: scope.store.clone(),
+        partition: scope.key.clone(),
+        version: 1,
+        epoch: 1,
+    };
+    let dek = Zeroizing::new(vectors.array("dek"));
+    let wrapped = wrap(&vectors.kek(), &context, &dek, vectors.array("wrap_nonce")).unwrap();
+    let row = dek_row(
+        &scope,
+        &vectors.data_key(),
+        &wrapped,
+        vectors.time("created_at"),
+    );
+    assert_eq!(row, vectors.row("dek_row"));
+    let keyring = vectors.keyring().await;
+    assert_eq!(keyring.get(1).unwrap().dek.bytes(), &*dek);
+}
+
+#[tokio::test]
+async fn a_record_is_the_vectors() {
+    let vectors = Vectors::read();
+    let (scope, place) = (vectors.scope(), vectors.place());
+    assert_eq!(scope.key.aad(&place), vectors.array::<32>("aad"));
+    let fields = [
+        ("attempts", Attribute::integer(7)),
+        ("paused", Attribute::Bool(true)),
+        ("reason", Attribute::Null),
+        ("score", Attribute::Number("0.85".to_owned())),
+        ("status", Attribute::Text("open".to_owned())),
+    ];
+    let content = Content {
+        place: &place,
+        created_at: vectors.time("created_at"),
+        updated_at: vectors.time("updated_at"),
+        version: 3,
+        clear: Clear {
+            fields: fields.map(|(name, value)| (name.to_owned(), value)).into(),
+            listed_as: Some("open".to_owned()),
+        },
+        sealed: vectors.text("payload").as_bytes(),
+    };
+    let (row, _) = build(
+        &scope,
+        &vectors.data_key(),
+        content,
+        &vectors.array("random"),
+    )
+    .unwrap();
+    assert_eq!(row, vectors.row("record_row"));
+    assert_eq!(hex::encode(row.canonical()), vectors.text("canonical"));
+    let keyring = vectors.keyring().await;
+    let verified = verify(&scope, &keyring, vectors.row("record_row")).unwrap();
+    let payload = verified.payload(&scope, &keyring).unwrap();
+    assert_eq!(*payload, vectors.text("payload").as_bytes());
+}
+
+#[tokio::test]
+async fn the_manifest_is_the_vectors() {
+    let vectors = Vectors::read();
+    let (scope, keyring) = (vectors.scope(), vectors.keyring().await);
+    let chunk = vectors.row("chunk_row");
+    let root = VerifiedRoot::open(&scope, &keyring, &vectors.row("root_row")).unwrap();
+    assert_eq!(root.header.version, 9);
+    let listing = root
+        .listing(&scope, &keyring, |number| (number == 7).then_some(&chunk))
+        .unwrap();
+    let task: Arc<str> = vectors.place().sort_key().into();
+    let listed = listing.rows().find(|(sk, _)| **sk == task).unwrap().1;
+    let at = vectors.time("created_at");
+    let live = [
+        (task.clone(), vectors.place().record, at),
+        ("meta".into(), RecordId::new("meta", "").unwrap(), at),
+    ];
+    let mut manifest = listing.into_manifest(8, live.into_iter());
+    manifest.header.version = 8;
+    manifest.update(&task, listed);
+    let updated_at = vectors.time("updated_at");
+    let written = manifest.write(&scope, &vectors.data_key(), updated_at, false);
+    assert_eq!(written.chunks, [chunk]);
+    assert_eq!(written.root, vectors.row("root_row"));
+}
+
+#[test]
+fn the_alignment_score_is_the_vectors() {
+    let score = Vectors(Vectors::read().0["score"].clone());
+    let (dek, plaintext) = (score.array("dek"), score.text("plaintext"));
+    assert_eq!((dek, plaintext), ([1; 32], "alignment_score:0.85"));
+    let vectors = Vectors::read();
+    let binding = Binding {
+        suite: Suite::V1,
+        store: vectors.text("store"),
+        key_id: score.text("key_id"),
+        aad: vectors.array::<32>("aad") as Digest,
+        version: 1,
+    };
+    let nonce_key = hmac_key(&expand(&dek, b"blue/v1/nonce").unwrap());
+    let random = score.array("random");
+    let sealed = envelope::seal(&dek, &nonce_key, &binding, &random, plaintext.as_bytes());
+    let want = Sealed {
+        nonce: score.array("nonce"),
+        commitment: score.array("commitment"),
+        ciphertext: hex::decode(score.text("ciphertext")).unwrap(),
+    };
+    assert_eq!(sealed.unwrap(), want);
+    assert_eq!(
+        *envelope::open(&dek, &binding, &want).unwrap(),
+        plaintext.as_bytes()
+    );
+}
