@@ -6,6 +6,7 @@
 //! - [`donor_log`]: what a donor remembers of the leases it served.
 //! - [`evidence`]: what is left of a finished job: files that anyone can verify offline.
 
+mod base64_bytes;
 pub mod broker;
 pub mod donor_log;
 pub mod evidence;

@@ -1,1 +1,277 @@
+//! The jobs in the encrypted store: one partition per job, one transaction per [`Commit`].
+//!
+//! | record | id | cleartext | sealed |
+//! |---|---|---|---|
+//! | job (the partition's `meta`) | | state, counts, times | name, faults, reasons |
+//! | `submission` | `manifest` | | the signed manifest, options |
+//! | `task` | its index | state | leases with donors and reasons, fault |
+//! | `receipt` | its index | | the receipt with both signatures |
+//!
+//! A task that nobody was asked to do has no record. Leases lie inside of their task, because they change together.
 
+mod entities;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use blue_encrypted_store::{
+    Batch, CrossPartition, Kind, Partition, PartitionVersion, Snapshot, Store,
+};
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_ledger::receipt::SignedReceipt;
+
+use crate::broker::{Commit, StoredJob};
+use crate::manifest::VerifiedManifest;
+use crate::{JobId, JobRecord, JobState, TaskRecord};
+use entities::{Receipt, Submission};
+
+/// The records of every job in one store.
+pub struct Records {
+    store: Store,
+    /// The jobs that are being written, so that each commit writes what changed and reads nothing.
+    open: Mutex<HashMap<JobId, Arc<tokio::sync::Mutex<Open>>>>,
+}
+
+struct Open {
+    partition: Partition,
+    /// What the next commit builds on; `None` when it has to be read.
+    version: Option<PartitionVersion>,
+    /// Whether this process tried to write the job's first records: if they are there, they may be its own.
+    began: bool,
+}
+
+impl Records {
+    /// The records in `store`.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Writes one commit, all or nothing. `receipts` are those of the commit, countersigned, in its order.
+    ///
+    /// A commit that failed can be written again, whether or not it took place.
+    ///
+    /// # Errors
+    /// WC-019 for the first commit of a job that the store has had before; WC-015 when the receipts are not those of
+    /// the commit; those of the store.
+    pub async fn commit(
+        &self,
+        manifest: &VerifiedManifest,
+        commit: &Commit,
+        receipts: &[SignedReceipt],
+    ) -> Result<()> {
+        let batch = batch(manifest, commit, receipts)?;
+        let open = self.open(commit.job.id)?;
+        let mut open = open.lock().await;
+        // Taken out: whatever happens to this future, nothing is known until the store has answered.
+        let version = match open.version.take() {
+            Some(version) => version,
+            None => self.current_version(&open, commit).await?,
+        };
+        open.began = true;
+        open.version = Some(open.partition.commit(batch, version).await?);
+        if commit.job.state.is_final() {
+            self.close(commit.job.id);
+        }
+        Ok(())
+    }
+
+    /// Every job in the store, oldest first.
+    ///
+    /// Jobs are found by an index that is not authenticated and that DynamoDB brings up to date with a delay; what is
+    /// read is verified.
+    ///
+    /// # Errors
+    /// Those of the store; WC-015 for a job whose records contradict each other or whose manifest does not verify.
+    pub async fn load(&self) -> Result<Vec<StoredJob>> {
+        self.load_in(&JobState::ALL).await
+    }
+
+    /// As [`Records::load`], without the jobs that came to their end.
+    pub async fn load_open(&self) -> Result<Vec<StoredJob>> {
+        let open: Vec<_> = JobState::ALL
+            .into_iter()
+            .filter(|state| !state.is_final())
+            .collect();
+        let mut jobs = self.load_in(&open).await?;
+        jobs.retain(|stored| !stored.job.state.is_final());
+        Ok(jobs)
+    }
+
+    /// One job; `None` when the store never had it.
+    ///
+    /// # Errors
+    /// As [`Records::load`].
+    pub async fn job(&self, id: JobId) -> Result<Option<StoredJob>> {
+        match self.snapshot(id).await? {
+            Some(snapshot) => stored_job(id, &snapshot).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The receipts of the tasks that ran to their end, in the order of the tasks, with both signatures verified.
+    ///
+    /// # Errors
+    /// As [`Records::load`]; WC-009 for a receipt that does not verify.
+    pub async fn receipts(&self, id: JobId) -> Result<Vec<SignedReceipt>> {
+        let Some(snapshot) = self.snapshot(id).await? else {
+            return Ok(Vec::new());
+        };
+        let stored = snapshot.entities::<Receipt>()?;
+        let mut receipts = stored
+            .into_iter()
+            .map(|receipt| receipt.into_value().open(id))
+            .collect::<Result<Vec<_>>>()?;
+        receipts.sort_by_key(|receipt| receipt.receipt().task_index);
+        Ok(receipts)
+    }
+
+    /// The receipt of one task; `None` while there is none.
+    ///
+    /// # Errors
+    /// As [`Records::receipts`].
+    pub async fn receipt(&self, id: JobId, task: u32) -> Result<Option<SignedReceipt>> {
+        let Some(snapshot) = self.snapshot(id).await? else {
+            return Ok(None);
+        };
+        let stored = snapshot.get::<Receipt>(&task.to_string())?;
+        stored
+            .map(|receipt| receipt.into_value().open(id))
+            .transpose()
+    }
+
+    async fn load_in(&self, states: &[JobState]) -> Result<Vec<StoredJob>> {
+        let mut ids = BTreeSet::new();
+        for state in states {
+            let hints = self.store.list(Kind::JOB, state.as_str()).await?;
+            ids.extend(
+                hints
+                    .iter()
+                    .filter_map(|hint| hint.partition.id.as_str().parse::<JobId>().ok()),
+            );
+        }
+        let mut jobs = Vec::with_capacity(ids.len());
+        for id in ids {
+            jobs.extend(self.job(id).await?);
+        }
+        Ok(jobs)
+    }
+
+    async fn snapshot(&self, id: JobId) -> Result<Option<Snapshot>> {
+        self.store
+            .partition(Kind::JOB, &id.to_string())?
+            .load()
+            .await
+    }
+
+    /// What a commit builds on, read at the start and after a commit that failed.
+    async fn current_version(&self, open: &Open, commit: &Commit) -> Result<PartitionVersion> {
+        let snapshot = open.partition.load().await?;
+        if snapshot.is_some() && commit.first && !open.began {
+            self.close(commit.job.id);
+            let message = format!("job {} was submitted before", commit.job.id);
+            return Err(Fault::wc(WcCode::AlreadyExists, message)
+                .hint("sign the manifest again to run it again"));
+        }
+        Ok(snapshot.map_or(PartitionVersion::NONE, |snapshot| snapshot.version()))
+    }
+
+    fn open(&self, id: JobId) -> Result<Arc<tokio::sync::Mutex<Open>>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(job) = open.get(&id) {
+            return Ok(job.clone());
+        }
+        let partition = self.store.partition(Kind::JOB, &id.to_string())?;
+        let job = Arc::new(tokio::sync::Mutex::new(Open {
+            partition,
+            version: None,
+            began: false,
+        }));
+        open.insert(id, job.clone());
+        Ok(job)
+    }
+
+    fn close(&self, id: JobId) {
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&id);
+    }
+}
+
+fn batch(
+    manifest: &VerifiedManifest,
+    commit: &Commit,
+    receipts: &[SignedReceipt],
+) -> Result<Batch> {
+    let id = commit.job.id;
+    if manifest.job_id() != id {
+        return Err(foreign(id, "the manifest is of another job"));
+    }
+    let settled = commit
+        .receipts
+        .iter()
+        .map(|settlement| settlement.lease.to_string());
+    if !settled.eq(receipts
+        .iter()
+        .map(|receipt| receipt.receipt().lease_id.clone()))
+    {
+        return Err(foreign(id, "the receipts are not those of the commit"));
+    }
+    let mut batch = Batch::new();
+    batch.put(commit.job.clone())?;
+    if commit.first {
+        batch.put(Submission::of(manifest, &commit.options))?;
+    }
+    for task in &commit.tasks {
+        batch.put(task.clone())?;
+    }
+    for receipt in receipts {
+        batch.put(Receipt::of(receipt))?;
+    }
+    Ok(batch)
+}
+
+fn stored_job(id: JobId, snapshot: &Snapshot) -> Result<StoredJob> {
+    let job = snapshot
+        .get::<JobRecord>("")?
+        .ok_or_else(|| foreign(id, "it has no job record"))?
+        .into_value();
+    if job.id != id {
+        return Err(foreign(id, "the job record is of another job"));
+    }
+    let submission = snapshot.get::<Submission>(Submission::ID)?;
+    let submission = submission
+        .ok_or_else(|| foreign(id, "what was submitted is missing"))?
+        .into_value();
+    let (manifest, options) = submission.open(id)?;
+    let mut tasks: Vec<_> = snapshot
+        .entities::<TaskRecord>()?
+        .into_iter()
+        .map(|task| task.into_value())
+        .collect();
+    tasks.sort_by_key(|task| task.index);
+    if tasks
+        .last()
+        .is_some_and(|task| task.index >= manifest.manifest().array_count)
+    {
+        return Err(foreign(id, "a task lies outside of the array"));
+    }
+    Ok(StoredJob {
+        job,
+        manifest: Arc::new(manifest),
+        options,
+        tasks,
+    })
+}
+
+/// WC-015: the store holds what this program does not write.
+fn foreign(id: JobId, why: &str) -> Fault {
+    Fault::wc(
+        WcCode::Internal,
+        format!("the records of job {id} contradict each other: {why}"),
+    )
+    .hint("restore the store from a backup")
+}

@@ -453,17 +453,20 @@ pub(super) fn task_failed(message: String) -> Fault {
 }
 
 fn refused_by_all(declined: &BTreeMap<PeerId, String>) -> Fault {
-    let reasons: Vec<_> = declined
-        .iter()
-        .map(|(donor, reason)| format!("{donor}: {reason}"))
-        .collect();
     let message = format!(
         "{} donors declined the job ({})",
         declined.len(),
-        reasons.join("; ")
+        words_of(declined)
     );
     Fault::wc(WcCode::NoEligibleNodes, message)
         .hint("change what the donors object to, or wait for other donors")
+}
+
+/// What the donors said, as far as a message can hold it.
+pub(super) fn words_of(declined: &BTreeMap<PeerId, String>) -> String {
+    let line = |(donor, reason): (&PeerId, &String)| format!("{donor}: {reason}");
+    let lines: Vec<_> = declined.iter().take(MAX_ATTEMPTS).map(line).collect();
+    lines.join("; ")
 }
 
 fn foreign(id: JobId, why: &str) -> Fault {

@@ -7,7 +7,7 @@ use worldcompute_fault::{Fault, WcCode};
 use worldcompute_proof::PeerId;
 
 use super::donors::Mismatch;
-use super::job::Job;
+use super::job::{Job, words_of};
 use super::{Broker, Now};
 use crate::{JobId, JobState, LeaseState, TaskId};
 
@@ -143,19 +143,11 @@ fn in_words(reasons: &BTreeMap<Mismatch, usize>) -> String {
 }
 
 fn no_donor(words: &str, job: &Job) -> Fault {
-    let declined: Vec<_> = job
-        .declined
-        .iter()
-        .map(|(donor, reason)| format!("{donor}: {reason}"))
-        .collect();
-    let declined = if declined.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", declined.join("; "))
+    let declined = match job.declined.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", words_of(&job.declined)),
     };
-    Fault::wc(
-        WcCode::NoEligibleNodes,
-        format!("no donor can take the job: {words}{declined}"),
-    )
-    .hint("start a donor that consents to the job's classes, or wait longer")
+    let message = format!("no donor can take the job: {words}{declined}");
+    Fault::wc(WcCode::NoEligibleNodes, message)
+        .hint("start a donor that consents to the job's classes, or wait longer")
 }
