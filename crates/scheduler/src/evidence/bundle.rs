@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use gait::limits::MAX_TRACE_BYTES;
 use worldcompute_fault::Result;
 use worldcompute_ledger::receipt::{
     DecisionRef, MAX_RECEIPT_BYTES, Outcome, Receipt, SignedReceipt, Status,
@@ -21,21 +22,16 @@ use super::{MAX_OBJECT_BYTES, MAX_TOTAL_BYTES, Pins};
 use crate::LeaseId;
 use crate::manifest::{MAX_WIRE_BYTES, VerifiedManifest};
 
-/// Verifies every file of the bundle at `path`, and that there is no other.
+/// Verifies every file of the bundle at `path`, and that there is no other: first that they are the files that were
+/// signed for, then what they say.
 pub(super) fn verify(path: &Path, pins: &Pins) -> Result<Report> {
     let mut bundle = Bundle::open(path, pins)?;
-    let names = bundle.folder.list()?;
-    bundle.index.check_names(
-        names
-            .iter()
-            .map(String::as_str)
-            .filter(|name| *name != Part::Index.to_string()),
-    )?;
+    bundle.check_files()?;
     for index in 0..bundle.manifest.manifest().array_count {
         bundle.check_receipt(index)?;
     }
-    bundle.check_nothing_else()?;
     bundle.check_objects()?;
+    bundle.check_nothing_else()?;
     Ok(Report::of_bundle(&bundle))
 }
 
@@ -45,15 +41,18 @@ pub(super) struct Bundle<'a> {
     pub(super) pins: &'a Pins,
     pub(super) manifest: VerifiedManifest,
     pub(super) index: Index,
-    /// Every part that was read, with the digest it has.
+    /// Every part whose bytes are those that were signed for.
     pub(super) parts: BTreeMap<String, CheckedPart>,
     pub(super) executors: BTreeSet<PeerId>,
     /// How many tasks ended in which way.
     pub(super) ends: BTreeMap<&'static str, u32>,
+    /// What the manifest, or something it leads to, refers to.
+    referred: BTreeSet<String>,
     submit_intent: Sha256,
     decisions: BTreeMap<(Cid, PeerId), DecisionRef>,
     objects: BTreeMap<Cid, Claim>,
     exits: BTreeSet<(PeerId, u64)>,
+    bytes_left: u64,
 }
 
 /// What is said about an object, and by which part.
@@ -68,37 +67,61 @@ impl<'a> Bundle<'a> {
     pub(super) fn open(path: &Path, pins: &'a Pins) -> Result<Self> {
         let folder = Folder::open(path)?;
         let manifest = open_manifest(&folder.read(Part::Manifest, MAX_WIRE_BYTES)?, pins)?;
-        let index_bytes = folder.read(Part::Index, MAX_ENVELOPE_BYTES)?;
-        let index = Index::open(&index_bytes, &manifest)?;
+        let sealed = folder.read(Part::Index, MAX_ENVELOPE_BYTES)?;
+        let index = Index::open(&sealed, &manifest)?;
+        index.check(Part::Manifest, manifest.cid().digest())?;
         let submit_intent = manifest.submit_intent()?.digest();
         let mut bundle = Self {
             folder,
             pins,
             manifest,
             index,
-            submit_intent,
             parts: BTreeMap::new(),
             executors: BTreeSet::new(),
             ends: BTreeMap::new(),
+            referred: BTreeSet::from([Part::Manifest.to_string()]),
+            submit_intent,
             decisions: BTreeMap::new(),
             objects: BTreeMap::new(),
             exits: BTreeSet::new(),
+            bytes_left: MAX_TOTAL_BYTES,
         };
-        bundle
-            .index
-            .check(Part::Manifest, bundle.manifest.cid().digest())?;
-        let manifest_size = bundle.manifest.bytes().len() as u64;
+        let length = bundle.manifest.bytes().len();
         bundle.checked(
             Part::Manifest,
             bundle.manifest.cid().digest(),
-            manifest_size,
+            length as u64,
         );
-        bundle.checked(
-            Part::Index,
-            Sha256::of(&index_bytes),
-            index_bytes.len() as u64,
-        );
+        bundle.checked(Part::Index, Sha256::of(&sealed), sealed.len() as u64);
         Ok(bundle)
+    }
+
+    /// The folder holds exactly the files that the submitter signed for.
+    fn check_files(&mut self) -> Result<()> {
+        let names = self.folder.list(MAX_FILES + 1)?;
+        let index = Part::Index.to_string();
+        self.index.check_names(
+            names
+                .iter()
+                .map(String::as_str)
+                .filter(|name| **name != index),
+        )?;
+        for part in names.iter().filter_map(|name| Part::parse(name)) {
+            match part {
+                Part::Index | Part::Manifest => {}
+                Part::Receipt(_) => self.check_bytes(part, MAX_RECEIPT_BYTES)?,
+                Part::Decision(_) => self.check_bytes(part, MAX_TRACE_BYTES)?,
+                Part::Object(cid) => drop(self.check_object(cid)?),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&mut self, part: Part, limit: usize) -> Result<()> {
+        let (digest, length) = self.folder.digest(part, limit as u64)?;
+        self.index.check(part, digest)?;
+        self.checked(part, digest, length);
+        Ok(())
     }
 
     /// Verifies the receipt of a task: signatures, request, decisions. Its objects are noted for later.
@@ -205,7 +228,7 @@ impl<'a> Bundle<'a> {
             return Ok(known.clone());
         }
         let part = Part::Decision(cid);
-        let bytes = self.read(part, gait::limits::MAX_TRACE_BYTES)?;
+        let bytes = self.read(part, MAX_TRACE_BYTES)?;
         if !cid.matches(&bytes) {
             return Err(changed(part, "not the bytes that its name stands for"));
         }
@@ -248,33 +271,33 @@ impl<'a> Bundle<'a> {
         Ok(())
     }
 
-    /// What the index names is what manifest and receipts refer to.
+    /// Every file is there because something refers to it.
     fn check_nothing_else(&self) -> Result<()> {
-        let objects = self
-            .objects
-            .keys()
-            .map(|cid| Part::Object(*cid).to_string());
-        let referred: BTreeSet<String> = self.parts.keys().cloned().chain(objects).collect();
-        match self.index.names().find(|name| !referred.contains(*name)) {
+        match self
+            .index
+            .names()
+            .find(|name| !self.referred.contains(*name))
+        {
             Some(name) => Err(unexpected(name, "nothing in the bundle refers to it")),
             None => Ok(()),
         }
     }
 
-    /// Verifies the bytes of every object that was noted.
+    /// Verifies every object that was noted.
     pub(super) fn check_objects(&mut self) -> Result<()> {
-        let mut left = MAX_TOTAL_BYTES;
         for (cid, claim) in std::mem::take(&mut self.objects) {
-            let size = self.check_object(cid)?;
+            let name = Part::Object(cid).to_string();
+            let size = match self.parts.get(&name) {
+                Some(checked) => checked.bytes,
+                None => self.check_object(cid)?,
+            };
             if claim.size.is_some_and(|told| told != size) {
                 return Err(invalid(
                     claim.by,
-                    format_args!("tells another size of objects/{cid} than its {size} bytes"),
+                    format_args!("tells another size of {name} than its {size} bytes"),
                 ));
             }
-            left = left
-                .checked_sub(size)
-                .ok_or_else(|| too_large("objects", format_args!("{MAX_TOTAL_BYTES} bytes")))?;
+            self.referred.insert(name);
         }
         Ok(())
     }
@@ -287,16 +310,21 @@ impl<'a> Bundle<'a> {
             return Err(changed(part, "not the bytes that its name stands for"));
         }
         self.index.check(part, digest)?;
+        self.bytes_left = self
+            .bytes_left
+            .checked_sub(size)
+            .ok_or_else(|| too_large("objects", format_args!("{MAX_TOTAL_BYTES} bytes")))?;
         self.checked(part, digest, size);
         Ok(size)
     }
 
-    /// The bytes of a part as the submitter signed for them.
+    /// The bytes of a part that something refers to, as the submitter signed for them.
     fn read(&mut self, part: Part, limit: usize) -> Result<Vec<u8>> {
         let bytes = self.folder.read(part, limit)?;
         let digest = Sha256::of(&bytes);
         self.index.check(part, digest)?;
         self.checked(part, digest, bytes.len() as u64);
+        self.referred.insert(part.to_string());
         Ok(bytes)
     }
 

@@ -12,7 +12,6 @@ use rustix::io::Errno;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::Sha256;
 
-use super::index::MAX_FILES;
 use super::part::{FOLDERS, Part};
 use super::refusal::{missing, too_large, unexpected};
 
@@ -31,12 +30,12 @@ impl Folder {
         }
     }
 
-    /// The names of all files, each of which is a part's.
-    pub(super) fn list(&self) -> Result<Vec<String>> {
+    /// The names of all files, at most `limit`, each of which is a part's.
+    pub(super) fn list(&self, limit: usize) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for name in entries(&self.0, "the folder")? {
+        for name in entries(&self.0, "the folder", limit)? {
             if FOLDERS.contains(&name.as_str()) {
-                let inner = entries(self.folder(&name)?, &name)?;
+                let inner = entries(self.folder(&name)?, &name, limit)?;
                 names.extend(inner.into_iter().map(|file| format!("{name}/{file}")));
             } else {
                 names.push(name);
@@ -47,8 +46,8 @@ impl Folder {
                 name.escape_debug(),
                 "no part of a bundle has that name",
             )),
-            None if names.len() > MAX_FILES => {
-                Err(too_large("the folder", format_args!("{MAX_FILES} files")))
+            None if names.len() > limit => {
+                Err(too_large("the folder", format_args!("{limit} files")))
             }
             None => Ok(names),
         }
@@ -142,8 +141,8 @@ fn cannot_read(part: impl Display, error: &io::Error) -> Fault {
     Fault::io(format_args!("read {part}"), error)
 }
 
-/// The names in a folder, at most one more than a bundle can have.
-fn entries(folder: impl AsFd, shown: &str) -> Result<Vec<String>> {
+/// The names in a folder, at most `limit` besides the folders of a bundle.
+fn entries(folder: impl AsFd, shown: &str, limit: usize) -> Result<Vec<String>> {
     let failed = |error: Errno| cannot_read(shown, &error.into());
     let mut names = Vec::new();
     for entry in Dir::read_from(folder).map_err(failed)? {
@@ -152,8 +151,8 @@ fn entries(folder: impl AsFd, shown: &str) -> Result<Vec<String>> {
             continue;
         }
         names.push(entry.file_name().to_string_lossy().into_owned());
-        if names.len() > MAX_FILES {
-            return Err(too_large(shown, format_args!("{MAX_FILES} files")));
+        if names.len() > limit.saturating_add(FOLDERS.len()) {
+            return Err(too_large(shown, format_args!("{limit} files")));
         }
     }
     Ok(names)
@@ -161,4 +160,55 @@ fn entries(folder: impl AsFd, shown: &str) -> Result<Vec<String>> {
 
 fn is_itself_or_parent(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use worldcompute_proof::Cid;
+
+    use super::*;
+
+    fn folder_with(objects: usize) -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("objects")).unwrap();
+        for number in 0..objects {
+            let name = format!("objects/{}", Cid::raw(number.to_be_bytes()));
+            File::create(dir.path().join(name)).unwrap();
+        }
+        File::create(dir.path().join("manifest.cbor")).unwrap();
+        let folder = Folder::open(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    #[test]
+    fn a_folder_is_listed_to_the_limit_and_refused_past_it() {
+        for files in [1, 2, 20] {
+            let (_dir, folder) = folder_with(files - 1);
+            assert_eq!(folder.list(files).unwrap().len(), files);
+            assert_eq!(
+                folder.list(files - 1).unwrap_err().code(),
+                "evidence_too_large"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_to_the_limit_and_refused_past_it() {
+        let (dir, folder) = folder_with(0);
+        let file = File::options()
+            .write(true)
+            .open(dir.path().join("manifest.cbor"))
+            .unwrap();
+        file.set_len(100).unwrap();
+        assert_eq!(folder.read(Part::Manifest, 100).unwrap().len(), 100);
+        assert_eq!(folder.digest(Part::Manifest, 100).unwrap().1, 100);
+        assert_eq!(
+            folder.read(Part::Manifest, 99).unwrap_err().code(),
+            "evidence_too_large"
+        );
+        assert_eq!(
+            folder.digest(Part::Manifest, 99).unwrap_err().code(),
+            "evidence_too_large"
+        );
+    }
 }

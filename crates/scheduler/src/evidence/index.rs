@@ -170,3 +170,59 @@ fn check_count(count: usize) -> Result<()> {
 fn unreadable(fault: Fault) -> Fault {
     invalid(Part::Index, fault.message())
 }
+
+#[cfg(test)]
+mod tests {
+    use worldcompute_proof::PeerId;
+
+    use super::*;
+    use crate::manifest::Manifest;
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed([7; 32])
+    }
+
+    fn manifest() -> VerifiedManifest {
+        let document =
+            b"{apiVersion: worldcompute/v1, kind: Job, metadata: {name: a}, spec: {wasm: a}}";
+        let manifest = Manifest::parse(document)
+            .unwrap()
+            .resolve(|_| Ok(Cid::raw("a")))
+            .unwrap();
+        manifest.sign(&key()).unwrap()
+    }
+
+    /// As many files as asked, with the longest names there are.
+    fn files(count: usize) -> BTreeMap<String, Sha256> {
+        let named = |number: usize| {
+            let digest = Sha256::of(number.to_be_bytes());
+            (
+                Part::Decision(Cid::raw(number.to_be_bytes())).to_string(),
+                digest,
+            )
+        };
+        (0..count).map(named).collect()
+    }
+
+    #[test]
+    fn as_many_files_as_the_limit_says_fit_an_index_and_no_more() {
+        let manifest = manifest();
+        let sealed = Index::seal(files(MAX_FILES), &manifest, &key()).unwrap();
+        assert_eq!(
+            Index::open(&sealed, &manifest).unwrap().names().count(),
+            MAX_FILES
+        );
+        let fault = Index::seal(files(MAX_FILES + 1), &manifest, &key()).unwrap_err();
+        assert_eq!(fault.code(), "evidence_too_large");
+    }
+
+    #[test]
+    fn a_second_signature_is_refused() {
+        let manifest = manifest();
+        let sealed = Index::seal(files(1), &manifest, &key()).unwrap();
+        let mut envelope = Envelope::from_bytes(&sealed).unwrap();
+        assert_eq!(PeerId::from(&key().verifying_key()), *manifest.submitter());
+        envelope.add_signature(&SigningKey::from_seed([8; 32]));
+        assert!(Index::open(&envelope.to_bytes().unwrap(), &manifest).is_err());
+    }
+}

@@ -29,7 +29,7 @@ metadata: {name: evidence}
 spec:
   wasm: module.wasm
   command: [module, \"${WC_TASK_INDEX}\"]
-  stdin: {file: stdin.txt}
+  stdin: stdin.txt
   inputs: [{file: input.bin, mount: /data/input}]
   outputs: [{name: result, path: /out/result, max_bytes: 1Ki}]
   resources: {memory: 64Mi, scratch: 1Mi, fuel: 1000000}
@@ -165,7 +165,7 @@ impl Job {
 fn manifest(number: u128, objects: &mut BTreeMap<Cid, Vec<u8>>) -> VerifiedManifest {
     let blob = |path: &str| match path {
         "module.wasm" => noise(20_000),
-        "input.bin" => noise(5_000),
+        "input.bin" => noise(9_000),
         _ => path.as_bytes().to_vec(),
     };
     let parsed = Manifest::parse(DOCUMENT.as_bytes()).unwrap();
