@@ -26,7 +26,7 @@ use picture::Picture;
 use progress::Progress;
 
 /// The module that draws, in text form: no toolchain is needed to read or change it.
-const MODULE: &[u8] = include_bytes!("/tmp/hello.wat");
+const MODULE: &[u8] = include_bytes!("../../../examples/mandelbrot/mandelbrot.wat");
 
 /// How long both donors may take to be seen by the submitter.
 const MEETING_TIME: Duration = Duration::from_secs(30);
@@ -156,7 +156,7 @@ impl Report {
             ),
             executors.collect::<Vec<_>>().join("\n"),
             format!("\nOne receipt, in words:\n{}", indent(&self.receipt)),
-            format!("\nVerified offline: {}", self.verified),
+            format!("\nOffline, from the files alone:\n  {}", self.verified),
             format!("\npicture   {}", self.picture.display()),
             format!("receipts  {}", self.receipts.display()),
             format!("evidence  {}", self.evidence.display()),

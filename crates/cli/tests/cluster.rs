@@ -1,6 +1,11 @@
 //! The program as its users meet it: real processes on loopback, donors that are reached through a relay only.
 
-#![expect(clippy::disallowed_methods, reason = "the tests leave broken files on purpose")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test, and broken files are written on purpose"
+)]
 
 mod support;
 
