@@ -17,8 +17,8 @@ use crate::check::Check;
 use crate::embedded::beside;
 use crate::name::PartitionKey;
 
-/// The journal is written anew when it has this many records more than marks.
-const COMPACT_AFTER: u64 = 10_000;
+/// Outdated records that a journal may hold: 2 MB, read in a moment when the store is opened.
+const SLACK: u64 = 10_000;
 /// Marks in one record of a journal written anew.
 const MARKS_PER_RECORD: usize = 2_000;
 
@@ -64,6 +64,8 @@ struct State {
     identity: Option<Identity>,
     marks: HashMap<String, Mark>,
     journal: Option<(PathBuf, Journal)>,
+    /// The journal is written anew when it has this many records more than marks.
+    slack: u64,
 }
 
 impl Anchor {
@@ -74,8 +76,15 @@ impl Anchor {
 
     /// The one in the journal at `path`. Blocks.
     pub(crate) fn file(path: &Path) -> Result<Self> {
+        Self::file_with(path, SLACK)
+    }
+
+    fn file_with(path: &Path, slack: u64) -> Result<Self> {
         let (journal, recovered) = Journal::open(path, Limits::default())?;
-        let mut state = State::default();
+        let mut state = State {
+            slack,
+            ..State::default()
+        };
         for record in recovered.records {
             state.apply(serde_json::from_slice(&record).map_err(|error| unreadable(path, &error))?);
         }
@@ -163,7 +172,7 @@ impl State {
         let Some((path, journal)) = &self.journal else {
             return Ok(());
         };
-        if journal.len() < (self.marks.len() as u64).saturating_add(COMPACT_AFTER) {
+        if journal.len() < (self.marks.len() as u64).saturating_add(self.slack) {
             return Ok(());
         }
         let path = path.clone();
@@ -210,4 +219,104 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> Fault {
     Fault::new(Category::VerificationFailed, "anchor_malformed", message)
         .caused_by(error)
         .hint("restore the file from a backup")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Id, Kind};
+
+    fn key(id: &str) -> PartitionKey {
+        PartitionKey {
+            kind: Kind::JOB,
+            id: Id::parse(id).unwrap(),
+        }
+    }
+
+    fn mark(version: u64) -> Mark {
+        Mark::new(version, &[version as u8; 32])
+    }
+
+    #[test]
+    fn a_floor_refuses_older_versions_and_other_content_of_the_same() {
+        let code = |floor: Option<u64>, found: &Mark| {
+            let floor = floor.map(mark);
+            check_floor(&key("j1"), floor.as_ref(), found).map_err(|fault| fault.code().to_owned())
+        };
+        let refused = Err("version_rolled_back".to_owned());
+        assert_eq!(code(None, &mark(0)), Ok(()));
+        assert_eq!(code(Some(5), &mark(5)), Ok(()));
+        assert_eq!(code(Some(5), &mark(6)), Ok(()));
+        assert_eq!(code(Some(5), &mark(4)), refused);
+        assert_eq!(code(Some(5), &mark(0)), refused);
+        assert_eq!(code(Some(5), &Mark::new(5, &[9; 32])), refused);
+    }
+
+    #[test]
+    fn marks_and_identity_are_there_the_next_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let identity = Identity {
+            store: "s1".to_owned(),
+            kcv: "00".to_owned(),
+        };
+        let anchor = Anchor::file(&path).unwrap();
+        anchor.remember(identity.clone()).unwrap();
+        for version in 1..=3 {
+            anchor.advance(&key("j1"), mark(version)).unwrap();
+        }
+        drop(anchor);
+        let anchor = Anchor::file(&path).unwrap();
+        assert_eq!(anchor.identity(), Some(identity));
+        assert_eq!(anchor.mark(&key("j1")), Some(mark(3)));
+        assert_eq!(anchor.mark(&key("j2")), None);
+    }
+
+    #[test]
+    fn a_mark_never_goes_back() {
+        let anchor = Anchor::memory();
+        anchor.advance(&key("j1"), mark(5)).unwrap();
+        anchor.advance(&key("j1"), mark(4)).unwrap();
+        assert_eq!(anchor.mark(&key("j1")), Some(mark(5)));
+    }
+
+    #[test]
+    fn a_journal_of_outdated_marks_is_written_anew_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let anchor = Anchor::file_with(&path, 20).unwrap();
+        let identity = Identity {
+            store: "s1".to_owned(),
+            kcv: "00".to_owned(),
+        };
+        anchor.remember(identity.clone()).unwrap();
+        // Left by a process that died while it wrote the journal anew.
+        Journal::open(&beside(&path, "new"), Limits::default()).unwrap();
+        let mut largest = 0;
+        for version in 1..=100 {
+            for id in ["j1", "j2"] {
+                anchor.advance(&key(id), mark(version)).unwrap();
+            }
+            largest = largest.max(std::fs::metadata(&path).unwrap().len());
+        }
+        assert!(largest < 5_000, "{largest}");
+        drop(anchor);
+        let anchor = Anchor::file(&path).unwrap();
+        assert_eq!(anchor.mark(&key("j1")), Some(mark(100)));
+        assert_eq!(anchor.mark(&key("j2")), Some(mark(100)));
+        assert_eq!(anchor.identity(), Some(identity));
+    }
+
+    #[test]
+    fn a_journal_of_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let (mut journal, _) = Journal::open(&path, Limits::default()).unwrap();
+        journal.append(b"{\"other\":1}").unwrap();
+        drop(journal);
+        assert_eq!(
+            Anchor::file(&path).err().unwrap().code(),
+            "anchor_malformed"
+        );
+    }
 }

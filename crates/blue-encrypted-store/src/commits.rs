@@ -9,8 +9,10 @@ use proptest::prelude::*;
 use crate::anchor::Anchor;
 use crate::crypto::random;
 use crate::lab::{Job, Lab, Task, job, partition, put, secrets, task, text, version};
-use crate::manifest::CHUNK_ENTRIES;
+use crate::manifest::{CHUNK_ENTRIES, Listed, MAX_PARTITION_RECORDS, Manifest};
+use crate::name::RecordId;
 use crate::plan::{self, Prepared};
+use crate::record::Scope;
 use crate::sources::Sources;
 use crate::table::{MAX_ACTIONS, Outcome};
 use crate::{Batch, CrossPartition, Hint, Kind, Partition, PartitionVersion, Store, reader};
@@ -374,6 +376,37 @@ async fn a_crash_after_the_data_key_was_made_does_no_harm() {
     assert_eq!(lab.keys(PK, "dek"), ["dek#0001"]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_commit_between_two_pages_is_no_tampering() {
+    let lab = Lab::new();
+    let (writer, reader) = (lab.store().await, lab.store().await);
+    // More than the 1 MB of a page.
+    let large = |round: u64| puts(0..30, &"x".repeat(60_000 + usize::try_from(round).unwrap()));
+    let first = partition(&writer, "j1");
+    first
+        .commit(large(0), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let writing = tokio::spawn(async move {
+        let mut at = PartitionVersion::new(1);
+        for round in 1..15 {
+            at = first.commit(large(round), at).await.unwrap();
+        }
+    });
+    let mut loads = 0;
+    while !writing.is_finished() {
+        let lengths: HashSet<_> = secrets(&partition(&reader, "j1"))
+            .await
+            .into_iter()
+            .map(|(_, secret)| secret.len())
+            .collect();
+        assert_eq!(lengths.len(), 1, "one version, whole");
+        loads += 1;
+    }
+    writing.await.unwrap();
+    assert!(loads > 0);
+}
+
 /// Adds one to a counter until it has done so `wins` times; says which versions it made.
 async fn count(partition: Partition, wins: usize) -> Vec<u64> {
     let mut won = Vec::new();
@@ -509,6 +542,34 @@ async fn lists_are_by_kind_and_status_and_follow_changes() {
     let at = version(&partition(&store, "j1")).await;
     partition(&store, "j1").commit(batch, at).await.unwrap();
     assert_eq!(ids(store.list(Kind::JOB, "open").await.unwrap()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_partition_takes_so_many_records_and_no_more() {
+    let scope = Scope {
+        store: "s1".to_owned(),
+        key: partition(&Lab::new().store().await, "j1").key().clone(),
+    };
+    let mut manifest = Manifest::empty(1);
+    let fits = |manifest: &Manifest, batch: Batch| {
+        plan::resolve(&scope, manifest, batch.changes).map(|steps| steps.len())
+    };
+    for id in 0..MAX_PARTITION_RECORDS - 1 {
+        let record = RecordId::new("other", &format!("o{id}")).unwrap();
+        let listed = Listed {
+            version: 1,
+            seal: [0; 16],
+        };
+        manifest.insert(
+            record,
+            format!("{id}").into(),
+            listed,
+            Timestamp::UNIX_EPOCH,
+        );
+    }
+    assert_eq!(fits(&manifest, inserts(0..1, "x")).unwrap(), 1);
+    let fault = fits(&manifest, inserts(0..2, "x")).unwrap_err();
+    assert_eq!(fault.code(), "partition_full");
 }
 
 #[tokio::test]

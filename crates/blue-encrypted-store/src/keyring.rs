@@ -88,7 +88,7 @@ impl Keyring {
         self.get(self.active?)
     }
 
-    fn add(&mut self, key: DataKey, active: bool) {
+    pub(crate) fn add(&mut self, key: DataKey, active: bool) {
         if active {
             self.active = self.active.max(Some(key.version));
         }

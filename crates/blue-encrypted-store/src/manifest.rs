@@ -559,3 +559,294 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     *bytes = rest;
     Some(*first)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::keys::DekHandle;
+    use crate::name::Place;
+    use crate::row::Attribute;
+    use crate::{Id, Kind, PartitionKey};
+
+    fn scope() -> Scope {
+        Scope {
+            store: "s1".to_owned(),
+            key: PartitionKey {
+                kind: Kind::JOB,
+                id: Id::parse("j1").unwrap(),
+            },
+        }
+    }
+
+    fn data_key() -> DataKey {
+        DataKey::new(1, DekHandle::new(Zeroizing::new([7; 32]))).unwrap()
+    }
+
+    fn keyring() -> Keyring {
+        let mut keyring = Keyring::empty(&scope());
+        keyring.add(data_key(), true);
+        keyring
+    }
+
+    fn place(id: usize) -> Place {
+        let record = RecordId::new("task", &format!("t{id}")).unwrap();
+        Place::new(record, Timestamp::UNIX_EPOCH)
+    }
+
+    fn listed(id: usize, version: u64) -> Listed {
+        let mut seal = SealPrefix::default();
+        seal[..8].copy_from_slice(&(id as u64).to_be_bytes());
+        seal[8..].copy_from_slice(&version.to_be_bytes());
+        Listed { version, seal }
+    }
+
+    fn insert(manifest: &mut Manifest, id: usize) {
+        let Place { record, at } = place(id);
+        let sk = place(id).sort_key().into();
+        manifest.insert(record, sk, listed(id, 1), at);
+    }
+
+    /// The rows of a table.
+    #[derive(Default)]
+    struct Rows {
+        root: Row,
+        chunks: BTreeMap<String, Row>,
+    }
+
+    impl Rows {
+        fn write(&mut self, manifest: &mut Manifest, relocate: bool) -> usize {
+            let written = manifest.write(&scope(), &data_key(), Timestamp::UNIX_EPOCH, relocate);
+            let count = written.chunks.len();
+            self.root = written.root;
+            for row in written.chunks {
+                let sk = row.text("sk").unwrap().to_owned();
+                let replaced = self.chunks.insert(sk, row);
+                assert!(
+                    !relocate || replaced.is_none(),
+                    "a staged chunk is a new row"
+                );
+            }
+            for (sk, seal) in written.dropped {
+                let row = self.chunks.remove(&sk).unwrap();
+                assert_eq!(prefix(&row.array(SEAL).unwrap()), seal);
+            }
+            count
+        }
+
+        fn read(&self) -> Result<BTreeMap<String, Listed>, Check> {
+            let root = VerifiedRoot::open(&scope(), &keyring(), &self.root)?;
+            assert_eq!(root.chunks.len(), self.chunks.len());
+            let listing = root.listing(&scope(), &keyring(), |number| {
+                self.chunks.get(&SortKey::Chunk(number).to_string())
+            })?;
+            Ok(listing
+                .rows()
+                .map(|(sk, listed)| (sk.to_string(), listed))
+                .collect())
+        }
+    }
+
+    fn filled(records: usize) -> (Manifest, Rows) {
+        let (mut manifest, mut rows) = (Manifest::empty(1), Rows::default());
+        for id in 0..records {
+            insert(&mut manifest, id);
+        }
+        rows.write(&mut manifest, false);
+        (manifest, rows)
+    }
+
+    #[test]
+    fn small_partitions_have_no_chunks() {
+        let (mut manifest, mut rows) = filled(CHUNK_ENTRIES);
+        assert_eq!(
+            (rows.chunks.len(), rows.read().unwrap().len()),
+            (0, CHUNK_ENTRIES)
+        );
+        insert(&mut manifest, CHUNK_ENTRIES);
+        rows.write(&mut manifest, false);
+        assert_eq!(
+            (rows.chunks.len(), rows.read().unwrap().len()),
+            (1, CHUNK_ENTRIES + 1)
+        );
+    }
+
+    #[test]
+    fn one_change_writes_one_chunk() {
+        let (mut manifest, mut rows) = filled(1_000);
+        let sk: Arc<str> = place(500).sort_key().into();
+        manifest.update(&sk, listed(500, 2));
+        assert_eq!(rows.write(&mut manifest, false), 1);
+        insert(&mut manifest, 1_000);
+        assert_eq!(rows.write(&mut manifest, false), 0);
+        assert_eq!(rows.read().unwrap().len(), 1_001);
+    }
+
+    #[test]
+    fn chunks_stay_few_when_most_records_go_and_others_come() {
+        let (mut manifest, mut rows) = filled(2_000);
+        for round in 1..20 {
+            for id in (round - 1) * 2_000..round * 2_000 {
+                if id % 16 != 0 {
+                    manifest.remove(&place(id).record);
+                }
+            }
+            for id in round * 2_000..(round + 1) * 2_000 {
+                insert(&mut manifest, id);
+            }
+            rows.write(&mut manifest, round % 2 == 0);
+        }
+        let found = rows.read().unwrap().len();
+        assert!(
+            rows.chunks.len() <= 2 * found / CHUNK_ENTRIES + 2,
+            "{}",
+            rows.chunks.len()
+        );
+    }
+
+    #[test]
+    fn any_changed_byte_of_root_or_chunk_is_refused() {
+        let (_, rows) = filled(2 * CHUNK_ENTRIES + 5);
+        let names = std::iter::once(None).chain(rows.chunks.keys().cloned().map(Some));
+        for name in names {
+            let row = name.as_ref().map_or(&rows.root, |name| &rows.chunks[name]);
+            for (attribute, value) in &row.0 {
+                let size = match value {
+                    Attribute::Text(text) | Attribute::Number(text) => text.len(),
+                    Attribute::Bytes(bytes) => bytes.len(),
+                    other => panic!("{other:?}"),
+                };
+                for at in 0..size {
+                    let mut row = row.clone();
+                    match row.0.get_mut(attribute).unwrap() {
+                        Attribute::Text(text) | Attribute::Number(text) => {
+                            let other = if text.as_bytes()[at] == b'9' {
+                                "8"
+                            } else {
+                                "9"
+                            };
+                            text.replace_range(at..=at, other);
+                        }
+                        Attribute::Bytes(bytes) => bytes[at] ^= 1,
+                        other => panic!("{other:?}"),
+                    }
+                    let mut changed = Rows {
+                        root: rows.root.clone(),
+                        chunks: rows.chunks.clone(),
+                    };
+                    match &name {
+                        None => changed.root = row,
+                        Some(name) => drop(changed.chunks.insert(name.clone(), row)),
+                    }
+                    assert!(changed.read().is_err(), "{name:?} {attribute} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_root_that_lists_a_record_twice_is_refused() {
+        let (_, rows) = filled(CHUNK_ENTRIES + 1);
+        let chunk = rows.chunks.values().next().unwrap();
+        let mut root = rows.root.clone();
+        root.set_bytes("entries", chunk.bytes("entries").unwrap());
+        root.seal(&data_key().manifest_key);
+        let twice = Rows { root, ..rows };
+        assert_eq!(twice.read().unwrap_err(), Check::Manifest);
+    }
+
+    #[test]
+    fn a_root_below_its_own_key_floor_is_refused() {
+        let (mut manifest, mut rows) = filled(1);
+        manifest.header.min_dek = 2;
+        rows.write(&mut manifest, false);
+        assert_eq!(rows.read().unwrap_err(), Check::Manifest);
+    }
+
+    #[test]
+    fn entries_and_references_out_of_order_or_too_many_are_refused() {
+        let entry = |sk: &str| {
+            let mut out = Vec::new();
+            lp(&mut out, sk.as_bytes());
+            out.extend_from_slice(&[0; 24]);
+            out
+        };
+        assert!(decode_entries(&[entry("a"), entry("b")].concat()).is_some());
+        assert!(decode_entries(&[entry("b"), entry("a")].concat()).is_none());
+        assert!(decode_entries(&[entry("a"), entry("a")].concat()).is_none());
+        let many = |count: usize| {
+            (0..count)
+                .map(|id| entry(&format!("{id:05}")))
+                .collect::<Vec<_>>()
+                .concat()
+        };
+        assert!(decode_entries(&many(CHUNK_ENTRIES)).is_some());
+        assert!(decode_entries(&many(CHUNK_ENTRIES + 1)).is_none());
+        let references = |numbers: &[u64]| {
+            let parts = numbers
+                .iter()
+                .map(|number| [&number.to_be_bytes()[..], &[0; 16]].concat());
+            decode_references(&parts.collect::<Vec<_>>().concat())
+        };
+        assert!(references(&[1, 2]).is_some() && references(&[]).is_some());
+        assert!(references(&[2, 1]).is_none() && references(&[1, 1]).is_none());
+        assert!(references(&[INLINE]).is_none());
+        let numbers: Vec<u64> = (1..=MAX_CHUNKS as u64 + 1).collect();
+        assert!(references(&numbers[1..]).is_some() && references(&numbers).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_any_bytes_gives_nothing_or_what_encodes_to_them(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            if let Some(entries) = decode_entries(&bytes) {
+                let mut again = Vec::new();
+                for (sk, listed) in entries {
+                    lp(&mut again, sk.as_bytes());
+                    again.extend_from_slice(&listed.version.to_be_bytes());
+                    again.extend_from_slice(&listed.seal);
+                }
+                prop_assert_eq!(&again, &bytes);
+            }
+            if let Some(chunks) = decode_references(&bytes) {
+                prop_assert_eq!(chunks.len() * REFERENCE_BYTES, bytes.len());
+            }
+        }
+
+        #[test]
+        fn what_was_listed_is_read(
+            steps in prop::collection::vec(
+                (prop::collection::vec((0_usize..400, 0_u8..3), 0..150), any::<bool>()),
+                1..8,
+            ),
+        ) {
+            let (mut manifest, mut rows) = (Manifest::empty(1), Rows::default());
+            let mut model = BTreeMap::new();
+            for (version, (changes, relocate)) in (2..).zip(steps) {
+                for (id, change) in changes {
+                    let sk: Arc<str> = place(id).sort_key().into();
+                    match (change, model.contains_key(&*sk)) {
+                        (0, true) => {
+                            manifest.remove(&place(id).record);
+                            model.remove(&*sk);
+                        }
+                        (_, true) => {
+                            manifest.update(&sk, listed(id, version));
+                            model.insert(sk.to_string(), listed(id, version));
+                        }
+                        (_, false) => {
+                            insert(&mut manifest, id);
+                            model.insert(sk.to_string(), listed(id, 1));
+                        }
+                    }
+                }
+                rows.write(&mut manifest, relocate);
+                prop_assert_eq!(rows.read().unwrap(), model.clone());
+                prop_assert_eq!(manifest.len(), model.len());
+            }
+        }
+    }
+}

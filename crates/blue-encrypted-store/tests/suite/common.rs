@@ -1,0 +1,67 @@
+//! A record for the tests of files and processes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blue_encrypted_store::{
+    Entity, Kind, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
+};
+use serde::{Deserialize, Serialize};
+use worldcompute_fault::Result;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Note {
+    pub id: String,
+    pub status: String,
+    pub text: String,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct Clear {
+    pub status: String,
+}
+
+impl Entity for Note {
+    const TYPE: &'static str = "note";
+    type Clear = Clear;
+    type Sealed = String;
+
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
+    fn split(self) -> (Clear, String) {
+        let Self { status, text, .. } = self;
+        (Clear { status }, text)
+    }
+
+    fn join(id: String, Clear { status }: Clear, text: String) -> Self {
+        Self { id, status, text }
+    }
+}
+
+pub fn note(id: impl Into<String>, text: impl Into<String>) -> Note {
+    Note {
+        id: id.into(),
+        status: "open".to_owned(),
+        text: text.into(),
+    }
+}
+
+pub fn key_path(dir: &Path) -> PathBuf {
+    dir.join("keys/umk.key")
+}
+
+pub fn store_path(dir: &Path) -> PathBuf {
+    dir.join("store/table.db")
+}
+
+pub async fn open(dir: &Path) -> Result<Store> {
+    let config = StoreConfig::new(StorePath::File(store_path(dir)));
+    let keys = LocalFileKeyProvider::new(key_path(dir));
+    Store::open(config, Arc::new(keys)).await
+}
+
+pub fn partition(store: &Store) -> Partition {
+    store.partition(Kind::JOB, "j1").unwrap()
+}

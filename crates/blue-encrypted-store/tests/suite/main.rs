@@ -1,0 +1,12 @@
+//! The store as its users see it: files, keys, limits, and processes that are killed.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the tests damage files on purpose"
+)]
+
+mod common;
+mod files;
+mod kill;
+mod limits;
+mod local_key;
