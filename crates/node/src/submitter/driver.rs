@@ -430,8 +430,9 @@ impl Driver {
     }
 
     fn wakeup(&self) -> Instant {
-        let next = self.broker.next_wakeup(self.now()).unwrap_or(DONOR_ROUND);
-        self.started + next
+        let now = self.now();
+        let next = self.broker.next_wakeup(now);
+        self.started + next.unwrap_or(now.monotonic + DONOR_ROUND)
     }
 }
 
