@@ -25,6 +25,11 @@ use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, Topic};
 pub(crate) const PROTOCOL: &str = "/worldcompute/1.0.0";
 pub(crate) const KAD_PROTOCOL: StreamProtocol = StreamProtocol::new("/worldcompute/kad/1.0.0");
 
+/// A search for the addresses of a peer ends within this time.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Messages that wait for one slow peer.
+const GOSSIP_QUEUE: usize = 512;
+
 /// A silent peer is noticed within two of these and one more for the answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,20 +42,23 @@ const MAX_CONNECTIONS: u32 = 2048;
 const MAX_MEMORY_SHARE: f64 = 0.9;
 
 /// What a relay grants.
-mod relayed {
+mod granted {
+    use std::num::NonZeroU32;
     use std::time::Duration;
 
     pub(super) const RESERVATIONS: usize = 1024;
-    /// libp2p renews at three quarters of this: 30 s before the end.
-    pub(crate) const DURATION: Duration = Duration::from_secs(120);
     pub(super) const CIRCUITS: usize = 4096;
     pub(super) const CIRCUITS_PER_PEER: usize = 64;
     /// A circuit is cut after this time even while it is busy.
     pub(super) const CIRCUIT_DURATION: Duration = Duration::from_secs(24 * 3600);
     /// Bytes of a circuit in both directions; 0 is without limit.
     pub(super) const CIRCUIT_BYTES: u64 = 0;
+    /// Of one IP address at once, which may be a whole site's; then one more at each interval.
+    pub(super) const RESERVATIONS_PER_IP: NonZeroU32 = NonZeroU32::new(1024).unwrap();
+    pub(super) const RESERVATIONS_INTERVAL: Duration = Duration::from_millis(250);
+    pub(super) const CIRCUITS_PER_IP: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+    pub(super) const CIRCUITS_INTERVAL: Duration = Duration::from_millis(20);
 }
-pub(crate) use relayed::DURATION as RESERVATION_DURATION;
 
 /// Behaviours that deny connections come first: the others must not see a connection that is then denied.
 #[derive(NetworkBehaviour)]
@@ -92,7 +100,7 @@ impl Behaviour {
             block: allow_block_list::Behaviour::default(),
             relay_server: config
                 .relay_server
-                .then(|| relay::Behaviour::new(me, relay_config()))
+                .then(|| relay::Behaviour::new(me, relay_config(config.reservation_duration)))
                 .into(),
             relay_client,
             dcutr: (listens && !config.relay_server)
@@ -132,18 +140,21 @@ fn limits() -> connection_limits::ConnectionLimits {
 
 /// libp2p's defaults end a circuit after 128 KiB or two minutes and let one address reserve 60 times: no job lives on
 /// that. Reservations stay bounded by their number and by the connections of a peer.
-fn relay_config() -> relay::Config {
-    relay::Config {
-        max_reservations: relayed::RESERVATIONS,
+fn relay_config(reservation_duration: Duration) -> relay::Config {
+    let config = relay::Config {
+        max_reservations: granted::RESERVATIONS,
         max_reservations_per_peer: MAX_CONNECTIONS_PER_PEER as usize,
-        reservation_duration: relayed::DURATION,
+        reservation_duration,
         reservation_rate_limiters: Vec::new(),
-        max_circuits: relayed::CIRCUITS,
-        max_circuits_per_peer: relayed::CIRCUITS_PER_PEER,
-        max_circuit_duration: relayed::CIRCUIT_DURATION,
-        max_circuit_bytes: relayed::CIRCUIT_BYTES,
+        max_circuits: granted::CIRCUITS,
+        max_circuits_per_peer: granted::CIRCUITS_PER_PEER,
+        max_circuit_duration: granted::CIRCUIT_DURATION,
+        max_circuit_bytes: granted::CIRCUIT_BYTES,
         circuit_src_rate_limiters: Vec::new(),
-    }
+    };
+    config
+        .reservation_rate_per_ip(granted::RESERVATIONS_PER_IP, granted::RESERVATIONS_INTERVAL)
+        .circuit_src_per_ip(granted::CIRCUITS_PER_IP, granted::CIRCUITS_INTERVAL)
 }
 
 /// No cache of addresses: the mesh dials the addresses it chose, and a stale one costs a whole timeout.
@@ -158,6 +169,7 @@ fn identify_config(config: &MeshConfig, keypair: &Keypair) -> identify::Config {
 fn kademlia(me: PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut config = kad::Config::new(KAD_PROTOCOL);
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
+    config.set_query_timeout(LOOKUP_TIMEOUT);
     let mut kademlia = kad::Behaviour::with_config(me, kad::store::MemoryStore::new(me), config);
     kademlia.set_mode(Some(if serves {
         kad::Mode::Server
@@ -172,6 +184,7 @@ fn gossipsub(keypair: &Keypair, hub: bool) -> Result<Gossipsub, Fault> {
     let mut config = gossipsub::ConfigBuilder::default();
     config
         .max_transmit_size(MAX_GOSSIP)
+        .connection_handler_queue_len(GOSSIP_QUEUE)
         .validation_mode(ValidationMode::Strict)
         .validate_messages();
     if hub {
@@ -208,7 +221,7 @@ fn scores(topics: &[IdentTopic]) -> PeerScoreParams {
         first_message_deliveries_weight: 0.0,
         mesh_message_deliveries_weight: 0.0,
         mesh_failure_penalty_weight: 0.0,
-        invalid_message_deliveries_weight: -20.0,
+        invalid_message_deliveries_weight: -1.0,
         invalid_message_deliveries_decay: 0.9,
         ..TopicScoreParams::default()
     };

@@ -41,7 +41,7 @@ pub(crate) struct Entry {
     addresses: Vec<Multiaddr>,
     connections: HashMap<ConnectionId, Connection>,
     agent: Option<String>,
-    /// It told that it speaks the mesh's protocols.
+    /// It told that it speaks the mesh's protocols, or announced itself in them.
     pub member: bool,
     /// Whether `PeerUp` was told and `PeerDown` was not.
     pub announced_up: bool,
@@ -279,6 +279,7 @@ impl Entry {
             return Verdict::Stale;
         }
         self.sequence = announcement.sequence;
+        self.member = true;
         self.heard();
         let new = self.capacity(now).is_none();
         self.capacity = announcement

@@ -90,8 +90,7 @@ impl From<CallError> for Fault {
     fn from(error: CallError) -> Self {
         let (category, code) = match &error {
             CallError::Timeout => (Category::NetworkTransient, "network_timeout"),
-            CallError::Lost => (Category::NetworkTransient, CONNECTION_LOST),
-            CallError::Broken(_) => (Category::NetworkTransient, "stream_failed"),
+            CallError::Lost(_) => (Category::NetworkTransient, CONNECTION_LOST),
             CallError::Busy => (Category::StateContention, "peer_busy"),
             CallError::Unsupported => (Category::NetworkPermanent, "protocol_unsupported"),
             CallError::Unsendable(_) => (Category::InvalidInput, "request_too_large"),

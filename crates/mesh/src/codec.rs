@@ -73,6 +73,7 @@ pub(crate) enum Offence {
 #[derive(Debug)]
 pub(crate) struct Codec<E> {
     budget: Budget,
+    silence: Duration,
     protocol: PhantomData<fn() -> E>,
 }
 
@@ -80,6 +81,7 @@ impl<E> Codec<E> {
     pub(crate) fn new(budget: Budget) -> Self {
         Self {
             budget,
+            silence: SILENCE,
             protocol: PhantomData,
         }
     }
@@ -87,7 +89,10 @@ impl<E> Codec<E> {
 
 impl<E> Clone for Codec<E> {
     fn clone(&self) -> Self {
-        Self::new(self.budget.clone())
+        Self {
+            silence: self.silence,
+            ..Self::new(self.budget.clone())
+        }
     }
 }
 
@@ -103,7 +108,7 @@ impl<E: Exchange> rr::Codec for Codec<E> {
     ) -> io::Result<Self::Request> {
         let deadline = Instant::now() + REQUEST_DEADLINE.min(E::TIMEOUT);
         let mut permit = Permit::default();
-        let read = read_accounted(io, E::MAX_REQUEST, &self.budget, &mut permit);
+        let read = self.read_accounted(io, &mut permit);
         Ok(match timeout_at(deadline, read).await {
             Ok(Ok(Some(bytes))) => match decode(&bytes, E::MAX_REQUEST) {
                 Ok(request) => Frame::Valid(request, permit),
@@ -143,7 +148,7 @@ impl<E: Exchange> rr::Codec for Codec<E> {
         };
         let bytes = encode(&request, E::MAX_REQUEST)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        write_all(io, &bytes).await
+        self.write_all(io, &bytes).await
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
@@ -160,63 +165,69 @@ impl<E: Exchange> rr::Codec for Codec<E> {
             )
             .map_err(io::Error::other)?,
         };
-        write_all(io, &bytes).await
+        self.write_all(io, &bytes).await
     }
 }
 
-/// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
-async fn read_accounted<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-    limit: usize,
-    budget: &Budget,
-    permit: &mut Permit,
-) -> Result<Option<Vec<u8>>, Offence> {
-    let mut bytes = Vec::new();
-    loop {
-        let Some(step) = budget.step() else {
-            return Ok(None);
-        };
-        permit.add(step);
-        let before = bytes.len();
-        read_step(io, &mut bytes).await?;
-        if bytes.len() > limit {
-            return Err(Malformed::TooLong(limit).into());
-        }
-        if bytes.len() - before < STEP {
-            return Ok(Some(bytes));
+impl<E: Exchange> Codec<E> {
+    /// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
+    async fn read_accounted<T: AsyncRead + Unpin + Send>(
+        &self,
+        io: &mut T,
+        permit: &mut Permit,
+    ) -> Result<Option<Vec<u8>>, Offence> {
+        let mut bytes = Vec::new();
+        loop {
+            let Some(step) = self.budget.step() else {
+                return Ok(None);
+            };
+            permit.add(step);
+            let before = bytes.len();
+            self.read_step(io, &mut bytes).await?;
+            if bytes.len() > E::MAX_REQUEST {
+                return Err(Malformed::TooLong(E::MAX_REQUEST).into());
+            }
+            if bytes.len() - before < STEP {
+                return Ok(Some(bytes));
+            }
         }
     }
-}
 
-/// Appends up to [`STEP`] bytes; fewer at the end of the stream only.
-async fn read_step<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-    bytes: &mut Vec<u8>,
-) -> Result<(), Offence> {
-    let end = bytes.len() + STEP;
-    let mut buffer = [0; 8 * 1024];
-    while bytes.len() < end {
-        let room = buffer.len().min(end - bytes.len());
-        let buffer = buffer.get_mut(..room).unwrap_or_default();
-        let count = timeout(SILENCE, io.read(buffer))
-            .await
-            .map_err(|_| Offence::Silence)?
-            .map_err(Offence::Broken)?;
-        if count == 0 {
-            return Ok(());
+    /// Appends up to [`STEP`] bytes; fewer at the end of the stream only.
+    async fn read_step<T: AsyncRead + Unpin + Send>(
+        &self,
+        io: &mut T,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Offence> {
+        let end = bytes.len() + STEP;
+        let mut buffer = [0; 8 * 1024];
+        while bytes.len() < end {
+            let room = buffer.len().min(end - bytes.len());
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            let count = timeout(self.silence, io.read(buffer))
+                .await
+                .map_err(|_| Offence::Silence)?
+                .map_err(Offence::Broken)?;
+            if count == 0 {
+                return Ok(());
+            }
+            bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
         }
-        bytes.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        Ok(())
     }
-    Ok(())
-}
 
-async fn write_all<T: AsyncWrite + Unpin + Send>(io: &mut T, bytes: &[u8]) -> io::Result<()> {
-    for step in bytes.chunks(STEP) {
-        timeout(SILENCE, io.write_all(step))
-            .await
-            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    async fn write_all<T: AsyncWrite + Unpin + Send>(
+        &self,
+        io: &mut T,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        for step in bytes.chunks(STEP) {
+            timeout(self.silence, io.write_all(step))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn unsendable(error: &Malformed) -> Fault {
@@ -226,3 +237,6 @@ fn unsendable(error: &Malformed) -> Fault {
         format!("the peer has an answer but cannot send it: {error}"),
     )
 }
+
+#[cfg(test)]
+mod tests;

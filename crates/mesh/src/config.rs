@@ -1,10 +1,14 @@
 //! What a node of the mesh is told at its start.
 
+use std::time::Duration;
+
 use libp2p::Multiaddr;
 use worldcompute_proof::SigningKey;
 
 /// Relays that a node keeps a reservation on, where it knows so many.
 pub const RESERVATIONS_HELD: usize = 2;
+/// How long a relay grants a reservation. libp2p renews at three quarters of it: 30 s before the end.
+pub const RESERVATION_DURATION: Duration = Duration::from_secs(120);
 /// Requests that may wait for the application before further ones are answered "busy".
 pub const INBOUND_QUEUE: usize = 256;
 
@@ -25,6 +29,8 @@ pub struct MeshConfig {
     pub mdns: bool,
     /// Whether to relay for others. Its listen addresses then count as reachable.
     pub relay_server: bool,
+    /// How long it grants a reservation, if it relays; see [`RESERVATION_DURATION`].
+    pub reservation_duration: Duration,
     /// Relays to hold a reservation on; see [`RESERVATIONS_HELD`]. A relay itself holds none.
     pub reservations: usize,
     /// Requests that may wait for the application; see [`INBOUND_QUEUE`].
@@ -42,6 +48,7 @@ impl MeshConfig {
             bootstrap: Vec::new(),
             mdns: false,
             relay_server: false,
+            reservation_duration: RESERVATION_DURATION,
             reservations: RESERVATIONS_HELD,
             inbound_queue: INBOUND_QUEUE,
         }

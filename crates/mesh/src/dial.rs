@@ -134,11 +134,20 @@ fn all(tried: &[Multiaddr], outcome: Outcome, why: &str) -> Vec<Failure> {
     }
 }
 
+/// Circuits that are not dialled because their relay is gone.
+pub(crate) fn relays_lost(circuits: &[Multiaddr]) -> Vec<Failure> {
+    all(
+        circuits,
+        Outcome::TransportError,
+        "the connection to the relay was lost",
+    )
+}
+
 /// Writes the record of an address that answered.
-pub(crate) fn record_success(peer: &PeerId, target: &Multiaddr, counts: &mut DialCounts) {
+pub(crate) fn record_success(peer: &PeerId, address: &Multiaddr, counts: &mut DialCounts) {
     counts.succeeded += 1;
-    let transport = Transport::of(target).as_str();
-    tracing::info!(%peer, %target, transport, outcome = Outcome::Success.as_str(), "dial");
+    let (transport, outcome) = (Transport::of(address).as_str(), Outcome::Success.as_str());
+    tracing::info!(%peer, %address, transport, outcome, "dial");
 }
 
 /// Writes the record of an address that did not.
@@ -150,17 +159,13 @@ pub(crate) fn record_failure(peer: Option<&PeerId>, failure: &Failure, counts: &
         Outcome::Denied => counts.denied += 1,
     }
     let peer = peer.map(ToString::to_string);
-    let target = failure.target.as_ref();
-    let transport = target.map_or("none", |target| Transport::of(target).as_str());
+    let address = failure.target.as_ref().map(ToString::to_string);
+    let transport = failure
+        .target
+        .as_ref()
+        .map_or("none", |target| Transport::of(target).as_str());
     let (outcome, root_cause) = (failure.outcome.as_str(), failure.root_cause.as_str());
-    tracing::info!(
-        peer,
-        target = target.map(ToString::to_string),
-        transport,
-        outcome,
-        root_cause,
-        "dial"
-    );
+    tracing::info!(peer, address, transport, outcome, root_cause, "dial");
 }
 
 /// WC-022 with the cause for every address.

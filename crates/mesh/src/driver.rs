@@ -93,6 +93,8 @@ struct Driver {
     attempts: HashMap<ConnectionId, connections::Attempt>,
     lookups: HashMap<kad::QueryId, PeerId>,
     waiting: HashMap<PeerId, VecDeque<Outgoing>>,
+    /// Peers whose last circuit ended, and when to see to it.
+    lost: HashMap<PeerId, Instant>,
     blocked: VecDeque<(PeerId, Instant)>,
     dials: DialCounts,
     counts: InboundCounts,
@@ -130,6 +132,7 @@ impl Driver {
             attempts: HashMap::new(),
             lookups: HashMap::new(),
             waiting: HashMap::new(),
+            lost: HashMap::new(),
             blocked: VecDeque::new(),
             dials: DialCounts::default(),
             counts: InboundCounts::default(),
@@ -198,7 +201,7 @@ impl Driver {
         self.leave(farewell).await;
     }
 
-    /// Closes every connection and waits until the peers know, then frees every port.
+    /// Closes every connection and waits until the peers know, then gives up the ports.
     async fn leave(mut self, farewell: Farewell) {
         self.commands.close();
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();

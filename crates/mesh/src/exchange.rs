@@ -71,8 +71,8 @@ pub(crate) enum Event<E: Exchange> {
 pub(crate) enum CallError {
     #[error("no answer in time")]
     Timeout,
-    #[error("the connection was lost")]
-    Lost,
+    #[error("the connection was lost: {0}")]
+    Lost(String),
     #[error("the peer does not speak this protocol")]
     Unsupported,
     #[error("too many requests to this peer are under way")]
@@ -81,8 +81,6 @@ pub(crate) enum CallError {
     Unsendable(String),
     #[error("the answer is none: {0}")]
     Garbage(String),
-    #[error("the stream failed: {0}")]
-    Broken(String),
 }
 
 /// The behaviour. See the module's text.
@@ -129,7 +127,10 @@ impl<E: Exchange> Exchanger<E> {
         done: oneshot::Sender<Outcome<E>>,
     ) {
         let Some(route) = self.route_to(&peer) else {
-            return settle(done, Err(CallError::Lost.into()));
+            return settle(
+                done,
+                Err(CallError::Lost("it closed before the request was sent".to_owned()).into()),
+            );
         };
         if self.calls.values().filter(|call| call.peer == peer).count() >= E::STREAMS {
             return settle(done, Err(CallError::Busy.into()));
@@ -459,12 +460,15 @@ impl From<OutboundFailure> for CallError {
     fn from(failure: OutboundFailure) -> Self {
         match failure {
             OutboundFailure::Timeout => Self::Timeout,
-            OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => Self::Lost,
+            OutboundFailure::DialFailure | OutboundFailure::ConnectionClosed => {
+                Self::Lost("it closed before the answer".to_owned())
+            }
             OutboundFailure::UnsupportedProtocols => Self::Unsupported,
             OutboundFailure::Io(error) => match error.kind() {
                 std::io::ErrorKind::InvalidData => Self::Garbage(error.to_string()),
                 std::io::ErrorKind::InvalidInput => Self::Unsendable(error.to_string()),
-                _ => Self::Broken(error.to_string()),
+                std::io::ErrorKind::TimedOut => Self::Timeout,
+                _ => Self::Lost(error.to_string()),
             },
         }
     }

@@ -26,7 +26,7 @@ mod status;
 mod transport;
 pub mod wire;
 
-pub use config::{INBOUND_QUEUE, MeshConfig, RESERVATIONS_HELD};
+pub use config::{INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD};
 pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;
 pub use mesh::Mesh;

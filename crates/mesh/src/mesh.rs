@@ -168,7 +168,7 @@ impl Mesh {
         }
     }
 
-    /// Leaves the mesh: tells every peer, waits until they know, frees every port. Requests under way fail.
+    /// Leaves the mesh: tells every peer, waits until they know, gives up its ports. Requests under way fail.
     pub async fn shutdown(&self) {
         let (done, gone) = oneshot::channel();
         if self.commands.send(Command::Shutdown(done)).await.is_ok() {

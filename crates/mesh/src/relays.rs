@@ -18,7 +18,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::address::{circuit, peer_of, without_peer};
-use crate::behaviour::RESERVATION_DURATION;
+use crate::config::RESERVATION_DURATION;
 use crate::status::ReservationState;
 
 /// Nodes to stay connected to. Further ones are refused at the start.
@@ -78,6 +78,7 @@ pub(crate) struct Slot {
     /// The address that the current connection uses.
     via: Option<Multiaddr>,
     link: Link,
+    was_up: bool,
     /// It said that it relays.
     relays: bool,
     state: Option<ReservationState>,
@@ -139,6 +140,14 @@ impl Relays {
         self.slots.iter().any(|slot| slot.peer == Some(*peer))
     }
 
+    /// Whether the node was connected, is not now, and is being dialled again.
+    pub(crate) fn has_lost(&self, peer: &PeerId) -> bool {
+        let lost = |slot: &Slot| slot.link != Link::Up && slot.was_up;
+        self.slots
+            .iter()
+            .any(|slot| slot.peer == Some(*peer) && lost(slot))
+    }
+
     /// A direct connection to a peer stands; `dialled` is the address when we dialled it.
     pub(crate) fn connected(&mut self, peer: PeerId, dialled: Option<Multiaddr>, now: Instant) {
         if let Some(address) = &dialled {
@@ -148,6 +157,7 @@ impl Relays {
         slot.via = dialled.or(slot.via.take());
         if slot.link != Link::Up {
             slot.link = Link::Up;
+            slot.was_up = true;
             slot.attempts = 0;
             slot.not_before = now;
             slot.last_error = None;
@@ -308,6 +318,7 @@ impl Slot {
             addresses: vec![address],
             via: None,
             link: Link::Down,
+            was_up: false,
             relays: false,
             state: None,
             listener: None,

@@ -12,6 +12,10 @@ use worldcompute_fault::{Category, Fault};
 
 /// A connection stands within this time, or not at all.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// A process that is killed says nothing over QUIC; its peers notice after this time. (The kernel closes its TCP
+/// connections at once.)
+const QUIC_IDLE_MS: u32 = 6_000;
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Streams of one connection, all protocols together. Past it yamux closes the connection.
 const MAX_STREAMS: usize = 1024;
 
@@ -58,7 +62,10 @@ fn tcp(keypair: &Keypair) -> Result<Wire, Fault> {
 }
 
 fn quic(keypair: &Keypair) -> Wire {
-    quic::tokio::Transport::new(quic::Config::new(keypair))
+    let mut config = quic::Config::new(keypair);
+    config.keep_alive_interval = QUIC_KEEP_ALIVE;
+    config.max_idle_timeout = QUIC_IDLE_MS;
+    quic::tokio::Transport::new(config)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
 }

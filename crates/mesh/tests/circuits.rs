@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use support::*;
 use worldcompute_fault::WcCode;
@@ -18,24 +19,55 @@ async fn two_peers_without_listeners_run_tasks_for_each_other_over_a_circuit() {
     let (submitter, submitter_in) = hidden(2, &[&relay]).await;
     let mut events = submitter.subscribe();
     let (donor, donor_in) = hidden(3, &[&relay]).await;
-    let (_a, _b) = (serve(submitter_in, Objects::new()), serve(donor_in, Objects::new()));
+    let (_a, _b) = (
+        serve(submitter_in, Objects::new()),
+        serve(donor_in, Objects::new()),
+    );
 
     donor.announce(a_capacity()).await;
     let capacity = capacity_of(donor.peer_id(), &mut events).await;
-    let circuits = capacity.addresses.iter().map(|a| a.to_string().matches("/p2p-circuit").count());
-    assert!(circuits.clone().count() > 0 && circuits.clone().all(|count| count == 1), "{capacity:?}");
+    let circuits = capacity
+        .addresses
+        .iter()
+        .map(|a| a.to_string().matches("/p2p-circuit").count());
+    assert!(
+        circuits.clone().count() > 0 && circuits.clone().all(|count| count == 1),
+        "{capacity:?}"
+    );
 
-    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await.unwrap();
+    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer()))
+        .await
+        .unwrap();
     assert!(offer.accepted);
-    let reply = within("a task", submitter.dispatch(donor.peer_id(), a_task(b"wasm".to_vec()))).await.unwrap();
-    assert_eq!((reply.status, reply.output.as_slice()), (DispatchStatus::Succeeded, b"wasm".as_slice()));
-    let lease = LeaseMessage::Heartbeat { lease_id: "lease-1".to_owned() };
-    assert!(within("a lease", submitter.lease(donor.peer_id(), lease)).await.unwrap().known);
+    let reply = within(
+        "a task",
+        submitter.dispatch(donor.peer_id(), a_task(b"wasm".to_vec())),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (reply.status, reply.output.as_slice()),
+        (DispatchStatus::Succeeded, b"wasm".as_slice())
+    );
+    let lease = LeaseMessage::Heartbeat {
+        lease_id: "lease-1".to_owned(),
+    };
+    assert!(
+        within("a lease", submitter.lease(donor.peer_id(), lease))
+            .await
+            .unwrap()
+            .known
+    );
     let seen = peer_info(&submitter, donor.peer_id()).await.unwrap();
     assert_eq!((seen.connected, seen.path), (true, Some(Path::Relayed)));
 
     // And the other way round, on the connection that the submitter opened.
-    let back = within("an offer back", donor.offer(submitter.peer_id(), an_offer())).await.unwrap();
+    let back = within(
+        "an offer back",
+        donor.offer(submitter.peer_id(), an_offer()),
+    )
+    .await
+    .unwrap();
     assert!(back.accepted);
     let status = donor.status().await.unwrap();
     assert!(status.listen.is_empty(), "{:?}", status.listen);
@@ -50,15 +82,31 @@ async fn ten_mebibytes_pass_through_a_circuit_and_match_their_name() {
     let object = bytes(10 * 1024 * 1024 + 1, 7);
     let cid = Cid::raw(&object);
     let _serving = serve(donor_in, Objects::from([(cid.to_string(), object.clone())]));
-    submitter.add_peer(donor.peer_id(), donor.status().await.unwrap().external).await;
+    submitter
+        .add_peer(donor.peer_id(), donor.status().await.unwrap().external)
+        .await;
 
-    let fetched = within("the object", submitter.fetch(donor.peer_id(), &cid, 64 << 20)).await.unwrap();
+    let fetched = within(
+        "the object",
+        submitter.fetch(donor.peer_id(), &cid, 64 << 20),
+    )
+    .await
+    .unwrap();
     assert!(fetched == object);
-    assert_eq!(peer_info(&submitter, donor.peer_id()).await.unwrap().path, Some(Path::Relayed));
+    assert_eq!(
+        peer_info(&submitter, donor.peer_id()).await.unwrap().path,
+        Some(Path::Relayed)
+    );
 
-    let fault = submitter.fetch(donor.peer_id(), &cid, 10 << 20).await.unwrap_err();
+    let fault = submitter
+        .fetch(donor.peer_id(), &cid, 10 << 20)
+        .await
+        .unwrap_err();
     assert_eq!(fault.code(), "content_too_large");
-    let fault = submitter.fetch(donor.peer_id(), &Cid::raw(b"another"), 1).await.unwrap_err();
+    let fault = submitter
+        .fetch(donor.peer_id(), &Cid::raw(b"another"), 1)
+        .await
+        .unwrap_err();
     assert_eq!(fault.number(), Some(WcCode::NotFound));
 }
 
@@ -82,7 +130,9 @@ async fn a_fetch_goes_on_after_its_connection_was_cut() {
     let count = Arc::clone(&served);
     let _serving = tokio::spawn(async move {
         while let Some(inbound) = donor_in.recv().await {
-            let Request::Content(request, responder) = inbound.request else { continue };
+            let Request::Content(request, responder) = inbound.request else {
+                continue;
+            };
             if count.fetch_add(1, Ordering::SeqCst) == 2 {
                 victim.shutdown().await;
             }
@@ -92,9 +142,17 @@ async fn a_fetch_goes_on_after_its_connection_was_cut() {
     let second = relayed_by(&donor, &relay_two).await;
     submitter.offer(donor.peer_id(), an_offer()).await.ok();
     submitter.add_peer(donor.peer_id(), vec![second]).await;
-    let fetched = within("the object", submitter.fetch(donor.peer_id(), &cid, 64 << 20)).await.unwrap();
+    let fetched = within(
+        "the object",
+        submitter.fetch(donor.peer_id(), &cid, 64 << 20),
+    )
+    .await
+    .unwrap();
     assert!(fetched == object);
-    assert!(served.load(Ordering::SeqCst) > 6, "nothing was asked for twice");
+    assert!(
+        served.load(Ordering::SeqCst) > 6,
+        "nothing was asked for twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +176,12 @@ async fn a_donor_behind_the_same_relay_is_reached_by_what_it_announces() {
         missing.retain(|peer| *peer != from);
     }
     for donor in [&one, &two] {
-        assert!(within("an offer", submitter.offer(donor.peer_id(), an_offer())).await.unwrap().accepted);
+        assert!(
+            within("an offer", submitter.offer(donor.peer_id(), an_offer()))
+                .await
+                .unwrap()
+                .accepted
+        );
     }
 }
 
@@ -135,23 +198,40 @@ async fn a_newcomer_learns_of_a_donor_that_announced_long_before() {
     let started = std::time::Instant::now();
     let (newcomer, _newcomer_in) = hidden(4, &[&relay]).await;
     let mut events = newcomer.subscribe();
-    if peer_info(&newcomer, donor.peer_id()).await.and_then(|info| info.capacity).is_none() {
+    if peer_info(&newcomer, donor.peer_id())
+        .await
+        .and_then(|info| info.capacity)
+        .is_none()
+    {
         capacity_of(donor.peer_id(), &mut events).await;
     }
-    println!("a newcomer knew the donor's capacity after {:?}", started.elapsed());
+    println!(
+        "a newcomer knew the donor's capacity after {:?}",
+        started.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reservations_are_held_on_two_relays_and_a_third_replaces_a_dead_one() {
     logged();
-    let relays = [relay(1, &LOOPBACK).await, relay(2, &LOOPBACK).await, relay(3, &LOOPBACK).await];
+    let relays = [
+        relay(1, &LOOPBACK).await,
+        relay(2, &LOOPBACK).await,
+        relay(3, &LOOPBACK).await,
+    ];
     let (donor, _donor_in) = hidden(4, &[&relays[0], &relays[1], &relays[2]]).await;
     let held = both_reserved(&donor).await;
     assert_eq!(held.len(), 2);
     let mut events = donor.subscribe();
-    let victim = relays.iter().find(|relay| relay.peer_id() == held[0]).unwrap();
+    let victim = relays
+        .iter()
+        .find(|relay| relay.peer_id() == held[0])
+        .unwrap();
     victim.shutdown().await;
-    assert_eq!(reservation(ReservationState::Lost, &mut events).await, held[0]);
+    assert_eq!(
+        reservation(ReservationState::Lost, &mut events).await,
+        held[0]
+    );
     let third = reservation(ReservationState::Active, &mut events).await;
     assert!(!held.contains(&third));
 }
@@ -169,17 +249,39 @@ async fn a_reservation_comes_back_with_its_relay_and_the_peer_id_stays() {
     reservation(ReservationState::Lost, &mut events).await;
     reservation(ReservationState::Requesting, &mut events).await;
 
-    let listen: Vec<String> =
-        home.iter().map(|address| address.to_string().split("/p2p/").next().unwrap().to_owned()).collect();
+    let listen: Vec<String> = home
+        .iter()
+        .map(|address| {
+            address
+                .to_string()
+                .split("/p2p/")
+                .next()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
     let again = relay(1, &listen.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let lost = std::time::Instant::now();
-    assert_eq!(reservation(ReservationState::Active, &mut events).await, again.peer_id());
-    println!("the reservation was back {:?} after the relay", lost.elapsed());
+    assert_eq!(
+        reservation(ReservationState::Active, &mut events).await,
+        again.peer_id()
+    );
+    println!(
+        "the reservation was back {:?} after the relay",
+        lost.elapsed()
+    );
     assert_eq!(donor.peer_id(), identity);
 
     let (submitter, _submitter_in) = hidden(3, &[&again]).await;
-    submitter.add_peer(identity, donor.status().await.unwrap().external).await;
-    assert!(within("an offer", submitter.offer(identity, an_offer())).await.unwrap().accepted);
+    submitter
+        .add_peer(identity, donor.status().await.unwrap().external)
+        .await;
+    assert!(
+        within("an offer", submitter.offer(identity, an_offer()))
+            .await
+            .unwrap()
+            .accepted
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,23 +297,46 @@ async fn requests_go_on_through_the_second_relay_when_the_first_dies() {
     event("both circuits", &mut events, |event| match event {
         MeshEvent::Capacity(_, capacity) => {
             let text = format!("{:?}", capacity.addresses);
-            [&one, &two].iter().all(|relay| text.contains(&relay.peer_id().to_string())).then_some(())
+            [&one, &two]
+                .iter()
+                .all(|relay| text.contains(&relay.peer_id().to_string()))
+                .then_some(())
         }
         _ => None,
     })
     .await;
-    assert!(submitter.offer(donor.peer_id(), an_offer()).await.unwrap().accepted);
+    assert!(
+        submitter
+            .offer(donor.peer_id(), an_offer())
+            .await
+            .unwrap()
+            .accepted
+    );
     one.shutdown().await;
-    assert!(within("an offer", submitter.offer(donor.peer_id(), an_offer())).await.unwrap().accepted);
+    assert!(
+        within("an offer", submitter.offer(donor.peer_id(), an_offer()))
+            .await
+            .unwrap()
+            .accepted
+    );
     two.shutdown().await;
     event("the donor's end", &mut events, |event| match event {
         MeshEvent::PeerDown(peer) if peer == donor.peer_id() => Some(()),
         _ => None,
     })
     .await;
-    let fault = within("a refusal", submitter.offer(donor.peer_id(), an_offer())).await.unwrap_err();
-    assert_eq!(fault.number(), Some(WcCode::DialFailureWithDetail), "{fault}");
-    assert!(fault.message().contains("/p2p-circuit/") && fault.message().contains("(circuit)"), "{fault}");
+    let fault = within("a refusal", submitter.offer(donor.peer_id(), an_offer()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        fault.number(),
+        Some(WcCode::DialFailureWithDetail),
+        "{fault}"
+    );
+    assert!(
+        fault.message().contains("/p2p-circuit (circuit): "),
+        "{fault}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +349,13 @@ async fn a_donor_that_restarts_with_its_key_is_reached_again_under_the_same_id()
     let serving = serve(donor_in, Objects::new());
     donor.announce(a_capacity()).await;
     capacity_of(donor.peer_id(), &mut events).await;
-    assert!(submitter.offer(donor.peer_id(), an_offer()).await.unwrap().accepted);
+    assert!(
+        submitter
+            .offer(donor.peer_id(), an_offer())
+            .await
+            .unwrap()
+            .accepted
+    );
     donor.shutdown().await;
     serving.await.unwrap();
     event("the donor's end", &mut events, |event| match event {
@@ -238,23 +369,117 @@ async fn a_donor_that_restarts_with_its_key_is_reached_again_under_the_same_id()
     assert_eq!(again.peer_id(), donor.peer_id());
     again.announce(a_capacity()).await;
     capacity_of(again.peer_id(), &mut events).await;
-    assert!(within("an offer", submitter.offer(again.peer_id(), an_offer())).await.unwrap().accepted);
+    assert!(
+        within("an offer", submitter.offer(again.peer_id(), an_offer()))
+            .await
+            .unwrap()
+            .accepted
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_is_renewed_before_it_ends_and_is_never_missing() {
+    let mut config = MeshConfig::new(key(1));
+    config.listen = addresses(&LOOPBACK);
+    config.relay_server = true;
+    config.reservation_duration = Duration::from_secs(4);
+    let (relay, _relay_in) = Mesh::start(config).await.unwrap();
+    let (donor, _donor_in) = hidden(2, &[&relay]).await;
+    let mut events = donor.subscribe();
+    let renewals = event("two renewals", &mut events, |event| match event {
+        MeshEvent::Reservation(info) => {
+            assert_eq!(info.state, ReservationState::Active, "{info:?}");
+            (info.renewals == 2).then_some(info.renewals)
+        }
+        _ => None,
+    })
+    .await;
+    let status = donor.status().await.unwrap();
+    assert_eq!(status.reservations[0].renewals, renewals);
+    assert!(
+        status
+            .external
+            .iter()
+            .any(|address| address.to_string().contains("p2p-circuit"))
+    );
+}
+
+#[test]
+fn a_donor_that_lost_power_is_reached_again_under_the_same_id() {
+    logged();
+    let world = tokio::runtime::Runtime::new().unwrap();
+    let (relay, submitter, mut events, _submitter_in) = world.block_on(async {
+        let relay = relay(1, &LOOPBACK).await;
+        let (submitter, submitter_in) = hidden(2, &[&relay]).await;
+        let events = submitter.subscribe();
+        (relay, submitter, events, submitter_in)
+    });
+    let life = |relay: &Mesh| {
+        let machine = tokio::runtime::Runtime::new().unwrap();
+        let donor = machine.block_on(async {
+            let (donor, donor_in) = hidden(3, &[relay]).await;
+            serve(donor_in, Objects::new());
+            donor.announce(a_capacity()).await;
+            donor
+        });
+        (machine, donor.peer_id(), donor)
+    };
+    let (machine, identity, donor) = life(&relay);
+    world.block_on(async {
+        capacity_of(identity, &mut events).await;
+        assert!(
+            submitter
+                .offer(identity, an_offer())
+                .await
+                .unwrap()
+                .accepted
+        );
+    });
+    // Its tasks end without another word: no farewell, no closed stream.
+    machine.shutdown_background();
+    drop(donor);
+
+    let started = std::time::Instant::now();
+    let (_machine, again, _donor) = life(&relay);
+    assert_eq!(again, identity);
+    world.block_on(async {
+        within("an offer", async {
+            while submitter.offer(identity, an_offer()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    });
+    println!("reached again after {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_any_relay_the_fault_names_every_cause() {
     let mut config = MeshConfig::new(key(1));
     let nobody = key(9).peer_id();
-    config.bootstrap = vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{nobody}").parse().unwrap()];
+    config.bootstrap = vec![
+        format!("/ip4/127.0.0.1/tcp/1/p2p/{nobody}")
+            .parse()
+            .unwrap(),
+    ];
     let (mesh, _inbound) = Mesh::start(config).await.unwrap();
     let mut events = mesh.subscribe();
     reservation_failed(&mut events).await;
     let fault = mesh.reserved(std::time::Duration::ZERO).await.unwrap_err();
-    assert_eq!((fault.number(), fault.exit_code()), (Some(WcCode::ReservationAcquisitionFailed), 65));
+    assert_eq!(
+        (fault.number(), fault.exit_code()),
+        (Some(WcCode::ReservationAcquisitionFailed), 65)
+    );
     assert!(fault.message().contains("/ip4/127.0.0.1/tcp/1"), "{fault}");
-    assert!(fault.message().to_lowercase().contains("refused"), "{fault}");
+    assert!(
+        fault.message().to_lowercase().contains("refused"),
+        "{fault}"
+    );
     let dials = mesh.status().await.unwrap().dials;
-    assert!(dials.transport_errors >= 1 && dials.succeeded == 0, "{dials:?}");
+    assert!(
+        dials.transport_errors >= 1 && dials.succeeded == 0,
+        "{dials:?}"
+    );
 }
 
 async fn reservation_failed(events: &mut tokio::sync::broadcast::Receiver<MeshEvent>) {
@@ -285,5 +510,8 @@ async fn both_reserved(mesh: &Mesh) -> Vec<worldcompute_proof::PeerId> {
 async fn relayed_by(mesh: &Mesh, relay: &Mesh) -> worldcompute_mesh::Multiaddr {
     let relay = format!("/p2p/{}/p2p-circuit", relay.peer_id());
     let external = mesh.status().await.unwrap().external;
-    external.into_iter().find(|address| address.to_string().contains(&relay)).unwrap()
+    external
+        .into_iter()
+        .find(|address| address.to_string().contains(&relay))
+        .unwrap()
 }

@@ -1,1 +1,224 @@
-//! Tests.
+//! The book at its limits.
+
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+
+use super::*;
+
+fn peer() -> PeerId {
+    Keypair::generate_ed25519().public().to_peer_id()
+}
+
+fn address(port: u16) -> Multiaddr {
+    format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()
+}
+
+fn connection(id: usize) -> ConnectionId {
+    ConnectionId::new_unchecked(id)
+}
+
+fn entry(book: &mut Book) -> (PeerId, &mut Entry) {
+    let peer = peer();
+    (peer, book.entry(peer, Instant::now()).unwrap())
+}
+
+fn announcement(sequence: u64, cores: u32) -> Announcement {
+    let capacity = Capacity {
+        cores,
+        memory_mb: 1,
+        load: 0.0,
+        classes: Vec::new(),
+        paused: false,
+        addresses: Vec::new(),
+        slots: 1,
+    };
+    Announcement {
+        sequence,
+        capacity: Some(capacity),
+    }
+}
+
+#[test]
+fn a_full_book_forgets_the_disconnected_peer_that_was_silent_for_longest() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (kept, held) = entry(&mut book);
+    held.connect(connection(1), address(1), false, false, now);
+    held.last_seen = SystemTime::UNIX_EPOCH;
+    let (oldest, silent) = entry(&mut book);
+    silent.last_seen = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    while book.peers.len() < MAX_PEERS {
+        entry(&mut book);
+    }
+    entry(&mut book);
+    assert_eq!(book.peers.len(), MAX_PEERS);
+    assert!(book.get(&oldest).is_none() && book.get(&kept).is_some());
+}
+
+#[test]
+fn a_book_full_of_connected_peers_takes_no_other() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    for id in 0..MAX_PEERS {
+        entry(&mut book)
+            .1
+            .connect(connection(id), address(1), true, false, now);
+    }
+    assert!(book.entry(peer(), now).is_none());
+}
+
+#[test]
+fn an_id_that_holds_no_key_gets_no_entry() {
+    assert!(
+        Book::default()
+            .entry(PeerId::random(), Instant::now())
+            .is_none()
+    );
+}
+
+#[test]
+fn addresses_of_a_peer_are_bounded_and_the_latest_stay() {
+    let mut book = Book::default();
+    let (peer, entry) = entry(&mut book);
+    let all = u16::try_from(MAX_ADDRESSES_OF_PEER).unwrap() + 5;
+    entry.learn(&peer, (1..=all).map(address));
+    assert_eq!(entry.addresses().len(), MAX_ADDRESSES_OF_PEER);
+    assert_eq!(entry.addresses()[0], address(all));
+    assert!(!entry.addresses().contains(&address(5)));
+    entry.learn(&peer, [address(6).with(Protocol::P2p(peer))]);
+    assert_eq!(
+        entry.addresses()[0],
+        address(6),
+        "known again, with its peer's name or without"
+    );
+    entry.learn(&peer, [address(7).with(Protocol::P2p(PeerId::random()))]);
+    assert_eq!(
+        entry.addresses()[0],
+        address(6),
+        "the address of somebody else"
+    );
+}
+
+#[test]
+fn direct_addresses_come_before_circuits() {
+    let mut book = Book::default();
+    let (peer, entry) = entry(&mut book);
+    let relayed = address(2)
+        .with(Protocol::P2p(PeerId::random()))
+        .with(Protocol::P2pCircuit);
+    entry.learn(&peer, [address(1), relayed.clone()]);
+    assert_eq!(entry.addresses(), [address(1), relayed]);
+}
+
+#[test]
+fn loopback_addresses_are_believed_on_the_same_machine_only() {
+    let here: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    for (remote, believed) in [(address(9), false), (here.clone(), true)] {
+        let mut book = Book::default();
+        let (peer, entry) = entry(&mut book);
+        entry.connect(connection(1), remote, true, false, Instant::now());
+        entry.identified(&peer, "agent", true, vec![here.clone()]);
+        assert_eq!(entry.addresses().contains(&here), believed);
+    }
+}
+
+#[test]
+fn the_best_path_counts_and_relayed_connections_beside_it_are_superseded() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    entry.connect(connection(1), address(1), true, true, now);
+    assert_eq!(
+        (entry.path(), entry.superseded()),
+        (Some(Path::Relayed), Vec::new())
+    );
+    entry.connect(connection(2), address(2), false, false, now);
+    assert_eq!(
+        (entry.path(), entry.superseded()),
+        (Some(Path::Direct), vec![connection(1)])
+    );
+    entry.punched(connection(2));
+    assert_eq!(
+        (entry.path(), entry.superseded()),
+        (Some(Path::HolePunched), vec![connection(1)])
+    );
+    assert!(!entry.disconnect(connection(2)) && entry.disconnect(connection(1)));
+    assert!(!entry.disconnect(connection(1)), "the last one goes once");
+}
+
+#[test]
+fn a_peer_that_dialled_twice_has_returned() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    entry.connect(connection(1), address(1), true, false, now);
+    entry.connect(connection(2), address(2), false, false, now);
+    entry.connect(connection(3), address(3), true, true, now);
+    assert!(!entry.has_returned());
+    entry.connect(connection(4), address(4), true, false, now);
+    assert!(entry.has_returned());
+}
+
+#[test]
+fn only_a_later_announcement_replaces_an_earlier_one() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    assert_eq!(
+        entry.announced(&announcement(5, 1), now),
+        Verdict::Fresh { new: true }
+    );
+    assert_eq!(entry.announced(&announcement(5, 2), now), Verdict::Stale);
+    assert_eq!(entry.announced(&announcement(4, 3), now), Verdict::Stale);
+    assert_eq!(entry.capacity(now).unwrap().cores, 1);
+    assert_eq!(
+        entry.announced(&announcement(6, 4), now),
+        Verdict::Fresh { new: false }
+    );
+    assert_eq!(entry.capacity(now).unwrap().cores, 4);
+}
+
+#[test]
+fn a_capacity_is_not_told_after_its_lifetime() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    entry.announced(&announcement(1, 1), now);
+    assert!(
+        entry
+            .capacity(now + CAPACITY_LIFETIME - Duration::from_millis(1))
+            .is_some()
+    );
+    assert!(entry.capacity(now + CAPACITY_LIFETIME).is_none());
+}
+
+#[test]
+fn a_peer_that_announces_without_end_is_heard_at_a_bounded_rate() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    let heard = (1..1000)
+        .filter(|n| entry.announced(&announcement(*n, 1), now) != Verdict::Stale)
+        .count();
+    assert_eq!(heard, ANNOUNCEMENTS as usize);
+    let later = now + ANNOUNCEMENT_PAUSE;
+    assert_eq!(
+        entry.announced(&announcement(2000, 1), later),
+        Verdict::Fresh { new: false }
+    );
+    assert_eq!(
+        entry.announced(&announcement(2001, 1), later),
+        Verdict::Stale
+    );
+    assert!(!entry.may_publish(later), "all topics share one allowance");
+}
+
+#[test]
+fn offences_are_forgiven_up_to_a_number_and_after_a_time() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    assert!((0..MAX_OFFENCES).all(|_| !entry.offended(now)));
+    assert!(entry.offended(now));
+    assert!(!entry.offended(now + OFFENCE_WINDOW + Duration::from_secs(1)));
+}

@@ -1,6 +1,6 @@
 //! Connections: made, lost, made again, and never a relayed one where a direct one will do.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use worldcompute_fault::{Category, Fault};
 use worldcompute_proof as proof;
 
 use super::{Driver, is_member};
-use crate::address::{is_relayed, without_peer};
+use crate::address::{is_relayed, relay_of, without_peer};
 use crate::behaviour::KAD_PROTOCOL;
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
@@ -28,6 +28,9 @@ const MAX_WAITING: usize = 256;
 const MAX_LOOKUPS: usize = 32;
 /// Peers of the local network that are connected to without a reason.
 const MAX_LAN_PEERS: usize = 64;
+/// When a relay dies, its circuits end a moment before the connection to it does. Dialling through it again at once
+/// would be in vain.
+const CIRCUIT_GRACE: Duration = Duration::from_millis(50);
 /// A member sends its subscriptions within this time, or its end of the connection is not the one it thinks.
 const SUBSCRIPTION_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -55,7 +58,9 @@ impl Driver {
             return call.fail(busy());
         }
         waiting.push_back(call);
-        self.connect(peer);
+        if !self.lost.contains_key(&peer) {
+            self.connect(peer);
+        }
     }
 
     pub(super) fn add_peer(&mut self, peer: proof::PeerId, addresses: Vec<Multiaddr>) {
@@ -76,15 +81,37 @@ impl Driver {
         if dialling || self.lookups.values().any(|sought| *sought == peer) {
             return;
         }
-        let addresses = self
-            .book
-            .get(&peer)
-            .map(|entry| entry.addresses())
-            .unwrap_or_default();
-        match addresses.is_empty() {
-            true => self.look_up(peer),
-            false => self.dial(peer, addresses),
+        let known = self.known_addresses(&peer);
+        let addresses = self.worth_dialling(&known);
+        match (known.is_empty(), addresses.is_empty()) {
+            (true, _) => self.look_up(peer),
+            (false, true) => self.on_unreachable(peer, &dial::relays_lost(&known)),
+            (false, false) => self.dial(peer, addresses),
         }
+    }
+
+    fn known_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.book
+            .get(peer)
+            .map(|entry| entry.addresses())
+            .unwrap_or_default()
+    }
+
+    /// Leaves out circuits through relays that were just lost and are being dialled anyway, and all but one through
+    /// a relay that is connected: they would all use that connection.
+    fn worth_dialling(&self, known: &[Multiaddr]) -> Vec<Multiaddr> {
+        let mut through = HashSet::new();
+        let worth = |address: &&Multiaddr| match relay_of(address) {
+            None => true,
+            Some(relay) if self.relays.has_lost(&relay) => false,
+            Some(relay) if self.is_direct(&relay) => through.insert(relay),
+            Some(_) => true,
+        };
+        known.iter().filter(worth).cloned().collect()
+    }
+
+    fn is_direct(&self, peer: &PeerId) -> bool {
+        self.book.get(peer).is_some_and(|entry| entry.has_direct())
     }
 
     fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
@@ -141,9 +168,9 @@ impl Driver {
             return;
         }
         if let Some(peer) = self.lookups.remove(&id) {
-            match self.book.get(&peer).map(|entry| entry.addresses()) {
-                Some(addresses) if !addresses.is_empty() => self.dial(peer, addresses),
-                _ => self.fail_waiting(&peer, &[]),
+            match self.known_addresses(&peer).is_empty() {
+                true => self.fail_waiting(&peer, &[]),
+                false => self.connect(peer),
             }
         }
     }
@@ -198,6 +225,7 @@ impl Driver {
         if self.hub && self.is_stale(&peer) {
             return;
         }
+        self.tell_up(&peer);
         self.tell_path(&peer, before);
         self.flush_waiting(&peer);
         self.drop_superseded(&peer);
@@ -244,11 +272,17 @@ impl Driver {
         if matches!(cause, Some(ConnectionError::KeepAliveTimeout)) {
             return;
         }
-        self.recover(peer, now);
+        match endpoint.is_relayed() {
+            true => drop(self.lost.insert(peer, now + CIRCUIT_GRACE)),
+            false => self.recover(peer, now),
+        }
     }
 
     /// The last connection to a peer is gone: dials it again if that matters to anybody, or tells that it is down.
     fn recover(&mut self, peer: PeerId, now: Instant) {
+        if self.swarm.is_connected(&peer) {
+            return;
+        }
         let donor = self
             .book
             .get(&peer)
@@ -343,14 +377,20 @@ impl Driver {
 
     pub(super) fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         let now = Instant::now();
+        let mut told = HashSet::new();
         for (peer, address) in found {
             let Some(entry) = self.book.entry(peer, now) else {
                 continue;
             };
             entry.learn(&peer, [address]);
-            let (id, connected) = (entry.id, entry.is_connected());
-            tracing::info!(%peer, "mdns_discovered");
-            self.tell(MeshEvent::Discovered(id));
+            if told.insert(peer) {
+                tracing::info!(%peer, "mdns_discovered");
+                let id = entry.id;
+                self.tell(MeshEvent::Discovered(id));
+            }
+        }
+        for peer in told {
+            let connected = self.swarm.is_connected(&peer);
             if !connected && self.swarm.network_info().num_peers() < MAX_LAN_PEERS {
                 self.connect(peer);
             }
@@ -380,6 +420,12 @@ impl Driver {
 
     /// What time changes about connections.
     pub(super) fn tend_connections(&mut self, now: Instant) {
+        let due = |(peer, at): (&PeerId, &Instant)| (*at <= now).then_some(*peer);
+        let lost: Vec<PeerId> = self.lost.iter().filter_map(due).collect();
+        for peer in lost {
+            self.lost.remove(&peer);
+            self.recover(peer, now);
+        }
         let overdue =
             |since: Instant| now.saturating_duration_since(since) >= SUBSCRIPTION_DEADLINE;
         let mut superseded = Vec::new();

@@ -73,7 +73,7 @@ impl Driver {
                 (refusal(&chain), dial::root_cause(&chain))
             }
         };
-        tracing::info!(%listener, why, "a listener closed");
+        tracing::debug!(%listener, why, "a listener closed");
         let action = self
             .relays
             .closed(listener, refusal, &why, Instant::now(), rand::random());
@@ -82,7 +82,7 @@ impl Driver {
 
     /// A relay's own addresses are where its circuits begin.
     pub(super) fn on_listening(&mut self, address: Multiaddr) {
-        tracing::info!(%address, "listening");
+        tracing::debug!(%address, "listening");
         let room = self.swarm.external_addresses().count() < MAX_EXTERNAL;
         if self.hub && room && !is_relayed(&address) {
             self.swarm.add_external_address(address);

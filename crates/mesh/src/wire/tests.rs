@@ -1,1 +1,364 @@
-//! Tests.
+//! Messages at their limits, and bytes that are none.
+
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use worldcompute_fault::WcCode;
+use worldcompute_proof::Cid;
+
+use super::*;
+
+fn an_offer() -> OfferRequest {
+    OfferRequest {
+        task_id: "t".repeat(MAX_ID),
+        manifest_cid: Cid::raw(b"manifest"),
+        min_cpu_cores: 1,
+        min_memory_mb: 2,
+        needs_gpu: true,
+        max_wallclock_ms: 3,
+        classes: vec!["c".repeat(MAX_NAME); MAX_CLASSES],
+    }
+}
+
+fn a_dispatch() -> DispatchRequest {
+    DispatchRequest {
+        lease_id: "l".to_owned(),
+        job_id: "j".to_owned(),
+        task_id: "t".to_owned(),
+        task_index: 7,
+        attempt: 1,
+        manifest: vec![1, 2, 3],
+        inline_inputs: vec![
+            NamedBytes {
+                name: "n".to_owned(),
+                bytes: vec![0; 3]
+            };
+            MAX_INPUTS
+        ],
+        trace: vec![4],
+        correlation_id: "c".to_owned(),
+    }
+}
+
+fn a_reply() -> DispatchReply {
+    let output = OutputBlob {
+        name: "o".to_owned(),
+        cid: Cid::raw(b"o"),
+        size: 1,
+        inline: None,
+    };
+    DispatchReply {
+        task_id: "t".to_owned(),
+        status: DispatchStatus::Preempted,
+        output: vec![1],
+        output_cid: None,
+        duration_ms: 5,
+        error: Some("e".repeat(MAX_TEXT)),
+        receipt: vec![2],
+        trace: vec![3],
+        outputs: vec![output; MAX_OUTPUTS],
+    }
+}
+
+fn a_capacity() -> Capacity {
+    Capacity {
+        cores: 1,
+        memory_mb: 2,
+        load: 0.5,
+        classes: vec!["scientific".to_owned()],
+        paused: false,
+        addresses: vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap(); MAX_ADDRESSES],
+        slots: 3,
+    }
+}
+
+const MANY: usize = 1 << 20;
+
+fn round<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
+    let bytes = encode(value, MANY).unwrap();
+    assert_eq!(decode::<T>(&bytes, MANY).unwrap(), *value);
+}
+
+fn refused<T: Serialize + DeserializeOwned + Debug>(value: &T, why: &str) {
+    let bytes = encode(value, MANY).unwrap();
+    let error = decode::<T>(&bytes, MANY).unwrap_err().to_string();
+    assert!(error.contains(why), "{error}");
+}
+
+#[test]
+fn every_message_survives_its_encoding_at_its_limits() {
+    round(&an_offer());
+    round(&OfferReply {
+        accepted: false,
+        load: 0.1,
+        reason: Some("r".repeat(MAX_TEXT)),
+    });
+    round(&a_dispatch());
+    round(&a_reply());
+    round(&LeaseMessage::Heartbeat {
+        lease_id: "l".repeat(MAX_ID),
+    });
+    round(&LeaseMessage::Cancel {
+        lease_id: "l".to_owned(),
+    });
+    round(&LeaseReply { known: true });
+    round(&ContentRequest {
+        cid: Cid::raw(b"x"),
+        offset: u64::MAX,
+        len: u32::MAX,
+    });
+    round(&ContentReply {
+        total: 3,
+        bytes: vec![0; MAX_CHUNK / 2],
+    });
+    round(&Announcement {
+        sequence: u64::MAX,
+        capacity: Some(a_capacity()),
+    });
+    round(&Announcement {
+        sequence: 0,
+        capacity: None,
+    });
+}
+
+#[test]
+fn texts_and_lists_past_their_limits_are_refused() {
+    refused(
+        &OfferRequest {
+            task_id: "t".repeat(MAX_ID + 1),
+            ..an_offer()
+        },
+        "longer than 128 bytes",
+    );
+    refused(
+        &OfferRequest {
+            classes: vec!["c".repeat(MAX_NAME + 1)],
+            ..an_offer()
+        },
+        "longer than 256 bytes",
+    );
+    refused(
+        &OfferRequest {
+            classes: vec![String::new(); MAX_CLASSES + 1],
+            ..an_offer()
+        },
+        "more than 32 items",
+    );
+    refused(
+        &DispatchReply {
+            error: Some("e".repeat(MAX_TEXT + 1)),
+            ..a_reply()
+        },
+        "longer than 8192 bytes",
+    );
+    let mut dispatch = a_dispatch();
+    dispatch.inline_inputs.push(NamedBytes {
+        name: String::new(),
+        bytes: Vec::new(),
+    });
+    refused(&dispatch, "more than 256 items");
+    let mut reply = a_reply();
+    reply.outputs.push(reply.outputs[0].clone());
+    refused(&reply, "more than 256 items");
+    let mut capacity = a_capacity();
+    capacity
+        .addresses
+        .push("/ip4/10.0.0.1/tcp/2".parse().unwrap());
+    refused(
+        &Announcement {
+            sequence: 0,
+            capacity: Some(capacity),
+        },
+        "more than 16 items",
+    );
+    refused(
+        &LeaseMessage::Cancel {
+            lease_id: "l".repeat(MAX_ID + 1),
+        },
+        "longer than 128 bytes",
+    );
+}
+
+#[test]
+fn a_frame_is_refused_past_its_limit_on_both_sides() {
+    let bytes = encode(&an_offer(), MANY).unwrap();
+    assert!(matches!(
+        encode(&an_offer(), bytes.len() - 1),
+        Err(Malformed::TooLong(_))
+    ));
+    assert!(decode::<OfferRequest>(&bytes, bytes.len()).is_ok());
+    assert!(matches!(
+        decode::<OfferRequest>(&bytes, bytes.len() - 1),
+        Err(Malformed::TooLong(_))
+    ));
+}
+
+#[test]
+fn a_frame_holds_one_message_and_nothing_after_it() {
+    let mut bytes = encode(&an_offer(), MANY).unwrap();
+    bytes.push(0);
+    assert!(matches!(
+        decode::<OfferRequest>(&bytes, MANY),
+        Err(Malformed::Trailing(1))
+    ));
+    assert!(decode::<OfferRequest>(&[], MANY).is_err());
+}
+
+#[test]
+fn a_field_given_twice_is_refused() {
+    let bytes = encode(&LeaseReply { known: true }, MANY).unwrap();
+    let twice = [&[0xa2], &bytes[1..], &bytes[1..]].concat();
+    assert!(decode::<LeaseReply>(&bytes, MANY).is_ok());
+    assert!(decode::<LeaseReply>(&twice, MANY).is_err());
+}
+
+#[test]
+fn claims_of_length_and_depth_cost_nothing() {
+    // A byte string, an array and a map of 2^62 items, and arrays within arrays.
+    let claims = [
+        [0x5b, 0x40, 0, 0, 0, 0, 0, 0, 0],
+        [0x9b, 0x40, 0, 0, 0, 0, 0, 0, 0],
+        [0xbb, 0x40, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    for claim in claims {
+        assert!(decode::<ContentReply>(&claim, MANY).is_err());
+        assert!(decode::<Announcement>(&claim, MANY).is_err());
+    }
+    let nested = vec![0x81; MANY];
+    assert!(decode::<OfferRequest>(&nested, MANY).is_err());
+    let mut unknown_field = vec![0xa1, 0x61, b'x'];
+    unknown_field.extend(vec![0x81; MANY - 3]);
+    assert!(decode::<LeaseReply>(&unknown_field, MANY).is_err());
+}
+
+#[test]
+fn a_load_outside_of_its_range_is_no_announcement() {
+    for load in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+        let capacity = Capacity {
+            load,
+            ..a_capacity()
+        };
+        assert!(
+            Announcement {
+                sequence: 0,
+                capacity: Some(capacity)
+            }
+            .check()
+            .is_err()
+        );
+    }
+    for load in [0.0, 1.0] {
+        let capacity = Capacity {
+            load,
+            ..a_capacity()
+        };
+        assert!(
+            Announcement {
+                sequence: 0,
+                capacity: Some(capacity)
+            }
+            .check()
+            .is_ok()
+        );
+    }
+}
+
+#[test]
+fn a_refusal_arrives_as_the_same_fault() {
+    let fault =
+        Fault::wc(WcCode::AcceptableUseViolation, "not this class").hint("ask another donor");
+    let bytes = encode(&Answer::<OfferReply>::refused(&fault), Offer::MAX_ANSWER).unwrap();
+    let answer: Answer<OfferReply> = decode(&bytes, Offer::MAX_ANSWER).unwrap();
+    assert_eq!(answer.into_result().unwrap_err(), fault);
+}
+
+#[test]
+fn the_longest_refusal_fits_into_the_smallest_answer() {
+    let fault = Fault::wc(WcCode::Internal, "m".repeat(Problem::MAX_TEXT))
+        .hint("h".repeat(Problem::MAX_TEXT));
+    for limit in [
+        Offer::MAX_ANSWER,
+        Dispatch::MAX_ANSWER,
+        Lease::MAX_ANSWER,
+        Content::MAX_ANSWER,
+    ] {
+        assert!(encode(&Answer::<LeaseReply>::refused(&fault), limit).is_ok());
+    }
+}
+
+#[test]
+fn the_largest_chunk_fits_into_an_answer() {
+    let reply = Answer::Ok(ContentReply {
+        total: u64::MAX,
+        bytes: vec![0; MAX_CHUNK],
+    });
+    assert!(encode(&reply, Content::MAX_ANSWER).is_ok());
+}
+
+#[test]
+fn protocols_and_topics_keep_their_names() {
+    let ids = [Offer::ID, Dispatch::ID, Lease::ID, Content::ID];
+    assert_eq!(
+        ids,
+        [
+            "/worldcompute/offer/1.0.0",
+            "/worldcompute/dispatch/1.0.0",
+            "/worldcompute/lease/1.0.0",
+            "/worldcompute/content/1.0.0",
+        ]
+    );
+    assert_eq!(
+        Topic::ALL.map(Topic::as_str),
+        [
+            "wc/task-announcements/1.0.0",
+            "wc/capacity-updates/1.0.0",
+            "wc/lease-grants/1.0.0"
+        ]
+    );
+}
+
+/// The bytes that peers of version 1.0.0 exchange.
+#[test]
+fn the_encoding_of_an_offer_does_not_change() {
+    let offer = OfferRequest {
+        task_id: "t".to_owned(),
+        classes: vec!["c".to_owned()],
+        ..an_offer()
+    };
+    let bytes = encode(&offer, MANY).unwrap();
+    let expected: String = [
+        "a7677461736b5f696461746c6d616e69666573745f636964783b",
+        &to_hex(Cid::raw(b"manifest").to_string().as_bytes()),
+        "6d6d696e5f6370755f636f726573016d6d696e5f6d656d6f72795f6d6202696e656564735f677075f5",
+        "706d61785f77616c6c636c6f636b5f6d730367636c617373657381",
+        "6163",
+    ]
+    .concat();
+    assert_eq!(to_hex(&bytes), expected);
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+        let _ = decode::<OfferRequest>(&bytes, MANY);
+        let _ = decode::<Answer<DispatchReply>>(&bytes, MANY);
+        let _ = decode::<DispatchRequest>(&bytes, MANY);
+        let _ = decode::<LeaseMessage>(&bytes, MANY);
+        let _ = decode::<ContentRequest>(&bytes, MANY);
+        let _ = decode::<Announcement>(&bytes, MANY);
+    }
+
+    #[test]
+    fn a_message_with_one_changed_byte_is_refused_or_still_within_its_limits(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let mut bytes = encode(&a_dispatch(), MANY).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(dispatch) = decode::<DispatchRequest>(&bytes, MANY) {
+            prop_assert!(dispatch.inline_inputs.len() <= MAX_INPUTS && dispatch.task_id.len() <= MAX_ID);
+        }
+    }
+}

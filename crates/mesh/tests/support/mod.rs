@@ -51,7 +51,11 @@ pub async fn relay(seed: u8, listen: &[&str]) -> Mesh {
 pub async fn dialled(mesh: &Mesh) -> Vec<Multiaddr> {
     let status = mesh.status().await.unwrap();
     let suffix = format!("/p2p/{}", status.peer);
-    status.listen.iter().map(|address| format!("{address}{suffix}").parse().unwrap()).collect()
+    status
+        .listen
+        .iter()
+        .map(|address| format!("{address}{suffix}").parse().unwrap())
+        .collect()
 }
 
 /// A node that listens on nothing and is reached through `relays` only.
@@ -61,7 +65,9 @@ pub async fn hidden(seed: u8, relays: &[&Mesh]) -> (Mesh, mpsc::Receiver<Inbound
         config.bootstrap.extend(dialled(relay).await);
     }
     let (mesh, inbound) = Mesh::start(config).await.unwrap();
-    within("a reservation", mesh.reserved(DEADLINE)).await.unwrap();
+    within("a reservation", mesh.reserved(DEADLINE))
+        .await
+        .unwrap();
     (mesh, inbound)
 }
 
@@ -81,7 +87,11 @@ pub fn serve(mut inbound: mpsc::Receiver<Inbound>, objects: Objects) -> JoinHand
         while let Some(Inbound { request, .. }) = inbound.recv().await {
             match request {
                 Request::Offer(_, responder) => {
-                    responder.send(OfferReply { accepted: true, load: 0.5, reason: None });
+                    responder.send(OfferReply {
+                        accepted: true,
+                        load: 0.5,
+                        reason: None,
+                    });
                 }
                 Request::Dispatch(request, responder) => {
                     responder.send(ran(&request));
@@ -102,7 +112,10 @@ pub fn part(objects: &Objects, request: &ContentRequest) -> Option<ContentReply>
     let object = objects.get(&request.cid.to_string())?;
     let rest = object.get(usize::try_from(request.offset).unwrap()..)?;
     let len = rest.len().min(request.len as usize);
-    Some(ContentReply { total: object.len() as u64, bytes: rest[..len].to_vec() })
+    Some(ContentReply {
+        total: object.len() as u64,
+        bytes: rest[..len].to_vec(),
+    })
 }
 
 pub fn ran(request: &DispatchRequest) -> DispatchReply {
@@ -192,15 +205,22 @@ pub async fn reservation(
     state: ReservationState,
     events: &mut broadcast::Receiver<MeshEvent>,
 ) -> PeerId {
-    event(&format!("a reservation in {state:?}"), events, |event| match event {
-        MeshEvent::Reservation(info) if info.state == state => Some(info.relay),
-        _ => None,
-    })
+    event(
+        &format!("a reservation in {state:?}"),
+        events,
+        |event| match event {
+            MeshEvent::Reservation(info) if info.state == state => Some(info.relay),
+            _ => None,
+        },
+    )
     .await
 }
 
 pub async fn peer_info(mesh: &Mesh, peer: PeerId) -> Option<PeerInfo> {
-    mesh.peers().await.into_iter().find(|info| info.peer == peer)
+    mesh.peers()
+        .await
+        .into_iter()
+        .find(|info| info.peer == peer)
 }
 
 /// Pseudo-random bytes of `seed`, so that chunks differ from each other.
@@ -220,5 +240,8 @@ pub fn bytes(len: usize, seed: u64) -> Vec<u8> {
 /// Prints the log of the nodes when `RUST_LOG` asks for it.
 pub fn logged() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }

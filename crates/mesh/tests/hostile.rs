@@ -1,0 +1,393 @@
+//! Peers that send garbage, too much, half of it, or nothing; and one that behaves and must not notice.
+
+#[path = "support/attacker.rs"]
+mod attacker;
+mod support;
+
+use attacker::*;
+use libp2p::PeerId;
+use support::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use worldcompute_fault::{Category, WcCode};
+use worldcompute_mesh::{Mesh, MeshConfig, MeshEvent, Multiaddr, Path};
+use worldcompute_proof::Cid;
+
+fn nothing(_: &[u8]) -> Raw {
+    Raw::whole([])
+}
+
+fn id_of(mesh: &Mesh) -> PeerId {
+    PeerId::from_bytes(&mesh.peer_id().to_bytes()).unwrap()
+}
+
+async fn tcp_of(mesh: &Mesh) -> Multiaddr {
+    let listen = mesh.status().await.unwrap().listen;
+    listen
+        .into_iter()
+        .find(|address| address.to_string().contains("/tcp/"))
+        .unwrap()
+}
+
+/// A node under attack, one that behaves and knows it, and the attacker, connected to the first.
+async fn scene() -> (Mesh, Mesh, Attacker) {
+    let (victim, inbound) = open(1).await;
+    serve(inbound, Objects::new());
+    let (friend, _friend_in) = open(2).await;
+    friend
+        .add_peer(victim.peer_id(), dialled(&victim).await)
+        .await;
+    let mut attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    attacker.dial(id_of(&victim), &tcp_of(&victim).await);
+    within(
+        "the attacker's connection",
+        attacker.happens(|happening| *happening == Happening::Connected),
+    )
+    .await;
+    (victim, friend, attacker)
+}
+
+async fn still_serves(victim: &Mesh, friend: &Mesh) {
+    let offer = within(
+        "an honest offer",
+        friend.offer(victim.peer_id(), an_offer()),
+    )
+    .await
+    .unwrap();
+    assert!(offer.accepted);
+}
+
+/// The attacker as the node sees it.
+fn named(attacker: &Attacker) -> worldcompute_proof::PeerId {
+    worldcompute_proof::PeerId::from_bytes(&attacker.peer.to_bytes()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_insists_on_garbage_is_shut_out_and_others_are_served() {
+    logged();
+    let (victim, friend, mut attacker) = scene().await;
+    for round in 0..9_u8 {
+        let garbage = Raw::whole(vec![0xff - round; 100]);
+        let answer = within(
+            "an end of the stream",
+            attacker.send(id_of(&victim), OFFER, garbage),
+        )
+        .await;
+        assert!(
+            !matches!(answer, Ok(Ok(bytes)) if !bytes.is_empty()),
+            "garbage was answered"
+        );
+    }
+    within(
+        "the end",
+        attacker.happens(|happening| *happening == Happening::Disconnected),
+    )
+    .await;
+    let inbound = victim.status().await.unwrap().inbound;
+    assert_eq!(
+        (inbound.malformed, inbound.blocked, inbound.accepted),
+        (9, 1, 0)
+    );
+    attacker.dial(id_of(&victim), &tcp_of(&victim).await);
+    // The dialler believes in the connection for as long as it takes to hear of its end.
+    within(
+        "a refusal",
+        attacker.happens(|happening| {
+            matches!(happening, Happening::Disconnected | Happening::Refused(_))
+        }),
+    )
+    .await;
+    still_serves(&victim, &friend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_past_its_limit_is_no_request() {
+    let (victim, friend, attacker) = scene().await;
+    let long = Raw::whole(vec![0x60; 16 * 1024 + 1]);
+    let answer = within("an end", attacker.send(id_of(&victim), OFFER, long))
+        .await
+        .unwrap();
+    assert!(
+        !matches!(&answer, Ok(bytes) if !bytes.is_empty()),
+        "{answer:?}"
+    );
+    let inbound = victim.status().await.unwrap().inbound;
+    assert_eq!((inbound.malformed, inbound.accepted), (1, 0));
+    still_serves(&victim, &friend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_half_requests_do_not_keep_others_out() {
+    let (victim, friend, attacker) = scene().await;
+    let half = || Raw::half(vec![0xa1; 1000]);
+    let open: Vec<_> = (0..1000)
+        .map(|_| attacker.send(id_of(&victim), DISPATCH, half()))
+        .collect();
+    still_serves(&victim, &friend).await;
+    drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_requests_are_answered_or_refused_and_none_is_kept() {
+    let mut config = MeshConfig::new(key(1));
+    config.listen = addresses(&LOOPBACK);
+    config.inbound_queue = 4;
+    // Nobody takes what comes in.
+    let (victim, _inbound) = Mesh::start(config).await.unwrap();
+    let mut attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    attacker.dial(id_of(&victim), &tcp_of(&victim).await);
+    within(
+        "the attacker's connection",
+        attacker.happens(|happening| *happening == Happening::Connected),
+    )
+    .await;
+    let offer = valid_offer();
+    let sent: Vec<_> = (0..3000)
+        .map(|_| attacker.send(id_of(&victim), OFFER, Raw::whole(offer.clone())))
+        .collect();
+    let mut ended = 0;
+    within("the ends of the streams", async {
+        for answer in sent.into_iter().skip(4) {
+            let answered = answer.await.unwrap();
+            assert!(
+                answered.is_err()
+                    || answered
+                        .is_ok_and(|bytes| contains(&bytes, b"peer_busy") || bytes.is_empty())
+            );
+            ended += 1;
+        }
+    })
+    .await;
+    let status = victim.status().await.unwrap();
+    assert_eq!((ended, status.inbound.accepted), (2996, 4));
+    assert_eq!(status.inbound.malformed, 0, "a busy node blames nobody");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_bytes_on_the_port_change_nothing() {
+    let (victim, inbound) = open(1).await;
+    serve(inbound, Objects::new());
+    let (friend, _friend_in) = open(2).await;
+    friend
+        .add_peer(victim.peer_id(), dialled(&victim).await)
+        .await;
+    let address = tcp_of(&victim).await.to_string();
+    let port: u16 = address.rsplit('/').next().unwrap().parse().unwrap();
+    let attacks = (0..50).map(|round| async move {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .unwrap();
+        // The node may hang up at any byte.
+        let _ = stream.write_all(&bytes(4096, round)).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    });
+    within("the node to hang up", futures::future::join_all(attacks)).await;
+    still_serves(&victim, &friend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_peer_holds_at_most_four_connections() {
+    let (victim, friend, mut attacker) = scene().await;
+    for _ in 0..8 {
+        attacker.dial(id_of(&victim), &tcp_of(&victim).await);
+    }
+    let mut ended = 0;
+    within("the refusals", async {
+        while ended < 5 {
+            attacker
+                .happens(|happening| {
+                    matches!(happening, Happening::Disconnected | Happening::Refused(_))
+                })
+                .await;
+            ended += 1;
+        }
+    })
+    .await;
+    assert!(victim.status().await.unwrap().connections <= 4);
+    still_serves(&victim, &friend).await;
+}
+
+/// Connects a node to an attacker that answers everything with `answers`.
+async fn asks(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> (Mesh, Attacker) {
+    let attacker = Attacker::start("/worldcompute/1.0.0", answers).await;
+    let (mesh, _inbound) = open(1).await;
+    mesh.add_peer(named(&attacker), vec![attacker.address.clone()])
+        .await;
+    (mesh, attacker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_garbage_fails_the_request_and_counts_against_the_peer() {
+    let (mesh, attacker) = asks(|_| Raw::whole(*b"garbage")).await;
+    let fault = within("an answer", mesh.offer(named(&attacker), an_offer()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (fault.code(), fault.category()),
+        ("malformed_answer", Category::VerificationFailed)
+    );
+    assert_eq!(mesh.status().await.unwrap().inbound.malformed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_past_its_limit_fails_the_request() {
+    let (mesh, attacker) = asks(|_| Raw::whole(vec![0; 3 << 20])).await;
+    let fault = within(
+        "an answer",
+        mesh.fetch(named(&attacker), &Cid::raw(b"x"), 1 << 30),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(fault.code(), "malformed_answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_answers_nothing_fails_the_request_in_time() {
+    let (mesh, attacker) = asks(|_| Raw::half([])).await;
+    let fault = within("the timeout", mesh.offer(named(&attacker), an_offer()))
+        .await
+        .unwrap_err();
+    assert_eq!((fault.code(), fault.retryable()), ("network_timeout", true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_do_not_match_their_name_are_refused() {
+    let (mesh, attacker) = asks(|_| Raw::whole(content_answer(3, b"two"))).await;
+    let peer = named(&attacker);
+    assert_eq!(
+        within("two", mesh.fetch(peer, &Cid::raw(b"two"), 3))
+            .await
+            .unwrap(),
+        b"two"
+    );
+    let fault = within("one", mesh.fetch(peer, &Cid::raw(b"one"), 3))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (fault.code(), fault.category()),
+        ("content_mismatch", Category::VerificationFailed)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_larger_than_asked_for_or_claimed_is_refused() {
+    let (mesh, attacker) = asks(|_| Raw::whole(content_answer(u64::MAX, b"x"))).await;
+    let fault = within("x", mesh.fetch(named(&attacker), &Cid::raw(b"x"), u64::MAX))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        fault.code(),
+        "content_mismatch",
+        "a chunk shorter than its place demands"
+    );
+    let (mesh, attacker) = asks(|_| Raw::whole(content_answer(1 << 20, &[0; 1 << 20]))).await;
+    let fault = within(
+        "x",
+        mesh.fetch(named(&attacker), &Cid::raw(b"x"), (1 << 20) - 1),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(fault.code(), "content_too_large");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gossip_that_is_none_stops_at_the_first_node_and_its_sender_is_shut_out() {
+    logged();
+    let hub = relay(1, &LOOPBACK).await;
+    let (node, _node_in) = hidden(2, &[&hub]).await;
+    let mut heard = node.subscribe();
+    let mut attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    attacker.dial(id_of(&hub), &tcp_of(&hub).await);
+    within(
+        "the hub's subscription",
+        attacker.happens(|happening| *happening == Happening::Subscribed),
+    )
+    .await;
+    for round in 0..9_u8 {
+        attacker.publish(CAPACITY, vec![0xff, round]);
+    }
+    within(
+        "the end",
+        attacker.happens(|happening| *happening == Happening::Disconnected),
+    )
+    .await;
+    let inbound = hub.status().await.unwrap().inbound;
+    assert_eq!(inbound.blocked, 1);
+    assert!(inbound.malformed >= 9, "{inbound:?}");
+
+    // What an honest donor says still arrives, and nothing of the garbage did.
+    let (donor, _donor_in) = hidden(3, &[&hub]).await;
+    donor.announce(a_capacity()).await;
+    capacity_of(donor.peer_id(), &mut heard).await;
+    assert_eq!(node.status().await.unwrap().inbound.malformed, 0);
+    assert!(peer_info(&node, named(&attacker)).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_no_member_is_never_announced() {
+    let (mesh, _inbound) = open(1).await;
+    let mut events = mesh.subscribe();
+    let mut stranger = Attacker::start("/ipfs/0.1.0", nothing).await;
+    stranger.dial(id_of(&mesh), &tcp_of(&mesh).await);
+    within(
+        "the connection",
+        stranger.happens(|happening| *happening == Happening::Connected),
+    )
+    .await;
+    let (member, _member_in) = open(2).await;
+    member.add_peer(mesh.peer_id(), dialled(&mesh).await).await;
+    let offered = tokio::spawn({
+        let (member, peer) = (member.clone(), mesh.peer_id());
+        async move { member.offer(peer, an_offer()).await }
+    });
+    let up = event("a member", &mut events, |event| match event {
+        MeshEvent::PeerUp(peer, path) => Some((peer, path)),
+        _ => None,
+    })
+    .await;
+    assert_eq!(up, (member.peer_id(), Path::Direct));
+    assert!(peer_info(&mesh, named(&stranger)).await.unwrap().connected);
+    offered.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_where_somebody_else_answers_is_no_way_to_a_peer() {
+    let (mesh, _inbound) = open(1).await;
+    let attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    let wanted = key(9).peer_id();
+    mesh.add_peer(wanted, vec![attacker.address.clone()]).await;
+    let fault = within("a refusal", mesh.offer(wanted, an_offer()))
+        .await
+        .unwrap_err();
+    assert_eq!(fault.number(), Some(WcCode::DialFailureWithDetail));
+    assert!(
+        fault.message().contains(&attacker.peer.to_string()),
+        "{fault}"
+    );
+    assert_eq!(mesh.status().await.unwrap().dials.transport_errors, 1);
+}
+
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    bytes.windows(text.len()).any(|window| window == text)
+}
+
+fn valid_offer() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&an_offer(), &mut bytes).unwrap();
+    bytes
+}
+
+/// `{"ok": {"total": total, "bytes": bytes}}`
+fn content_answer(total: u64, bytes: &[u8]) -> Vec<u8> {
+    let reply = worldcompute_mesh::wire::ContentReply {
+        total,
+        bytes: bytes.to_vec(),
+    };
+    let mut answer = Vec::new();
+    ciborium::into_writer(
+        &std::collections::BTreeMap::from([("ok", reply)]),
+        &mut answer,
+    )
+    .unwrap();
+    answer
+}
