@@ -3,7 +3,7 @@
 # Usage: tests/system/lan.sh path/to/worldcompute
 set -euo pipefail
 
-skip() { echo "SKIPPED lan: $1"; exit 0; }
+skip() { echo "skipped: lan: $1"; exit 0; }
 fail() { echo "FAILED lan: $1" >&2; for side in a b; do tail -n 20 "$homes/$side/log/daemon.log" >&2 || true; done; exit 1; }
 
 program=$(realpath "$1")

@@ -12,7 +12,7 @@ const TESTS: &str = "cargo test --workspace";
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 /// What costs least comes first.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("fmt", |root| shell(root, "cargo fmt --all --check")),
     ("tidy", |root| tidy::run(root, tidy::Options::default())),
     ("deny", deny),
@@ -25,6 +25,9 @@ const STEPS: [Step; 7] = [
     ("test", test),
     ("demo", |root| {
         shell(root, "cargo run --release -- demo --json")
+    }),
+    ("system", |root| {
+        shell(root, "tests/system/lan.sh target/release/worldcompute")
     }),
     ("readme", |root| readme::run(root, &[TESTS])),
 ];

@@ -1,5 +1,6 @@
 //! Real daemons for the tests: processes of the built binary, each with a home of its own, ended when dropped.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -170,7 +171,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "gave up waiting until {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
