@@ -13,10 +13,9 @@ ip netns add wc-probe 2>/dev/null || skip "this kernel makes no network namespac
 ip netns del wc-probe
 
 homes=$(mktemp -d)
-pids=()
 clean() {
-    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
-    wait 2>/dev/null || true
+    for side in a b; do ip netns pids "wc-$side" 2>/dev/null | xargs -r kill 2>/dev/null || true; done
+    wait
     for side in a b; do ip netns del "wc-$side" 2>/dev/null || true; done
     rm -rf "$homes"
 }
@@ -39,7 +38,6 @@ now_ms() { date +%s%3N; }
 for side in a b; do
     mkfifo "$homes/ready-$side"
     inside "$side" donor join --json >"$homes/ready-$side" 2>/dev/null &
-    pids+=($!)
 done
 declare -A peer
 for side in a b; do
