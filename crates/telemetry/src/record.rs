@@ -109,10 +109,14 @@ impl<'r> Collector<'r> {
     }
 
     fn number(&mut self, field: &Field, value: impl Into<Value> + fmt::Display) {
-        match self.redactor.redact_field(field.name(), &value.to_string()) {
-            text if text == value.to_string() => self.put(field.name(), value.into()),
-            text => self.put(field.name(), Value::String(text.into_owned())),
-        }
+        let shown = value.to_string();
+        let clean = self.redactor.redact_field(field.name(), &shown);
+        let value = if clean == shown {
+            value.into()
+        } else {
+            Value::from(clean)
+        };
+        self.put(field.name(), value);
     }
 
     fn put(&mut self, name: &str, value: Value) {

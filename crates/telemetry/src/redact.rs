@@ -86,6 +86,11 @@ fn pass<'a>(text: Cow<'a, str>, step: impl FnOnce(&str) -> Cow<'_, str>) -> Cow<
     changed.map_or(text, Cow::Owned)
 }
 
+/// All that a pattern found.
+fn whole<'h>(found: &regex::Captures<'h>) -> &'h str {
+    found.get(0).map_or("", |all| all.as_str())
+}
+
 /// A pattern that is part of the program, compiled on first use.
 fn pattern(source: &str) -> regex::Regex {
     #[expect(

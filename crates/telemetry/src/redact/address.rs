@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use super::{pass, pattern};
+use super::{pass, pattern, whole};
 
 const MAC: &str = "[mac]";
 const ADDRESS: &str = "[private-ip]";
@@ -42,10 +42,6 @@ pub(super) fn redact(text: Cow<'_, str>) -> Cow<'_, str> {
     let text = pass(text, |text| MAC_DOTS.replace_all(text, MAC));
     let text = pass(text, |text| V4.replace_all(text, v4));
     pass(text, |text| V6.replace_all(text, v6))
-}
-
-fn whole<'h>(found: &Captures<'h>) -> &'h str {
-    found.get(0).map_or("", |all| all.as_str())
 }
 
 fn mac(found: &Captures<'_>, separator: char) -> String {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
-use super::{pass, pattern};
+use super::{pass, pattern, whole};
 
 pub(super) const REDACTED: &str = "[redacted]";
 
@@ -98,10 +98,6 @@ pub(super) fn is_plain_seed(label: &str, value: &str) -> bool {
         && value.len() <= 20
         && !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn whole<'h>(found: &Captures<'h>) -> &'h str {
-    found.get(0).map_or("", |all| all.as_str())
 }
 
 fn unless(keep: bool, found: &Captures<'_>) -> String {
