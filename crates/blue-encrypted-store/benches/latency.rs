@@ -1,5 +1,10 @@
 //! How long commits and loads take, with the table in memory and in a file.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a benchmark that cannot run has nothing to say"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

@@ -260,7 +260,7 @@ async fn an_older_version_of_a_record_is_refused() {
     let task = lab.keys(PK, "task").remove(0);
     let old = lab.rows(PK)[&task].clone();
     put(&partition(&store, "j1"), &[("t1", "newer")]).await;
-    assert_eq!(lab.keys(PK, "task"), [task.clone()]);
+    assert_eq!(lab.keys(PK, "task"), [&*task]);
     lab.put(&old);
     assert_eq!(load_fails(&store, "j1").await.code(), "manifest_mismatch");
     assert_eq!(

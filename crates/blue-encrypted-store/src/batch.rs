@@ -1,6 +1,7 @@
 //! What one commit changes.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use worldcompute_fault::{Category, Fault, Result};
@@ -38,6 +39,13 @@ pub(crate) enum What {
     Delete(Arc<VerifiedRow>),
     /// There must be one.
     Remove,
+}
+
+impl fmt::Debug for Batch {
+    /// Without any content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Batch(of {})", self.len())
+    }
 }
 
 impl Batch {

@@ -24,8 +24,8 @@ pub(crate) enum Check {
     Manifest,
     /// The partition is not older than it was before.
     VersionFloor,
-    /// The unwrapped key is the one that was wrapped.
-    KeyCheck,
+    /// The data key that is named is there, and is the one that was wrapped (key check value).
+    Kcv,
 }
 
 impl Check {
@@ -39,7 +39,7 @@ impl Check {
             Self::Seal => "seal_mismatch",
             Self::Manifest => "manifest_mismatch",
             Self::VersionFloor => "version_rolled_back",
-            Self::KeyCheck => "key_check_mismatch",
+            Self::Kcv => "key_check_mismatch",
         }
     }
 

@@ -407,6 +407,21 @@ async fn a_commit_between_two_pages_is_no_tampering() {
     assert!(loads > 0);
 }
 
+#[tokio::test]
+async fn more_rows_than_a_partition_or_status_can_have_are_not_read() {
+    let store = Lab::new().store().await;
+    let shared = partition(&store, "j1").0;
+    put(&Partition(shared.clone()), &[("t1", "x"), ("t2", "x")]).await;
+    let table = &shared.store.table;
+    // Data key, root, two records.
+    assert_eq!(table.partition(PK, 4).await.unwrap().len(), 4);
+    let fault = table.partition(PK, 3).await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_rows");
+    assert_eq!(table.by_status("open", 2).await.unwrap().len(), 2);
+    let fault = table.by_status("open", 1).await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_rows");
+}
+
 /// Adds one to a counter until it has done so `wins` times; says which versions it made.
 async fn count(partition: Partition, wins: usize) -> Vec<u64> {
     let mut won = Vec::new();

@@ -80,7 +80,7 @@ impl Keyring {
     /// The key that a `key_id` names.
     pub(crate) fn named(&self, key_id: &str) -> Result<&DataKey, Check> {
         let version = parse_key_id(&self.partition, key_id).ok_or(Check::Attributes)?;
-        self.get(version).ok_or(Check::KeyCheck)
+        self.get(version).ok_or(Check::Kcv)
     }
 
     /// The key for new content, if there is any key yet.

@@ -162,7 +162,7 @@ impl KeyError {
             Self::Refused(fault) => fault,
             Self::Commitment => Check::Commitment.failed(place, why),
             Self::Tag => Check::Tag.failed(place, why),
-            Self::KeyCheck => Check::KeyCheck.failed(place, why),
+            Self::KeyCheck => Check::Kcv.failed(place, why),
         }
     }
 }

@@ -59,4 +59,4 @@ pub use name::{Id, Kind, MAX_ID_BYTES, PartitionKey};
 pub use partition::{Partition, PartitionVersion};
 pub use row::MAX_ITEM_BYTES;
 pub use snapshot::Snapshot;
-pub use store::{CrossPartition, Hint, Store};
+pub use store::{CrossPartition, Hint, MAX_HINTS, Store};

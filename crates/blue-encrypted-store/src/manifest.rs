@@ -273,29 +273,8 @@ impl Manifest {
         self.spill();
         let mut written = Written::default();
         for number in std::mem::take(&mut self.dirty) {
-            let Some(chunk) = self.chunks.get(&number).filter(|_| number != INLINE) else {
-                continue;
-            };
-            if relocate || chunk.keys.is_empty() {
-                if let Some(seal) = chunk.seal {
-                    written
-                        .dropped
-                        .push((SortKey::Chunk(number).to_string(), seal));
-                }
-            }
-            match (chunk.keys.is_empty(), relocate && chunk.seal.is_some()) {
-                (true, _) => drop(self.chunks.remove(&number)),
-                (false, true) => {
-                    let number = self.relocate(number);
-                    written
-                        .chunks
-                        .extend(self.write_chunk(scope, key, now, number));
-                }
-                (false, false) => {
-                    written
-                        .chunks
-                        .extend(self.write_chunk(scope, key, now, number));
-                }
+            if number != INLINE {
+                self.write_chunk(scope, key, now, (number, relocate), &mut written);
             }
         }
         self.header.version = self.header.version.saturating_add(1);
@@ -303,6 +282,35 @@ impl Manifest {
         self.header.seal = root.seal(&key.manifest_key);
         written.root = root;
         written
+    }
+
+    fn write_chunk(
+        &mut self,
+        scope: &Scope,
+        key: &DataKey,
+        now: Timestamp,
+        (number, relocate): (u64, bool),
+        written: &mut Written,
+    ) {
+        let Some(chunk) = self.chunks.get(&number) else {
+            return;
+        };
+        let (empty, old) = (chunk.keys.is_empty(), chunk.seal);
+        if let Some(seal) = old.filter(|_| empty || relocate) {
+            let sk = SortKey::Chunk(number).to_string();
+            written.dropped.push((sk, seal));
+        }
+        if empty {
+            self.chunks.remove(&number);
+            return;
+        }
+        let number = match old {
+            Some(_) if relocate => self.relocate(number),
+            _ => number,
+        };
+        written
+            .chunks
+            .extend(self.chunk_row(scope, key, now, number));
     }
 
     fn relocate(&mut self, number: u64) -> u64 {
@@ -318,7 +326,7 @@ impl Manifest {
         to
     }
 
-    fn write_chunk(
+    fn chunk_row(
         &mut self,
         scope: &Scope,
         key: &DataKey,

@@ -51,6 +51,12 @@ pub(crate) struct Shared {
     pub(crate) open: Mutex<Option<Open>>,
 }
 
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({})", self.key())
+    }
+}
+
 impl Partition {
     /// Which one.
     pub fn key(&self) -> &PartitionKey {
@@ -67,8 +73,8 @@ impl Partition {
         let mut guard = self.0.open.lock().await;
         *guard = None;
         let loaded = reader::read(&self.0.store, &self.0.scope).await?;
-        let snapshot = loaded.snapshot(&self.0.scope);
-        *guard = Some(loaded.open);
+        let (open, snapshot) = loaded.into_parts(&self.0.scope);
+        *guard = Some(open);
         Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
     }
 

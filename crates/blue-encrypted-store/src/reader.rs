@@ -8,7 +8,7 @@ use worldcompute_fault::Result;
 use crate::anchor::{Mark, check_floor};
 use crate::check::Check;
 use crate::keyring::Keyring;
-use crate::manifest::{Manifest, VerifiedRoot, prefix};
+use crate::manifest::{MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix};
 use crate::name::{ROOT, RecordId, SortKey};
 use crate::plan::{Open, Stray};
 use crate::record::{Scope, VerifiedRow, verify};
@@ -20,6 +20,9 @@ use crate::task::{blocking, computing};
 /// How often a read is repeated when somebody else commits while its pages are read.
 const MAX_ATTEMPTS: usize = 8;
 
+/// More rows than a partition has in the middle of its largest commit.
+const MAX_ROWS: usize = 2 * (MAX_PARTITION_RECORDS + MAX_CHUNKS);
+
 /// A verified partition.
 pub(crate) struct Loaded {
     pub(crate) open: Open,
@@ -28,15 +31,16 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// What its records are, for the caller.
-    pub(crate) fn snapshot(&self, scope: &Arc<Scope>) -> Snapshot {
-        Snapshot::new(
+    /// What to go on from, and what its records are.
+    pub(crate) fn into_parts(self, scope: &Arc<Scope>) -> (Open, Snapshot) {
+        let snapshot = Snapshot::new(
             scope.clone(),
             self.open.keyring.clone(),
             self.open.manifest.header.version,
-            self.records.clone(),
-            self.uncommitted.clone(),
-        )
+            self.records,
+            self.uncommitted,
+        );
+        (self.open, snapshot)
     }
 }
 
@@ -46,7 +50,7 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
     let floor = store.anchor.mark(&scope.key);
     let mut attempts = 0;
     let loaded = loop {
-        let rows = store.table.partition(&pk).await?;
+        let rows = store.table.partition(&pk, MAX_ROWS).await?;
         let root = rows.iter().find(|row| row.text("sk") == Ok(ROOT)).cloned();
         match verified(store, scope, rows).await {
             Ok(loaded) => break loaded,

@@ -1,6 +1,7 @@
 //! A partition as it was at one version.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use worldcompute_fault::Result;
@@ -18,6 +19,14 @@ pub struct Snapshot {
     version: PartitionVersion,
     records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     uncommitted: Vec<String>,
+}
+
+impl fmt::Debug for Snapshot {
+    /// Without any content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scope, version, .. } = self;
+        write!(f, "Snapshot({} at version {version})", scope.key)
+    }
 }
 
 impl Snapshot {

@@ -1,6 +1,7 @@
 //! The store: one table.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -41,6 +42,12 @@ impl Inner {
             kek: &self.opened.kek,
             epoch: self.opened.epoch,
         }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.id())
     }
 }
 
@@ -134,6 +141,9 @@ impl Store {
     }
 }
 
+/// The most records that one status lists.
+pub const MAX_HINTS: usize = 200_000;
+
 /// Where a record may be found. Not authenticated: load the partition before acting on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hint {
@@ -153,13 +163,13 @@ pub trait CrossPartition {
     /// unchanged first.
     ///
     /// # Errors
-    /// Failures of the engine.
+    /// `too_many_rows` when more than [`MAX_HINTS`] records of all kinds are listed under it; failures of the engine.
     fn list(&self, kind: Kind, status: &str) -> impl Future<Output = Result<Vec<Hint>>> + Send;
 }
 
 impl CrossPartition for Store {
     async fn list(&self, kind: Kind, status: &str) -> Result<Vec<Hint>> {
-        let found = self.0.table.by_status(status).await?;
+        let found = self.0.table.by_status(status, MAX_HINTS).await?;
         Ok(found
             .iter()
             .filter_map(|(pk, sk)| hint(kind, pk, sk, status))

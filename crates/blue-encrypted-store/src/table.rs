@@ -166,8 +166,8 @@ impl Table {
         }
     }
 
-    /// All rows of a partition, all pages.
-    pub(crate) async fn partition(&self, pk: &str) -> Result<Vec<Row>> {
+    /// All rows of a partition, all pages, at most `limit` rows.
+    pub(crate) async fn partition(&self, pk: &str, limit: usize) -> Result<Vec<Row>> {
         let mut pages = self
             .client
             .query()
@@ -183,13 +183,18 @@ impl Table {
             for item in page.items.unwrap_or_default() {
                 rows.push(row(pk, item)?);
             }
+            check_count(pk, rows.len(), limit)?;
         }
         Ok(rows)
     }
 
-    /// Partition key and sort key of every row that the index lists under a status, the longest unchanged first. Not
-    /// authenticated.
-    pub(crate) async fn by_status(&self, status: &str) -> Result<Vec<(String, String)>> {
+    /// Partition key and sort key of every row that the index lists under a status, the longest unchanged first, at
+    /// most `limit`. Not authenticated.
+    pub(crate) async fn by_status(
+        &self,
+        status: &str,
+        limit: usize,
+    ) -> Result<Vec<(String, String)>> {
         let mut pages = self
             .client
             .query()
@@ -203,6 +208,7 @@ impl Table {
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| fault("read the index", &error))?;
             found.extend(page.items().iter().filter_map(keys_of));
+            check_count(BY_STATUS, found.len(), limit)?;
         }
         Ok(found)
     }
@@ -234,6 +240,18 @@ impl Table {
             Err(error) => Err(fault("write to a partition", &error)),
         }
     }
+}
+
+/// Whoever can write the table must not fill this process's memory.
+fn check_count(what: &str, found: usize, limit: usize) -> Result<()> {
+    if found <= limit {
+        return Ok(());
+    }
+    let message = format!("{what} has more than {limit} rows");
+    Err(
+        Fault::new(Category::VerificationFailed, "too_many_rows", message)
+            .hint("look for rows that this program has not written"),
+    )
 }
 
 fn text(value: &str) -> AttributeValue {

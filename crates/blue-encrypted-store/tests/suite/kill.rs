@@ -4,13 +4,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::Instant;
 
 use crate::common::{Note, note, open, partition};
 use blue_encrypted_store::{Batch, PartitionVersion};
 
 const CHILD: &str = "BLUE_STORE_KILL_CHILD";
 const ROUNDS: u64 = 12;
+/// How finely the moment of a kill is chosen.
+const PARTS: u32 = 1_000;
 /// Small commits, commits at the limit of one transaction, commits that are staged.
 const SIZES: [usize; 5] = [1, 3, 98, 130, 260];
 
@@ -24,7 +26,6 @@ async fn child() {
     let loaded = partition.load().await.unwrap();
     let mut at = loaded.map_or(PartitionVersion::NONE, |snapshot| snapshot.version());
     let mut out = std::io::stdout();
-    writeln!(out, "open {at}").unwrap();
     loop {
         let size = SIZES[usize::try_from(at.get()).unwrap() % SIZES.len()];
         let mut batch = Batch::new();
@@ -53,25 +54,27 @@ fn acknowledged(line: &str) -> Option<u64> {
     line.split("ack ").nth(1)?.trim().parse().ok()
 }
 
-/// Kills the child `after` so long since its first line; returns the last version that it acknowledged.
-fn run_and_kill(dir: &Path, after: Duration) -> u64 {
+/// Kills the child at a random moment of the commits after its first `acks`; returns the last version it acknowledged.
+fn run_and_kill(dir: &Path, acks: usize, part: u32) -> u64 {
     let mut child = start(dir);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (send, receive) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut last = 0;
-        for line in lines.map_while(Result::ok) {
-            if line.contains("open ") {
-                send.send(()).ok();
-            }
-            last = acknowledged(&line).unwrap_or(last);
+        for version in lines
+            .map_while(Result::ok)
+            .filter_map(|line| acknowledged(&line))
+        {
+            last = version;
+            send.send(Instant::now()).ok();
         }
         last
     });
-    receive.recv().unwrap();
-    // Nothing to wait for: the moment is to be anywhere.
+    let times: Vec<_> = receive.iter().take(acks).collect();
+    // About as long as two commits take on this machine, or a part of that.
+    let usual = (*times.last().unwrap() - times[0]) / u32::try_from(acks).unwrap();
     let (_hold, never) = mpsc::channel::<()>();
-    never.recv_timeout(after).ok();
+    never.recv_timeout(2 * usual * part / PARTS).ok();
     child.kill().unwrap();
     child.wait().unwrap();
     reader.join().unwrap()
@@ -100,7 +103,9 @@ async fn acknowledged_commits_survive_and_none_is_torn() {
         state = state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let last = run_and_kill(dir.path(), Duration::from_micros((state >> 33) % 700_000));
+        let acks = 2 + usize::try_from(state >> 60).unwrap() % 5;
+        let part = u32::try_from((state >> 33) % u64::from(PARTS)).unwrap();
+        let last = run_and_kill(dir.path(), acks, part);
         let store = open(dir.path()).await.unwrap();
         let snapshot = partition(&store).load().await.unwrap();
         let version = snapshot
@@ -121,5 +126,5 @@ async fn acknowledged_commits_survive_and_none_is_torn() {
         }
     }
     println!("{total} commits, {ROUNDS} kills");
-    assert!(total >= ROUNDS, "hardly anything was committed");
+    assert!(total >= 2 * ROUNDS);
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::common::{Note, key_path, note};
 use blue_encrypted_store::{
-    Batch, Entity, Kind, LocalFileKeyProvider, MAX_BATCH_RECORDS, MAX_CLEAR_FIELDS, MAX_ITEM_BYTES,
-    MAX_NAME_BYTES, PartitionVersion, Store, StoreConfig, StorePath,
+    Batch, Entity, Kind, LocalFileKeyProvider, MAX_BATCH_RECORDS, MAX_CLEAR_FIELDS, MAX_ID_BYTES,
+    MAX_ITEM_BYTES, MAX_NAME_BYTES, PartitionVersion, Store, StoreConfig, StorePath,
 };
 use serde_json::{Value, json};
 use worldcompute_fault::{Category, Result};
@@ -49,6 +49,19 @@ fn insert(clear: Value, sealed: Value) -> Result<()> {
     Batch::new().insert(Free { clear, sealed }).map(drop)
 }
 
+/// The most bytes that are accepted.
+fn largest(insert: impl Fn(usize) -> Result<()>) -> usize {
+    let (mut largest, mut too_large) = (0, MAX_ITEM_BYTES);
+    while largest + 1 < too_large {
+        let middle = usize::midpoint(largest, too_large);
+        match insert(middle) {
+            Ok(()) => largest = middle,
+            Err(_) => too_large = middle,
+        }
+    }
+    largest
+}
+
 async fn store() -> Store {
     let dir = tempfile::tempdir().unwrap();
     let keys = LocalFileKeyProvider::new(key_path(dir.path()));
@@ -61,16 +74,7 @@ async fn store() -> Store {
 async fn the_largest_record_is_stored_and_a_larger_one_is_refused_by_the_name_of_its_largest_field()
 {
     let text = |bytes: usize| "x".repeat(bytes);
-    let fits = |bytes: usize| insert(json!({}), json!({"a": "b", "stdout": text(bytes)})).is_ok();
-    let (mut largest, mut too_large) = (0, MAX_ITEM_BYTES);
-    while largest + 1 < too_large {
-        let middle = usize::midpoint(largest, too_large);
-        *(if fits(middle) {
-            &mut largest
-        } else {
-            &mut too_large
-        }) = middle;
-    }
+    let largest = largest(|bytes| insert(json!({}), json!({"a": "b", "stdout": text(bytes)})));
     assert!(largest > MAX_ITEM_BYTES - 4096, "{largest}");
     let free = Free {
         clear: json!({"status": "s"}),
@@ -132,6 +136,52 @@ async fn cleartext_that_grows_beside_a_large_payload_is_refused() {
     let clear = json!({"status": "y".repeat(200), "note": "n".repeat(10_000)});
     let fault = Batch::new().update_clear(&stored, clear).err().unwrap();
     assert_eq!(fault.code(), "item_too_large");
+}
+
+/// A record of the longest type.
+struct Longest(String);
+
+impl Entity for Longest {
+    const TYPE: &'static str = concat!(
+        "tttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt",
+        "tttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt"
+    );
+    type Clear = BTreeMap<String, String>;
+    type Sealed = String;
+
+    fn id(&self) -> String {
+        "i".repeat(MAX_ID_BYTES)
+    }
+
+    fn split(self) -> (Self::Clear, String) {
+        (BTreeMap::new(), self.0)
+    }
+
+    fn join(_id: String, _clear: Self::Clear, text: String) -> Self {
+        Self(text)
+    }
+
+    fn listed_as(_clear: &Self::Clear) -> Option<String> {
+        Some("s".repeat(MAX_NAME_BYTES))
+    }
+}
+
+#[tokio::test]
+async fn the_largest_record_under_the_longest_names_fits_into_the_table() {
+    let longest = |bytes| Longest("x".repeat(bytes));
+    let largest = largest(|bytes| Batch::new().insert(longest(bytes)).map(drop));
+    let mut batch = Batch::new();
+    batch.insert(longest(largest)).unwrap();
+    let kind = Kind::custom(Longest::TYPE).unwrap();
+    let store = store().await;
+    let partition = store.partition(kind, &"p".repeat(MAX_ID_BYTES)).unwrap();
+    partition
+        .commit(batch, PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    let stored = snapshot.entities::<Longest>().unwrap();
+    assert_eq!(stored[0].value().0.len(), largest);
 }
 
 #[test]
