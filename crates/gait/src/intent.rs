@@ -3,7 +3,10 @@
 //! An [`Intent`] can only be had by normalising an [`IntentDraft`] or by [`Intent::parse`]; equal digests mean that
 //! every policy answers the same.
 
+mod context;
+mod delegation;
 mod endpoint;
+mod field;
 mod normalise;
 mod secrets;
 mod shape;

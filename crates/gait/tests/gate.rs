@@ -190,3 +190,42 @@ fn the_gate_signs_with_its_own_key() {
     assert!(gait::trace::verify(trace.bytes(), &gate.verifying_key()).is_ok());
     assert_eq!(trace.key_id(), gate.verifying_key().key_id());
 }
+
+#[test]
+fn one_language_rules_on_jobs_tool_calls_and_keys() {
+    let gate = gate(
+        "default_verdict: block
+rules:
+  - name: run-rendering
+    effect: allow
+    match: {tool_name: worldcompute.task.run, target_values: ['class:rendering']}
+  - name: read-inside
+    effect: allow
+    match: {tool_name: fs.read_file, identities: [agent-1]}
+    endpoint: {path_allowlist: [/work/**]}
+  - name: release-to-receipts
+    effect: require_approval
+    match: {tool_name: store.key.release, target_kinds: [table], data_classes: [confidential]}
+    min_approvals: 2
+",
+    );
+    let ask = |tool: &str, target: Value| {
+        let context = json!({"identity": "agent-1", "workspace": "w", "risk_class": "low"});
+        let asked = json!({"tool_name": tool, "targets": [target], "context": context});
+        gate.decide(&intent(asked)).unwrap().verdict()
+    };
+    let class = json!({"kind": "other", "value": "class:rendering", "endpoint_class": "other"});
+    assert_eq!(ask("worldcompute.task.run", class), Verdict::Allow);
+    let file = |path: &str| json!({"kind": "path", "value": path, "operation": "read"});
+    assert_eq!(ask("fs.read_file", file("/work/a")), Verdict::Allow);
+    assert_eq!(
+        ask("fs.read_file", file("/work/../etc/shadow")),
+        Verdict::Block
+    );
+    let key = |class: &str| json!({"kind": "table", "value": "jobs", "sensitivity": class});
+    assert_eq!(
+        ask("store.key.release", key("confidential")),
+        Verdict::RequireApproval
+    );
+    assert_eq!(ask("store.key.release", key("secret")), Verdict::Block);
+}
