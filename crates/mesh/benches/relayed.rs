@@ -19,7 +19,10 @@ type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Outcome {
     tokio::runtime::Runtime::new()?.block_on(async {
-        println!("{:<22} {:>10} {:>10} {:>14}", "path", "p50", "p99", "10 MiB");
+        println!(
+            "{:<22} {:>10} {:>10} {:>14}",
+            "path", "p50", "p99", "10 MiB"
+        );
         for transport in ["tcp", "quic"] {
             direct(transport).await?;
             relayed(transport).await?;
@@ -31,8 +34,17 @@ fn main() -> Outcome {
 async fn direct(transport: &str) -> Outcome {
     let (donor, inbound) = start(1, |config| config.listen = listen(transport)).await?;
     let (submitter, _none) = start(2, |_| {}).await?;
-    submitter.add_peer(donor.peer_id(), donor.status().await?.listen).await;
-    measure(&format!("direct {transport}"), &submitter, &donor, inbound, Path::Direct).await
+    submitter
+        .add_peer(donor.peer_id(), donor.status().await?.listen)
+        .await;
+    measure(
+        &format!("direct {transport}"),
+        &submitter,
+        &donor,
+        inbound,
+        Path::Direct,
+    )
+    .await
 }
 
 async fn relayed(transport: &str) -> Outcome {
@@ -51,8 +63,17 @@ async fn relayed(transport: &str) -> Outcome {
     let (donor, inbound) = start(1, |config| config.bootstrap = home.clone()).await?;
     let (submitter, _none) = start(2, |config| config.bootstrap = home).await?;
     donor.reserved(DEADLINE).await?;
-    submitter.add_peer(donor.peer_id(), donor.status().await?.external).await;
-    measure(&format!("relayed {transport}"), &submitter, &donor, inbound, Path::Relayed).await
+    submitter
+        .add_peer(donor.peer_id(), donor.status().await?.external)
+        .await;
+    measure(
+        &format!("relayed {transport}"),
+        &submitter,
+        &donor,
+        inbound,
+        Path::Relayed,
+    )
+    .await
 }
 
 async fn start(
@@ -93,30 +114,49 @@ async fn measure(
     }
     times.sort();
     let started = Instant::now();
-    submitter.fetch(donor.peer_id(), &cid, OBJECT as u64).await?;
+    submitter
+        .fetch(donor.peer_id(), &cid, OBJECT as u64)
+        .await?;
     let rate = 10.0 / started.elapsed().as_secs_f64();
     assert_eq!(path_to(submitter, donor.peer_id()).await, Some(expected));
     let at = |share: usize| times.get(ROUNDS * share / 100).copied().unwrap_or_default();
-    println!("{name:<22} {:>10.2?} {:>10.2?} {rate:>8.1} MiB/s", at(50), at(99));
+    println!(
+        "{name:<22} {:>10.2?} {:>10.2?} {rate:>8.1} MiB/s",
+        at(50),
+        at(99)
+    );
     serving.abort();
     Ok(())
 }
 
 async fn path_to(mesh: &Mesh, peer: PeerId) -> Option<Path> {
-    mesh.peers().await.into_iter().find(|info| info.peer == peer)?.path
+    mesh.peers()
+        .await
+        .into_iter()
+        .find(|info| info.peer == peer)?
+        .path
 }
 
 async fn serve(mut inbound: mpsc::Receiver<Inbound>, object: Vec<u8>) {
     while let Some(Inbound { request, .. }) = inbound.recv().await {
         match request {
             Request::Offer(_, responder) => {
-                responder.send(OfferReply { accepted: true, load: 0.0, reason: None });
+                responder.send(OfferReply {
+                    accepted: true,
+                    load: 0.0,
+                    reason: None,
+                });
             }
             Request::Content(request, responder) => {
-                let from = usize::try_from(request.offset).unwrap_or(OBJECT).min(OBJECT);
+                let from = usize::try_from(request.offset)
+                    .unwrap_or(OBJECT)
+                    .min(OBJECT);
                 let to = (from + request.len as usize).min(OBJECT);
                 let bytes = object.get(from..to).unwrap_or_default().to_vec();
-                responder.send(ContentReply { total: OBJECT as u64, bytes });
+                responder.send(ContentReply {
+                    total: OBJECT as u64,
+                    bytes,
+                });
             }
             _ => {}
         }

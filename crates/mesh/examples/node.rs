@@ -18,7 +18,11 @@ async fn main() -> Outcome<()> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
     let (mesh, mut inbound) = Mesh::start(arguments()?).await?;
-    println!("{} listens on {:?}", mesh.peer_id(), mesh.status().await?.listen);
+    println!(
+        "{} listens on {:?}",
+        mesh.peer_id(),
+        mesh.status().await?.listen
+    );
     mesh.announce(capacity()).await;
     let mut events = mesh.subscribe();
     loop {
@@ -84,6 +88,10 @@ fn an_offer() -> worldcompute_mesh::wire::OfferRequest {
 
 fn answer(inbound: Inbound) {
     if let Request::Offer(_, responder) = inbound.request {
-        responder.send(OfferReply { accepted: true, load: 0.0, reason: None });
+        responder.send(OfferReply {
+            accepted: true,
+            load: 0.0,
+            reason: None,
+        });
     }
 }

@@ -21,6 +21,8 @@ pub(crate) const MAX_ADDRESSES_OF_PEER: usize = 24;
 /// Offences within [`OFFENCE_WINDOW`] that a peer is forgiven.
 pub(crate) const MAX_OFFENCES: u32 = 8;
 const OFFENCE_WINDOW: Duration = Duration::from_secs(60);
+/// A connection that stands for so long is no left-over of a dial, and both sides know of it.
+const STANDING: Duration = Duration::from_secs(1);
 /// Announcements that one peer may make in a burst, and how long until it may make one more.
 const ANNOUNCEMENTS: f64 = 20.0;
 const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
@@ -61,6 +63,7 @@ struct Connection {
     remote: Multiaddr,
     inbound: bool,
     path: Path,
+    since: Instant,
     rtt: Option<Duration>,
 }
 
@@ -219,6 +222,7 @@ impl Entry {
                 remote,
                 inbound,
                 path,
+                since: now,
                 rtt: None,
             },
         );
@@ -254,9 +258,11 @@ impl Entry {
         self.last_seen = SystemTime::now();
     }
 
-    /// The relayed connections, when there is a better one beside them.
-    pub(crate) fn superseded(&self) -> Vec<ConnectionId> {
-        if !self.has_direct() {
+    /// The relayed connections, when a better one has stood beside them for so long that the peer knows of it too.
+    pub(crate) fn superseded(&self, now: Instant) -> Vec<ConnectionId> {
+        let better =
+            |connection: &Connection| connection.path != Path::Relayed && connection.has_stood(now);
+        if !self.connections.values().any(better) {
             return Vec::new();
         }
         let relayed = self
@@ -267,9 +273,11 @@ impl Entry {
     }
 
     /// Whether the peer dialled us directly and more than once: its earlier process is gone, and only we do not know.
-    pub(crate) fn has_returned(&self) -> bool {
-        let dialled =
-            |connection: &&Connection| connection.inbound && connection.path != Path::Relayed;
+    /// (A dial that tries several addresses may connect twice too, but drops all but one at once.)
+    pub(crate) fn has_returned(&self, now: Instant) -> bool {
+        let dialled = |connection: &&Connection| {
+            connection.inbound && connection.path != Path::Relayed && connection.has_stood(now)
+        };
         self.connections.values().filter(dialled).count() > 1
     }
 
@@ -325,6 +333,12 @@ impl Entry {
             capacity: self.capacity(now).cloned(),
             last_seen: self.last_seen,
         }
+    }
+}
+
+impl Connection {
+    fn has_stood(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= STANDING
     }
 }
 

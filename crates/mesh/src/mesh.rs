@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::{Cid, PeerId};
 
-use crate::calls::{Call, Outgoing, Sends};
+use crate::calls::{CONNECTION_LOST, Call, Outgoing, Sends};
 use crate::config::MeshConfig;
 use crate::driver::{self, Command};
 use crate::fetch;
@@ -186,13 +186,14 @@ impl Mesh {
     }
 
     async fn call<E: Sends>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
-        match self.call_once::<E>(peer, request.clone()).await {
+        let again = E::IDEMPOTENT.then(|| request.clone());
+        match (self.call_once::<E>(peer, request).await, again) {
             // A connection may break at any moment, also while a request waits on it. Once more is enough: the
             // second time the connection is a new one.
-            Err(fault) if E::IDEMPOTENT && fault.code() == crate::calls::CONNECTION_LOST => {
+            (Err(fault), Some(request)) if fault.code() == CONNECTION_LOST => {
                 self.call_once::<E>(peer, request).await
             }
-            outcome => outcome,
+            (outcome, _) => outcome,
         }
     }
 

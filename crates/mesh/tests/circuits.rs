@@ -1,5 +1,12 @@
 //! Peers that nobody can dial, joined by relays.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::sync::Arc;

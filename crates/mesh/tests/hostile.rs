@@ -1,5 +1,12 @@
 //! Peers that send garbage, too much, half of it, or nothing; and one that behaves and must not notice.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
 #[path = "support/attacker.rs"]
 mod attacker;
 mod support;

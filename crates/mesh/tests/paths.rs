@@ -1,5 +1,12 @@
 //! From a circuit to a direct connection, and from nothing to a neighbour.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

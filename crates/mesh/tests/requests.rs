@@ -1,5 +1,12 @@
 //! Requests between two nodes that reach each other directly, and how nodes come and go.
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -74,11 +74,7 @@ impl Driver {
 
     /// Dials a peer where it is known to be, or searches for it. Does nothing while either is under way.
     fn connect(&mut self, peer: PeerId) {
-        let dialling = self
-            .attempts
-            .values()
-            .any(|attempt| attempt.peer == Some(peer));
-        if dialling || self.lookups.values().any(|sought| *sought == peer) {
+        if self.is_dialling(&peer) || self.lookups.values().any(|sought| *sought == peer) {
             return;
         }
         let known = self.known_addresses(&peer);
@@ -86,8 +82,14 @@ impl Driver {
         match (known.is_empty(), addresses.is_empty()) {
             (true, _) => self.look_up(peer),
             (false, true) => self.on_unreachable(peer, &dial::relays_lost(&known)),
-            (false, false) => self.dial(peer, addresses),
+            (false, false) => self.dial(peer, addresses, PeerCondition::Disconnected),
         }
+    }
+
+    fn is_dialling(&self, peer: &PeerId) -> bool {
+        self.attempts
+            .values()
+            .any(|attempt| attempt.peer == Some(*peer))
     }
 
     fn known_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
@@ -114,19 +116,19 @@ impl Driver {
         self.book.get(peer).is_some_and(|entry| entry.has_direct())
     }
 
-    fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
+    fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, condition: PeerCondition) {
         addresses.truncate(MAX_DIALLED);
         let dial = DialOpts::peer_id(peer)
             .addresses(addresses.clone())
-            .condition(PeerCondition::Disconnected)
+            .condition(condition)
             .build();
         self.attempt(Some(peer), addresses, dial);
     }
 
-    /// Dials a node to stay connected to.
+    /// Dials a node to stay connected to. A circuit to it is not enough: one cannot reserve over it.
     pub(super) fn dial_bootstrap(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
         match (peer, addresses.first()) {
-            (Some(peer), _) => self.dial(peer, addresses),
+            (Some(peer), _) => self.dial(peer, addresses, PeerCondition::Always),
             (None, Some(address)) => {
                 let dial = DialOpts::unknown_peer_id().address(address.clone()).build();
                 self.attempt(None, addresses, dial);
@@ -222,28 +224,9 @@ impl Driver {
                 now,
             );
         }
-        if self.hub && self.is_stale(&peer) {
-            return;
-        }
         self.tell_up(&peer);
         self.tell_path(&peer, before);
         self.flush_waiting(&peer);
-        self.drop_superseded(&peer);
-    }
-
-    /// A peer whose machine lost power comes back before its old connection ends here. Circuits would still go to
-    /// the old one, and gossip would not greet the new one: both start over.
-    fn is_stale(&mut self, peer: &PeerId) -> bool {
-        let returned = self
-            .book
-            .get(peer)
-            .is_some_and(|entry| entry.has_returned());
-        if returned {
-            tracing::info!(%peer, "a peer came back while its old connection stood; it shall dial again");
-            // Fails only when the peer has just gone by itself.
-            let _ = self.swarm.disconnect_peer_id(*peer);
-        }
-        returned
     }
 
     pub(super) fn on_closed(
@@ -333,6 +316,9 @@ impl Driver {
     fn on_unreachable(&mut self, peer: PeerId, failures: &[Failure]) {
         if self.swarm.is_connected(&peer) {
             return self.flush_waiting(&peer);
+        }
+        if self.is_dialling(&peer) {
+            return;
         }
         self.fail_waiting(&peer, failures);
         self.tell_down(&peer);
@@ -426,34 +412,39 @@ impl Driver {
             self.lost.remove(&peer);
             self.recover(peer, now);
         }
-        let overdue =
-            |since: Instant| now.saturating_duration_since(since) >= SUBSCRIPTION_DEADLINE;
-        let mut superseded = Vec::new();
-        let mut deaf = Vec::new();
-        for (peer, entry) in self.book.iter() {
-            if !entry.superseded().is_empty() {
-                superseded.push(*peer);
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            self.drop_superseded(&peer, now);
+            if let Some(why) = self.is_out_of_step(&peer, now) {
+                tracing::info!(%peer, why, "connecting anew");
+                // Fails only when the peer has just gone by itself.
+                let _ = self.swarm.disconnect_peer_id(peer);
             }
-            if entry.member && !entry.subscribed && entry.up_since.is_some_and(overdue) {
-                deaf.push(*peer);
-            }
-        }
-        for peer in superseded {
-            self.drop_superseded(&peer);
-        }
-        for peer in deaf {
-            tracing::info!(%peer, "a peer sent no subscriptions; connecting anew");
-            // Fails only when the peer has just gone by itself.
-            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 
+    /// Why a peer's end of its connections is not what we think it is, if so.
+    ///
+    /// A peer whose machine lost power comes back before its old connection ends here. A relay would pass circuits to
+    /// the old one, and nobody would send the new one its subscriptions, for those go out with the first connection
+    /// of a peer: all of them have to end.
+    fn is_out_of_step(&self, peer: &PeerId, now: Instant) -> Option<&'static str> {
+        let entry = self.book.get(peer)?;
+        let overdue =
+            |since: Instant| now.saturating_duration_since(since) >= SUBSCRIPTION_DEADLINE;
+        if self.hub && entry.has_returned(now) {
+            return Some("a peer came back while its old connection stood");
+        }
+        let deaf = entry.member && !entry.subscribed && entry.up_since.is_some_and(overdue);
+        deaf.then_some("a peer sent no subscriptions")
+    }
+
     /// Closes relayed connections beside a direct one, as soon as no request is under way on them.
-    fn drop_superseded(&mut self, peer: &PeerId) {
+    fn drop_superseded(&mut self, peer: &PeerId, now: Instant) {
         let superseded = self
             .book
             .get(peer)
-            .map(|entry| entry.superseded())
+            .map(|entry| entry.superseded(now))
             .unwrap_or_default();
         if superseded.is_empty() || self.relays_for(peer) {
             return;

@@ -53,7 +53,10 @@ impl Voice {
 
 impl Driver {
     pub(super) fn announce(&mut self, capacity: Capacity) {
-        self.voice.capacity = Some(capacity);
+        if self.voice.capacity.replace(capacity).is_none() {
+            // Whatever was said before was a question.
+            self.voice.last = None;
+        }
         self.speak_soon(Instant::now());
     }
 
