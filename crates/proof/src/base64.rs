@@ -11,6 +11,11 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// Appends the encoding to `text`, which does not grow if it has room.
+pub(crate) fn encode_into(bytes: &[u8], text: &mut String) {
+    STANDARD.encode_string(bytes, text);
+}
+
 /// Decodes; refuses the URL alphabet, missing padding, white space and stray trailing bits.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
     STANDARD

@@ -1,11 +1,13 @@
 //! Dead Simple Signing Envelope v1: a payload, what type it has, and who signed both.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Fault, Result};
 
 use crate::base64;
 use crate::json::{canonical_json, from_canonical_json};
-use crate::refusal::{malformed, unproven};
+use crate::refusal::{excerpt, malformed, unproven};
 use crate::signing::SigningKey;
 use crate::verifying::{Signature, VerifyingKey};
 
@@ -111,6 +113,9 @@ impl Envelope {
     }
 
     fn check_limits(&self) -> Result<()> {
+        if self.payload.len() > MAX_ENVELOPE_BYTES / 4 * 3 {
+            return Err(too_large());
+        }
         if self.payload_type.len() > MAX_PAYLOAD_TYPE {
             return Err(malformed(
                 "invalid_envelope",
@@ -124,7 +129,7 @@ impl Envelope {
                 format!("{found} signatures, expected 1 to {MAX_SIGNATURES}"),
             ));
         }
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         match self
             .signatures
             .iter()
@@ -149,10 +154,7 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
 fn twice(key_id: &str) -> Fault {
     unproven(
         "signature_duplicate",
-        format!(
-            "two signatures are named after the key {}",
-            crate::refusal::excerpt(key_id)
-        ),
+        format!("two signatures are named after the key {}", excerpt(key_id)),
     )
 }
 
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(code(typed(MAX_PAYLOAD_TYPE + 1)), "invalid_envelope");
         let sized = |length| Envelope::sign("x", vec![0; length], &key(1)).to_bytes();
         assert!(sized(MAX_ENVELOPE_BYTES / 4 * 3 - 1024).is_ok());
-        assert_eq!(code(sized(MAX_ENVELOPE_BYTES / 4 * 3)), "invalid_envelope");
+        assert_eq!(code(sized(MAX_ENVELOPE_BYTES / 4 * 3 + 1)), "invalid_envelope");
         assert_eq!(
             code(Envelope::from_bytes(&vec![b' '; MAX_ENVELOPE_BYTES + 1])),
             "invalid_envelope"

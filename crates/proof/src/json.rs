@@ -1,5 +1,7 @@
 //! JSON with one spelling per value (RFC 8785) and no room for two readers to disagree (RFC 7493).
 
+mod jcs;
+
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
@@ -19,14 +21,11 @@ pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 /// The RFC 8785 bytes of `value`.
 ///
 /// # Errors
-/// `not_canonical_json` when it has no JSON form (NaN, infinity, keys that are not text, a key twice);
+/// `not_canonical_json` when it has no JSON form (NaN, infinity, keys that are not text, a key
+/// twice, nesting deeper than [`MAX_JSON_DEPTH`]);
 /// `inexact_number` for an integer beyond ±(2^53 - 1), which RFC 8785 would silently round.
 pub fn canonical_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    let bytes = serde_json_canonicalizer::to_vec(&value).map_err(no_json_form)?;
-    if may_hold_inexact_integer(&bytes) {
-        refuse_inexact_integers(&serde_json::to_value(value).map_err(no_json_form)?)?;
-    }
-    Ok(bytes)
+    jcs::to_vec(value)
 }
 
 /// The RFC 8785 bytes of a JSON text, which is read as [`parse_json_strict`] reads it.
@@ -102,45 +101,6 @@ fn check_size(text: &[u8], limit: usize) -> Result<()> {
 
 fn invalid(error: serde_json::Error) -> Fault {
     malformed("invalid_json", format!("not strict JSON: {error}"))
-}
-
-fn no_json_form(error: serde_json::Error) -> Fault {
-    malformed(
-        "not_canonical_json",
-        format!("no canonical JSON form: {error}"),
-    )
-}
-
-/// An integer beyond 2^53 is spelled with 16 digits or more, or with an exponent: few values need a second look.
-fn may_hold_inexact_integer(canonical: &[u8]) -> bool {
-    let is_long_number =
-        |run: &[u8]| run.len() >= 16 && run.first().is_some_and(u8::is_ascii_digit);
-    canonical
-        .chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit())
-        .any(is_long_number)
-        || canonical.windows(2).any(|pair| pair == b"e+")
-}
-
-fn refuse_inexact_integers(value: &Value) -> Result<()> {
-    match value {
-        Value::Number(number) if !is_exact(number) => Err(malformed(
-            "inexact_number",
-            format!("the integer {number} is beyond 2^53 - 1 and would be rounded in JSON"),
-        )
-        .hint("keep it within ±9007199254740991 or write it as a string")),
-        Value::Array(items) => items.iter().try_for_each(refuse_inexact_integers),
-        Value::Object(members) => members.values().try_for_each(refuse_inexact_integers),
-        _ => Ok(()),
-    }
-}
-
-/// Floats are doubles already; integers must be safe.
-fn is_exact(number: &Number) -> bool {
-    match (number.as_u64(), number.as_i64()) {
-        (Some(integer), _) => integer <= MAX_SAFE_INTEGER,
-        (None, Some(integer)) => integer.unsigned_abs() <= MAX_SAFE_INTEGER,
-        (None, None) => number.is_f64(),
-    }
 }
 
 /// Builds a [`Value`] and refuses what `serde_json` would let pass.

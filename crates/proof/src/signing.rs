@@ -13,7 +13,9 @@ use crate::peer_id::PeerId;
 use crate::refusal::malformed;
 use crate::verifying::{Signature, VerifyingKey, one_line};
 
-/// A key file is 88 characters and a line break.
+/// Base64 of 64 bytes and a line break.
+const KEY_FILE_BYTES: usize = 89;
+/// The largest key file read, in bytes.
 const MAX_KEY_FILE: u64 = 256;
 
 /// An Ed25519 key that can sign. Wiped from memory on drop; its `Debug` shows the public half only.
@@ -88,7 +90,7 @@ impl SigningKey {
 
     /// The public half.
     pub fn verifying_key(&self) -> VerifyingKey {
-        self.0.verifying_key().into()
+        VerifyingKey::of(&self.0)
     }
 
     /// The mesh name of the public half.
@@ -111,9 +113,11 @@ impl SigningKey {
         }
     }
 
+    /// Made without growing, which would leave a copy of the secret in freed memory.
     fn file_text(&self) -> Zeroizing<String> {
         let pair = Zeroizing::new(self.0.to_keypair_bytes());
-        let mut text = Zeroizing::new(base64::encode(&*pair));
+        let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES));
+        base64::encode_into(&*pair, &mut text);
         text.push('\n');
         text
     }

@@ -38,6 +38,11 @@ impl VerifyingKey {
         }
     }
 
+    /// The public half of a key that was made from a seed: its clamped scalar cannot give a point of small order.
+    pub(crate) fn of(key: &ed25519_dalek::SigningKey) -> Self {
+        Self(key.verifying_key())
+    }
+
     /// Reads base64 of the 32 bytes.
     ///
     /// # Errors
@@ -133,12 +138,6 @@ impl Serialize for VerifyingKey {
 impl<'de> Deserialize<'de> for VerifyingKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::from_base64(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
-impl From<ed25519_dalek::VerifyingKey> for VerifyingKey {
-    fn from(key: ed25519_dalek::VerifyingKey) -> Self {
-        Self(key)
     }
 }
 
