@@ -73,7 +73,7 @@ async fn show(
 async fn draw(client: &Client, picture: &Picture, progress: &Progress) -> Result<JobView> {
     let module = client.add_content(MODULE.to_vec()).await?;
     let prepared = Prepared::from_document(picture.manifest(&module).as_bytes(), Path::new(""))?;
-    let submitted = prepared.hand_over(client).await?;
+    let submitted = prepared.hand_over(client, Some(MEETING_TIME)).await?;
     let job = job::follow(client, &submitted.job_id, |event| progress.event(event)).await?;
     match &job.error {
         Some(error) => Err(Fault::from_problem(error.clone())),

@@ -6,6 +6,6 @@ mod socket;
 mod types;
 
 pub use client::{Client, Events};
-pub use server::{CORRELATION_HEADER, MAX_CONTENT_BYTES, MAX_JSON_BYTES, serve};
+pub use server::{CORRELATION_HEADER, Control, MAX_CONTENT_BYTES, MAX_JSON_BYTES};
 pub use socket::not_connected;
 pub use types::*;

@@ -19,7 +19,9 @@ use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 
-use crate::api::{self, AdminStatus, ClusterStatus, Health, Load, Peer, PeerCapacity, Reservation};
+use crate::api::{
+    self, AdminStatus, ClusterStatus, Control, Health, Load, Peer, PeerCapacity, Reservation,
+};
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
@@ -107,7 +109,8 @@ pub struct NodeOptions {
 pub struct Node(Arc<Inner>);
 
 struct Inner {
-    home: OpenHome,
+    /// Held for its lock.
+    _home: OpenHome,
     me: PeerId,
     roles: Roles,
     config: Config,
@@ -135,8 +138,10 @@ impl Node {
     pub async fn start(options: NodeOptions) -> Result<Running> {
         let home = options.home.open(&options.config)?;
         let (mesh, inbound) = join(&home, &options).await?;
-        let node = match assemble(home, &options, mesh.clone()).await {
-            Ok(node) => node,
+        let control = Control::bind(home.paths().socket());
+        let assembled = async { Ok((control?, assemble(home, &options, mesh.clone()).await?)) };
+        let (control, node) = match assembled.await {
+            Ok(parts) => parts,
             Err(fault) => {
                 mesh.shutdown().await;
                 return Err(fault);
@@ -146,7 +151,7 @@ impl Node {
             tasks: TaskTracker::new(),
             node,
         };
-        running.spawn(inbound);
+        running.spawn(inbound, control);
         match running.node.first_reservation().await {
             Ok(()) => Ok(running),
             Err(fault) => running.stop().await.and(Err(fault)),
@@ -336,12 +341,12 @@ impl Running {
         }))
     }
 
-    fn spawn(&self, inbound: mpsc::Receiver<Inbound>) {
+    fn spawn(&self, inbound: mpsc::Receiver<Inbound>, control: Control) {
         let node = &self.node;
         let (content, donor) = (node.0.content.clone(), node.0.donor.clone());
         self.tasks
             .spawn(serve::inbound(inbound, content, donor, node.0.stop.clone()));
-        self.tasks.spawn(control(node.clone()));
+        self.tasks.spawn(serve_control(control, node.clone()));
         if let Some(donor) = node.0.donor.clone() {
             let announcing = node.0.roles.announce.then(|| node.0.mesh.clone());
             self.tasks
@@ -395,7 +400,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
     .await?;
     Ok(Node(Arc::new(Inner {
         me: home.key().peer_id(),
-        home,
+        _home: home,
         roles: options.roles,
         config: options.config.clone(),
         mesh,
@@ -414,10 +419,9 @@ async fn open_store(paths: &Home) -> Result<Store> {
 }
 
 /// Serves the control socket until the daemon ends; a socket that cannot be served ends the daemon.
-async fn control(node: Node) {
-    let path = node.0.home.paths().socket();
+async fn serve_control(control: Control, node: Node) {
     let stop = node.0.stop.clone();
-    if let Err(fault) = api::serve(node, &path, stop.clone()).await {
+    if let Err(fault) = control.serve(node, stop.clone()).await {
         tracing::error!(
             code = fault.code(),
             reason = fault.message(),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::Path;
@@ -140,7 +141,8 @@ impl Donor {
         }
         let ended = self.0.leases.once(from, &lease, |cancel| {
             let (inner, from) = (self.0.clone(), *from);
-            async move { inner.run(&from, &request, path, cancel).await }
+            let run = async move { inner.run(&from, &request, path, cancel).await };
+            run.instrument(debug_span!("donor"))
         });
         let ended = ended.await;
         if let Err(fault) = &ended {
@@ -237,16 +239,23 @@ impl Inner {
         cancel: CancelToken,
     ) -> Result<DispatchReply> {
         self.check_taking()?;
-        let task = self.guard.check_origin(from, request)?;
+        let task =
+            debug_span!("verify_origin").in_scope(|| self.guard.check_origin(from, request))?;
         let slot = self.slot()?;
-        let admitted = self.guard.admit(&task.run)?;
+        let admitted = debug_span!("decide").in_scope(|| self.guard.admit(&task.run))?;
         self.collect(from, &task.run, &request.inline_inputs)
+            .instrument(debug_span!("collect"))
             .await?;
-        let exit = self.log.next_exit().await?;
+        let exit = self
+            .log
+            .next_exit()
+            .instrument(debug_span!("number_exit"))
+            .await?;
         let started_at = Timestamp::now();
         let outcome = self
             .sandbox
             .run(admitted.permit, &task.run, &self.content, cancel)
+            .instrument(debug_span!("sandbox"))
             .await?;
         drop(slot);
         self.count(outcome.status.as_str());
@@ -261,9 +270,11 @@ impl Inner {
             executor: &self.me,
             decision: &admitted.decision,
         };
-        let reply = attempt.write_up(outcome, &self.key, &self.content)?;
+        let reply = debug_span!("write_up")
+            .in_scope(|| attempt.write_up(outcome, &self.key, &self.content))?;
         self.log
             .finished(from, &request.lease_id, exit, &write_up::stored(&reply)?)
+            .instrument(debug_span!("keep_result"))
             .await?;
         Ok(reply)
     }

@@ -12,17 +12,21 @@ mod view;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use gait::{Gate, Policy, Redeemed, SystemClock};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
+use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_mesh::Mesh;
 use worldcompute_proof::{Cid, SigningKey};
+use worldcompute_sandbox::check_workload;
 use worldcompute_scheduler::JobId;
+use worldcompute_scheduler::broker::Options;
 use worldcompute_scheduler::manifest::VerifiedManifest;
 
 use crate::api::{JobEvent, JobView, SubmitRequest, Submitted};
@@ -70,7 +74,7 @@ struct Cleared {
 }
 
 enum Command {
-    Submit(Box<Cleared>, oneshot::Sender<Result<JobView>>),
+    Submit(Box<Cleared>, Options, oneshot::Sender<Result<JobView>>),
     List(oneshot::Sender<Vec<JobView>>),
     View(JobId, oneshot::Sender<Result<JobView>>),
     Cancel(JobId, String, oneshot::Sender<Result<JobView>>),
@@ -104,17 +108,31 @@ impl Submitter {
         Ok(submitter)
     }
 
-    /// Signs the manifest, asks the gate, and accepts the job: it is on disk when this returns.
+    /// Signs the manifest, asks the gate, and accepts the job: it is on disk when this returns. With patience, the job
+    /// fails once no donor could take it for so long.
     ///
     /// # Errors
     /// WC-001 for a manifest that is not valid or names bytes that are not here; WC-014 for another's signature;
     /// `policy_blocked` when the gate says no; WC-019 for a signed manifest that was submitted before.
-    pub async fn submit(&self, request: SubmitRequest) -> Result<Submitted> {
-        let manifest = self.signed(request)?;
+    pub async fn submit(
+        &self,
+        request: SubmitRequest,
+        patience: Option<Duration>,
+    ) -> Result<Submitted> {
+        let manifest = debug_span!("sign_manifest").in_scope(|| self.signed(request))?;
         self.check_content(&manifest)?;
-        let cleared = Box::new(clear(&self.gate, &self.content, manifest)?);
+        let cleared =
+            debug_span!("clear").in_scope(|| clear(&self.gate, &self.content, manifest))?;
         let manifest_cid = *cleared.manifest.cid();
-        let view = self.ask(|reply| Command::Submit(cleared, reply)).await??;
+        let options = Options {
+            patience,
+            ..Options::default()
+        };
+        let submission = |reply| Command::Submit(Box::new(cleared), options, reply);
+        let view = self
+            .ask(submission)
+            .instrument(debug_span!("accept"))
+            .await??;
         Ok(Submitted {
             job_id: view.job_id,
             manifest_cid,
@@ -200,7 +218,7 @@ impl Submitter {
                 .hint("name the file itself in the manifest, or add its bytes first"));
             }
         }
-        Ok(())
+        check_workload(&self.content.get(&run.workload)?)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {

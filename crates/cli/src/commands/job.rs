@@ -33,7 +33,7 @@ async fn submit(context: &Context, args: SubmitArgs) -> Result<ExitCode> {
         return dry_run(context, prepared.request());
     }
     let client = context.client()?;
-    let submitted = prepared.hand_over(&client).await?;
+    let submitted = prepared.hand_over(&client, None).await?;
     if !args.watch {
         context.output.data(&submitted, submitted_in_words)?;
         return Ok(ExitCode::SUCCESS);

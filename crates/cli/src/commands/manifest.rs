@@ -1,9 +1,10 @@
 //! From a manifest's file to what a daemon takes: the files it names are read, named by their content, and handed over.
 
 use std::path::Path;
+use std::time::Duration;
 
 use worldcompute_fault::{Category, Fault, Result, WcCode};
-use worldcompute_node::api::{Client, MAX_CONTENT_BYTES, SubmitRequest};
+use worldcompute_node::api::{Client, MAX_CONTENT_BYTES, SubmitRequest, Submitted};
 use worldcompute_node::{durable, manifest};
 use worldcompute_proof::Cid;
 
@@ -53,12 +54,12 @@ impl Prepared {
         &self.request
     }
 
-    /// The named objects, then the manifest, to the daemon.
-    pub async fn hand_over(self, client: &Client) -> Result<worldcompute_node::api::Submitted> {
+    /// The named objects, then the manifest, to the daemon. See [`Client::submit`] for patience.
+    pub async fn hand_over(self, client: &Client, patience: Option<Duration>) -> Result<Submitted> {
         for object in self.objects {
             client.add_content(object).await?;
         }
-        client.submit(&self.request).await
+        client.submit(&self.request, patience).await
     }
 }
 

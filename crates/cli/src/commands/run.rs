@@ -3,15 +3,20 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
-use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_node::api::{Client, JobView, MAX_CONTENT_BYTES};
 use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running};
 
+use super::daemon::told_to_stop;
 use super::manifest::Prepared;
 use super::{Context, job};
 use crate::args::RunArgs;
+
+/// How long to wait for a donor that could take the module.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a module on the cluster of the running daemon, or in this process.
 pub async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
@@ -56,8 +61,15 @@ async fn start_local(home: &Home) -> Result<Running> {
 
 async fn on(context: &Context, client: &Client, args: &RunArgs) -> Result<ExitCode> {
     let prepared = Prepared::from_document(&document(client, args).await?, Path::new(""))?;
-    let submitted = prepared.hand_over(client).await?;
-    let ended = job::follow(client, &submitted.job_id, |_| {}).await?;
+    let submitted = prepared.hand_over(client, Some(PATIENCE)).await?;
+    let ended = tokio::select! {
+        ended = job::follow(client, &submitted.job_id, |_| {}) => ended?,
+        stopped = told_to_stop(false) => {
+            stopped?;
+            client.cancel(&submitted.job_id).await?;
+            return Err(interrupted(&submitted.job_id));
+        }
+    };
     for (name, bytes) in [("stdout", true), ("stderr", false)] {
         if let Ok(text) = client.result(&ended.job_id, 0, name).await {
             if bytes {
@@ -155,6 +167,15 @@ fn exit_of(job: &JobView) -> Result<ExitCode> {
                 .unwrap_or_else(|| format!("the job is {}", job.status)),
         )),
     }
+}
+
+fn interrupted(job: &str) -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "interrupted",
+        format!("interrupted; job {job} was cancelled"),
+    )
+    .hint("run it again, or submit it with 'worldcompute job submit' to leave it running")
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A client of the control socket: the command line's only way to a daemon.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -83,9 +84,15 @@ impl Client {
         Ok(added.cid)
     }
 
-    /// `POST /v1/jobs`.
-    pub async fn submit(&self, request: &SubmitRequest) -> Result<Submitted> {
-        self.call(Method::POST, "/v1/jobs", encode(request)?).await
+    /// `POST /v1/jobs`. With patience, the job fails with WC-004 once no donor could take it for so long.
+    pub async fn submit(
+        &self,
+        request: &SubmitRequest,
+        patience: Option<Duration>,
+    ) -> Result<Submitted> {
+        let query = patience.map(|patience| format!("?patience_ms={}", patience.as_millis()));
+        let path = format!("/v1/jobs{}", query.unwrap_or_default());
+        self.call(Method::POST, &path, encode(request)?).await
     }
 
     /// `GET /v1/jobs`.

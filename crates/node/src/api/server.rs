@@ -2,7 +2,8 @@
 //! socket owns the home.
 
 use std::convert::Infallible;
-use std::path::Path as FilePath;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -14,6 +15,7 @@ use axum::{Json, Router};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_telemetry::{CorrelationId, with_correlation};
@@ -31,16 +33,34 @@ pub const MAX_CONTENT_BYTES: usize = 256 << 20;
 /// Header that carries the caller's correlation id.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
 
-/// Serves `node` at `path` until `stop`; the socket's file is removed afterwards.
-pub async fn serve(node: Node, path: &FilePath, stop: CancellationToken) -> Result<()> {
-    let listener = socket::bind(path)?;
-    let served = axum::serve(listener, router(node))
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await;
-    let removed = std::fs::remove_file(path);
-    served
-        .and(removed)
-        .map_err(|error| Fault::io("serving the control socket", &error))
+/// A control socket that is open, so that whoever knows of the node can reach it.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Listens at `path`.
+    ///
+    /// # Errors
+    /// `control_socket_unusable`.
+    pub fn bind(path: PathBuf) -> Result<Self> {
+        Ok(Self {
+            listener: socket::bind(&path)?,
+            path,
+        })
+    }
+
+    /// Serves `node` until `stop`; the socket's file is removed afterwards.
+    pub async fn serve(self, node: Node, stop: CancellationToken) -> Result<()> {
+        let served = axum::serve(self.listener, router(node))
+            .with_graceful_shutdown(stop.cancelled_owned())
+            .await;
+        let removed = std::fs::remove_file(self.path);
+        served
+            .and(removed)
+            .map_err(|error| Fault::io("serving the control socket", &error))
+    }
 }
 
 fn router(node: Node) -> Router {
@@ -114,15 +134,20 @@ async fn add_content(State(node): State<Node>, body: Bytes) -> Answer<ContentAdd
     }))
 }
 
+#[derive(Deserialize)]
+struct SubmitQuery {
+    patience_ms: Option<u64>,
+}
+
 async fn submit(
     State(node): State<Node>,
+    Query(query): Query<SubmitQuery>,
     body: Bytes,
 ) -> std::result::Result<(StatusCode, Json<Submitted>), Refusal> {
     let request: SubmitRequest = parse(&body)?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(node.submitter().submit(request).await?),
-    ))
+    let patience = query.patience_ms.map(Duration::from_millis);
+    let submitted = node.submitter().submit(request, patience).await?;
+    Ok((StatusCode::ACCEPTED, Json(submitted)))
 }
 
 async fn jobs(State(node): State<Node>) -> Answer<Vec<JobView>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::Path;
@@ -27,8 +28,16 @@ pub struct Ways {
 impl Ways {
     /// Has a donor run a task, checks what comes back, and tells the broker.
     pub async fn dispatch(&self, asked: Asked, trace: Arc<[u8]>) -> Event {
-        let reply = match self.ask(&asked, &trace).await {
-            Ok(reply) => self.settled(&asked, reply).await,
+        let reply = match self
+            .ask(&asked, &trace)
+            .instrument(debug_span!("dispatch"))
+            .await
+        {
+            Ok(reply) => {
+                self.settled(&asked, reply)
+                    .instrument(debug_span!("settle"))
+                    .await
+            }
             Err(fault) => refusal(&fault),
         };
         Event::Reply {

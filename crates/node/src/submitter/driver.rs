@@ -11,13 +11,14 @@ use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
+use tracing::{Instrument, debug_span};
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_ledger::receipt::{ExecutorReceipt, SignedReceipt};
 use worldcompute_mesh::{MeshEvent, wire};
 use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey};
 use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::broker::{
-    Action, Broker, Capacity, Classes, Commit, Event, Now, Options, StoredJob,
+    Action, Broker, Capacity, Classes, Commit, Event, Now, Options, Settlement, StoredJob,
 };
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::records::Records;
@@ -164,7 +165,7 @@ impl Driver {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Submit(cleared, reply) => self.submit(*cleared, reply),
+            Command::Submit(cleared, options, reply) => self.submit(*cleared, options, reply),
             Command::List(reply) => answer(reply, self.jobs.values().map(Job::view).collect()),
             Command::View(id, reply) => answer(reply, self.job(id).map(|job| job.view())),
             Command::Cancel(id, reason, reply) => self.cancel(id, &reason, reply),
@@ -177,11 +178,14 @@ impl Driver {
     }
 
     /// Answered once the job is on disk.
-    fn submit(&mut self, cleared: Cleared, reply: oneshot::Sender<Result<JobView>>) {
+    fn submit(
+        &mut self,
+        cleared: Cleared,
+        options: Options,
+        reply: oneshot::Sender<Result<JobView>>,
+    ) {
         let (now, manifest) = (self.now(), Arc::new(cleared.manifest));
-        let taken = self
-            .broker
-            .submit(now, manifest.clone(), Options::default());
+        let taken = self.broker.submit(now, manifest.clone(), options);
         match taken.map(|id| (id, self.broker.job(id))) {
             Ok((id, Some(record))) => {
                 self.jobs.insert(
@@ -331,7 +335,8 @@ impl Driver {
             key: self.key.clone(),
             root: self.evidence.clone(),
         };
-        self.tell_later(async move { Some(Heard::Concluded(id, conclusion.write().await)) });
+        let writing = conclusion.write().instrument(debug_span!("evidence"));
+        self.tell_later(async move { Some(Heard::Concluded(id, writing.await)) });
     }
 
     fn concluded(&mut self, id: JobId, evidence: Result<Option<PathBuf>>) {
@@ -442,12 +447,15 @@ async fn write(
     commit: &Commit,
     key: &SigningKey,
 ) -> Result<Vec<SignedReceipt>> {
-    let receipts = commit
-        .receipts
-        .iter()
-        .map(|one| ExecutorReceipt::open(&one.receipt)?.countersign(key))
-        .collect::<Result<Vec<_>>>()?;
-    records.commit(manifest, commit, &receipts).await?;
+    let countersigned = || {
+        let open = |one: &Settlement| ExecutorReceipt::open(&one.receipt)?.countersign(key);
+        commit.receipts.iter().map(open).collect::<Result<Vec<_>>>()
+    };
+    let receipts = debug_span!("countersign").in_scope(countersigned)?;
+    records
+        .commit(manifest, commit, &receipts)
+        .instrument(debug_span!("commit"))
+        .await?;
     Ok(receipts)
 }
 
