@@ -202,7 +202,7 @@ rules:
   - name: read-inside
     effect: allow
     match: {tool_name: fs.read_file, identities: [agent-1]}
-    endpoint: {path_allowlist: [/work/**]}
+    endpoint: {path_allowlist: [/srv/**]}
   - name: release-to-receipts
     effect: require_approval
     match: {tool_name: store.key.release, target_kinds: [table], data_classes: [confidential]}
@@ -217,9 +217,9 @@ rules:
     let class = json!({"kind": "other", "value": "class:rendering", "endpoint_class": "other"});
     assert_eq!(ask("worldcompute.task.run", class), Verdict::Allow);
     let file = |path: &str| json!({"kind": "path", "value": path, "operation": "read"});
-    assert_eq!(ask("fs.read_file", file("/work/a")), Verdict::Allow);
+    assert_eq!(ask("fs.read_file", file("/srv/a")), Verdict::Allow);
     assert_eq!(
-        ask("fs.read_file", file("/work/../etc/shadow")),
+        ask("fs.read_file", file("/srv/../etc/shadow")),
         Verdict::Block
     );
     let key = |class: &str| json!({"kind": "table", "value": "jobs", "sensitivity": class});
