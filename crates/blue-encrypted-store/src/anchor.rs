@@ -203,8 +203,11 @@ impl State {
             journal.append(&encode(path, &Record::Marks(part.to_vec()))?)?;
         }
         OsDisk.rename(&fresh, path).map_err(cannot_replace)?;
+        let parent = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty());
         OsDisk
-            .sync_dir(path.parent().unwrap_or(Path::new(".")))
+            .sync_dir(parent.unwrap_or(Path::new(".")))
             .map_err(cannot_replace)?;
         Ok(journal)
     }

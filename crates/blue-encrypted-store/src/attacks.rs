@@ -482,24 +482,50 @@ async fn a_forged_index_entry_is_a_hint_that_does_not_survive_the_load() {
 async fn rows_that_nobody_here_wrote_are_ignored_and_left_alone() {
     let (lab, store) = small().await;
     let mut junk = lab.rows(PK)[&lab.keys(PK, "task")[0]].clone();
-    for sk in [
-        "",
+    let names = [
         "zzz",
+        "audit#0001",
         "task#2026-01-02T03:04:05.000000006Z#other",
         "manifest#99",
         "dek#x",
-    ] {
-        if !sk.is_empty() {
-            junk.insert("sk".to_owned(), AttributeValue::S(sk.to_owned()));
-            junk.remove("seal");
-            lab.put(&junk);
-        }
+    ];
+    for sk in names {
+        junk.insert("sk".to_owned(), AttributeValue::S(sk.to_owned()));
+        lab.put(&junk);
     }
     let partition = partition(&store, "j1");
     let snapshot = partition.load().await.unwrap().unwrap();
-    assert_eq!((snapshot.len(), snapshot.uncommitted().len()), (2, 4));
+    assert_eq!((snapshot.len(), snapshot.uncommitted().len()), (2, 5));
     let job = snapshot.get::<Job>("").unwrap().unwrap();
     assert_eq!(job.into_value(), crate::lab::job("analysis"));
     put(&partition, &[("t2", "x")]).await;
-    assert_eq!(lab.keys(PK, "zzz").len(), 1);
+    for sk in names {
+        assert!(lab.rows(PK).contains_key(sk), "{sk}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunk_rows_that_nobody_here_wrote_get_in_nobodys_way() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    let mut at = put(&partition, &[("t000", "x")]).await;
+    let mut junk = lab.rows(PK)["manifest"].clone();
+    for number in ["01", "02", "18446744073709551615"] {
+        let sk = AttributeValue::S(format!("manifest#{number}"));
+        junk.insert("sk".to_owned(), sk);
+        lab.put(&junk);
+    }
+    partition.load().await.unwrap();
+    // Chunks that are written in the flip, and chunks that are staged.
+    for (from, to) in [(1, 90), (90, 200), (200, 3_000)] {
+        let mut batch = Batch::new();
+        for id in from..to {
+            batch.insert(task(format!("t{id:03}"), "x")).unwrap();
+        }
+        at = partition.commit(batch, at).await.unwrap();
+        assert_eq!(secrets(&partition).await.len(), to);
+    }
+    let chunk = &lab.rows(PK)["manifest#02"];
+    assert_eq!(chunk["seal"], junk["seal"], "left alone");
 }

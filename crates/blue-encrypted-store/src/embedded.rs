@@ -65,7 +65,7 @@ impl Engine {
             Err(fault) if fault.code() == "already_exists" => check_private(path)?,
             created => created?,
         }
-        let database = Database::new(&path.to_string_lossy())
+        let database = Database::new(name_of(path)?.as_str())
             .map_err(|error| engine_fault(&error).hint(corrupt_hint(path)))?;
         Ok(Self(Arc::new(Inner {
             database,
@@ -87,6 +87,17 @@ impl Engine {
             },
         }
     }
+}
+
+/// The path as SQLite takes it: absolute, because it has another meaning for names such as `:memory:` and `file:..`.
+fn name_of(path: &Path) -> Result<String> {
+    let name = std::path::absolute(path)
+        .map_err(|error| Fault::io(format_args!("find {}", path.display()), &error))?;
+    name.into_os_string().into_string().map_err(|_| {
+        let message = format!("the path {} is not UTF-8", path.display());
+        Fault::new(Category::InvalidInput, "invalid_path", message)
+            .hint("choose a path of UTF-8 characters")
+    })
 }
 
 /// The path of a file that belongs to the store at `path`.

@@ -267,9 +267,6 @@ pub(crate) fn unwrap(
 
 /// The key check value: tells one key from another and says nothing else about it.
 pub(crate) fn kcv(key: &[u8; KEY_BYTES]) -> [u8; KCV_BYTES] {
-    let mut out = [0; KCV_BYTES];
-    for (out, byte) in out.iter_mut().zip(hmac(&hmac_key(key), b"blue/v1/kcv")) {
-        *out = byte;
-    }
-    out
+    let mac = hmac(&hmac_key(key), b"blue/v1/kcv");
+    mac.first_chunk().copied().unwrap_or_default()
 }

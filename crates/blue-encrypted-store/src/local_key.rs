@@ -52,7 +52,10 @@ impl KeyProvider for LocalFileKeyProvider {
 
 /// Whoever comes second finds the key of whoever came first.
 fn create(path: &Path) -> Result<UmkHandle, KeyError> {
-    if let Some(parent) = path.parent() {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
         private_dir(parent)?;
     }
     let mut key = Key::default();
@@ -64,6 +67,9 @@ fn create(path: &Path) -> Result<UmkHandle, KeyError> {
 }
 
 fn read(path: &Path) -> Result<UmkHandle, KeyError> {
+    if let Some(parent) = path.parent().filter(|parent| parent.exists()) {
+        private_dir(parent)?;
+    }
     let bytes = match read_private(path, KEY_BYTES as u64) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(fault) if fault.code() == "not_found" => {

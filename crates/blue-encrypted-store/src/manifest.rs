@@ -61,11 +61,7 @@ pub(crate) type SealPrefix = [u8; PREFIX_BYTES];
 
 /// The first half of `seal`.
 pub(crate) fn prefix(seal: &[u8; 32]) -> SealPrefix {
-    let mut out = SealPrefix::default();
-    for (out, byte) in out.iter_mut().zip(seal) {
-        *out = *byte;
-    }
-    out
+    seal.first_chunk().copied().unwrap_or_default()
 }
 
 /// What the manifest says about a row.
@@ -109,12 +105,13 @@ pub(crate) struct Manifest {
     /// By number; [`INLINE`] is the root itself.
     chunks: BTreeMap<u64, Chunk>,
     dirty: BTreeSet<u64>,
-    next_chunk: u64,
+    /// Numbers of chunk rows that are there, though no root refers to them.
+    taken: BTreeSet<u64>,
 }
 
 impl Manifest {
-    /// That of a partition without any commit. `next_chunk` is a number above those of all chunk rows that are there.
-    pub(crate) fn empty(next_chunk: u64) -> Self {
+    /// That of a partition without any commit. `taken` are the numbers of chunk rows that are there nevertheless.
+    pub(crate) fn empty(taken: BTreeSet<u64>) -> Self {
         Self {
             header: Header {
                 version: 0,
@@ -126,7 +123,7 @@ impl Manifest {
             records: HashMap::new(),
             chunks: [(INLINE, Chunk::default())].into(),
             dirty: BTreeSet::new(),
-            next_chunk,
+            taken,
         }
     }
 
@@ -253,9 +250,13 @@ impl Manifest {
         }
     }
 
+    /// A chunk under the lowest number that has no row. A number is used once: a row under it may still be swept.
     fn new_chunk(&mut self) -> u64 {
-        let number = self.next_chunk.max(INLINE.saturating_add(1));
-        self.next_chunk = number.saturating_add(1);
+        let used = |number: &u64| self.chunks.contains_key(number) || self.taken.contains(number);
+        let number = (INLINE + 1..)
+            .find(|number| !used(number))
+            .unwrap_or(INLINE);
+        self.taken.insert(number);
         self.chunks.insert(number, Chunk::default());
         number
     }
@@ -420,6 +421,18 @@ impl VerifiedRoot {
         })
     }
 
+    /// Whether `row` is a chunk of this partition, of whatever version.
+    pub(crate) fn is_chunk(scope: &Scope, keyring: &Keyring, row: &Row, number: u64) -> bool {
+        check_row(
+            scope,
+            keyring,
+            row,
+            &SortKey::Chunk(number),
+            &CHUNK_ATTRIBUTES,
+        )
+        .is_ok()
+    }
+
     /// All live rows: `chunk_row` gives the row of each chunk.
     pub(crate) fn listing<'a>(
         self,
@@ -480,10 +493,10 @@ impl Listing {
     /// The manifest to go on from; `live` gives record and time of insertion of every row.
     pub(crate) fn into_manifest(
         self,
-        next_chunk: u64,
+        taken: BTreeSet<u64>,
         live: impl Iterator<Item = (Arc<str>, RecordId, Timestamp)>,
     ) -> Manifest {
-        let mut manifest = Manifest::empty(next_chunk);
+        let mut manifest = Manifest::empty(taken);
         manifest.header = self.header;
         for (number, seal) in self.chunks {
             let chunk = manifest.chunks.entry(number).or_default();
@@ -658,7 +671,7 @@ mod tests {
     }
 
     fn filled(records: usize) -> (Manifest, Rows) {
-        let (mut manifest, mut rows) = (Manifest::empty(1), Rows::default());
+        let (mut manifest, mut rows) = (Manifest::empty(BTreeSet::new()), Rows::default());
         for id in 0..records {
             insert(&mut manifest, id);
         }
@@ -831,7 +844,7 @@ mod tests {
                 1..8,
             ),
         ) {
-            let (mut manifest, mut rows) = (Manifest::empty(1), Rows::default());
+            let (mut manifest, mut rows) = (Manifest::empty(BTreeSet::new()), Rows::default());
             let mut model = BTreeMap::new();
             for (version, (changes, relocate)) in (2..).zip(steps) {
                 for (id, change) in changes {

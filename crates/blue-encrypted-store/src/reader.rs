@@ -1,6 +1,6 @@
 //! Reading a partition: every row, checked against the manifest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use worldcompute_fault::Result;
@@ -8,7 +8,9 @@ use worldcompute_fault::Result;
 use crate::anchor::{Mark, check_floor};
 use crate::check::Check;
 use crate::keyring::Keyring;
-use crate::manifest::{MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix};
+use crate::manifest::{
+    Header, Listed, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix,
+};
 use crate::name::{ROOT, RecordId, SortKey};
 use crate::plan::{Open, Stray};
 use crate::record::{Scope, VerifiedRow, verify};
@@ -89,7 +91,7 @@ struct Sorted {
     root: Option<Row>,
     chunks: BTreeMap<u64, Row>,
     records: HashMap<String, Row>,
-    unknown: Vec<Row>,
+    unknown: Vec<String>,
 }
 
 impl Sorted {
@@ -105,81 +107,99 @@ impl Sorted {
                 Some(SortKey::Root) => sorted.root = Some(row),
                 Some(SortKey::Chunk(number)) => drop(sorted.chunks.insert(number, row)),
                 Some(SortKey::Record(_)) => drop(sorted.records.insert(sk, row)),
-                None => sorted.unknown.push(row),
+                None => sorted.unknown.push(sk),
             }
         }
         Ok(sorted)
     }
 
     fn assemble(mut self, scope: &Scope, keyring: Arc<Keyring>) -> Result<Loaded> {
-        let next_chunk = self
-            .chunks
-            .last_key_value()
-            .map_or(1, |(number, _)| number.saturating_add(1));
         let Some(root) = self.root.take() else {
-            return Ok(self.finish(keyring, Manifest::empty(next_chunk), BTreeMap::new()));
+            let manifest = Manifest::empty(self.chunk_numbers());
+            return Ok(self.finish(scope, keyring, manifest, BTreeMap::new()));
         };
         let failed =
             |check: Check| check.failed(&scope.key, "the manifest is not as it was written");
         let root = VerifiedRoot::open(scope, &keyring, &root).map_err(failed)?;
-        let header = root.header;
-        let listed: Vec<u64> = root.chunks.keys().copied().collect();
+        let (header, referred) = (root.header, root.chunks.clone());
         let listing = root
             .listing(scope, &keyring, |number| self.chunks.get(&number))
             .map_err(failed)?;
-        self.chunks.retain(|number, _| !listed.contains(number));
+        self.chunks
+            .retain(|number, _| !referred.contains_key(number));
         let mut records = BTreeMap::new();
         let mut live = Vec::with_capacity(listing.len());
-        for (sk, wanted) in listing.rows() {
-            let failed =
-                |check: Check, why: &str| check.failed(format_args!("{}: {sk}", scope.key), why);
-            let row = self
-                .records
-                .remove(&**sk)
-                .ok_or_else(|| failed(Check::Manifest, "the record is missing"))?;
-            let row = verify(scope, &keyring, row)
-                .map_err(|check| failed(check, "the record is not as it was written"))?;
-            if row.listed() != wanted
-                || row.suite < header.min_suite
-                || row.key_version < header.min_dek
-            {
-                return Err(failed(
-                    Check::Manifest,
-                    "this is not the record's current version",
-                ));
-            }
+        for (sk, listed) in listing.rows() {
+            let row = self.live(scope, &keyring, sk, listed, header)?;
             let record = row.place.record.clone();
             live.push((sk.clone(), record.clone(), row.created_at));
             if records.insert(record, Arc::new(row)).is_some() {
-                return Err(failed(Check::Manifest, "the record is listed twice"));
+                return Err(Check::Manifest.failed(&scope.key, "a record is listed twice"));
             }
         }
-        let manifest = listing.into_manifest(next_chunk, live.into_iter());
-        Ok(self.finish(keyring, manifest, records))
+        let manifest = listing.into_manifest(self.chunk_numbers(), live.into_iter());
+        Ok(self.finish(scope, keyring, manifest, records))
     }
 
-    /// What is left over now is listed by no manifest.
+    /// The row that the manifest lists, if it is there and is that version.
+    fn live(
+        &mut self,
+        scope: &Scope,
+        keyring: &Keyring,
+        sk: &str,
+        listed: Listed,
+        header: Header,
+    ) -> Result<VerifiedRow> {
+        let failed =
+            |check: Check, why: &str| check.failed(format_args!("{}: {sk}", scope.key), why);
+        let row = self
+            .records
+            .remove(sk)
+            .ok_or_else(|| failed(Check::Manifest, "the record is missing"))?;
+        let row = verify(scope, keyring, row)
+            .map_err(|check| failed(check, "the record is not as it was written"))?;
+        if row.listed() != listed
+            || row.suite < header.min_suite
+            || row.key_version < header.min_dek
+        {
+            let why = "this is not the record's current version";
+            return Err(failed(Check::Manifest, why));
+        }
+        Ok(row)
+    }
+
+    fn chunk_numbers(&self) -> BTreeSet<u64> {
+        self.chunks.keys().copied().collect()
+    }
+
+    /// What is left over now is listed by no manifest. What of it this store wrote is to be swept; the rest may be
+    /// somebody else's, or a later version's, and is only reported.
     fn finish(
         self,
+        scope: &Scope,
         keyring: Arc<Keyring>,
         manifest: Manifest,
         records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     ) -> Loaded {
-        let left = self
-            .records
-            .into_values()
-            .chain(self.chunks.into_values())
-            .chain(self.unknown);
         let (mut uncommitted, mut strays) = (Vec::new(), Vec::new());
-        for row in left {
-            let sk = row.text("sk").unwrap_or_default().to_owned();
+        for (number, row) in self.chunks {
+            let sk = SortKey::Chunk(number).to_string();
             uncommitted.push(sk.clone());
-            // Rows without a seal are not this store's, and not for it to sweep.
-            if let Ok(seal) = row.array::<32>(SEAL) {
-                let seal = prefix(&seal);
+            if VerifiedRoot::is_chunk(scope, &keyring, &row, number) {
+                strays.extend(row.array(SEAL).map(|seal| Stray {
+                    sk,
+                    seal: prefix(&seal),
+                }));
+            }
+        }
+        for (sk, row) in self.records {
+            uncommitted.push(sk.clone());
+            if let Ok(row) = verify(scope, &keyring, row) {
+                let seal = row.listed().seal;
                 strays.push(Stray { sk, seal });
             }
         }
+        uncommitted.extend(self.unknown);
         Loaded {
             open: Open {
                 keyring,

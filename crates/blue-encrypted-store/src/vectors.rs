@@ -1,5 +1,6 @@
 //! The bytes of envelope v1 against vectors that an independent program made (`tests/vectors/envelope_v1.py`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -241,7 +242,7 @@ async fn the_manifest_is_the_vectors() {
         (task.clone(), vectors.place().record, at),
         ("meta".into(), RecordId::new("meta", "").unwrap(), at),
     ];
-    let mut manifest = listing.into_manifest(8, live.into_iter());
+    let mut manifest = listing.into_manifest(BTreeSet::new(), live.into_iter());
     manifest.header.version = 8;
     manifest.update(&task, listed);
     let updated_at = vectors.time("updated_at");

@@ -1,6 +1,7 @@
 //! The table's file: private, owned by one process, without plaintext, and never trusted to be whole.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
@@ -277,4 +278,16 @@ async fn the_memory_outside_of_the_table_can_lie_elsewhere() {
     let store = Store::open(config, keys).await.unwrap();
     assert!(anchor.exists() && !store_path(dir.path()).with_extension("db.anchor").exists());
     drop(store);
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_named_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"not-utf8-\xff.db");
+    let config = StoreConfig::new(StorePath::File(dir.path().join(name)));
+    let keys = Arc::new(LocalFileKeyProvider::new(key_path(dir.path())));
+    assert_eq!(
+        Store::open(config, keys).await.err().unwrap().code(),
+        "invalid_path"
+    );
 }

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
+use tempfile::TempDir;
+
 use crate::common::{key_path, note, open, partition, store_path};
 use blue_encrypted_store::{KeyError, KeyProvider, LocalFileKeyProvider, PartitionVersion};
 
@@ -16,6 +18,13 @@ fn code(error: KeyError) -> String {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().mode() & 0o7777
+}
+
+/// A directory that only we can enter.
+fn private() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    dir
 }
 
 async fn refusal(path: &Path) -> String {
@@ -73,7 +82,7 @@ async fn first_runs_that_race_end_up_with_one_key() {
 
 #[tokio::test]
 async fn a_key_of_another_length_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private();
     let path = dir.path().join("umk.key");
     for length in [0, 31, 33, 64, 100_000] {
         fs::write(&path, vec![1; length]).unwrap();
@@ -84,7 +93,7 @@ async fn a_key_of_another_length_is_refused() {
 
 #[tokio::test]
 async fn a_key_that_others_can_touch_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private();
     let path = dir.path().join("umk.key");
     fs::write(&path, [1; 32]).unwrap();
     for bits in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o777] {
@@ -97,12 +106,13 @@ async fn a_key_that_others_can_touch_is_refused() {
 
 #[tokio::test]
 async fn a_key_behind_a_symbolic_link_is_refused_and_never_made_there() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private();
     let (real, link) = (dir.path().join("real"), dir.path().join("umk.key"));
     fs::write(&real, [1; 32]).unwrap();
     fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
     symlink(&real, &link).unwrap();
     assert_eq!(refusal(&link).await, "insecure_permissions");
+    LocalFileKeyProvider::new(&real).get_umk().await.unwrap();
     fs::remove_file(&real).unwrap();
     let created = LocalFileKeyProvider::new(&link).create_umk().await;
     assert!(created.is_err() && !real.exists());
@@ -110,10 +120,11 @@ async fn a_key_behind_a_symbolic_link_is_refused_and_never_made_there() {
 
 #[tokio::test]
 async fn a_key_of_another_owner_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = private();
     let path = dir.path().join("umk.key");
     fs::write(&path, [1; 32]).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    LocalFileKeyProvider::new(&path).get_umk().await.unwrap();
     if std::os::unix::fs::chown(&path, Some(65_534), None).is_err() {
         println!("skipped: only root can give a file away");
         return;
@@ -122,15 +133,21 @@ async fn a_key_of_another_owner_is_refused() {
 }
 
 #[tokio::test]
-async fn a_directory_that_others_can_enter_gets_no_key() {
+async fn a_directory_that_others_can_enter_gets_no_key_and_gives_none() {
     let dir = tempfile::tempdir().unwrap();
     let path = key_path(dir.path());
     let parent = path.parent().unwrap();
     fs::create_dir(parent).unwrap();
-    fs::set_permissions(parent, fs::Permissions::from_mode(0o755)).unwrap();
-    let error = LocalFileKeyProvider::new(&path).create_umk().await;
+    let open_to = |bits| fs::set_permissions(parent, fs::Permissions::from_mode(bits)).unwrap();
+    open_to(0o755);
+    let keys = LocalFileKeyProvider::new(&path);
+    let error = keys.create_umk().await;
     assert_eq!(code(error.err().unwrap()), "insecure_permissions");
     assert!(!path.exists());
+    open_to(0o700);
+    keys.create_umk().await.unwrap();
+    open_to(0o710);
+    assert_eq!(refusal(&path).await, "insecure_permissions");
 }
 
 #[tokio::test]
