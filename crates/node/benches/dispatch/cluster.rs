@@ -116,7 +116,7 @@ impl Cluster {
         let tasks = manifest.array_count;
         let submitted = Instant::now();
         let request = SubmitRequest::Manifest(Box::new(manifest));
-        let id = self.node().submitter().submit(request).await?.job_id;
+        let id = self.node().submitter().submit(request, None).await?.job_id;
         let accepted = Instant::now();
         let mut settled = None;
         let mut left = tasks;
@@ -180,7 +180,7 @@ async fn loopback(relay: &Node) -> Result<String> {
 
 fn manifest(module: &Cid, tasks: u32) -> Result<Manifest> {
     let document = format!(
-        "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: bench}}, spec: {{wasm: {module}, \
+        "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: bench}}, spec: {{wasm: 'cid:{module}', \
          array: {{count: {tasks}}}, resources: {{memory: 1Mi}}, max_wall_time: 10s}}}}"
     );
     Manifest::parse(document.as_bytes())?.resolve(|file| Err(broken(&format!("no file {file}"))))
