@@ -224,8 +224,8 @@ impl Driver {
                 now,
             );
         }
-        self.tell_up(&peer);
         self.tell_path(&peer, before);
+        self.tell_up(&peer);
         self.flush_waiting(&peer);
     }
 
