@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use args::{Cli, Command};
 use output::Output;
@@ -19,8 +20,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
-    let output = Output::new(cli.json);
-    match run(cli, output) {
+    let correlation = CorrelationId::random();
+    let output = Output::new(cli.json, correlation);
+    match run(cli, output, correlation) {
         Ok(code) => code,
         Err(fault) => {
             output.fault(&fault);
@@ -38,12 +40,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-fn run(cli: Cli, output: Output) -> Result<ExitCode> {
+fn run(cli: Cli, output: Output, correlation: CorrelationId) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Fault::new(Category::InternalFailure, "no_runtime", error.to_string()))?;
-    let ended = runtime.block_on(dispatch(cli, output));
+    let ended = runtime.block_on(with_correlation(correlation, dispatch(cli, output)));
     runtime.shutdown_background();
     ended
 }

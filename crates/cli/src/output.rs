@@ -10,12 +10,13 @@ use worldcompute_telemetry::CorrelationId;
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     json: bool,
+    correlation: CorrelationId,
 }
 
 impl Output {
-    /// For machines when `json`, else for people.
-    pub fn new(json: bool) -> Self {
-        Self { json }
+    /// For machines when `json`, else for people; `correlation` ties what is reported to the logs of this invocation.
+    pub fn new(json: bool, correlation: CorrelationId) -> Self {
+        Self { json, correlation }
     }
 
     /// Whether machines read this.
@@ -82,7 +83,7 @@ impl Output {
             eprintln!("{}", fault.human());
             return;
         }
-        let envelope = fault.envelope(CorrelationId::of_argv(std::env::args_os()).to_string());
+        let envelope = fault.envelope(self.correlation.to_string());
         match serde_json::to_string(&envelope) {
             Ok(line) => eprintln!("{line}"),
             Err(_) => eprintln!("{}", fault.human()),

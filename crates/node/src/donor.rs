@@ -24,6 +24,7 @@ use worldcompute_proof::{Cid, PeerId, SigningKey};
 use worldcompute_sandbox::{CancelToken, RunRequest, Sandbox, SandboxConfig};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
+use worldcompute_telemetry::metrics::Counter;
 
 use crate::api::{DonorState, DonorStatus};
 use crate::config::Config;
@@ -36,6 +37,12 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Modules and inputs that one task may have fetched, in bytes each.
 const MAX_OBJECT_BYTES: u64 = crate::api::MAX_CONTENT_BYTES as u64;
+
+static TASKS: Counter = Counter::new(
+    "worldcompute.tasks",
+    "{task}",
+    "Tasks that ended in this donor's sandbox",
+);
 
 /// This machine at the service of others. Cheap to clone.
 #[derive(Clone)]
@@ -333,6 +340,7 @@ impl Inner {
     }
 
     fn count(&self, status: &str) {
+        TASKS.add(1, &[("status", status)]);
         *self.finished().entry(status.to_owned()).or_default() += 1;
     }
 

@@ -28,6 +28,7 @@ use worldcompute_sandbox::check_workload;
 use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::broker::Options;
 use worldcompute_scheduler::manifest::VerifiedManifest;
+use worldcompute_telemetry::CorrelationId;
 
 use crate::api::{JobEvent, JobView, SubmitRequest, Submitted};
 use crate::donor::Donor;
@@ -70,6 +71,7 @@ pub struct Submitter {
 struct Cleared {
     manifest: VerifiedManifest,
     trace: Vec<u8>,
+    correlation: CorrelationId,
     _permit: Redeemed,
 }
 
@@ -241,6 +243,7 @@ fn clear(gate: &Gate, content: &ContentStore, manifest: VerifiedManifest) -> Res
     Ok(Cleared {
         manifest,
         trace,
+        correlation: worldcompute_telemetry::current().unwrap_or_else(CorrelationId::random),
         _permit: permit,
     })
 }

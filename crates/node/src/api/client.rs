@@ -13,7 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 use worldcompute_fault::{Category, Fault, Problem, Result};
 use worldcompute_proof::Cid;
+use worldcompute_telemetry::CorrelationId;
 
+use super::server::CORRELATION_HEADER;
 use super::socket;
 use super::types::{
     AdminStatus, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent, JobView, Peer,
@@ -159,10 +161,12 @@ impl Client {
                 tracing::debug!(%error, "control connection ended");
             }
         }));
+        let correlation = worldcompute_telemetry::current().unwrap_or_else(CorrelationId::random);
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(http::header::HOST, "localhost")
+            .header(CORRELATION_HEADER, correlation.to_string())
             .body(Full::new(body))
             .map_err(|error| broken(&error))?;
         let response = sender

@@ -1,6 +1,7 @@
 //! The ways to donors: over the mesh, or to the donor in this very node.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
@@ -12,9 +13,16 @@ use worldcompute_proof::PeerId;
 use worldcompute_scheduler::LeaseId;
 use worldcompute_scheduler::broker::{Event, Reply};
 use worldcompute_telemetry::CorrelationId;
+use worldcompute_telemetry::metrics::Histogram;
 
 use super::settle::{Asked, settle};
 use crate::donor::Donor;
+
+static DISPATCHES: Histogram = Histogram::new(
+    "worldcompute.dispatch.duration",
+    "s",
+    "From handing a task to a donor to its settled receipt, or its refusal",
+);
 
 /// Reaches every donor, this node's own included.
 #[derive(Clone)]
@@ -28,6 +36,7 @@ pub struct Ways {
 impl Ways {
     /// Has a donor run a task, checks what comes back, and tells the broker.
     pub async fn dispatch(&self, asked: Asked, trace: Arc<[u8]>) -> Event {
+        let started = Instant::now();
         let reply = match self
             .ask(&asked, &trace)
             .instrument(debug_span!("dispatch"))
@@ -40,6 +49,10 @@ impl Ways {
             }
             Err(fault) => refusal(&fault),
         };
+        DISPATCHES.record(
+            started.elapsed().as_secs_f64(),
+            &[("outcome", outcome(&reply))],
+        );
         Event::Reply {
             lease: asked.lease,
             from: asked.donor,
@@ -150,6 +163,16 @@ fn refusal(fault: &Fault) -> Reply {
         (Some(WcCode::SandboxUnavailable | WcCode::Internal), _) => Reply::Lost { reason },
         (_, Category::InternalFailure | Category::IoFailure) => Reply::Lost { reason },
         _ => Reply::Declined { reason },
+    }
+}
+
+const fn outcome(reply: &Reply) -> &'static str {
+    match reply {
+        Reply::Ran(_) => "ran",
+        Reply::Busy { .. } => "busy",
+        Reply::Declined { .. } => "declined",
+        Reply::Lost { .. } => "lost",
+        Reply::Unreachable { .. } => "unreachable",
     }
 }
 

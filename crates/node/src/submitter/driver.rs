@@ -22,6 +22,7 @@ use worldcompute_scheduler::broker::{
 };
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::records::Records;
+use worldcompute_telemetry::with_correlation;
 
 use super::dispatch::Ways;
 use super::evidence::Conclusion;
@@ -188,10 +189,9 @@ impl Driver {
         let taken = self.broker.submit(now, manifest.clone(), options);
         match taken.map(|id| (id, self.broker.job(id))) {
             Ok((id, Some(record))) => {
-                self.jobs.insert(
-                    id,
-                    Job::new(manifest, cleared.trace.into(), record, Vec::new()),
-                );
+                let mut job = Job::new(manifest, cleared.trace.into(), record, Vec::new());
+                job.correlation = cleared.correlation;
+                self.jobs.insert(id, job);
                 self.accepting.insert(id, reply);
             }
             Ok((id, None)) => answer(reply, Err(no_such_job(&id.to_string()))),
@@ -320,7 +320,8 @@ impl Driver {
             attempt,
         });
         let (ways, trace) = (self.ways.clone(), job.trace.clone());
-        self.tell_later(async move { Some(Heard::Happened(ways.dispatch(asked, trace).await)) });
+        let asking = async move { Some(Heard::Happened(ways.dispatch(asked, trace).await)) };
+        self.tell_later(with_correlation(job.correlation, asking));
     }
 
     /// Writes the evidence of a job that has ended.

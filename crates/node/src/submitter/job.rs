@@ -8,6 +8,7 @@ use worldcompute_ledger::receipt::SignedReceipt;
 use worldcompute_scheduler::broker::Commit;
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::{JobRecord, LeaseRecord, LeaseState, TaskRecord, TaskState};
+use worldcompute_telemetry::CorrelationId;
 
 use super::EVENT_QUEUE;
 use super::view::{Beside, view};
@@ -29,6 +30,8 @@ pub struct Job {
     pub manifest: Arc<VerifiedManifest>,
     /// This node's signed decision to send the job out.
     pub trace: Arc<[u8]>,
+    /// Ties the records that this node and its donors make of the job together.
+    pub correlation: CorrelationId,
     pub record: JobRecord,
     pub evidence: Evidence,
     pub exit_code: Option<i32>,
@@ -47,6 +50,7 @@ impl Job {
         Self {
             manifest,
             trace,
+            correlation: worldcompute_telemetry::current().unwrap_or_else(CorrelationId::random),
             record,
             evidence: Evidence::Pending,
             exit_code: None,
