@@ -1,7 +1,9 @@
 //! The task that owns the swarm: everything that happens goes through here, one thing at a time.
 
 mod connections;
+mod dialling;
 mod gossip;
+mod requests;
 mod reservations;
 mod snapshot;
 
@@ -12,22 +14,20 @@ use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{self, ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, kad, mdns, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, mdns};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, timeout};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof as proof;
 
 use crate::address::{is_relayed, peer_of};
-use crate::behaviour::{Behaviour, BehaviourEvent, PROTOCOL};
+use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
-use crate::calls::{Outgoing, Sends};
-use crate::codec::{Offence, Permit};
+use crate::calls::Outgoing;
 use crate::config::MeshConfig;
-use crate::exchange::{self, Route};
-use crate::inbound::{Inbound, busy};
+use crate::inbound::Inbound;
 use crate::relays::{MAX_BOOTSTRAP, Relays};
-use crate::status::{DialCounts, InboundCounts, MeshEvent, MeshStatus, Path, PeerInfo};
+use crate::status::{DialCounts, InboundCounts, MeshEvent, MeshStatus, PeerInfo};
 use crate::transport;
 use crate::wire::{Capacity, Topic};
 
@@ -43,9 +43,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers learn within this time that this node leaves.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long an offender is shut out, and how many are remembered.
-const BLOCK_TIME: Duration = Duration::from_secs(60);
-const MAX_BLOCKED: usize = 1024;
 /// Streams of one connection that may negotiate their protocol at the same time.
 const MAX_NEGOTIATING: usize = 64;
 
@@ -90,7 +87,7 @@ struct Driver {
     book: Book,
     relays: Relays,
     voice: gossip::Voice,
-    attempts: HashMap<ConnectionId, connections::Attempt>,
+    attempts: HashMap<ConnectionId, dialling::Attempt>,
     lookups: HashMap<kad::QueryId, PeerId>,
     waiting: HashMap<PeerId, VecDeque<Outgoing>>,
     /// Peers whose last circuit ended, and when to see to it.
@@ -318,120 +315,6 @@ impl Driver {
         }
     }
 
-    /// A request came in, or something that was none.
-    fn on_exchange<E: Sends>(&mut self, event: exchange::Event<E>) {
-        match event {
-            exchange::Event::Arrived {
-                peer,
-                route,
-                request,
-                memory,
-                responder,
-            } => {
-                let request = E::inbound(request, responder);
-                self.hand_on(peer, route, request, memory);
-            }
-            exchange::Event::Busy => self.counts.busy += 1,
-            exchange::Event::Offence { peer, offence } => self.on_offence(peer, &offence),
-        }
-    }
-
-    fn hand_on(
-        &mut self,
-        peer: PeerId,
-        route: Route,
-        request: crate::inbound::Request,
-        memory: Permit,
-    ) {
-        let Some(entry) = self.book.get_mut(&peer) else {
-            return;
-        };
-        entry.heard();
-        let path = match route {
-            Route::Relayed => Path::Relayed,
-            Route::Direct => entry.path().unwrap_or(Path::Direct),
-        };
-        let inbound = Inbound {
-            from: entry.id,
-            path,
-            request,
-            _memory: memory,
-        };
-        match self.inbound.try_send(inbound) {
-            Ok(()) => self.counts.accepted += 1,
-            Err(full) => {
-                self.counts.busy += 1;
-                full.into_inner().request.refuse(&busy());
-            }
-        }
-    }
-
-    /// Counts what a peer did wrong, and shuts it out when it was too much.
-    fn on_offence(&mut self, peer: PeerId, offence: &Offence) {
-        self.counts.malformed += 1;
-        tracing::info!(%peer, %offence, "a peer sent what it should not");
-        let now = Instant::now();
-        if self
-            .book
-            .get_mut(&peer)
-            .is_some_and(|entry| entry.offended(now))
-        {
-            self.block(peer, now);
-        }
-    }
-
-    fn block(&mut self, peer: PeerId, now: Instant) {
-        if self.swarm.behaviour_mut().block.block_peer(peer) {
-            tracing::warn!(%peer, seconds = BLOCK_TIME.as_secs(), "a peer is shut out");
-            self.counts.blocked += 1;
-            self.blocked.push_back((peer, now));
-        }
-        if self.blocked.len() > MAX_BLOCKED {
-            self.unblock_first();
-        }
-    }
-
-    fn forgive(&mut self, now: Instant) {
-        while self
-            .blocked
-            .front()
-            .is_some_and(|(_, since)| now.saturating_duration_since(*since) >= BLOCK_TIME)
-        {
-            self.unblock_first();
-        }
-    }
-
-    fn unblock_first(&mut self) {
-        if let Some((peer, _)) = self.blocked.pop_front() {
-            self.swarm.behaviour_mut().block.unblock_peer(peer);
-        }
-    }
-
-    fn on_probed(&mut self, event: &autonat::v2::client::Event) {
-        tracing::debug!(address = %event.tested_addr, reachable = event.result.is_ok(), "a peer tested an address of ours");
-        if event.result.is_ok() && !is_relayed(&event.tested_addr) {
-            self.swarm
-                .behaviour_mut()
-                .kad
-                .set_mode(Some(kad::Mode::Server));
-        }
-    }
-
-    fn on_ping(&mut self, event: &ping::Event) {
-        match &event.result {
-            Ok(rtt) => {
-                if let Some(entry) = self.book.get_mut(&event.peer) {
-                    entry.pinged(event.connection, *rtt);
-                }
-            }
-            // libp2p only tells; a connection on which nothing comes back would stay until the kernel gives up.
-            Err(error) => {
-                tracing::info!(peer = %event.peer, %error, "a peer fell silent");
-                self.swarm.close_connection(event.connection);
-            }
-        }
-    }
-
     fn tell(&self, event: MeshEvent) {
         // Nobody has to listen.
         let _ = self.events.send(event);
@@ -503,9 +386,4 @@ fn unlistenable(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) 
         ),
     )
     .hint("choose another port, or stop what uses this one")
-}
-
-/// The protocol version tells a member of the mesh from any other libp2p node.
-fn is_member(info: &identify::Info) -> bool {
-    info.protocol_version == PROTOCOL
 }

@@ -13,67 +13,92 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use support::*;
-use worldcompute_mesh::{Mesh, MeshConfig, MeshEvent, Path};
+use tokio::sync::{broadcast, mpsc};
+use worldcompute_mesh::wire::DispatchStatus;
+use worldcompute_mesh::{Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, Path, Request};
+use worldcompute_proof::PeerId;
+
+/// Two nodes that listen, and know each other by the first circuit of the second only.
+async fn apart(relay: &Mesh) -> (Mesh, Mesh, mpsc::Receiver<Inbound>) {
+    let start = async |seed| {
+        let mut config = MeshConfig::new(key(seed));
+        config.listen = addresses(&LOOPBACK);
+        config.bootstrap = dialled(relay).await;
+        let (mesh, inbound) = Mesh::start(config).await.unwrap();
+        within("a reservation", mesh.reserved(DEADLINE))
+            .await
+            .unwrap();
+        (mesh, inbound)
+    };
+    let (submitter, _) = start(2).await;
+    let (donor, inbound) = start(3).await;
+    let circuit = |address: &Multiaddr| address.to_string().contains("p2p-circuit");
+    let external = donor.status().await.unwrap().external.into_iter();
+    submitter
+        .add_peer(donor.peer_id(), external.filter(circuit).take(1).collect())
+        .await;
+    (submitter, donor, inbound)
+}
+
+async fn better_path(peer: PeerId, events: &mut broadcast::Receiver<MeshEvent>) -> Path {
+    event("a better path", events, |event| match event {
+        MeshEvent::PathChanged(of, path) if of == peer && path != Path::Relayed => Some(path),
+        _ => None,
+    })
+    .await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_gives_way_to_a_direct_connection_and_no_request_is_lost() {
     logged();
     let relay = relay(1, &LOOPBACK).await;
-    let start = |seed| {
-        let relay = &relay;
-        async move {
-            let mut config = MeshConfig::new(key(seed));
-            config.listen = addresses(&LOOPBACK);
-            config.bootstrap = dialled(relay).await;
-            let (mesh, inbound) = Mesh::start(config).await.unwrap();
-            within("a reservation", mesh.reserved(DEADLINE))
-                .await
-                .unwrap();
-            (mesh, inbound)
-        }
-    };
-    let (submitter, _submitter_in) = start(2).await;
-    let (donor, donor_in) = start(3).await;
+    let (submitter, donor, donor_in) = apart(&relay).await;
     serve(donor_in, Objects::new());
     let mut events = submitter.subscribe();
-    let circuits = donor.status().await.unwrap().external.into_iter();
-    let circuit = circuits
-        .filter(|address| address.to_string().contains("p2p-circuit"))
-        .take(1)
-        .collect();
-    submitter.add_peer(donor.peer_id(), circuit).await;
-
-    // Requests without a pause, across the change of the path.
+    // Requests without a pause, across the change of the path and the end of the circuit.
     let asking = tokio::spawn({
         let (submitter, peer) = (submitter.clone(), donor.peer_id());
         async move {
-            let mut answered = 0;
+            let mut relayed = 0;
             loop {
                 submitter.offer(peer, an_offer()).await.unwrap();
-                answered += 1;
-                let info = peer_info(&submitter, peer).await.unwrap();
-                if info.path != Some(Path::Relayed) && answered > 100 {
-                    return answered;
+                let path = peer_info(&submitter, peer).await.unwrap().path;
+                relayed += usize::from(path == Some(Path::Relayed));
+                // One connection to the relay and one to the donor, or two where both dialled.
+                let connections = submitter.status().await.unwrap().connections;
+                if path != Some(Path::Relayed) && connections <= 3 {
+                    return relayed;
                 }
             }
         }
     });
-    let path = event("a better path", &mut events, |event| match event {
-        MeshEvent::PathChanged(peer, path) if peer == donor.peer_id() && path != Path::Relayed => {
-            Some(path)
-        }
-        _ => None,
-    })
-    .await;
-    let answered = within("the requests", asking).await.unwrap();
-    println!("{answered} requests answered, the path is {path:?}");
-    within("the end of the circuit", async {
-        // One connection to the relay, and direct ones to the donor.
-        while peer_info(&submitter, donor.peer_id()).await.unwrap().path == Some(Path::Relayed) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let path = better_path(donor.peer_id(), &mut events).await;
+    let relayed = within("the requests", asking).await.unwrap();
+    println!("{relayed} requests went over the circuit before the path was {path:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_began_on_a_circuit_ends_on_it_beside_a_direct_connection() {
+    logged();
+    let relay = relay(1, &LOOPBACK).await;
+    let (submitter, donor, mut donor_in) = apart(&relay).await;
+    let mut events = submitter.subscribe();
+    let mut task = tokio::spawn({
+        let (submitter, peer) = (submitter.clone(), donor.peer_id());
+        async move { submitter.dispatch(peer, a_task(vec![1])).await }
+    });
+    let held = within("the task", donor_in.recv()).await.unwrap();
+    assert_eq!(held.path, Path::Relayed);
+    better_path(donor.peer_id(), &mut events).await;
+    // The time in which the circuit would end if nothing were under way on it.
+    let early = tokio::time::timeout(Duration::from_secs(3), &mut task).await;
+    assert!(early.is_err(), "the task ended early: {early:?}");
+    let Request::Dispatch(request, responder) = held.request else {
+        panic!("a task")
+    };
+    assert!(responder.send(ran(&request)));
+    let reply = within("the reply", task).await.unwrap().unwrap();
+    assert_eq!(reply.status, DispatchStatus::Succeeded);
 }
 
 /// Whether multicast works between two sockets on this machine's network. mDNS cannot work where it does not.

@@ -1,0 +1,245 @@
+//! Requests on their way to a peer, and the dials that get them there.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
+
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId, kad};
+use worldcompute_fault::{Category, Fault};
+use worldcompute_proof as proof;
+
+use super::Driver;
+use crate::address::relay_of;
+use crate::calls::Outgoing;
+use crate::dial::{self, Failure};
+use crate::inbound::busy;
+
+/// Addresses of one dial.
+const MAX_DIALLED: usize = 12;
+/// Requests to one peer that wait for a connection.
+const MAX_WAITING: usize = 256;
+/// Searches for the addresses of unknown peers under way.
+const MAX_LOOKUPS: usize = 32;
+
+/// A dial of ours under way.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub peer: Option<PeerId>,
+    pub addresses: Vec<Multiaddr>,
+}
+
+impl Driver {
+    /// Sends a request, after connecting if need be.
+    pub(super) fn call(&mut self, peer: proof::PeerId, call: Outgoing) {
+        let Ok(peer) = PeerId::from_bytes(&peer.to_bytes()) else {
+            return call.fail(dial::unreachable(&peer, &[]));
+        };
+        if peer == *self.swarm.local_peer_id() {
+            return call.fail(to_itself());
+        }
+        if self.swarm.is_connected(&peer) {
+            return call.send(peer, self.swarm.behaviour_mut());
+        }
+        let waiting = self.waiting.entry(peer).or_default();
+        if waiting.len() >= MAX_WAITING {
+            return call.fail(busy());
+        }
+        waiting.push_back(call);
+        if !self.lost.contains_key(&peer) {
+            self.connect(peer);
+        }
+    }
+
+    pub(super) fn add_peer(&mut self, peer: proof::PeerId, addresses: Vec<Multiaddr>) {
+        let Ok(peer) = PeerId::from_bytes(&peer.to_bytes()) else {
+            return;
+        };
+        if let Some(entry) = self.book.entry(peer, Instant::now()) {
+            entry.learn(&peer, addresses);
+        }
+    }
+
+    /// Dials a peer where it is known to be, or searches for it. Does nothing while either is under way.
+    pub(super) fn connect(&mut self, peer: PeerId) {
+        if self.is_dialling(&peer) || self.lookups.values().any(|sought| *sought == peer) {
+            return;
+        }
+        let known = self.known_addresses(&peer);
+        let addresses = self.worth_dialling(&known);
+        match (known.is_empty(), addresses.is_empty()) {
+            (true, _) => self.look_up(peer),
+            (false, true) => self.on_unreachable(peer, &dial::relays_lost(&known)),
+            (false, false) => self.dial(peer, addresses, PeerCondition::Disconnected),
+        }
+    }
+
+    fn is_dialling(&self, peer: &PeerId) -> bool {
+        self.attempts
+            .values()
+            .any(|attempt| attempt.peer == Some(*peer))
+    }
+
+    fn known_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.book
+            .get(peer)
+            .map(|entry| entry.addresses())
+            .unwrap_or_default()
+    }
+
+    /// Leaves out circuits through relays that were just lost and are being dialled anyway, and all but one through
+    /// a relay that is connected: they would all use that connection.
+    fn worth_dialling(&self, known: &[Multiaddr]) -> Vec<Multiaddr> {
+        let mut through = HashSet::new();
+        let worth = |address: &&Multiaddr| match relay_of(address) {
+            None => true,
+            Some(relay) if self.relays.has_lost(&relay) => false,
+            Some(relay) if self.is_direct(&relay) => through.insert(relay),
+            Some(_) => true,
+        };
+        known.iter().filter(worth).cloned().collect()
+    }
+
+    fn is_direct(&self, peer: &PeerId) -> bool {
+        self.book.get(peer).is_some_and(|entry| entry.has_direct())
+    }
+
+    fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, condition: PeerCondition) {
+        addresses.truncate(MAX_DIALLED);
+        let dial = DialOpts::peer_id(peer)
+            .addresses(addresses.clone())
+            .condition(condition)
+            .build();
+        self.attempt(Some(peer), addresses, dial);
+    }
+
+    /// Dials a node to stay connected to. A circuit to it is not enough: one cannot reserve over it.
+    pub(super) fn dial_bootstrap(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
+        match (peer, addresses.first()) {
+            (Some(peer), _) => self.dial(peer, addresses, PeerCondition::Always),
+            (None, Some(address)) => {
+                let dial = DialOpts::unknown_peer_id().address(address.clone()).build();
+                self.attempt(None, addresses, dial);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn attempt(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, dial: DialOpts) {
+        let id = dial.connection_id();
+        self.attempts.insert(id, Attempt { peer, addresses });
+        if let Err(error) = self.swarm.dial(dial) {
+            self.on_dial_error(id, peer, &error);
+        }
+    }
+
+    /// Searches the routing tables of relays for a peer without known addresses.
+    fn look_up(&mut self, peer: PeerId) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let known = kad.kbuckets().any(|bucket| !bucket.is_empty());
+        if !known || self.lookups.len() >= MAX_LOOKUPS {
+            return self.fail_waiting(&peer, &[]);
+        }
+        let query = kad.get_closest_peers(peer);
+        self.lookups.insert(query, peer);
+    }
+
+    pub(super) fn on_kad(&mut self, event: kad::Event) {
+        let kad::Event::OutboundQueryProgressed {
+            id, result, step, ..
+        } = event
+        else {
+            return;
+        };
+        if let kad::QueryResult::GetClosestPeers(Ok(found)) = &result {
+            self.learn_found(found);
+        }
+        if !step.last {
+            return;
+        }
+        if let Some(peer) = self.lookups.remove(&id) {
+            match self.known_addresses(&peer).is_empty() {
+                true => self.fail_waiting(&peer, &[]),
+                false => self.connect(peer),
+            }
+        }
+    }
+
+    fn learn_found(&mut self, found: &kad::GetClosestPeersOk) {
+        for info in &found.peers {
+            if let Some(entry) = self.book.entry(info.peer_id, Instant::now()) {
+                entry.learn(&info.peer_id, info.addrs.iter().cloned());
+            }
+        }
+    }
+
+    pub(super) fn on_dial_error(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+    ) {
+        let attempt = self.attempts.remove(&id);
+        let tried = attempt
+            .as_ref()
+            .map(|attempt| attempt.addresses.clone())
+            .unwrap_or_default();
+        let failures = dial::failures(error, &tried);
+        for failure in &failures {
+            dial::record_failure(peer.as_ref(), failure, &mut self.dials);
+        }
+        let Some(attempt) = attempt else { return };
+        self.fail_bootstrap(&attempt, &failures);
+        if let Some(peer) = attempt.peer {
+            self.on_unreachable(peer, &failures);
+        }
+    }
+
+    fn fail_bootstrap(&mut self, attempt: &Attempt, failures: &[Failure]) {
+        let why = failures
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        let (now, jitter) = (Instant::now(), rand::random());
+        let action = self
+            .relays
+            .dial_failed(attempt.peer, &attempt.addresses, why, now, jitter);
+        self.perform_all(action);
+    }
+
+    fn on_unreachable(&mut self, peer: PeerId, failures: &[Failure]) {
+        if self.swarm.is_connected(&peer) {
+            return self.flush_waiting(&peer);
+        }
+        if self.is_dialling(&peer) {
+            return;
+        }
+        self.fail_waiting(&peer, failures);
+        self.tell_down(&peer);
+    }
+
+    pub(super) fn flush_waiting(&mut self, peer: &PeerId) {
+        for call in self.waiting.remove(peer).unwrap_or_default() {
+            call.send(*peer, self.swarm.behaviour_mut());
+        }
+    }
+
+    fn fail_waiting(&mut self, peer: &PeerId, failures: &[Failure]) {
+        let waiting: VecDeque<Outgoing> = self.waiting.remove(peer).unwrap_or_default();
+        let Ok(id) = proof::PeerId::from_bytes(&peer.to_bytes()) else {
+            return;
+        };
+        for call in waiting {
+            call.fail(dial::unreachable(&id, failures));
+        }
+    }
+}
+
+fn to_itself() -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "own_peer",
+        "a node does not send requests to itself",
+    )
+}
