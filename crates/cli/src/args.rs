@@ -21,7 +21,7 @@ pub const VERSION: &str = if cfg!(feature = "production") {
 )]
 pub struct Cli {
     /// Home of the node [default: worldcompute in the platform's data directory]
-    #[arg(long, global = true, env = "WORLDCOMPUTE_HOME", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(long, global = true, env = "WORLDCOMPUTE_HOME", hide_env_values = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
 
     /// Print JSON for machines
@@ -29,7 +29,13 @@ pub struct Cli {
     pub json: bool,
 
     /// What to log, e.g. info or worldcompute_mesh=debug
-    #[arg(long, global = true, env = "WORLDCOMPUTE_LOG", value_name = "FILTER")]
+    #[arg(
+        long,
+        global = true,
+        env = "WORLDCOMPUTE_LOG",
+        hide_env_values = true,
+        value_name = "FILTER"
+    )]
     pub log: Option<String>,
 
     #[command(subcommand)]

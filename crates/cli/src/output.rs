@@ -73,20 +73,22 @@ impl Output {
     /// Tells a person something that is not a result.
     pub fn note(self, text: &str) {
         if !self.json {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
     /// Reports what went wrong.
     pub fn fault(self, fault: &Fault) {
         if !self.json {
-            eprintln!("{}", fault.human());
+            tell(&fault.human());
             return;
         }
         let envelope = fault.envelope(self.correlation.to_string());
-        match serde_json::to_string(&envelope) {
-            Ok(line) => eprintln!("{line}"),
-            Err(_) => eprintln!("{}", fault.human()),
-        }
+        tell(&serde_json::to_string(&envelope).unwrap_or_else(|_| fault.human()));
     }
+}
+
+/// A line on standard error. Nobody may be left to read it, and a daemon must outlive its terminal: `eprintln!` would panic.
+fn tell(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }

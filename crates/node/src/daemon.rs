@@ -2,11 +2,13 @@
 //! of their logic.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
 use bytes::Bytes;
+use gait::{Gate, Policy, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -379,7 +381,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
     let donor = match options.roles.donor {
         true => Some(Donor::new(DonorParts {
             key: home.key().clone(),
-            policy: durable::read_private(&paths.donor_policy(), MAX_POLICY_BYTES)?,
+            policy: policy(&paths.donor_policy())?,
             config: options.config.clone(),
             content: content.clone(),
             log: DonorLog::open(&store).await?,
@@ -390,7 +392,11 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
     };
     let submitter = Submitter::start(SubmitterParts {
         key: home.key().clone(),
-        policy: durable::read_private(&paths.submitter_policy(), MAX_POLICY_BYTES)?,
+        gate: Arc::new(Gate::new(
+            policy(&paths.submitter_policy())?,
+            home.key().clone(),
+            SystemClock::shared(),
+        )),
         store,
         content: content.clone(),
         mesh: mesh.clone(),
@@ -411,6 +417,15 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
         started: Instant::now(),
         stop: CancellationToken::new(),
     })))
+}
+
+/// A policy that does not parse keeps the daemon down, and the operator is told which file to mend.
+fn policy(path: &Path) -> Result<Policy> {
+    Policy::parse(&durable::read_private(path, MAX_POLICY_BYTES)?).map_err(|fault| {
+        let message = format!("{}: {}", path.display(), fault.message());
+        Fault::new(fault.category(), fault.code().to_owned(), message)
+            .hint("mend this policy, or move it away to start with the starter policy")
+    })
 }
 
 async fn open_store(paths: &Home) -> Result<Store> {

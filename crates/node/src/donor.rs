@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use gait::Policy;
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span};
@@ -52,8 +53,8 @@ pub struct Donor(Arc<Inner>);
 pub struct DonorParts {
     /// Signs decisions and receipts.
     pub key: SigningKey,
-    /// The policy file's bytes.
-    pub policy: Vec<u8>,
+    /// What may run here.
+    pub policy: Policy,
     /// The operator's choices.
     pub config: Config,
     /// Modules, inputs and outputs.
@@ -89,7 +90,7 @@ impl Donor {
     /// A donor ready to take tasks.
     ///
     /// # Errors
-    /// A policy that does not parse; WC-007 when the sandbox cannot start.
+    /// WC-007 when the sandbox cannot start.
     pub fn new(parts: DonorParts) -> Result<Self> {
         let slots = parts.config.effective_slots();
         let sandbox = Sandbox::new(SandboxConfig {
@@ -98,7 +99,7 @@ impl Donor {
         })?;
         Ok(Self(Arc::new(Inner {
             me: parts.key.peer_id(),
-            guard: Guard::new(&parts.policy, &parts.config, &parts.key)?,
+            guard: Guard::new(parts.policy, &parts.config, &parts.key),
             key: parts.key,
             config: parts.config,
             sandbox,
@@ -143,12 +144,9 @@ impl Donor {
         path: Path,
     ) -> Result<DispatchReply> {
         let lease = request.lease_id.clone();
-        if let Some(reply) = self.0.log.reply_of(from, &lease)? {
-            return write_up::stored_reply(&reply, &self.0.content);
-        }
         let ended = self.0.leases.once(from, &lease, |cancel| {
             let (inner, from) = (self.0.clone(), *from);
-            let run = async move { inner.run(&from, &request, path, cancel).await };
+            let run = async move { inner.run_once(&from, &request, path, cancel).await };
             run.instrument(debug_span!("donor"))
         });
         let ended = ended.await;
@@ -238,6 +236,21 @@ impl Donor {
 }
 
 impl Inner {
+    /// Looks for an earlier answer while it holds the lease: whoever looked before could miss a run that ends meanwhile, and
+    /// run it again.
+    async fn run_once(
+        &self,
+        from: &PeerId,
+        request: &DispatchRequest,
+        path: Path,
+        cancel: CancelToken,
+    ) -> Result<DispatchReply> {
+        match self.log.reply_of(from, &request.lease_id)? {
+            Some(reply) => write_up::stored_reply(&reply, &self.content),
+            None => self.run(from, request, path, cancel).await,
+        }
+    }
+
     async fn run(
         &self,
         from: &PeerId,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use gait::{Gate, Policy, Redeemed, SystemClock};
+use gait::{Gate, Redeemed};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
 use tracing::{Instrument, debug_span};
@@ -44,8 +44,8 @@ const EVENT_QUEUE: usize = 4096;
 pub struct SubmitterParts {
     /// Signs manifests, decisions and receipts.
     pub key: SigningKey,
-    /// The policy file's bytes.
-    pub policy: Vec<u8>,
+    /// What may be sent out.
+    pub gate: Arc<Gate>,
     /// Where jobs are kept.
     pub store: blue_encrypted_store::Store,
     /// Modules, inputs and results.
@@ -92,17 +92,13 @@ impl Submitter {
     /// Loads what is on disk, resumes what was under way, and waits for jobs.
     ///
     /// # Errors
-    /// A policy that does not parse; records that do not verify.
+    /// Records that do not verify.
     pub async fn start(parts: SubmitterParts) -> Result<Self> {
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
         let submitter = Self {
             commands,
             content: parts.content.clone(),
-            gate: Arc::new(Gate::new(
-                Policy::parse(&parts.policy)?,
-                parts.key.clone(),
-                SystemClock::shared(),
-            )),
+            gate: parts.gate.clone(),
             key: parts.key.clone(),
         };
         let driver = Driver::load(parts, submitter.gate.clone()).await?;

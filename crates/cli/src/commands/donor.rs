@@ -4,10 +4,10 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::{Client, DonorStatus};
-use worldcompute_node::{Config, Home, Roles};
+use worldcompute_node::{Config, Roles};
 use worldcompute_proof::PeerId;
 
 use super::{Context, daemon, logs};
@@ -71,37 +71,48 @@ async fn join(context: &Context, args: JoinArgs) -> Result<ExitCode> {
     .await
 }
 
-/// Starts the same command again without `--daemon`, in a process group of its own, and waits until it answers.
+/// Starts the same command again without `--daemon`, in a process group of its own, and waits until it answers. What it said
+/// when it ended instead is passed on, with its exit status.
 async fn detach(context: &Context) -> Result<ExitCode> {
-    let home = context.home()?;
     let client = context.client()?;
     if client.health().await.is_ok() {
-        return Err(Fault::new(
-            Category::StateContention,
-            "already_running",
-            "a daemon already runs in this home",
-        )
-        .hint(
-            "ask it with 'worldcompute donor status', or end it with 'worldcompute donor leave'",
-        ));
+        return Err(already_running());
     }
+    let daemon = start_again()?;
+    tokio::select! {
+        status = answering(&client) => print(context, status?),
+        ended = daemon.wait_with_output() => {
+            let ended = ended.map_err(|error| Fault::io("waiting for the daemon", &error))?;
+            context.output.error_bytes(&ended.stderr)?;
+            let code = ended.status.code().and_then(|code| u8::try_from(code).ok());
+            Ok(ExitCode::from(code.filter(|code| *code != 0).unwrap_or(1)))
+        }
+    }
+}
+
+fn start_again() -> Result<Child> {
     let program =
         std::env::current_exe().map_err(|error| Fault::io("finding this program", &error))?;
     let arguments = std::env::args_os()
         .skip(1)
         .filter(|argument| argument != "--daemon");
-    let mut child = Command::new(program)
+    Command::new(program)
         .args(arguments)
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| Fault::io("starting the daemon", &error))?;
-    tokio::select! {
-        status = answering(&client) => print(context, status?),
-        _ = child.wait() => Err(died(&home)),
-    }
+        .map_err(|error| Fault::io("starting the daemon", &error))
+}
+
+fn already_running() -> Fault {
+    Fault::new(
+        Category::StateContention,
+        "already_running",
+        "a daemon already runs in this home",
+    )
+    .hint("ask it with 'worldcompute donor status', or end it with 'worldcompute donor leave'")
 }
 
 async fn answering(client: &Client) -> Result<DonorStatus> {
@@ -114,15 +125,6 @@ async fn answering(client: &Client) -> Result<DonorStatus> {
             ended => return ended,
         }
     }
-}
-
-fn died(home: &Home) -> Fault {
-    Fault::new(
-        Category::InternalFailure,
-        "daemon_ended",
-        "the daemon ended before it answered",
-    )
-    .hint(format!("its last words are in {}", home.log().display()))
 }
 
 async fn act(context: &Context, action: &str) -> Result<ExitCode> {

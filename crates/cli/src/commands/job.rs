@@ -1,5 +1,6 @@
 //! `worldcompute job`: work for the cluster.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -189,7 +190,7 @@ async fn results(context: &Context, args: &ResultsArgs) -> Result<ExitCode> {
     let job = client.job(&args.id).await?;
     let tasks = args
         .task
-        .map_or(0..job.tasks.total, |task| task..task.saturating_add(1));
+        .map_or(0..=job.tasks.total.saturating_sub(1), |task| task..=task);
     match &args.output {
         Some(path) if path.is_dir() => one_file_a_task(&client, args, tasks, path).await?,
         Some(path) => durable::write_atomic(path, &all(&client, args, tasks).await?, Mode::Public)?,
@@ -204,7 +205,7 @@ async fn results(context: &Context, args: &ResultsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn all(client: &Client, args: &ResultsArgs, tasks: std::ops::Range<u32>) -> Result<Vec<u8>> {
+async fn all(client: &Client, args: &ResultsArgs, tasks: RangeInclusive<u32>) -> Result<Vec<u8>> {
     let mut whole = Vec::new();
     for task in tasks {
         whole.extend_from_slice(&client.result(&args.id, task, &args.name).await?);
@@ -215,7 +216,7 @@ async fn all(client: &Client, args: &ResultsArgs, tasks: std::ops::Range<u32>) -
 async fn one_file_a_task(
     client: &Client,
     args: &ResultsArgs,
-    tasks: std::ops::Range<u32>,
+    tasks: RangeInclusive<u32>,
     directory: &Path,
 ) -> Result<()> {
     for task in tasks {

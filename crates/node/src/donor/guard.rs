@@ -41,15 +41,14 @@ pub struct Admitted {
 
 impl Guard {
     /// Guards with the given policy.
-    pub fn new(policy: &[u8], config: &Config, key: &SigningKey) -> Result<Self> {
-        let policy = Policy::parse(policy)?;
-        Ok(Self {
+    pub fn new(policy: Policy, config: &Config, key: &SigningKey) -> Self {
+        Self {
             policy_digest: policy.digest(),
             gate: Gate::new(policy, key.clone(), SystemClock::shared()),
             consent: config.consent.clone(),
             max_task_memory_mb: config.max_task_memory_mb,
             me: key.peer_id(),
-        })
+        }
     }
 
     /// The digest of the policy.
