@@ -54,6 +54,9 @@ pub use settle::{COMMIT_TASKS, Commit, Settlement};
 /// Most jobs that are not finished.
 pub const MAX_OPEN_JOBS: usize = 1_000;
 
+/// The longest time the broker lets its driver sleep, so that a wait without end stays within every clock's range.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3_600);
+
 /// The present moment, twice.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -303,7 +306,8 @@ impl Broker {
         let jobs = self.jobs.values().filter_map(|job| job.wakeup(now));
         let waiting = self.jobs.values().any(|job| !job.ready.is_empty());
         let holds = self.donors.next_release(now.monotonic).filter(|_| waiting);
-        leases.chain(jobs).chain(holds).min()
+        let next = leases.chain(jobs).chain(holds).min()?;
+        Some(next.min(now.monotonic + LONGEST_SLEEP))
     }
 
     /// An open job as it is now.

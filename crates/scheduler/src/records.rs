@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blue_encrypted_store::{
-    Batch, CrossPartition, Kind, Partition, PartitionVersion, Snapshot, Store,
+    Batch, CrossPartition, Kind, Partition, PartitionVersion, Snapshot, Store, Stored,
 };
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_ledger::receipt::SignedReceipt;
@@ -247,11 +247,14 @@ fn stored_job(id: JobId, snapshot: &Snapshot) -> Result<StoredJob> {
         .ok_or_else(|| foreign(id, "what was submitted is missing"))?
         .into_value();
     let (manifest, options) = submission.open(id)?;
-    let mut tasks: Vec<_> = snapshot
-        .entities::<TaskRecord>()?
-        .into_iter()
-        .map(|task| task.into_value())
-        .collect();
+    let stored = snapshot.entities::<TaskRecord>()?;
+    if stored
+        .iter()
+        .any(|task| task.id() != task.value().index.to_string())
+    {
+        return Err(foreign(id, "a task lies in the place of another"));
+    }
+    let mut tasks: Vec<_> = stored.into_iter().map(Stored::into_value).collect();
     tasks.sort_by_key(|task| task.index);
     if tasks
         .last()

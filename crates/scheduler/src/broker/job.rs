@@ -56,7 +56,10 @@ pub(super) struct Job {
     /// The turn at which it last got a donor.
     pub(super) served: u64,
     pub(super) ending: Option<(JobState, Problem)>,
-    finished_at: Option<Timestamp>,
+    /// How many tasks a donor confirmed.
+    running: u32,
+    /// Why the first task failed that did.
+    failure: Option<Problem>,
 }
 
 impl Job {
@@ -91,7 +94,8 @@ impl Job {
             waiting: None,
             served: 0,
             ending: None,
-            finished_at: None,
+            running: 0,
+            failure: None,
         }
     }
 
@@ -123,6 +127,9 @@ impl Job {
             .get_mut(index as usize)
             .ok_or_else(|| foreign(id, "a task outside the array"))?;
         let named = TaskId { job: id, index };
+        if slot.next_attempt > 0 || task.next_attempt == 0 {
+            return Err(foreign(id, "a task twice, or one nobody was asked to do"));
+        }
         if task
             .leases
             .iter()
@@ -137,9 +144,11 @@ impl Job {
                 TaskState::Ready
             };
         }
-        self.worked |= task.state == TaskState::Accepted;
         let state = task.state;
+        let failure = task.fault.clone();
         *slot = task;
+        self.worked |= state == TaskState::Accepted;
+        self.failed(failure);
         *self.tally.of(TaskState::Ready) -= 1;
         *self.tally.of(state) += 1;
         if state != TaskState::Ready {
@@ -176,6 +185,8 @@ impl Job {
         *self.tally.of(state) += 1;
         // That a donor confirmed is not worth a write, nor is the end of a task nobody was asked to do.
         let worth_storing = state != TaskState::Running && task.next_attempt > 0;
+        self.running -= u32::from(task.state == TaskState::Running);
+        self.running += u32::from(state == TaskState::Running);
         task.state = state;
         if worth_storing {
             self.dirty.insert(index);
@@ -210,7 +221,7 @@ impl Job {
             state: self.phase(),
             tally: self.tally,
             submitted_at: self.submitted_at,
-            finished_at: self.finished_at,
+            finished_at: None,
             waiting: self.waiting.clone(),
             ending: self.ending.as_ref().map(|(state, _)| *state),
             fault: self.fault(),
@@ -219,14 +230,9 @@ impl Job {
 
     fn phase(&self) -> JobState {
         let tally = &self.tally;
-        let running = || {
-            self.tasks
-                .iter()
-                .any(|task| task.state == TaskState::Running)
-        };
         if tally.verifying > 0 && tally.ready + tally.in_flight == 0 {
             JobState::Verifying
-        } else if tally.accepted + tally.failed + tally.verifying > 0 || running() {
+        } else if tally.accepted + tally.failed + tally.verifying + self.running > 0 {
             JobState::Running
         } else if tally.in_flight > 0 {
             JobState::Dispatching
@@ -236,19 +242,15 @@ impl Job {
     }
 
     /// The job as it is once every task has come to its end.
-    pub(super) fn final_record(&self, tally: Tally, failures: &[Problem], now: Now) -> JobRecord {
-        let own = failures
-            .first()
-            .or_else(|| self.tasks.iter().find_map(|task| task.fault.as_ref()));
-        let (state, fault) = match (&self.ending, own) {
-            (Some((state, problem)), _) => (*state, Some(problem.clone())),
-            (None, Some(problem)) => (JobState::Failed, Some(problem.clone())),
-            (None, None) => (JobState::Completed, None),
+    pub(super) fn final_record(&self, tally: Tally, now: Now) -> JobRecord {
+        let state = match (&self.ending, &self.failure) {
+            (Some((state, _)), _) => *state,
+            (None, Some(_)) => JobState::Failed,
+            (None, None) => JobState::Completed,
         };
         JobRecord {
             state,
             tally,
-            fault,
             waiting: None,
             finished_at: Some(now.wall),
             ..self.record()
@@ -256,11 +258,15 @@ impl Job {
     }
 
     fn fault(&self) -> Option<Problem> {
-        let own = || self.tasks.iter().find_map(|task| task.fault.clone());
-        self.ending
-            .as_ref()
-            .map(|(_, problem)| problem.clone())
-            .or_else(own)
+        let ending = self.ending.as_ref().map(|(_, problem)| problem);
+        ending.or(self.failure.as_ref()).cloned()
+    }
+
+    /// Notes why a task failed; the first one speaks for the job.
+    pub(super) fn failed(&mut self, why: Option<Problem>) {
+        if self.failure.is_none() {
+            self.failure = why;
+        }
     }
 
     /// How many tasks have failed or are about to.
@@ -276,7 +282,7 @@ impl Job {
         let patience = self
             .starved_since
             .zip(self.options.patience)
-            .map(|(since, patience)| since + patience);
+            .map(|(since, patience)| since.saturating_add(patience));
         let deadline = self
             .manifest
             .manifest()
@@ -284,7 +290,8 @@ impl Job {
             .filter(|_| self.can_be_ended())
             .map(|deadline| {
                 let left = deadline.duration_since(now.wall);
-                now.monotonic + Duration::try_from(left).unwrap_or_default()
+                now.monotonic
+                    .saturating_add(Duration::try_from(left).unwrap_or_default())
             });
         let retry = (self.commit.is_none() && self.needs_commit()).then_some(self.commit_after);
         patience.into_iter().chain(deadline).chain(retry).min()
@@ -327,8 +334,10 @@ impl Broker {
         let Some(job) = self.jobs.get_mut(&id.job) else {
             return;
         };
+        let problem = fault.problem(id.to_string());
+        job.failed(Some(problem.clone()));
         if let Some(task) = job.task_mut(id.index) {
-            task.fault = Some(fault.problem(id.to_string()));
+            task.fault = Some(problem);
         }
         job.set(id.index, TaskState::Failed);
         job.changed = true;
@@ -344,16 +353,9 @@ impl Broker {
         if failures < MAX_FAILED_TASKS {
             return;
         }
-        let first = job
-            .tasks
-            .iter()
-            .find_map(|task| task.fault.as_ref())
-            .or_else(|| {
-                job.settling
-                    .values()
-                    .find_map(|settling| settling.fault.as_ref())
-            });
-        let example = first
+        let example = job
+            .failure
+            .as_ref()
             .map(|problem| format!("; the first: {}", problem.detail))
             .unwrap_or_default();
         let fault = task_failed(format!(

@@ -18,6 +18,8 @@ pub const LEASE_TTL: Duration = Duration::from_secs(30);
 pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// The first question comes early: it tells a job that waits at the donor from one that runs.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(1);
+/// A donor that knows nothing of its task any more may have sent the answer just before.
+const ANSWER_ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// A lease ends so long after the task's own time is over, whatever the donor says: room to fetch and to answer.
 pub const RUN_GRACE: Duration = Duration::from_secs(600);
 /// A lost answer is asked for again after this time.
@@ -34,7 +36,10 @@ pub(super) struct Lease {
     expires: Duration,
     ends_by: Duration,
     heartbeat_at: Duration,
+    /// Whether the donor said since it was asked last that it works on it.
     confirmed: bool,
+    /// Whether the donor said last that it does not.
+    forgotten: bool,
     strikes: u32,
 }
 
@@ -163,6 +168,7 @@ impl Broker {
         lease.expires = now.monotonic + LEASE_TTL;
         lease.heartbeat_at = now.monotonic + FIRST_HEARTBEAT;
         lease.confirmed = false;
+        lease.forgotten = false;
         self.donors.occupy(lease.donor, id, lease.memory);
         job.ready.remove(&id.task.index);
         let manifest = job.manifest.clone();
@@ -197,15 +203,12 @@ impl Broker {
         if known {
             lease.expires = now.monotonic + LEASE_TTL;
             lease.confirmed = true;
+            lease.forgotten = false;
             self.confirm(id.task);
         } else if lease.confirmed || now.monotonic.saturating_sub(since) >= HEARTBEAT_EVERY {
             // Before that, the question may have overtaken the task.
-            self.lose(
-                now,
-                id,
-                LeaseState::Released,
-                "the donor knows nothing of the task",
-            );
+            lease.expires = lease.expires.min(now.monotonic + ANSWER_ON_ITS_WAY);
+            lease.forgotten = true;
         }
     }
 
@@ -263,7 +266,9 @@ impl Broker {
         };
         job.worked = true;
         job.close_lease(id.task.index, now, LeaseState::Released, None);
-        job.settling.insert(id.task.index, Settling::of(execution));
+        let settling = Settling::of(execution);
+        job.failed(settling.fault.clone());
+        job.settling.insert(id.task.index, settling);
         job.set(id.task.index, TaskState::Verifying);
         self.stop_failing(now, id.task.job);
     }
@@ -339,13 +344,13 @@ impl Broker {
             .map(|(id, _)| *id)
             .collect();
         for id in over {
+            let forgotten = self.leases.get(&id).is_some_and(|lease| lease.forgotten);
+            let reason = match forgotten {
+                true => "the donor knows nothing of the task",
+                false => "the donor was silent for too long",
+            };
             self.tell_to_stop(id);
-            self.lose(
-                now,
-                id,
-                LeaseState::Expired,
-                "the donor was silent for too long",
-            );
+            self.lose(now, id, LeaseState::Expired, reason);
         }
     }
 
@@ -405,6 +410,7 @@ impl Lease {
             ends_by,
             heartbeat_at: now,
             confirmed: false,
+            forgotten: false,
             strikes: 0,
         }
     }

@@ -195,14 +195,12 @@ impl Job {
     /// The job as it is once these tasks are settled, and whether that is its end.
     fn record_after(&self, settled: &[u32], now: Now) -> (JobRecord, bool) {
         let mut tally: Tally = self.tally;
-        let mut failures = Vec::new();
         for settling in settled.iter().filter_map(|index| self.settling.get(index)) {
             *tally.of(TaskState::Verifying) -= 1;
             *tally.of(settling.state()) += 1;
-            failures.extend(settling.fault.clone());
         }
         if tally.open() == 0 && self.dirty.is_empty() {
-            (self.final_record(tally, &failures, now), true)
+            (self.final_record(tally, now), true)
         } else {
             (
                 JobRecord {

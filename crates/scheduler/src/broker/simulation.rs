@@ -43,7 +43,7 @@ impl Dice {
 #[derive(Clone, Debug)]
 enum Happening {
     /// The broker hears this, if it is still the same broker.
-    Told(u32, Event),
+    Told(u32, Box<Event>),
     /// The store is done with a commit.
     Stored(u32, Box<Commit>),
     /// A donor gets a task.
@@ -182,10 +182,10 @@ impl World {
 
     fn tell(&mut self, event: Event) {
         let delay = self.dice.millis(300);
-        self.later(delay, Happening::Told(self.reign, event.clone()));
+        self.later(delay, Happening::Told(self.reign, Box::new(event.clone())));
         if self.dice.once_in(10) {
             let delay = self.dice.millis(60_000);
-            self.later(delay, Happening::Told(self.reign, event));
+            self.later(delay, Happening::Told(self.reign, Box::new(event)));
         }
     }
 
@@ -256,7 +256,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Told(reign, event) if reign == self.reign => {
-                self.broker.handle(self.now(), event)
+                self.broker.handle(self.now(), *event)
             }
             Happening::Told(..) => {}
             Happening::Stored(reign, commit) => self.store(reign, *commit),
@@ -476,15 +476,18 @@ impl World {
         let now = self.now();
         for (id, manifest) in &self.manifests {
             match self.stored.get(id) {
-                None => drop(
+                None => {
+                    let manifest = manifest.clone();
                     self.broker
-                        .submit(now, manifest.clone(), Options::default())
-                        .unwrap(),
-                ),
-                Some(stored) if stored.job.state.is_final() => {
-                    drop(self.finished.entry(*id).or_insert(stored.job.clone()))
+                        .submit(now, manifest, Options::default())
+                        .unwrap();
                 }
-                Some(stored) => drop(self.broker.restore(now, stored.clone()).unwrap()),
+                Some(stored) if stored.job.state.is_final() => {
+                    self.finished.entry(*id).or_insert(stored.job.clone());
+                }
+                Some(stored) => {
+                    self.broker.restore(now, stored.clone()).unwrap();
+                }
             }
         }
         for donor in 0..self.donors.len() {
@@ -504,7 +507,7 @@ impl World {
         {
             self.later(
                 Duration::from_millis(1),
-                Happening::Told(reign, Event::CommitFailed { job, number }),
+                Happening::Told(reign, Box::new(Event::CommitFailed { job, number })),
             );
             return;
         }
@@ -535,7 +538,7 @@ impl World {
         }
         self.later(
             Duration::from_millis(1),
-            Happening::Told(reign, Event::Committed { job, number }),
+            Happening::Told(reign, Box::new(Event::Committed { job, number })),
         );
     }
 

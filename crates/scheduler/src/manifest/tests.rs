@@ -550,14 +550,14 @@ fn a_missing_empty_short_zero_or_foreign_signature_is_refused_by_the_signature_s
     let foreign = SigningKey::from_seed([8; 32]).sign(&canonical_cbor(&genuine.body).unwrap());
     let own = genuine.submitter_signature.clone().unwrap().into_vec();
     let signatures = [
-        None,
-        Some(vec![]),
-        Some(vec![0; 64]),
-        Some(own[..63].to_vec()),
-        Some([own.as_slice(), &[0]].concat()),
-        Some(foreign.to_bytes().to_vec()),
+        (None, "carries none"),
+        (Some(vec![]), "64 bytes"),
+        (Some(vec![0; 64]), "all zeros"),
+        (Some(own[..63].to_vec()), "64 bytes"),
+        (Some([own.as_slice(), &[0]].concat()), "64 bytes"),
+        (Some(foreign.to_bytes().to_vec()), "not the submitter's"),
     ];
-    for signature in signatures {
+    for (signature, why) in signatures {
         let forged = Forged {
             submitter_signature: signature.map(ByteBuf::from),
             ..genuine.clone()
@@ -565,6 +565,7 @@ fn a_missing_empty_short_zero_or_foreign_signature_is_refused_by_the_signature_s
         let fault = forged.open().unwrap_err();
         assert_eq!(fault.number(), Some(WcCode::Unauthorized));
         assert!(fault.message().starts_with("signature: "), "{fault}");
+        assert!(fault.message().contains(why), "{fault}");
     }
 }
 

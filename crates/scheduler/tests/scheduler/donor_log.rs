@@ -1,11 +1,9 @@
 //! Every exit has a number of its own, for ever; a number without a result shows.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::{donor, file, memory};
 use blue_encrypted_store::Store;
-use support::{donor, file, memory};
 use worldcompute_fault::WcCode;
 use worldcompute_proof::PeerId;
 use worldcompute_scheduler::donor_log::{BLOCK, DonorLog, MAX_RESULT_BYTES, MAX_RESULTS, Range};

@@ -1,8 +1,6 @@
 //! A receipt counts only when its executor signed it and every fact in it is the one of the lease.
 
-mod support;
-
-use support::{donor, job_id, manifest_with, receipt, submitter};
+use crate::support::{donor, job_id, manifest_with, receipt, submitter};
 use worldcompute_fault::WcCode;
 use worldcompute_ledger::receipt::{self, Receipt, Status};
 use worldcompute_proof::{Cid, Sha256};

@@ -1,16 +1,12 @@
 //! A broker that is killed with SIGKILL, again and again, loses no acknowledged job and settles no task twice.
 
-#![cfg(unix)]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use support::{Desk, donor, file, job_id, manifest};
+use crate::support::{Desk, donor, file, job_id, manifest};
 use worldcompute_ledger::receipt::Status;
 use worldcompute_proof::PeerId;
 use worldcompute_scheduler::records::Records;
@@ -77,7 +73,7 @@ fn say(line: &str) {
 
 fn spawn(home: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact", "--nocapture", "--test-threads=1"])
+        .args(["kill::child", "--exact", "--nocapture", "--test-threads=1"])
         .env(HOME, home)
         .stdout(Stdio::piped())
         .spawn()

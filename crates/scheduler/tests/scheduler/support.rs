@@ -1,7 +1,5 @@
 //! A submitter, donors that sign real receipts, and a driver that joins broker and store.
 
-#![expect(dead_code, reason = "each test binary uses a part")]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
