@@ -1,6 +1,6 @@
 //! The submitter's list of every other file of a bundle: an in-toto statement in a DSSE envelope.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Fault, Result};
@@ -109,9 +109,9 @@ impl Index {
         }
     }
 
-    /// Checks that the list names exactly these files; `why` says what follows for one that it names beyond them.
+    /// Checks that the list names exactly these files.
     pub(super) fn check_names<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
-        let mut found = std::collections::BTreeSet::new();
+        let mut found = BTreeSet::new();
         for name in names {
             if !self.files.contains_key(name) {
                 return Err(unexpected(
