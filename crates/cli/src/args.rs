@@ -201,7 +201,7 @@ pub enum JobCommand {
     Status(JobStatusArgs),
     /// Fetch what a job made
     #[command(
-        after_help = "Examples:\n  worldcompute job results 01j... \n  worldcompute job results 01j... --task 3 --name stderr\n  worldcompute job results 01j... --output out/"
+        after_help = "Examples:\n  worldcompute job results 01j...\n  worldcompute job results 01j... --task 3 --name stderr\n  worldcompute job results 01j... --output out/"
     )]
     Results(ResultsArgs),
     /// End a job
