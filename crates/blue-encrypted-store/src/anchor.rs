@@ -3,7 +3,8 @@
 //! A table cannot prove that it is not an older copy of itself. So a small private journal beside it keeps the highest
 //! version (and seal) that this machine has seen of each partition; an older one is refused. A mark is written after
 //! its commit, so a crash can leave a mark too low, which detects less, never one too high, which would refuse good
-//! data. A machine without the journal trusts what it finds first.
+//! data. A machine without the journal trusts what it finds first. The price is one more fsync per commit (about
+//! 0.3 ms on an idle SSD, beside the one that the table's own file needs).
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
