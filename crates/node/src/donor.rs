@@ -296,6 +296,7 @@ impl Inner {
             .finished(from, &request.lease_id, exit, &write_up::stored(&reply)?)
             .instrument(debug_span!("keep_result"))
             .await?;
+        tracing::info!(lease = %request.lease_id, %from, exit, status = ?reply.status, ms = reply.duration_ms, "task ran");
         Ok(reply)
     }
 

@@ -131,6 +131,7 @@ impl Submitter {
             .ask(submission)
             .instrument(debug_span!("accept"))
             .await??;
+        tracing::info!(job = %view.job_id, tasks = view.tasks.total, "job accepted");
         Ok(Submitted {
             job_id: view.job_id,
             manifest_cid,
