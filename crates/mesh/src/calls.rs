@@ -93,7 +93,7 @@ impl From<CallError> for Fault {
             CallError::Lost(_) => (Category::NetworkTransient, CONNECTION_LOST),
             CallError::Busy => (Category::StateContention, "peer_busy"),
             CallError::Unsupported => (Category::NetworkPermanent, "protocol_unsupported"),
-            CallError::Unsendable(_) => (Category::InvalidInput, "request_too_large"),
+            CallError::Unsendable(_) => (Category::InvalidInput, "unsendable_request"),
             CallError::Garbage(_) => (Category::VerificationFailed, "malformed_answer"),
         };
         Self::new(category, code, error.to_string())

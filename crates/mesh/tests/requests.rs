@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use support::*;
 use worldcompute_fault::{Category, Fault, WcCode};
-use worldcompute_mesh::wire::{DispatchStatus, NamedBytes, Topic};
+use worldcompute_mesh::wire::{DispatchStatus, NamedBytes, OfferReply, Topic};
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, MeshEvent, Path, Request};
 use worldcompute_proof::Cid;
 
@@ -87,8 +87,29 @@ async fn a_task_that_is_too_large_to_send_says_so() {
     .unwrap_err();
     assert_eq!(
         (fault.code(), fault.category()),
-        ("request_too_large", Category::InvalidInput)
+        ("unsendable_request", Category::InvalidInput)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_past_the_limits_is_refused_where_it_is_made_and_blames_nobody() {
+    let (asking, asked, mut inbound) = pair().await;
+    let peer = asked.peer_id();
+    let offered = tokio::spawn({
+        let asking = asking.clone();
+        async move { asking.offer(peer, an_offer()).await }
+    });
+    let Request::Offer(_, responder) = next(&mut inbound).await.request else {
+        panic!("an offer")
+    };
+    responder.send(OfferReply {
+        accepted: false,
+        load: 0.0,
+        reason: Some("r".repeat(100_000)),
+    });
+    let fault = offered.await.unwrap().unwrap_err();
+    assert_eq!(fault.code(), "unsendable_answer");
+    assert_eq!(asking.status().await.unwrap().inbound.malformed, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,7 +154,7 @@ async fn a_full_queue_answers_busy_and_takes_requests_again_when_it_is_drained()
         let Request::Offer(_, responder) = next(&mut inbound).await.request else {
             panic!("an offer")
         };
-        responder.send(worldcompute_mesh::wire::OfferReply {
+        responder.send(OfferReply {
             accepted: true,
             load: 0.0,
             reason: None,

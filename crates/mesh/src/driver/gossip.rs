@@ -60,16 +60,28 @@ impl Driver {
         self.speak_soon(Instant::now());
     }
 
-    pub(super) fn publish(&mut self, topic: Topic, bytes: Vec<u8>) {
+    /// There is a newcomer, or another address: those who have a capacity announce it anew.
+    pub(super) fn announce_again(&mut self, now: Instant) {
+        if self.voice.capacity.is_some() {
+            self.speak_soon(now);
+        }
+    }
+
+    /// Publishes to whoever listens. False when nobody does.
+    pub(super) fn publish(&mut self, topic: Topic, bytes: Vec<u8>) -> bool {
         let topic = IdentTopic::new(topic.as_str());
         match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
-            Ok(_) | Err(PublishError::NoPeersSubscribedToTopic) => {}
-            Err(error) => tracing::warn!(%error, "a message was not published"),
+            Ok(_) => true,
+            Err(PublishError::NoPeersSubscribedToTopic) => false,
+            Err(error) => {
+                tracing::warn!(%error, "a message was not published");
+                false
+            }
         }
     }
 
     /// Speaks as soon as the pause since the last time allows.
-    pub(super) fn speak_soon(&mut self, now: Instant) {
+    fn speak_soon(&mut self, now: Instant) {
         let peers = u32::try_from(self.swarm.network_info().num_peers()).unwrap_or(u32::MAX);
         let pause = ANNOUNCE_PAUSE.max(PAUSE_PER_PEER.saturating_mul(peers));
         let allowed = self.voice.last.map_or(now, |last| (last + pause).max(now));
@@ -94,8 +106,9 @@ impl Driver {
         };
         match encode(&announcement, MAX_ANNOUNCEMENT) {
             Ok(bytes) => {
-                self.voice.last = Some(now);
-                self.publish(Topic::CapacityUpdates, bytes);
+                if self.publish(Topic::CapacityUpdates, bytes) {
+                    self.voice.last = Some(now);
+                }
             }
             Err(error) => tracing::warn!(%error, "the capacity does not fit into an announcement"),
         }
@@ -190,15 +203,9 @@ impl Driver {
         }
         // A newcomer is greeted. One who only asks is not asked back.
         if asked || (new && self.voice.capacity.is_some()) {
-            self.greet(now);
+            self.announce_again(now);
         }
         Ok(MessageAcceptance::Accept)
-    }
-
-    fn greet(&mut self, now: Instant) {
-        if self.voice.capacity.is_some() {
-            self.speak_soon(now);
-        }
     }
 
     fn hear(

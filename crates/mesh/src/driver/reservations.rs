@@ -92,7 +92,7 @@ impl Driver {
     pub(super) fn on_reachable(&mut self, address: Multiaddr) {
         tracing::info!(%address, "reachable");
         self.tell(MeshEvent::Reachable(address));
-        self.speak_soon(Instant::now());
+        self.announce_again(Instant::now());
     }
 
     fn report(&mut self, relay: &PeerId) {
@@ -102,7 +102,7 @@ impl Driver {
         let (state, last_error) = (info.state, info.last_error.as_deref());
         tracing::info!(relay = %info.relay, address = %info.address, ?state, last_error, "reservation");
         self.tell(MeshEvent::Reservation(info));
-        self.speak_soon(Instant::now());
+        self.announce_again(Instant::now());
     }
 
     fn reservation(&self, relay: &PeerId) -> Option<ReservationInfo> {

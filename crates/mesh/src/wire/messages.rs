@@ -4,14 +4,14 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use worldcompute_proof::Cid;
 
-use super::bounded::{list, maybe_text, names, text};
+use super::bounded::{List, MaybeText, Names, Text};
 use super::{MAX_ADDRESSES, MAX_CLASSES, MAX_ID, MAX_INPUTS, MAX_NAME, MAX_OUTPUTS, MAX_TEXT};
 
 /// Asks a donor whether it would take a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OfferRequest {
     /// The submitter's name for the task.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub task_id: String,
     /// The signed manifest it belongs to.
     pub manifest_cid: Cid,
@@ -24,7 +24,7 @@ pub struct OfferRequest {
     /// Wall-clock limit in milliseconds.
     pub max_wallclock_ms: u64,
     /// Its acceptable-use classes.
-    #[serde(deserialize_with = "names::<_, MAX_CLASSES>")]
+    #[serde(with = "Names::<MAX_CLASSES>")]
     pub classes: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct OfferReply {
     /// Its load, 0 to 1.
     pub load: f64,
     /// Why not, in words.
-    #[serde(deserialize_with = "maybe_text::<_, MAX_TEXT>")]
+    #[serde(with = "MaybeText::<MAX_TEXT>")]
     pub reason: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct OfferReply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedBytes {
     /// The name.
-    #[serde(deserialize_with = "text::<_, MAX_NAME>")]
+    #[serde(with = "Text::<MAX_NAME>")]
     pub name: String,
     /// The bytes.
     #[serde(with = "serde_bytes")]
@@ -55,13 +55,13 @@ pub struct NamedBytes {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DispatchRequest {
     /// The lease that this attempt runs under.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub lease_id: String,
     /// The job.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub job_id: String,
     /// The task.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub task_id: String,
     /// Its index in the job's array.
     pub task_index: u32,
@@ -71,13 +71,13 @@ pub struct DispatchRequest {
     #[serde(with = "serde_bytes")]
     pub manifest: Vec<u8>,
     /// Inputs that travel with the task.
-    #[serde(deserialize_with = "list::<_, _, MAX_INPUTS>")]
+    #[serde(with = "List::<MAX_INPUTS>")]
     pub inline_inputs: Vec<NamedBytes>,
     /// The submitter's signed decision.
     #[serde(with = "serde_bytes")]
     pub trace: Vec<u8>,
     /// Ties the records of both sides together.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub correlation_id: String,
 }
 
@@ -99,7 +99,7 @@ pub enum DispatchStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputBlob {
     /// Its name in the manifest.
-    #[serde(deserialize_with = "text::<_, MAX_NAME>")]
+    #[serde(with = "Text::<MAX_NAME>")]
     pub name: String,
     /// The name of its bytes.
     pub cid: Cid,
@@ -113,7 +113,7 @@ pub struct OutputBlob {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DispatchReply {
     /// The task.
-    #[serde(deserialize_with = "text::<_, MAX_ID>")]
+    #[serde(with = "Text::<MAX_ID>")]
     pub task_id: String,
     /// How it ended.
     pub status: DispatchStatus,
@@ -125,7 +125,7 @@ pub struct DispatchReply {
     /// How long it ran.
     pub duration_ms: u64,
     /// What went wrong, in words.
-    #[serde(deserialize_with = "maybe_text::<_, MAX_TEXT>")]
+    #[serde(with = "MaybeText::<MAX_TEXT>")]
     pub error: Option<String>,
     /// The executor's signed receipt.
     #[serde(with = "serde_bytes")]
@@ -134,7 +134,7 @@ pub struct DispatchReply {
     #[serde(with = "serde_bytes")]
     pub trace: Vec<u8>,
     /// Its outputs.
-    #[serde(deserialize_with = "list::<_, _, MAX_OUTPUTS>")]
+    #[serde(with = "List::<MAX_OUTPUTS>")]
     pub outputs: Vec<OutputBlob>,
 }
 
@@ -144,13 +144,13 @@ pub enum LeaseMessage {
     /// The submitter still waits for this lease.
     Heartbeat {
         /// The lease.
-        #[serde(deserialize_with = "text::<_, MAX_ID>")]
+        #[serde(with = "Text::<MAX_ID>")]
         lease_id: String,
     },
     /// The submitter no longer wants it.
     Cancel {
         /// The lease.
-        #[serde(deserialize_with = "text::<_, MAX_ID>")]
+        #[serde(with = "Text::<MAX_ID>")]
         lease_id: String,
     },
 }
@@ -193,12 +193,12 @@ pub struct Capacity {
     /// Its load, 0 to 1.
     pub load: f64,
     /// The acceptable-use classes it consented to.
-    #[serde(deserialize_with = "names::<_, MAX_CLASSES>")]
+    #[serde(with = "Names::<MAX_CLASSES>")]
     pub classes: Vec<String>,
     /// Whether it takes nothing at the moment.
     pub paused: bool,
     /// Where it can be reached. The mesh fills this in when it announces.
-    #[serde(deserialize_with = "list::<_, _, MAX_ADDRESSES>")]
+    #[serde(with = "List::<MAX_ADDRESSES>")]
     pub addresses: Vec<Multiaddr>,
     /// Tasks it takes at the same time.
     pub slots: u32,

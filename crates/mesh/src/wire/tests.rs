@@ -79,10 +79,40 @@ fn round<T: Serialize + DeserializeOwned + PartialEq + Debug>(value: &T) {
     assert_eq!(decode::<T>(&bytes, MANY).unwrap(), *value);
 }
 
-fn refused<T: Serialize + DeserializeOwned + Debug>(value: &T, why: &str) {
-    let bytes = encode(value, MANY).unwrap();
-    let error = decode::<T>(&bytes, MANY).unwrap_err().to_string();
-    assert!(error.contains(why), "{error}");
+/// `value` is past a limit: it is not sent, and when a peer sends it all the same (`bytes`), not read.
+fn refused<T: Serialize + DeserializeOwned + Debug>(value: &T, bytes: &[u8], why: &str) {
+    for error in [
+        encode(value, MANY).unwrap_err(),
+        decode::<T>(bytes, MANY).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+/// The bytes of `value` without the limits of its fields, as somebody else's program would write them.
+fn unbounded<T: Serialize>(value: &T, field: &str, to: impl Into<ciborium::Value>) -> Vec<u8> {
+    let mut value = ciborium::Value::serialized(value).unwrap();
+    set(&mut value, field, &to.into());
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&value, &mut bytes).unwrap();
+    bytes
+}
+
+fn set(value: &mut ciborium::Value, field: &str, to: &ciborium::Value) {
+    let Some(entries) = value.as_map_mut() else {
+        return;
+    };
+    for (key, value) in entries {
+        if key.as_text() == Some(field) {
+            *value = to.clone();
+        } else {
+            set(value, field, to);
+        }
+    }
+}
+
+fn many<T: Serialize>(item: &T, count: usize) -> ciborium::Value {
+    vec![ciborium::Value::serialized(item).unwrap(); count].into()
 }
 
 #[test]
@@ -122,60 +152,96 @@ fn every_message_survives_its_encoding_at_its_limits() {
 }
 
 #[test]
-fn texts_and_lists_past_their_limits_are_refused() {
+fn texts_past_their_limits_are_neither_sent_nor_read() {
+    let (id, name, text) = (
+        "t".repeat(MAX_ID + 1),
+        "n".repeat(MAX_NAME + 1),
+        "e".repeat(MAX_TEXT + 1),
+    );
+    let bytes = unbounded(&an_offer(), "task_id", id.clone());
     refused(
         &OfferRequest {
-            task_id: "t".repeat(MAX_ID + 1),
+            task_id: id.clone(),
             ..an_offer()
         },
+        &bytes,
         "longer than 128 bytes",
     );
+    let bytes = unbounded(&an_offer(), "classes", many(&name, 1));
     refused(
         &OfferRequest {
-            classes: vec!["c".repeat(MAX_NAME + 1)],
+            classes: vec![name],
             ..an_offer()
         },
+        &bytes,
         "longer than 256 bytes",
     );
-    refused(
-        &OfferRequest {
-            classes: vec![String::new(); MAX_CLASSES + 1],
-            ..an_offer()
-        },
-        "more than 32 items",
-    );
+    let bytes = unbounded(&a_reply(), "error", text.clone());
     refused(
         &DispatchReply {
-            error: Some("e".repeat(MAX_TEXT + 1)),
+            error: Some(text),
             ..a_reply()
         },
+        &bytes,
         "longer than 8192 bytes",
     );
+    let lease = LeaseMessage::Cancel {
+        lease_id: "l".to_owned(),
+    };
+    let bytes = unbounded(&lease, "lease_id", id.clone());
+    refused(
+        &LeaseMessage::Cancel { lease_id: id },
+        &bytes,
+        "longer than 128 bytes",
+    );
+}
+
+#[test]
+fn lists_past_their_limits_are_neither_sent_nor_read() {
+    let bytes = unbounded(&an_offer(), "classes", many(&"", MAX_CLASSES + 1));
+    let classes = vec![String::new(); MAX_CLASSES + 1];
+    refused(
+        &OfferRequest {
+            classes,
+            ..an_offer()
+        },
+        &bytes,
+        "more than 32 items",
+    );
     let mut dispatch = a_dispatch();
-    dispatch.inline_inputs.push(NamedBytes {
-        name: String::new(),
-        bytes: Vec::new(),
-    });
-    refused(&dispatch, "more than 256 items");
+    let bytes = unbounded(
+        &dispatch,
+        "inline_inputs",
+        many(&dispatch.inline_inputs[0], MAX_INPUTS + 1),
+    );
+    dispatch
+        .inline_inputs
+        .push(dispatch.inline_inputs[0].clone());
+    refused(&dispatch, &bytes, "more than 256 items");
     let mut reply = a_reply();
+    let bytes = unbounded(&reply, "outputs", many(&reply.outputs[0], MAX_OUTPUTS + 1));
     reply.outputs.push(reply.outputs[0].clone());
-    refused(&reply, "more than 256 items");
+    refused(&reply, &bytes, "more than 256 items");
     let mut capacity = a_capacity();
     capacity
         .addresses
         .push("/ip4/10.0.0.1/tcp/2".parse().unwrap());
+    let within = Announcement {
+        sequence: 0,
+        capacity: Some(a_capacity()),
+    };
+    let bytes = unbounded(
+        &within,
+        "addresses",
+        many(&capacity.addresses[0].to_vec(), MAX_ADDRESSES + 1),
+    );
     refused(
         &Announcement {
             sequence: 0,
             capacity: Some(capacity),
         },
+        &bytes,
         "more than 16 items",
-    );
-    refused(
-        &LeaseMessage::Cancel {
-            lease_id: "l".repeat(MAX_ID + 1),
-        },
-        "longer than 128 bytes",
     );
 }
 
