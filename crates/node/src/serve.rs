@@ -94,3 +94,32 @@ fn finish<T>(reply: Responder<T>, answer: Result<T>) {
 fn no_donor() -> Fault {
     Fault::wc(WcCode::Unavailable, "this node takes no tasks").hint("ask a donor")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worldcompute_content::Limits;
+    use worldcompute_proof::Cid;
+
+    #[test]
+    fn a_range_beyond_an_object_is_refused_and_one_at_its_end_is_empty() {
+        let directory = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            max_object: 1 << 20,
+            max_total: 1 << 20,
+        };
+        let content = ContentStore::open(directory.path().join("content"), limits).unwrap();
+        let cid = content.put(b"four").unwrap();
+        let ask = |cid: Cid, offset, len| chunk(&content, &ContentRequest { cid, offset, len });
+        assert_eq!(ask(cid, 1, u32::MAX).unwrap().bytes, b"our");
+        assert!(ask(cid, 4, u32::MAX).unwrap().bytes.is_empty());
+        assert!(ask(cid, 0, 0).unwrap().bytes.is_empty());
+        for offset in [5, u64::MAX] {
+            assert_eq!(
+                ask(cid, offset, u32::MAX).unwrap_err().code(),
+                "range_out_of_bounds"
+            );
+        }
+        assert!(ask(Cid::raw(b"unknown"), 0, 1).is_err());
+    }
+}
