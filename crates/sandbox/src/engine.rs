@@ -5,7 +5,7 @@ use wasmtime::{Config, Engine as Wasmtime, InstancePre, Linker, Module, Store};
 use wasmtime_wasi::p2::bindings::sync::{Command, CommandPre};
 use worldcompute_fault::{Fault, Result, WcCode};
 
-use crate::inspect::{Kind, inspect};
+use crate::inspect::{Kind, brief, inspect};
 use crate::world::World;
 use crate::{preview1, preview2};
 
@@ -66,7 +66,7 @@ impl Engine {
             Kind::Component => self.compile_component(&binary),
         };
         program.map_err(|error| {
-            Fault::wc(WcCode::InvalidManifest, format!("the workload cannot be run: {error:#}"))
+            Fault::wc(WcCode::InvalidManifest, format!("the workload cannot be run: {}", brief(&error)))
                 .hint("build it as a command for wasm32-wasip1 or wasm32-wasip2, importing nothing but WASI")
         })
     }

@@ -1,23 +1,34 @@
 //! A look at a workload before the compiler sees it.
 //!
-//! Compiling takes time and memory that grow faster than the module, in the size of one function and in its number of
-//! locals most of all, and it cannot be stopped half-way. So both are bounded beforehand, whatever the total size.
+//! Compiling cannot be stopped half-way, and what it takes can grow much faster than the module: a few kilobytes of
+//! the wrong shape keep it busy for minutes. So the shape is bounded beforehand: how many functions there are, how
+//! long each is, how many locals they have, and how often the values of those locals meet again where control flow
+//! does, which is what the compiler's time and memory are quadratic in.
 
 use std::borrow::Cow;
 
-use wasmparser::{FunctionBody, Parser, Payload};
+use wasmparser::{BlockType, Encoding, FuncType, FunctionBody, Operator, Parser, Payload};
 use worldcompute_fault::{Fault, Result, WcCode};
 
-/// Most bytes of a workload, as text or binary.
+/// Most bytes of a workload.
 pub const MAX_WORKLOAD: usize = 32 << 20;
+/// Most bytes of a workload in its text form, which takes a hundred times as much memory to read.
+pub const MAX_WORKLOAD_TEXT: usize = 1 << 20;
 /// Most bytes of one function.
 pub const MAX_FUNCTION: usize = 1 << 20;
 /// Most functions.
-pub const MAX_FUNCTIONS: usize = 200_000;
+pub const MAX_FUNCTIONS: usize = 50_000;
 /// Most locals of all functions together.
 pub const MAX_LOCALS: u64 = 4_000_000;
+/// Most meetings of values of all functions together: the locals of a function, and what its blocks carry besides,
+/// times its branches. Functions with up to [`SMALL_FUNCTION`] do not count.
+pub const MAX_MEETINGS: u64 = 8_000_000;
+/// Meetings of a function that is compiled in no time.
+pub const SMALL_FUNCTION: u64 = 1 << 16;
 /// Most globals of one module: each instance carries all of them.
 pub const MAX_GLOBALS: u32 = 20_000;
+/// Most characters of an error that may quote the workload.
+const MAX_QUOTE: usize = 300;
 /// Most modules inside a component, at any depth.
 pub const MAX_MODULES: usize = 64;
 
@@ -33,14 +44,14 @@ pub enum Kind {
 /// # Errors
 /// WC-001 for anything that is not WebAssembly, and past any of the limits.
 pub fn inspect(workload: &[u8]) -> Result<(Kind, Cow<'_, [u8]>)> {
-    if workload.len() > MAX_WORKLOAD {
-        return Err(refuse(format!(
-            "{} bytes, {MAX_WORKLOAD} is the most",
-            workload.len()
-        )));
-    }
-    let binary =
-        wat::parse_bytes(workload).map_err(|error| refuse("not WebAssembly").caused_by(error))?;
+    let is_text = !workload.starts_with(b"\0asm");
+    let most = if is_text {
+        MAX_WORKLOAD_TEXT
+    } else {
+        MAX_WORKLOAD
+    };
+    at_most("bytes", workload.len() as u64, most as u64)?;
+    let binary = wat::parse_bytes(workload).map_err(|error| refuse(brief(&error)))?;
     let kind = if Parser::is_component(&binary) {
         Kind::Component
     } else {
@@ -54,27 +65,63 @@ pub fn inspect(workload: &[u8]) -> Result<(Kind, Cow<'_, [u8]>)> {
 struct Tally {
     functions: usize,
     locals: u64,
+    meetings: u64,
     modules: usize,
+    current: Signatures,
+}
+
+/// The types of the module at hand, as far as they matter here.
+#[derive(Default)]
+struct Signatures {
+    types: Vec<Arity>,
+    of_functions: std::vec::IntoIter<Arity>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Arity {
+    parameters: u64,
+    results: u64,
 }
 
 impl Tally {
     fn count(&mut self, binary: &[u8]) -> Result<()> {
         for payload in Parser::new(0).parse_all(binary) {
-            match payload.map_err(|error| refuse("not WebAssembly").caused_by(error))? {
-                Payload::CodeSectionEntry(body) => self.function(&body)?,
-                Payload::GlobalSection(globals) => {
-                    at_most(
-                        "globals",
-                        u64::from(globals.count()),
-                        u64::from(MAX_GLOBALS),
-                    )?;
-                }
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                    self.modules += 1;
-                    at_most("modules", self.modules as u64, MAX_MODULES as u64)?;
-                }
-                _ => {}
+            self.section(payload.map_err(malformed)?)?;
+        }
+        Ok(())
+    }
+
+    fn section(&mut self, payload: Payload<'_>) -> Result<()> {
+        match payload {
+            Payload::Version {
+                encoding: Encoding::Module,
+                ..
+            } => self.current = Signatures::default(),
+            Payload::TypeSection(types) => {
+                let types = types.into_iter_err_on_gc_types();
+                let types = types.map(|function| Ok(Arity::of(&function?)));
+                self.current.types = types.collect::<Result<_, _>>().map_err(malformed)?;
             }
+            Payload::FunctionSection(functions) => {
+                let functions = functions
+                    .into_iter()
+                    .map(|index| Ok(self.current.arity(index?)));
+                let functions: Vec<_> = functions.collect::<Result<_, _>>().map_err(malformed)?;
+                self.current.of_functions = functions.into_iter();
+            }
+            Payload::CodeSectionEntry(body) => self.function(&body)?,
+            Payload::GlobalSection(globals) => {
+                at_most(
+                    "globals",
+                    u64::from(globals.count()),
+                    u64::from(MAX_GLOBALS),
+                )?;
+            }
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                self.modules += 1;
+                at_most("modules", self.modules as u64, MAX_MODULES as u64)?;
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -87,15 +134,76 @@ impl Tally {
             body.range().len() as u64,
             MAX_FUNCTION as u64,
         )?;
-        let locals = body.get_locals_reader();
-        let locals = locals.map_err(|error| refuse("not WebAssembly").caused_by(error))?;
-        for group in locals {
-            let (count, _) = group.map_err(|error| refuse("not WebAssembly").caused_by(error))?;
-            self.locals += u64::from(count);
-            at_most("locals", self.locals, MAX_LOCALS)?;
+        let mut locals = self
+            .current
+            .of_functions
+            .next()
+            .unwrap_or_default()
+            .parameters;
+        for group in body.get_locals_reader().map_err(malformed)? {
+            locals += u64::from(group.map_err(malformed)?.0);
         }
-        Ok(())
+        self.locals += locals;
+        at_most("locals", self.locals, MAX_LOCALS)?;
+        let (branches, carried) = self.current.branches(body)?;
+        let meetings = branches.saturating_mul(locals.saturating_add(carried));
+        if meetings > SMALL_FUNCTION {
+            self.meetings = self.meetings.saturating_add(meetings);
+        }
+        at_most("meetings of values", self.meetings, MAX_MEETINGS)
     }
+}
+
+impl Signatures {
+    fn arity(&self, index: u32) -> Arity {
+        self.types.get(index as usize).copied().unwrap_or_default()
+    }
+
+    /// Places where control flow parts or comes together, and the most values any of them carries besides locals.
+    fn branches(&self, body: &FunctionBody<'_>) -> Result<(u64, u64)> {
+        let (mut branches, mut carried) = (0, 0);
+        let mut operators = body.get_operators_reader().map_err(malformed)?;
+        while !operators.eof() {
+            match operators.read().map_err(malformed)? {
+                Operator::Block { blockty }
+                | Operator::Loop { blockty }
+                | Operator::If { blockty } => {
+                    branches += 1;
+                    if let BlockType::FuncType(index) = blockty {
+                        let arity = self.arity(index);
+                        carried = carried.max(arity.parameters + arity.results);
+                    }
+                }
+                Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => branches += 1,
+                Operator::BrTable { targets } => branches += 1 + u64::from(targets.len()),
+                _ => {}
+            }
+        }
+        Ok((branches, carried))
+    }
+}
+
+impl Arity {
+    fn of(function: &FuncType) -> Self {
+        Self {
+            parameters: function.params().len() as u64,
+            results: function.results().len() as u64,
+        }
+    }
+}
+
+/// The beginning of what an error says, which may quote the workload at any length.
+pub fn brief(error: &impl std::fmt::Display) -> String {
+    let text = format!("{error:#}");
+    let printable = text
+        .chars()
+        .take(MAX_QUOTE)
+        .map(|c| if c.is_control() { ' ' } else { c });
+    printable.collect()
+}
+
+fn malformed(error: wasmparser::BinaryReaderError) -> Fault {
+    refuse(brief(&error))
 }
 
 fn at_most(what: &str, actual: u64, most: u64) -> Result<()> {
@@ -181,6 +289,71 @@ mod tests {
         let half = MAX_LOCALS as usize / 2;
         inspect(&with_functions(&[locals(half), locals(half)])).unwrap();
         assert!(refused(&with_functions(&[locals(half), locals(half + 1)])).contains("locals"));
+    }
+
+    #[test]
+    fn the_locals_of_large_functions_may_meet_so_often_and_no_more() {
+        // Parameters count as locals do.
+        let function = |locals: usize, blocks: usize| {
+            let blocks = [0x02, 0x40, 0x0b].repeat(blocks);
+            [&[1], number(locals).as_slice(), &[0x7f], &blocks, &[0x0b]].concat()
+        };
+        inspect(&with_functions(&[
+            function(4000, 1000),
+            function(2000, 2000),
+        ]))
+        .unwrap();
+        inspect(&with_functions(&vec![function(256, 256); 1000])).unwrap();
+        for past in [function(4001, 1000), function(2000, 2001)] {
+            let past = with_functions(&[function(4000, 1000), past]);
+            assert!(refused(&past).contains("meetings"));
+        }
+    }
+
+    #[test]
+    fn parameters_meet_as_other_locals_do() {
+        let with = |parameters: usize| {
+            let text = "(param i32)".repeat(parameters);
+            let body = "(block)".repeat(10_000);
+            let module = format!("(module (func {text} {body}))");
+            inspect(module.as_bytes()).map(|(kind, _)| kind)
+        };
+        with(800).unwrap();
+        assert!(with(801).unwrap_err().message().contains("meetings"));
+    }
+
+    #[test]
+    fn what_blocks_carry_meets_as_locals_do() {
+        let with = |values: usize| {
+            let carried = format!("(result{})", " i32".repeat(values));
+            let body = format!(
+                "(block $b {carried} {} (br $b))",
+                "(br_if $b (i32.const 0))".repeat(9998)
+            );
+            let start = "(i32.const 0)".repeat(values);
+            let module = format!("(module (func {carried} {start} unreachable {body}))");
+            inspect(module.as_bytes()).map(|(kind, _)| kind)
+        };
+        with(800).unwrap();
+        assert!(with(801).unwrap_err().message().contains("meetings"));
+    }
+
+    #[test]
+    fn every_target_of_a_table_of_branches_counts() {
+        let text = |targets: usize| {
+            let table = "0 ".repeat(targets);
+            format!(
+                "(module (func (local {}) (br_table {table} (i32.const 0))))",
+                "i32 ".repeat(1000)
+            )
+        };
+        inspect(text(8000).as_bytes()).unwrap();
+        assert!(
+            inspect(text(8001).as_bytes())
+                .unwrap_err()
+                .message()
+                .contains("meetings")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Run it: other people's WebAssembly, with nothing of this machine in reach.
 //!
-//! A guest is a WebAssembly module with WASI preview 1 or a component with WASI preview 2. [`Sandbox::run`] takes a
+//! A guest is a WebAssembly module with WASI preview 1 or a component with WASI preview 2, in binary or in text form.
+//! It starts at `_start` or `wasi:cli/run`. [`Sandbox::run`] takes a
 //! [`RunRequest`] and the [`gait::Permit`] for exactly that request, and returns an [`Outcome`].
 //!
 //! **Confinement.** The guest's files, clock, randomness and standard streams are values in this process's memory; none
@@ -32,7 +33,8 @@ mod watchdog;
 mod world;
 
 pub use inspect::{
-    MAX_FUNCTION, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_MODULES, MAX_WORKLOAD,
+    MAX_FUNCTION, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_MEETINGS, MAX_MODULES, MAX_WORKLOAD,
+    MAX_WORKLOAD_TEXT, SMALL_FUNCTION,
 };
 pub use outcome::{Outcome, Output, Status};
 pub use request::{

@@ -100,7 +100,7 @@ fn answer(
         Some(memory) => memory.data_and_store_mut(caller),
         None => (Default::default(), caller.data_mut()),
     };
-    world.work.count_call();
+    world.account.called();
     match call(&mut Guest { memory, world }) {
         Ok(()) => Ok(0),
         Err(Refusal::Errno(errno)) => Ok(number(errno)),

@@ -65,12 +65,12 @@ fn add_sockets(l: &mut Linker<World>) -> wasmtime::Result<()> {
 
 /// The world, with a call counted: every call comes through here.
 const fn called(world: &mut World) -> &mut World {
-    world.work.count_call();
+    world.account.called();
     world
 }
 
 const fn network(world: &mut World) -> WasiSocketsCtxView<'_> {
-    world.work.count_call();
+    world.account.called();
     WasiSocketsCtxView {
         ctx: &mut world.sockets,
         table: &mut world.table,

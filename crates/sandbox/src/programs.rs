@@ -97,7 +97,7 @@ impl Inner {
         content: ContentStore,
         done: watch::Sender<Option<Compiled>>,
     ) {
-        let _landing = Landing {
+        let landing = Landing {
             inner: self.clone(),
             workload,
         };
@@ -123,6 +123,8 @@ impl Inner {
         if let Ok(program) = &compiled {
             self.cache.insert(workload, program.clone());
         }
+        // Whoever asks after those who waited were answered starts anew: a missing workload may have come meanwhile.
+        drop(landing);
         done.send_if_modified(|result| {
             let first = result.is_none();
             result.get_or_insert(compiled);

@@ -9,6 +9,7 @@ use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::Cid;
 
 use crate::engine::{Engine, Program};
+use crate::inspect::brief;
 use crate::outcome::{Outcome, Output, Status};
 use crate::request::{OutputSpec, RunRequest};
 use crate::stop::Stop;
@@ -95,7 +96,11 @@ pub fn run(
     let left = store.get_fuel().unwrap_or(0);
     let wall_ms = started.elapsed().as_millis() as u64;
     let mut world = store.into_data();
-    let used = (request.limits.fuel - left).saturating_add(world.work.used());
+    let used = request
+        .limits
+        .fuel
+        .saturating_sub(left)
+        .saturating_add(world.account.worked());
     let mut ended = classify(result, &world);
     if used > request.limits.fuel && !ended.by_the_host() {
         ended = Ended::by(Stop::OutOfFuel);
@@ -171,7 +176,7 @@ fn classify(result: wasmtime::Result<i32>, world: &World) -> Ended {
     Ended {
         status,
         exit_code: None,
-        error: Some(format!("{why}: {}", error.root_cause())),
+        error: Some(format!("{why}: {}", brief(&error.root_cause()))),
     }
 }
 

@@ -15,6 +15,9 @@ use crate::watchdog::{Leash, Watchdog};
 use crate::{CancelToken, Outcome, RunRequest};
 
 /// How much of this machine guests may use. Nothing here changes what a guest computes.
+///
+/// Guests run on the blocking threads of the tokio runtime, whose stacks have to stay at 1 MiB at least (2 MiB is the
+/// default).
 #[derive(Clone, Debug)]
 pub struct SandboxConfig {
     /// Guests and compilations at the same time; further ones wait.

@@ -4,17 +4,15 @@
 //! streams live here. That is what confines it, and what makes its run the same on every machine. Both WASI
 //! previews are thin translations onto this.
 
-mod budget;
+mod account;
 mod clock;
 mod files;
 mod random;
-mod work;
 
-pub use budget::Budget;
+pub use account::Account;
 pub use clock::{Clock, TICK};
 pub use files::{EntryKind, Filesystem, Listed, NodeId, OpenHow, SetTimes, Stat};
 pub use random::Random;
-pub use work::Work;
 
 use std::sync::Arc;
 
@@ -43,10 +41,9 @@ pub struct World {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub files: Filesystem,
-    pub budget: Budget,
+    pub account: Account,
     pub clock: Clock,
     pub random: Random,
-    pub work: Work,
     pub meter: Meter,
     /// Open files of a preview 1 guest.
     pub descriptors: Descriptors,
@@ -94,10 +91,9 @@ impl World {
             stdout: Vec::new(),
             stderr: Vec::new(),
             files: Filesystem::new(),
-            budget: Budget::new(request.limits.output_bytes),
+            account: Account::new(request.limits.fuel, request.limits.output_bytes),
             clock: Clock::default(),
             random: Random::new(seed),
-            work: Work::new(request.limits.fuel),
             meter: Meter::new(request.limits.memory_bytes),
             descriptors: Descriptors::default(),
             table,
@@ -107,7 +103,7 @@ impl World {
 
     /// Prints all of `bytes`, or what fits and then ends the guest.
     pub fn print(&mut self, printer: Printer, bytes: &[u8]) -> Result<()> {
-        let (fits, over) = match self.budget.take_up_to(bytes.len()) {
+        let (fits, over) = match self.account.take_up_to(bytes.len()) {
             taken if taken == bytes.len() => (bytes, false),
             taken => (bytes.get(..taken).unwrap_or_default(), true),
         };

@@ -4,7 +4,7 @@ use super::Guest;
 use super::abi::{Record, at, iovecs, put, put_u32, put_u64, slice, slice_mut};
 use super::descriptors::{Descriptor, OpenFile, PREOPEN};
 use crate::stop::{Errno, Result};
-use crate::world::{EntryKind, NodeId, Printer, SetTimes, Stat};
+use crate::world::{EntryKind, Listed, NodeId, Printer, SetTimes, Stat};
 
 /// The name of the one preopened directory.
 const ROOT: &[u8] = b"/";
@@ -115,7 +115,7 @@ impl Guest<'_> {
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
         world
             .files
-            .set_size(file.node, size, &mut world.budget, now)
+            .set_size(file.node, size, &mut world.account, now)
     }
 
     pub fn fd_filestat_set_times(
@@ -215,16 +215,14 @@ impl Guest<'_> {
     ) -> Result<()> {
         let node = self.world.descriptors.directory(fd)?;
         let mut entries = Vec::new();
-        for listed in self.world.files.list(node)? {
-            if listed.node.number() > cookie {
-                entries.extend(dirent(listed.node, listed.kind, &listed.name));
-            }
+        for listed in self.world.files.list(node, cookie)? {
+            entries.extend(dirent(&listed));
             if entries.len() >= length as usize {
                 break;
             }
         }
         entries.truncate(length as usize);
-        self.world.work.bytes(entries.len())?;
+        self.world.account.moves(entries.len() as u64)?;
         put(self.memory, buffer, &entries)?;
         put_u32(self.memory, used, entries.len() as u32)
     }
@@ -270,7 +268,7 @@ impl Guest<'_> {
 
     fn release(&mut self, closed: Option<Descriptor>) {
         if let Some(node) = closed.and_then(|closed| closed.node()) {
-            self.world.files.release(node, &mut self.world.budget);
+            self.world.files.release(node, &mut self.world.account);
         }
     }
 
@@ -296,7 +294,7 @@ impl Guest<'_> {
             let place = slice_mut(self.memory, iovec.buffer, iovec.length)?;
             let bytes = self.world.stdin.take(place.len());
             total += fill(place, bytes)?;
-            self.world.work.bytes(bytes.len())?;
+            self.world.account.moves(bytes.len() as u64)?;
         }
         Ok(total)
     }
@@ -317,7 +315,7 @@ impl Guest<'_> {
             let bytes = self.world.files.read_at(file.node, offset, place.len())?;
             total += fill(place, bytes)?;
             offset = offset.saturating_add(bytes.len() as u64);
-            self.world.work.bytes(bytes.len())?;
+            self.world.account.moves(bytes.len() as u64)?;
         }
         Ok(total)
     }
@@ -326,7 +324,7 @@ impl Guest<'_> {
         let mut total = 0_u32;
         for iovec in iovecs(self.memory, buffers, count)? {
             let bytes = slice(self.memory, iovec.buffer, iovec.length)?;
-            self.world.work.bytes(bytes.len())?;
+            self.world.account.moves(bytes.len() as u64)?;
             self.world.print(printer, bytes)?;
             total = at(total, iovec.length)?;
         }
@@ -344,10 +342,10 @@ impl Guest<'_> {
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
         for iovec in iovecs(self.memory, buffers, count)? {
             let bytes = slice(self.memory, iovec.buffer, iovec.length)?;
-            world.work.bytes(bytes.len())?;
+            world.account.moves(bytes.len() as u64)?;
             world
                 .files
-                .write_at(file.node, offset, bytes, &mut world.budget, now)?;
+                .write_at(file.node, offset, bytes, &mut world.account, now)?;
             offset = offset
                 .checked_add(bytes.len() as u64)
                 .ok_or(Errno::Overflow)?;
@@ -372,13 +370,15 @@ pub fn filestat(stat: &Stat) -> Record<64> {
 }
 
 /// The cookie of an entry is its node: those that follow stay the same, whatever is removed in between.
-fn dirent(node: NodeId, kind: EntryKind, name: &str) -> Vec<u8> {
-    let node = node.number().to_le_bytes();
+fn dirent(listed: &Listed<'_>) -> Vec<u8> {
+    let (node, name) = (listed.node.number().to_le_bytes(), listed.name.as_bytes());
     let record = Record::<DIRENT>::zeroed().with(0, &node).with(8, &node);
-    let record = record
-        .with(16, &(name.len() as u32).to_le_bytes())
-        .with(20, &[file_type(kind)]);
-    [record.0.as_slice(), name.as_bytes()].concat()
+    let record = record.with(16, &(name.len() as u32).to_le_bytes());
+    [
+        record.with(20, &[file_type(listed.kind)]).0.as_slice(),
+        name,
+    ]
+    .concat()
 }
 
 const fn file_type(kind: EntryKind) -> u8 {

@@ -92,7 +92,7 @@ impl Guest<'_> {
             write: base & RIGHTS_WRITING != 0,
         };
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
-        let node = world.files.open(dir, &path, how, &mut world.budget, now)?;
+        let node = world.files.open(dir, &path, how, &mut world.account, now)?;
         world.files.retain(node)?;
         let descriptor = match world.files.stat(node)?.kind {
             EntryKind::Directory => Descriptor::Directory(node),
@@ -125,7 +125,7 @@ impl Guest<'_> {
     pub fn path_remove_directory(&mut self, fd: u32, path: u32, length: u32) -> Result<()> {
         let (base, path) = self.path(fd, path, length)?;
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
-        world.files.remove_dir(base, &path, &mut world.budget, now)
+        world.files.remove_dir(base, &path, &mut world.account, now)
     }
 
     pub fn path_rename(
@@ -142,7 +142,7 @@ impl Guest<'_> {
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
         world
             .files
-            .rename((base, &path), (to_base, &to_path), &mut world.budget, now)
+            .rename((base, &path), (to_base, &to_path), &mut world.account, now)
     }
 
     pub fn path_symlink(
@@ -161,7 +161,7 @@ impl Guest<'_> {
     pub fn path_unlink_file(&mut self, fd: u32, path: u32, length: u32) -> Result<()> {
         let (base, path) = self.path(fd, path, length)?;
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
-        world.files.unlink(base, &path, &mut world.budget, now)
+        world.files.unlink(base, &path, &mut world.account, now)
     }
 
     fn path(&self, fd: u32, path: u32, length: u32) -> Result<(NodeId, String)> {

@@ -48,8 +48,7 @@ impl Guest<'_> {
 
     pub fn random_get(&mut self, buffer: u32, length: u32) -> Result<()> {
         let place = slice_mut(self.memory, buffer, length)?;
-        // Hashing costs far more than moving.
-        self.world.work.bytes(place.len() * 16)?;
+        self.world.account.hashes(place.len() as u64)?;
         self.world.random.fill(place);
         Ok(())
     }
@@ -109,7 +108,7 @@ impl Guest<'_> {
 
     fn put_texts(&mut self, texts: &[Vec<u8>], mut pointers: u32, mut buffer: u32) -> Result<()> {
         for text in texts {
-            self.world.work.bytes(text.len())?;
+            self.world.account.moves(text.len() as u64)?;
             put_u32(self.memory, pointers, buffer)?;
             put(self.memory, buffer, text)?;
             pointers = at(pointers, 4)?;

@@ -474,9 +474,9 @@ fn what_lies_partly_outside_the_memory_is_a_fault() {
 }
 
 #[test]
-fn printing_past_the_budget_stops_the_guest() {
+fn printing_past_the_limit_stops_the_guest() {
     let mut machine = Machine::new();
-    machine.world.budget.take(998).unwrap();
+    machine.world.account.take(998).unwrap();
     assert_eq!(
         machine.write(1, "abc").unwrap_err(),
         Refusal::Stop(Stop::OutputLimit)
@@ -546,7 +546,7 @@ fn long_argument() -> impl Strategy<Value = u64> {
 
 proptest! {
     #[test]
-    fn no_arguments_of_any_call_take_the_host_down_or_over_the_budget(
+    fn no_arguments_of_any_call_take_the_host_down_or_over_the_limit(
         calls in proptest::collection::vec(
             (0..40_u8, [argument(), argument(), argument(), argument(), argument(), argument()], [long_argument(), long_argument()]),
             1..60,
@@ -560,7 +560,7 @@ proptest! {
             let _ = call(&mut machine.guest(), number, short, long);
             let world = &machine.world;
             prop_assert!(world.stdout.len() + world.stderr.len() <= 1000);
-            prop_assert!(world.budget.left() <= 1000);
+            prop_assert!(world.account.left() <= 1000);
         }
     }
 }

@@ -84,7 +84,7 @@ impl Guest<'_> {
         let reading = event == 1;
         let result = match self.world.descriptors.get(fd) {
             Ok(Descriptor::Stdin) if reading => Ok(self.world.stdin.rest() as u64),
-            Ok(Descriptor::Print(_)) if !reading => Ok(self.world.budget.left()),
+            Ok(Descriptor::Print(_)) if !reading => Ok(self.world.account.left()),
             Ok(Descriptor::File(file)) => {
                 let size = self.world.files.stat(file.node).map_or(0, |stat| stat.size);
                 Ok(size.saturating_sub(file.offset))

@@ -15,7 +15,7 @@ use super::process::datetime;
 use super::streams::{Sink, Source, errno};
 use super::{MAX_MOVED, own};
 use crate::stop::{Errno, Refusal};
-use crate::world::{EntryKind, Listed, NodeId, OpenHow, SetTimes, Stat, World};
+use crate::world::{EntryKind, NodeId, OpenHow, SetTimes, Stat, World};
 
 /// An open file or directory.
 #[derive(Clone, Copy)]
@@ -25,8 +25,12 @@ struct Opened {
     write: bool,
 }
 
-/// What of a directory is still to be listed.
-type Listing = std::vec::IntoIter<Listed>;
+/// A directory being listed, and the number of the last entry that was.
+#[derive(Clone, Copy)]
+struct Listing {
+    dir: NodeId,
+    last: u64,
+}
 
 impl World {
     fn opened(&self, descriptor: &Resource<Descriptor>) -> FsResult<Opened> {
@@ -176,7 +180,7 @@ impl types::HostDescriptor for World {
     fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
         let (node, now) = (self.writable(&fd)?, self.clock.stamp());
         self.files
-            .set_size(node, size, &mut self.budget, now)
+            .set_size(node, size, &mut self.account, now)
             .map_err(fs_error)
     }
 
@@ -203,7 +207,9 @@ impl types::HostDescriptor for World {
             .read_at(node, offset, most)
             .map_err(fs_error)?
             .to_vec();
-        self.work.bytes(bytes.len()).map_err(FsError::trap)?;
+        self.account
+            .moves(bytes.len() as u64)
+            .map_err(FsError::trap)?;
         let size = self.files.stat(node).map_err(fs_error)?.size;
         let end = offset.saturating_add(bytes.len() as u64) >= size;
         Ok((bytes, end))
@@ -211,9 +217,11 @@ impl types::HostDescriptor for World {
 
     fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         let (node, now) = (self.writable(&fd)?, self.clock.stamp());
-        self.work.bytes(bytes.len()).map_err(FsError::trap)?;
+        self.account
+            .moves(bytes.len() as u64)
+            .map_err(FsError::trap)?;
         self.files
-            .write_at(node, offset, &bytes, &mut self.budget, now)
+            .write_at(node, offset, &bytes, &mut self.account, now)
             .map_err(fs_error)?;
         Ok(bytes.len() as u64)
     }
@@ -222,9 +230,12 @@ impl types::HostDescriptor for World {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<DirectoryEntryStream>> {
-        let node = self.node(&fd)?;
-        let listing: Listing = self.files.list(node).map_err(fs_error)?.into_iter();
-        Ok(own(&self.table.push(listing)?))
+        let dir = self.node(&fd)?;
+        if self.files.stat(dir).map_err(fs_error)?.kind != EntryKind::Directory {
+            return Err(ErrorCode::NotDirectory.into());
+        }
+        self.files.retain(dir).map_err(fs_error)?;
+        Ok(own(&self.table.push(Listing { dir, last: 0 })?))
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
@@ -290,7 +301,7 @@ impl types::HostDescriptor for World {
         };
         let node = self
             .files
-            .open(base, &path, how, &mut self.budget, now)
+            .open(base, &path, how, &mut self.account, now)
             .map_err(fs_error)?;
         let read = flags.contains(DescriptorFlags::READ);
         self.push_opened(Opened {
@@ -309,7 +320,7 @@ impl types::HostDescriptor for World {
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         let (base, now) = (self.node(&fd)?, self.clock.stamp());
         self.files
-            .remove_dir(base, &path, &mut self.budget, now)
+            .remove_dir(base, &path, &mut self.account, now)
             .map_err(fs_error)
     }
 
@@ -323,7 +334,7 @@ impl types::HostDescriptor for World {
         let (base, to_base, now) = (self.node(&fd)?, self.node(&to)?, self.clock.stamp());
         let renamed = self
             .files
-            .rename((base, &path), (to_base, &to_path), &mut self.budget, now);
+            .rename((base, &path), (to_base, &to_path), &mut self.account, now);
         renamed.map_err(fs_error)
     }
 
@@ -339,7 +350,7 @@ impl types::HostDescriptor for World {
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         let (base, now) = (self.node(&fd)?, self.clock.stamp());
         self.files
-            .unlink(base, &path, &mut self.budget, now)
+            .unlink(base, &path, &mut self.account, now)
             .map_err(fs_error)
     }
 
@@ -372,7 +383,7 @@ impl types::HostDescriptor for World {
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> Result<()> {
         let opened = self.table.delete(own::<_, Opened>(&fd))?;
-        self.files.release(opened.node, &mut self.budget);
+        self.files.release(opened.node, &mut self.account);
         Ok(())
     }
 }
@@ -382,15 +393,25 @@ impl types::HostDirectoryEntryStream for World {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        let next = self.table.get_mut(&own::<_, Listing>(&stream))?.next();
-        Ok(next.map(|listed| DirectoryEntry {
-            type_: descriptor_type(listed.kind),
-            name: listed.name,
+        let listing = self.table.get_mut(&own::<_, Listing>(&stream))?;
+        let mut rest = self
+            .files
+            .list(listing.dir, listing.last)
+            .map_err(fs_error)?;
+        let Some(listed) = rest.next() else {
+            return Ok(None);
+        };
+        listing.last = listed.node.number();
+        let type_ = descriptor_type(listed.kind);
+        Ok(Some(DirectoryEntry {
+            type_,
+            name: listed.name.to_owned(),
         }))
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> Result<()> {
-        self.table.delete(own::<_, Listing>(&stream))?;
+        let listing = self.table.delete(own::<_, Listing>(&stream))?;
+        self.files.release(listing.dir, &mut self.account);
         Ok(())
     }
 }

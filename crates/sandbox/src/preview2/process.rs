@@ -28,10 +28,17 @@ pub const fn datetime(nanos: u64) -> wall_clock::Datetime {
 
 impl environment::Host for World {
     fn get_environment(&mut self) -> Result<Vec<(String, String)>> {
+        let text = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len());
+        self.account.moves(text.sum::<usize>() as u64)?;
         Ok(self.env.clone())
     }
 
     fn get_arguments(&mut self) -> Result<Vec<String>> {
+        let text = self.args.iter().map(String::len);
+        self.account.moves(text.sum::<usize>() as u64)?;
         Ok(self.args.clone())
     }
 
@@ -137,8 +144,7 @@ impl World {
         if count > MAX_MOVED {
             return Err(wasmtime::Error::msg("too many random bytes at once"));
         }
-        // Hashing costs far more than moving.
-        self.work.bytes(count * 16)?;
+        self.account.hashes(count as u64)?;
         let mut bytes = vec![0; count];
         self.random.fill(&mut bytes);
         Ok(bytes)

@@ -57,7 +57,7 @@ impl World {
                 bytes.to_vec()
             }
         };
-        self.work.bytes(bytes.len()).map_err(trap)?;
+        self.account.moves(bytes.len() as u64).map_err(trap)?;
         if bytes.is_empty() && most > 0 {
             Err(StreamError::Closed)
         } else {
@@ -70,7 +70,7 @@ impl World {
         stream: &Resource<streams::OutputStream>,
         bytes: &[u8],
     ) -> StreamResult<()> {
-        self.work.bytes(bytes.len()).map_err(trap)?;
+        self.account.moves(bytes.len() as u64).map_err(trap)?;
         let (sink, now) = (
             self.table.get_mut(&own::<_, Sink>(stream))?,
             self.clock.stamp(),
@@ -84,11 +84,11 @@ impl World {
                 let start = *offset;
                 *offset = offset.saturating_add(bytes.len() as u64);
                 self.files
-                    .write_at(*node, start, bytes, &mut self.budget, now)
+                    .write_at(*node, start, bytes, &mut self.account, now)
             }
             Sink::Append(node) => self.files.stat(*node).and_then(|stat| {
                 self.files
-                    .write_at(stat.node, stat.size, bytes, &mut self.budget, now)
+                    .write_at(stat.node, stat.size, bytes, &mut self.account, now)
             }),
         }
         .map_err(stream_error)
@@ -202,7 +202,7 @@ impl streams::HostInputStream for World {
 
     fn drop(&mut self, stream: Resource<streams::InputStream>) -> Result<()> {
         if let Source::File { node, .. } = self.table.delete(own::<_, Source>(&stream))? {
-            self.files.release(node, &mut self.budget);
+            self.files.release(node, &mut self.account);
         }
         Ok(())
     }
@@ -288,7 +288,7 @@ impl streams::HostOutputStream for World {
         if let Sink::File { node, .. } | Sink::Append(node) =
             self.table.delete(own::<_, Sink>(&stream))?
         {
-            self.files.release(node, &mut self.budget);
+            self.files.release(node, &mut self.account);
         }
         Ok(())
     }

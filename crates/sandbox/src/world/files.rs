@@ -3,6 +3,7 @@
 //! There is nothing behind it, so there is nothing to escape to. It has no links of any kind. A path is resolved below
 //! the directory it is given with, and `..` does not leave that directory.
 
+mod entries;
 mod tree;
 mod walk;
 

@@ -104,3 +104,23 @@ async fn a_component_cannot_pile_up_resources() {
         .await;
     assert_eq!(outcome.status, Status::Trapped, "{:?}", outcome.error);
 }
+
+#[tokio::test]
+async fn a_component_may_have_so_many_instances_and_no_more() {
+    let component = |instances: usize| {
+        let others = "(core instance (instantiate $m)) ".repeat(instances - 1);
+        format!(
+            "(component
+                (core module $m)
+                {others}
+                (core module $main (func (export \"run\") (result i32) (i32.const 0)))
+                (core instance $main (instantiate $main))
+                (func $run (result (result)) (canon lift (core func $main \"run\")))
+                (instance (export \"wasi:cli/run@0.2.0\") (export \"run\" (func $run))))"
+        )
+    };
+    let lab = Lab::new();
+    assert_eq!(lab.run_guest(component(32)).await.status, Status::Succeeded);
+    let outcome = lab.run_guest(component(33)).await;
+    assert_eq!(outcome.status, Status::Trapped, "{:?}", outcome.error);
+}

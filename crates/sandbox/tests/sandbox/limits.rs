@@ -194,7 +194,7 @@ async fn every_kind_of_trap_is_a_trap() {
 
 #[tokio::test]
 async fn data_that_does_not_fit_into_the_memory_is_a_trap() {
-    let data = "x".repeat(1 << 20);
+    let data = "x".repeat(100_000);
     let guest =
         format!("(module (memory 1) (data (i32.const 0) \"{data}\") (func (export \"_start\")))");
     assert_ended(&Lab::new().run_guest(guest).await, Status::Trapped);
@@ -205,5 +205,21 @@ async fn data_that_fits_is_no_trouble_however_large() {
     let data = "x".repeat(8 << 20);
     let guest =
         format!("(module (memory 256) (data (i32.const 0) \"{data}\") (func (export \"_start\")))");
-    assert_eq!(Lab::new().run_guest(guest).await.status, Status::Succeeded);
+    let binary = wat::parse_str(guest).unwrap();
+    assert_eq!(Lab::new().run_guest(binary).await.status, Status::Succeeded);
+}
+
+#[tokio::test]
+async fn a_module_may_have_so_many_memories_and_tables_and_no_more() {
+    let lab = Lab::new();
+    for (item, most) in [("(memory 0)", 32), ("(table 0 funcref)", 64)] {
+        let module =
+            |items: usize| format!("(module {} (func (export \"_start\")))", item.repeat(items));
+        assert_eq!(
+            lab.run_guest(module(most)).await.status,
+            Status::Succeeded,
+            "{item}"
+        );
+        assert_ended(&lab.run_guest(module(most + 1)).await, Status::Trapped);
+    }
 }

@@ -8,5 +8,6 @@ mod determinism;
 mod lab;
 mod limits;
 mod ordinary;
+mod programs;
 mod refusals;
 mod scheduling;

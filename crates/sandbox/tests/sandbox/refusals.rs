@@ -2,7 +2,7 @@
 
 use worldcompute_fault::{Category, WcCode};
 use worldcompute_proof::Cid;
-use worldcompute_sandbox::{CancelToken, MAX_WORKLOAD, Sandbox, SandboxConfig};
+use worldcompute_sandbox::{CancelToken, MAX_WORKLOAD, MAX_WORKLOAD_TEXT, Sandbox, SandboxConfig};
 
 use crate::lab::{Lab, guest, mount};
 
@@ -57,14 +57,20 @@ async fn imports_from_outside_wasi_are_refused_by_name() {
 
 #[tokio::test]
 async fn a_workload_past_the_limit_is_refused() {
-    assert_refused(vec![b' '; MAX_WORKLOAD + 1], "is the most").await;
+    assert_refused(vec![b' '; MAX_WORKLOAD_TEXT + 1], "1048576 is the most").await;
+    // A module with one custom section.
+    let mut binary = b"\0asm\x01\0\0\0\0\xff\xff\xff\x0f\x01x".to_vec();
+    binary.resize(MAX_WORKLOAD, 0);
+    assert_refused(&binary, "cannot be run").await;
+    binary.push(0);
+    assert_refused(&binary, "33554432 is the most").await;
 }
 
 #[tokio::test]
 async fn no_depth_of_nesting_takes_the_host_down() {
     let lab = Lab::new();
     let nest = |open: &str, close: &str, depth: usize| open.repeat(depth) + &close.repeat(depth);
-    for depth in [50, 1_000, 100_000] {
+    for depth in [50, 1_000, 40_000] {
         let blocks = format!(
             "(module (func (export \"_start\") {}))",
             nest("(block ", ")", depth)
@@ -85,6 +91,22 @@ async fn no_depth_of_nesting_takes_the_host_down() {
         ] {
             lab.try_run(&lab.request(refused)).await.unwrap_err();
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_refusal_quotes_is_short_and_printable() {
+    let lab = Lab::new();
+    let name = "\\1b[31m\\07".repeat(10_000);
+    let import = format!("(module (import \"env\" \"{name}\" (func)) (func (export \"_start\")))");
+    for guest in [import, format!("(module \"{}\")", "x".repeat(100_000))] {
+        let fault = lab.try_run(&lab.request(guest)).await.unwrap_err();
+        assert!(
+            fault.message().chars().count() < 400,
+            "{}",
+            fault.message().len()
+        );
+        assert!(!fault.message().contains(char::is_control));
     }
 }
 

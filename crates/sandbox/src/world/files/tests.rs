@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::tree::{Body, MAX_NODES};
 use super::*;
 use crate::stop::{Errno, Refusal, Result, Stop};
-use crate::world::Budget;
+use crate::world::Account;
 
 const ROOT: NodeId = NodeId::ROOT;
 const LIMIT: u64 = 1000;
@@ -24,7 +24,7 @@ const READ: OpenHow = OpenHow {
 
 struct Disk {
     files: Filesystem,
-    budget: Budget,
+    account: Account,
 }
 
 impl Disk {
@@ -35,12 +35,12 @@ impl Disk {
             .unwrap();
         Self {
             files,
-            budget: Budget::new(LIMIT),
+            account: Account::new(u64::MAX, LIMIT),
         }
     }
 
     fn open(&mut self, path: &str, how: OpenHow) -> Result<NodeId> {
-        self.files.open(ROOT, path, how, &mut self.budget, 7)
+        self.files.open(ROOT, path, how, &mut self.account, 7)
     }
 
     fn make(&mut self, path: &str, bytes: &[u8]) -> NodeId {
@@ -51,7 +51,7 @@ impl Disk {
 
     fn write(&mut self, node: NodeId, offset: u64, bytes: &[u8]) -> Result<()> {
         self.files
-            .write_at(node, offset, bytes, &mut self.budget, 8)
+            .write_at(node, offset, bytes, &mut self.account, 8)
     }
 
     fn mkdir(&mut self, path: &str) -> Result<()> {
@@ -59,16 +59,16 @@ impl Disk {
     }
 
     fn rmdir(&mut self, path: &str) -> Result<()> {
-        self.files.remove_dir(ROOT, path, &mut self.budget, 9)
+        self.files.remove_dir(ROOT, path, &mut self.account, 9)
     }
 
     fn unlink(&mut self, path: &str) -> Result<()> {
-        self.files.unlink(ROOT, path, &mut self.budget, 9)
+        self.files.unlink(ROOT, path, &mut self.account, 9)
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<()> {
         self.files
-            .rename((ROOT, from), (ROOT, to), &mut self.budget, 9)
+            .rename((ROOT, from), (ROOT, to), &mut self.account, 9)
     }
 
     fn read(&self, path: &str) -> Result<Vec<u8>> {
@@ -103,29 +103,31 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn every_byte_kept_is_taken_from_the_budget_and_given_back() {
+fn every_byte_kept_takes_room_and_gives_it_back() {
     let mut disk = Disk::new();
     let node = disk.make("out/file", &[1; 600]);
-    assert_eq!(disk.budget.left(), 400);
-    disk.files.set_size(node, 100, &mut disk.budget, 0).unwrap();
-    assert_eq!(disk.budget.left(), 900);
+    assert_eq!(disk.account.left(), 400);
     disk.files
-        .set_size(node, 1000, &mut disk.budget, 0)
+        .set_size(node, 100, &mut disk.account, 0)
+        .unwrap();
+    assert_eq!(disk.account.left(), 900);
+    disk.files
+        .set_size(node, 1000, &mut disk.account, 0)
         .unwrap();
     assert_eq!(
         disk.write(node, 1000, b"x").unwrap_err(),
         Refusal::Stop(Stop::OutputLimit)
     );
     disk.unlink("out/file").unwrap();
-    assert_eq!(disk.budget.left(), 1000);
+    assert_eq!(disk.account.left(), 1000);
 }
 
 #[test]
-fn a_size_past_the_budget_is_refused_before_it_is_allocated() {
+fn a_size_past_the_limit_is_refused_before_it_is_allocated() {
     let mut disk = Disk::new();
     let node = disk.make("out/file", b"");
     for size in [1001, 1 << 40, u64::MAX] {
-        let refused = disk.files.set_size(node, size, &mut disk.budget, 0);
+        let refused = disk.files.set_size(node, size, &mut disk.account, 0);
         assert_eq!(refused.unwrap_err(), Refusal::Stop(Stop::OutputLimit));
     }
     assert_eq!(
@@ -142,10 +144,10 @@ fn a_removed_file_lives_until_it_is_released() {
     disk.files.retain(node).unwrap();
     disk.unlink("out/file").unwrap();
     assert_eq!(disk.files.bytes(node).unwrap(), b"hello");
-    assert_eq!(disk.budget.left(), LIMIT - 5);
-    disk.files.release(node, &mut disk.budget);
+    assert_eq!(disk.account.left(), LIMIT - 5);
+    disk.files.release(node, &mut disk.account);
     assert_eq!(errno(disk.files.bytes(node)), Errno::Noent);
-    assert_eq!(disk.budget.left(), LIMIT);
+    assert_eq!(disk.account.left(), LIMIT);
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn nothing_outside_out_can_be_changed_in_any_way() {
     );
     assert_eq!(errno(disk.write(input, 0, b"x")), Errno::Rofs);
     assert_eq!(
-        errno(disk.files.set_size(input, 0, &mut disk.budget, 0)),
+        errno(disk.files.set_size(input, 0, &mut disk.account, 0)),
         Errno::Rofs
     );
     assert_eq!(
@@ -330,7 +332,7 @@ fn nothing_is_made_in_a_directory_that_was_removed() {
     disk.rmdir("out/dir").unwrap();
     assert_eq!(errno(disk.files.create_dir(dir, "below", 0)), Errno::Noent);
     assert_eq!(
-        errno(disk.files.open(dir, "file", MAKE, &mut disk.budget, 0)),
+        errno(disk.files.open(dir, "file", MAKE, &mut disk.account, 0)),
         Errno::Noent
     );
 }
@@ -342,7 +344,7 @@ fn renaming_replaces_like_by_like() {
     disk.make("out/b", b"bb");
     disk.rename("out/a", "out/b").unwrap();
     assert_eq!(disk.read("out/b").unwrap(), b"a");
-    assert_eq!(disk.budget.left(), LIMIT - 1);
+    assert_eq!(disk.account.left(), LIMIT - 1);
     disk.mkdir("out/dir").unwrap();
     assert_eq!(errno(disk.rename("out/b", "out/dir")), Errno::Isdir);
     assert_eq!(errno(disk.rename("out/dir", "out/b")), Errno::Notdir);
@@ -375,14 +377,19 @@ fn a_directory_is_listed_by_age() {
     disk.unlink("out/ape").unwrap();
     disk.make("out/ape", b"");
     let out = disk.files.lookup(ROOT, "out").unwrap();
-    let names: Vec<_> = disk
-        .files
-        .list(out)
-        .unwrap()
-        .into_iter()
-        .map(|listed| listed.name)
-        .collect();
-    assert_eq!(names, ["zebra", "mouse", "ape"]);
+    let list = |after| -> Vec<_> {
+        let listed = disk.files.list(out, after).unwrap();
+        listed
+            .map(|listed| (listed.name, listed.node.number()))
+            .collect()
+    };
+    let all = list(0);
+    assert_eq!(
+        all.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+        ["zebra", "mouse", "ape"]
+    );
+    assert_eq!(list(all[0].1), all[1..]);
+    assert_eq!(list(u64::MAX), []);
 }
 
 #[test]
@@ -453,7 +460,7 @@ proptest! {
                 }
                 Deed::Release(number) => {
                     if let Some(node) = pick(&open, number) {
-                        disk.files.release(node, &mut disk.budget);
+                        disk.files.release(node, &mut disk.account);
                         open.swap_remove(usize::from(number) % open.len());
                     }
                 }
@@ -464,7 +471,7 @@ proptest! {
                 }
                 Deed::Resize(number, size) => {
                     if let Some(node) = pick(&open, number) {
-                        let _ = disk.files.set_size(node, size.into(), &mut disk.budget, 0);
+                        let _ = disk.files.set_size(node, size.into(), &mut disk.account, 0);
                     }
                 }
                 Deed::MakeDir(path) => drop(disk.mkdir(&path_of(path))),
@@ -472,7 +479,7 @@ proptest! {
                 Deed::Unlink(path) => drop(disk.unlink(&path_of(path))),
                 Deed::Rename(from, to) => drop(disk.rename(&path_of(from), &path_of(to))),
             }
-            prop_assert_eq!(disk.kept() + disk.budget.left(), LIMIT);
+            prop_assert_eq!(disk.kept() + disk.account.left(), LIMIT);
         }
         prop_assert_eq!(disk.read("in/data").unwrap(), b"input");
         for (id, node) in &disk.files.nodes {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::entries::Entries;
 use crate::stop::{Errno, Result};
-use crate::world::Budget;
+use crate::world::Account;
 
 /// Most files and directories at a time, inputs included.
 pub const MAX_NODES: usize = 8192;
@@ -48,11 +49,10 @@ pub struct SetTimes {
 }
 
 /// An entry of a directory.
-#[derive(Clone, Debug)]
-pub struct Listed {
+pub struct Listed<'a> {
     pub node: NodeId,
     pub kind: EntryKind,
-    pub name: String,
+    pub name: &'a str,
 }
 
 pub struct Filesystem {
@@ -75,18 +75,18 @@ pub(super) enum Body {
     /// An input, shared with whoever else runs on it.
     Input(Arc<[u8]>),
     File(Vec<u8>),
-    Directory(BTreeMap<String, NodeId>),
+    Directory(Entries),
 }
 
 impl Filesystem {
     /// The empty tree: `/` and `/out`.
     pub fn new() -> Self {
-        let root = Node::new(Body::Directory(BTreeMap::new()), NodeId::ROOT, false, 0);
+        let root = Node::new(Body::Directory(Entries::default()), NodeId::ROOT, false, 0);
         let mut files = Self {
             nodes: BTreeMap::from([(NodeId::ROOT, root)]),
             next: 2,
         };
-        if let Ok(out) = files.insert(NodeId::ROOT, OUT, Body::Directory(BTreeMap::new()), 0)
+        if let Ok(out) = files.insert(NodeId::ROOT, OUT, Body::Directory(Entries::default()), 0)
             && let Ok(node) = files.node_mut(out)
         {
             node.writable = true;
@@ -101,7 +101,9 @@ impl Filesystem {
         while let Some(part) = parts.next() {
             dir = match (self.entry(dir, part)?, parts.peek()) {
                 (Some(below), Some(_)) => below,
-                (None, Some(_)) => self.insert(dir, part, Body::Directory(BTreeMap::new()), 0)?,
+                (None, Some(_)) => {
+                    self.insert(dir, part, Body::Directory(Entries::default()), 0)?
+                }
                 (None, None) => return self.insert(dir, part, Body::Input(bytes), 0).map(|_| ()),
                 (Some(_), None) => return Err(Errno::Exist.into()),
             };
@@ -140,7 +142,7 @@ impl Filesystem {
         file: NodeId,
         offset: u64,
         bytes: &[u8],
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         if bytes.is_empty() {
@@ -151,7 +153,7 @@ impl Filesystem {
             .ok_or(Errno::Overflow)?;
         let (contents, modified) = self.scratch(file)?;
         if end > contents.len() as u64 {
-            budget.take(end - contents.len() as u64)?;
+            account.take(end - contents.len() as u64)?;
             contents.resize(end as usize, 0);
         }
         if let Some(place) = contents.get_mut(offset as usize..end as usize) {
@@ -166,13 +168,13 @@ impl Filesystem {
         &mut self,
         file: NodeId,
         size: u64,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         let (contents, modified) = self.scratch(file)?;
         let before = contents.len() as u64;
-        budget.take(size.saturating_sub(before))?;
-        budget.give_back(before.saturating_sub(size));
+        account.take(size.saturating_sub(before))?;
+        account.give_back(before.saturating_sub(size));
         contents.resize(size as usize, 0);
         contents.shrink_to(size as usize);
         *modified = now;
@@ -205,19 +207,14 @@ impl Filesystem {
         })
     }
 
-    /// What is in a directory, by age. The order stays when entries come and go.
-    pub fn list(&self, dir: NodeId) -> Result<Vec<Listed>> {
-        let mut list = Vec::new();
-        for (name, node) in self.node(dir)?.entries()? {
-            let kind = self.node(*node)?.kind();
-            list.push(Listed {
-                node: *node,
-                kind,
-                name: name.clone(),
-            });
-        }
-        list.sort_by_key(|listed| listed.node);
-        Ok(list)
+    /// The entries of a directory that are younger than the one with this number, oldest first.
+    pub fn list(&self, dir: NodeId, after: u64) -> Result<impl Iterator<Item = Listed<'_>>> {
+        let entries = self.node(dir)?.entries()?.after(NodeId(after));
+        let listed = |(node, name)| {
+            let kind = self.node(node).map_or(EntryKind::File, Node::kind);
+            Listed { node, kind, name }
+        };
+        Ok(entries.map(listed))
     }
 
     /// Keeps a node alive until it is released as often, also when its last entry is removed.
@@ -227,10 +224,10 @@ impl Filesystem {
         Ok(())
     }
 
-    pub fn release(&mut self, id: NodeId, budget: &mut Budget) {
+    pub fn release(&mut self, id: NodeId, account: &mut Account) {
         if let Ok(node) = self.node_mut(id) {
             node.open = node.open.saturating_sub(1);
-            self.collect(id, budget);
+            self.collect(id, account);
         }
     }
 
@@ -239,7 +236,7 @@ impl Filesystem {
     }
 
     pub(super) fn entry(&self, dir: NodeId, name: &str) -> Result<Option<NodeId>> {
-        Ok(self.node(dir)?.entries()?.get(name).copied())
+        Ok(self.node(dir)?.entries()?.get(name))
     }
 
     /// Makes a node in a directory that has no entry of that name.
@@ -258,7 +255,7 @@ impl Filesystem {
             return Err(Errno::Noent.into());
         }
         let (id, writable) = (NodeId(self.next), parent.writable);
-        self.entries_mut(dir, now)?.insert(name.to_owned(), id);
+        self.entries_mut(dir, now)?.insert(name, id);
         self.nodes.insert(id, Node::new(body, dir, writable, now));
         self.next += 1;
         Ok(id)
@@ -268,7 +265,7 @@ impl Filesystem {
         &mut self,
         dir: NodeId,
         name: &str,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         let id = self
@@ -276,7 +273,7 @@ impl Filesystem {
             .remove(name)
             .ok_or(Errno::Noent)?;
         self.node_mut(id)?.linked = false;
-        self.collect(id, budget);
+        self.collect(id, account);
         Ok(())
     }
 
@@ -291,7 +288,7 @@ impl Filesystem {
             .entries_mut(from.0, now)?
             .remove(from.1)
             .ok_or(Errno::Noent)?;
-        self.entries_mut(to.0, now)?.insert(to.1.to_owned(), id);
+        self.entries_mut(to.0, now)?.insert(to.1, id);
         self.node_mut(id)?.parent = to.0;
         Ok(())
     }
@@ -300,7 +297,7 @@ impl Filesystem {
         Ok(self.nodes.get_mut(&id).ok_or(Errno::Noent)?)
     }
 
-    fn entries_mut(&mut self, dir: NodeId, now: u64) -> Result<&mut BTreeMap<String, NodeId>> {
+    fn entries_mut(&mut self, dir: NodeId, now: u64) -> Result<&mut Entries> {
         let node = self.node_mut(dir)?;
         node.modified = now;
         match &mut node.body {
@@ -320,7 +317,7 @@ impl Filesystem {
     }
 
     /// Drops a node that nothing refers to any more.
-    fn collect(&mut self, id: NodeId, budget: &mut Budget) {
+    fn collect(&mut self, id: NodeId, account: &mut Account) {
         let dead = self
             .nodes
             .get(&id)
@@ -329,7 +326,7 @@ impl Filesystem {
             && let Some(node) = self.nodes.remove(&id)
             && let Body::File(bytes) = node.body
         {
-            budget.give_back(bytes.len() as u64);
+            account.give_back(bytes.len() as u64);
         }
     }
 }
@@ -354,7 +351,7 @@ impl Node {
         }
     }
 
-    pub(super) fn entries(&self) -> Result<&BTreeMap<String, NodeId>> {
+    pub(super) fn entries(&self) -> Result<&Entries> {
         match &self.body {
             Body::Directory(entries) => Ok(entries),
             Body::File(_) | Body::Input(_) => Err(Errno::Notdir.into()),

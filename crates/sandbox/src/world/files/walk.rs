@@ -1,11 +1,10 @@
 //! Paths: resolving them, and everything that is done by path.
 
-use std::collections::BTreeMap;
-
+use super::entries::Entries;
 use super::tree::{Body, EntryKind, Filesystem, NodeId};
 use crate::request::{MAX_NAME, MAX_PATH};
 use crate::stop::{Errno, Result};
-use crate::world::Budget;
+use crate::world::Account;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +88,7 @@ impl Filesystem {
         base: NodeId,
         path: &str,
         how: OpenHow,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<NodeId> {
         let node = match self.walk(base, path)? {
@@ -121,7 +120,7 @@ impl Filesystem {
             }
             Walk::Directory(dir) => dir,
         };
-        self.open_existing(node, how, budget, now)?;
+        self.open_existing(node, how, account, now)?;
         Ok(node)
     }
 
@@ -134,7 +133,7 @@ impl Filesystem {
                 ..
             } => {
                 self.check_writable(parent)?;
-                self.insert(parent, name, Body::Directory(BTreeMap::new()), now)
+                self.insert(parent, name, Body::Directory(Entries::default()), now)
                     .map(|_| ())
             }
             Walk::Place { .. } | Walk::Directory(_) => Err(Errno::Exist.into()),
@@ -145,27 +144,27 @@ impl Filesystem {
         &mut self,
         base: NodeId,
         path: &str,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         let (parent, name, node) = self.taken(base, path)?;
         if !self.node(node)?.entries()?.is_empty() {
             return Err(Errno::Notempty.into());
         }
-        self.remove(parent, name, budget, now)
+        self.remove(parent, name, account, now)
     }
 
     pub fn unlink(
         &mut self,
         base: NodeId,
         path: &str,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         let (parent, name, node) = self.taken(base, path)?;
         match self.node(node)?.kind() {
             EntryKind::Directory => Err(Errno::Isdir.into()),
-            EntryKind::File => self.remove(parent, name, budget, now),
+            EntryKind::File => self.remove(parent, name, account, now),
         }
     }
 
@@ -174,7 +173,7 @@ impl Filesystem {
         &mut self,
         from: (NodeId, &str),
         to: (NodeId, &str),
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         let (old_parent, old_name, node) = self.taken(from.0, from.1)?;
@@ -200,7 +199,7 @@ impl Filesystem {
         }
         if let Some(there) = there {
             self.check_replaceable(there, kind)?;
-            self.remove(parent, name, budget, now)?;
+            self.remove(parent, name, account, now)?;
         }
         self.relink((old_parent, old_name), (parent, name), now)
     }
@@ -209,7 +208,7 @@ impl Filesystem {
         &mut self,
         node: NodeId,
         how: OpenHow,
-        budget: &mut Budget,
+        account: &mut Account,
         now: u64,
     ) -> Result<()> {
         if !how.write && !how.truncate {
@@ -220,7 +219,7 @@ impl Filesystem {
         }
         self.check_writable(node)?;
         if how.truncate {
-            self.set_size(node, 0, budget, now)
+            self.set_size(node, 0, account, now)
         } else {
             Ok(())
         }
