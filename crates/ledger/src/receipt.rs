@@ -127,7 +127,7 @@ pub struct DecisionRef {
 pub struct Outcome {
     /// How it ended.
     pub status: Status,
-    /// The exit code, where it got as far as exiting: 0 to 255.
+    /// The exit code, where it got as far as exiting: the 32 bits that it chose.
     pub exit_code: Option<i32>,
     /// What it printed.
     pub stdout_cid: Cid,

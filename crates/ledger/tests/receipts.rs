@@ -495,14 +495,6 @@ fn contradictions() -> Vec<(&'static str, Receipt)> {
             outcome(Status::Failed, Some(0), None),
         ),
         (
-            "an exit code above 255",
-            outcome(Status::Failed, Some(256), None),
-        ),
-        (
-            "an exit code below 0",
-            outcome(Status::Failed, Some(-1), None),
-        ),
-        (
             "trapped with exit code",
             outcome(Status::Trapped, Some(1), Some("trap")),
         ),
@@ -570,10 +562,6 @@ fn contradictions() -> Vec<(&'static str, Receipt)> {
             changed(|receipt| receipt.inputs[0].path = "a".into()),
         ),
         (
-            "an input with a line break",
-            changed(|receipt| receipt.inputs[0].path = "/a\nb".into()),
-        ),
-        (
             "an output twice",
             changed(|receipt| {
                 receipt
@@ -607,6 +595,8 @@ fn a_receipt_that_contradicts_itself_is_neither_signed_nor_opened() {
 fn every_way_to_end_can_be_said() {
     let ends = [
         (Status::Failed, Some(3), None),
+        (Status::Failed, Some(i32::MAX), None),
+        (Status::Failed, Some(-1), None),
         (
             Status::Failed,
             Some(0),
@@ -713,8 +703,8 @@ fn an_error_is_cut_to_what_a_receipt_carries() {
 
 #[test]
 fn the_largest_receipt_that_passes_the_limits_can_be_signed() {
-    // A quotation mark takes two bytes in JSON, a control character six.
-    let path = |n: usize| format!("/{n:02}{}", "\"".repeat(MAX_PATH_BYTES - 3));
+    // A control character takes six bytes in JSON, and base64 makes them eight.
+    let path = |n: usize| format!("/{n:02}{}", "\u{1}".repeat(MAX_PATH_BYTES - 3));
     let largest = changed(|receipt| {
         receipt.inputs = (0..MAX_ENTRIES)
             .map(|n| Input {

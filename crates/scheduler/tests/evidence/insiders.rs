@@ -121,7 +121,8 @@ fn told(change: impl FnOnce(&mut Receipt)) -> String {
 
 #[test]
 fn a_receipt_for_another_request_is_refused_though_both_sign_it() {
-    let cases: [(&str, fn(&mut Receipt)); 9] = [
+    type Change = fn(&mut Receipt);
+    let cases: [(&str, Change); 9] = [
         ("manifest", |receipt| {
             receipt.manifest_cid = Cid::dag_cbor("other")
         }),

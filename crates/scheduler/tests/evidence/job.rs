@@ -44,7 +44,7 @@ pub fn submitter() -> SigningKey {
 
 /// Two donors: the first runs tasks 0 and 2, the second task 1.
 pub fn donor(task: u32) -> SigningKey {
-    SigningKey::from_seed([if task % 2 == 0 { 2 } else { 3 }; 32])
+    SigningKey::from_seed([if task.is_multiple_of(2) { 2 } else { 3 }; 32])
 }
 
 pub fn stranger() -> SigningKey {

@@ -1,6 +1,11 @@
 //! A job's evidence verifies offline, whole or file by file, and whatever is done to it shows and is named.
 
-#![expect(clippy::unwrap_used, reason = "test helpers may fail loudly")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "test helpers may fail loudly"
+)]
 
 mod changes;
 mod insiders;
