@@ -29,6 +29,7 @@ use worldcompute_telemetry::metrics::Counter;
 
 use crate::api::{DonorState, DonorStatus};
 use crate::config::Config;
+use crate::keep::keep;
 use guard::Guard;
 use running::Leases;
 use write_up::Attempt;
@@ -290,8 +291,10 @@ impl Inner {
             executor: &self.me,
             decision: &admitted.decision,
         };
-        let reply = debug_span!("write_up")
-            .in_scope(|| attempt.write_up(outcome, &self.key, &self.content))?;
+        let reply = attempt
+            .write_up(outcome, &self.key, &self.content)
+            .instrument(debug_span!("write_up"))
+            .await?;
         self.log
             .finished(from, &request.lease_id, exit, &write_up::stored(&reply)?)
             .instrument(debug_span!("keep_result"))
@@ -318,7 +321,7 @@ impl Inner {
                     format!("the submitter's bytes are not {cid}"),
                 ));
             }
-            self.content.put(&bytes)?;
+            keep(&self.content, bytes).await?;
         }
         Ok(())
     }

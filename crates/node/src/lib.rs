@@ -12,6 +12,7 @@ mod daemon;
 mod decisions;
 mod donor;
 mod home;
+mod keep;
 mod listen;
 mod receipts;
 mod serve;

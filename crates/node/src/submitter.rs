@@ -119,8 +119,7 @@ impl Submitter {
     ) -> Result<Submitted> {
         let manifest = debug_span!("sign_manifest").in_scope(|| self.signed(request))?;
         self.check_content(&manifest)?;
-        let cleared =
-            debug_span!("clear").in_scope(|| clear(&self.gate, &self.content, manifest))?;
+        let cleared = debug_span!("clear").in_scope(|| clear(&self.gate, manifest))?;
         let manifest_cid = *cleared.manifest.cid();
         let options = Options {
             patience,
@@ -230,13 +229,12 @@ impl Submitter {
     }
 }
 
-/// Asks the gate whether a job may be sent out, and keeps its answer where donors and verifiers find it.
-fn clear(gate: &Gate, content: &ContentStore, manifest: VerifiedManifest) -> Result<Cleared> {
+/// Asks the gate whether a job may be sent out.
+fn clear(gate: &Gate, manifest: VerifiedManifest) -> Result<Cleared> {
     let intent = manifest.submit_intent()?;
     let decision = gate.decide(&intent)?;
     let permit = decision.permit()?.redeem(&intent.digest())?;
     let trace = decision.trace().bytes().to_vec();
-    content.put(&trace)?;
     Ok(Cleared {
         manifest,
         trace,
@@ -272,4 +270,55 @@ fn gone() -> Fault {
         "this node is shutting down",
     )
     .hint("start it again, then repeat the request")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
+    use gait::{Policy, SystemClock};
+    use worldcompute_content::Limits;
+    use worldcompute_mesh::MeshConfig;
+    use worldcompute_scheduler::manifest::Manifest;
+
+    const MODULE: &[u8] = include_bytes!("../../../examples/hello/hello.wat");
+
+    /// A submitter whose mesh has nobody else in it.
+    async fn alone(directory: &std::path::Path) -> Submitter {
+        let key = SigningKey::generate().unwrap();
+        let keys = Arc::new(LocalFileKeyProvider::new(directory.join("keys/umk.key")));
+        let store = Store::open(StoreConfig::new(StorePath::Memory), keys);
+        let content = ContentStore::open(directory.join("content"), Limits::default());
+        let (mesh, _) = Mesh::start(MeshConfig::new(key.clone())).await.unwrap();
+        let policy = Policy::parse(gait::starter::submitter_policy().as_bytes()).unwrap();
+        let gate = Gate::new(policy, key.clone(), SystemClock::shared());
+        Submitter::start(SubmitterParts {
+            key,
+            gate: Arc::new(gate),
+            store: store.await.unwrap(),
+            content: Arc::new(content.unwrap()),
+            mesh,
+            donor: None,
+            evidence: directory.join("evidence"),
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_accepted_job_has_its_decision_on_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let submitter = alone(directory.path()).await;
+        let module = submitter.content.put(MODULE).unwrap();
+        let document = format!(
+            "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: test}}, spec: {{wasm: 'cid:{module}'}}}}"
+        );
+        let manifest = Manifest::parse(document.as_bytes()).unwrap();
+        let manifest = manifest.resolve(|_| unreachable!()).unwrap();
+        let before = submitter.content.used();
+        let request = SubmitRequest::Manifest(Box::new(manifest));
+        submitter.submit(request, None).await.unwrap();
+        assert!(submitter.content.used() > before);
+        submitter.stop().await.unwrap();
+    }
 }

@@ -1,5 +1,8 @@
 //! From what a run did to what its submitter gets: the receipt, the reply, and the copy that answers a second asking.
 
+use std::mem::take;
+use std::sync::Arc;
+
 use gait::Decision;
 use jiff::Timestamp;
 use serde_bytes::ByteBuf;
@@ -11,6 +14,7 @@ use worldcompute_proof::{Cid, PeerId, SigningKey, canonical_cbor, from_canonical
 use worldcompute_sandbox::{Outcome, Status};
 
 use super::guard::Task;
+use crate::keep::{Kept, keep, keep_all};
 use crate::{decisions, receipts};
 
 /// Results up to this size travel in the reply; larger ones are fetched by their names.
@@ -36,35 +40,36 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// Keeps the results, signs the receipt, and makes the reply.
-    pub fn write_up(
+    pub async fn write_up(
         self,
-        outcome: Outcome,
+        mut outcome: Outcome,
         key: &SigningKey,
-        content: &ContentStore,
+        content: &Arc<ContentStore>,
     ) -> Result<DispatchReply> {
-        let stdout = content.put(&outcome.stdout)?;
-        let stderr = content.put(&outcome.stderr)?;
-        let outputs = outcome
-            .outputs
-            .iter()
-            .map(|output| kept(output, content))
-            .collect::<Result<Vec<_>>>()?;
-        let receipt = self.receipt(&outcome, stdout, stderr, outputs.clone())?;
+        let files = take(&mut outcome.outputs).into_iter();
+        let (names, files): (Vec<_>, Vec<_>) = files.map(|file| (file.name, file.bytes)).unzip();
+        let (stdout, stderr, files) = tokio::try_join!(
+            keep(content, take(&mut outcome.stdout)),
+            keep(content, take(&mut outcome.stderr)),
+            keep_all(content, files),
+        )?;
+        let outputs = names.iter().zip(&files).map(output).collect();
+        let receipt = self.receipt(&outcome, stdout.cid, stderr.cid, outputs)?;
         let signed = receipt.sign(key)?;
         let mut blobs = Blobs::default();
-        blobs.add(STDERR, stderr, outcome.stderr);
-        for (output, kept) in outcome.outputs.into_iter().zip(outputs) {
-            blobs.add(&kept.name, kept.cid, output.bytes);
+        blobs.add(STDERR.to_owned(), stderr);
+        for (name, file) in names.into_iter().zip(files) {
+            blobs.add(name, file);
         }
         Ok(DispatchReply {
             task_id: self.request.task_id.clone(),
             status: status(outcome.status),
-            output: if outcome.stdout.len() <= MAX_INLINE_BYTES {
-                outcome.stdout
+            output_cid: Some(stdout.cid),
+            output: if stdout.bytes.len() <= MAX_INLINE_BYTES {
+                stdout.bytes
             } else {
                 Vec::new()
             },
-            output_cid: Some(stdout),
             duration_ms: outcome.wall_ms,
             error: outcome.error.as_deref().map(bounded_error),
             receipt: signed.bytes().to_vec(),
@@ -86,7 +91,7 @@ impl Attempt<'_> {
             task_index: run.task_index,
             attempt: self.request.attempt,
             lease_id: self.request.lease_id.clone(),
-            manifest_cid: *self.task.manifest.cid(),
+            manifest_cid: *self.task.origin.manifest.cid(),
             workload_cid: run.workload,
             request_digest: receipts::request_digest(run)?,
             stdin: run.stdin,
@@ -97,7 +102,7 @@ impl Attempt<'_> {
             submitter: run.submitter,
             sequence: self.exit,
             decision: decisions::reference(self.decision),
-            submitter_decision: self.task.submission.reference(),
+            submitter_decision: self.task.origin.submission.reference(),
             outcome: receipt::Outcome {
                 status: receipts::status(outcome.status),
                 exit_code: outcome.exit_code,
@@ -123,13 +128,13 @@ struct Blobs {
 }
 
 impl Blobs {
-    fn add(&mut self, name: &str, cid: Cid, bytes: Vec<u8>) {
+    fn add(&mut self, name: String, Kept { cid, bytes }: Kept) {
         let size = bytes.len();
         let fits = size <= MAX_INLINE_BYTES && self.inline + size <= MAX_INLINE_TOTAL;
         self.inline += if fits { size } else { 0 };
         let inline = fits.then(|| ByteBuf::from(bytes));
         self.blobs.push(OutputBlob {
-            name: name.to_owned(),
+            name,
             cid,
             size: size as u64,
             inline,
@@ -137,13 +142,12 @@ impl Blobs {
     }
 }
 
-fn kept(output: &worldcompute_sandbox::Output, content: &ContentStore) -> Result<receipt::Output> {
-    let cid = content.put(&output.bytes)?;
-    Ok(receipt::Output {
-        name: output.name.clone(),
-        cid,
-        size: output.bytes.len() as u64,
-    })
+fn output((name, file): (&String, &Kept)) -> receipt::Output {
+    receipt::Output {
+        name: name.clone(),
+        cid: file.cid,
+        size: file.bytes.len() as u64,
+    }
 }
 
 const fn status(status: Status) -> DispatchStatus {

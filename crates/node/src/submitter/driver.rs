@@ -31,6 +31,7 @@ use super::settle::Asked;
 use super::{Cleared, Command, SubmitterParts, clear, no_such_job};
 use crate::api::{JobEvent, JobView};
 use crate::daemon::is_present;
+use crate::keep::keep;
 
 /// What tasks of the driver's own have to tell; more of them wait.
 const INBOX: usize = 1024;
@@ -139,15 +140,14 @@ impl Driver {
     /// The policy may have changed since: a job that it no longer lets through ends here.
     fn restore_open(&mut self, stored: StoredJob) -> Result<()> {
         let (now, id) = (self.now(), stored.job.id);
-        let cleared = clear(
-            &self.gate,
-            &self.ways.content,
-            VerifiedManifest::clone(&stored.manifest),
-        );
-        let trace = cleared
-            .as_ref()
-            .map(|cleared| Arc::from(cleared.trace.as_slice()))
-            .unwrap_or_default();
+        let cleared = clear(&self.gate, VerifiedManifest::clone(&stored.manifest));
+        let trace = match &cleared {
+            Ok(cleared) => {
+                self.ways.content.put(&cleared.trace)?;
+                Arc::from(cleared.trace.as_slice())
+            }
+            Err(_) => Arc::default(),
+        };
         self.jobs.insert(
             id,
             Job::new(
@@ -285,20 +285,26 @@ impl Driver {
         }
     }
 
-    /// Countersigns the receipts of a commit, and writes it.
+    /// Countersigns the receipts of a commit, and writes it. Nothing is dispatched before the first one is on disk, and with
+    /// it the decision that receipts will refer to.
     fn store(&mut self, commit: Box<Commit>) {
-        let Some(manifest) = self
-            .jobs
-            .get(&commit.job.id)
-            .map(|job| job.manifest.clone())
-        else {
+        let Some(job) = self.jobs.get(&commit.job.id) else {
             return;
         };
+        let (manifest, decision) = (job.manifest.clone(), job.trace.to_vec());
         let (records, key) = (self.records.clone(), self.key.clone());
+        let content = self.ways.content.clone();
         self.storing += 1;
         self.tell_later(async move {
-            let stored = write(&records, &manifest, &commit, &key).await;
-            Some(Heard::Stored(commit, stored))
+            let decided = async {
+                match commit.first {
+                    true => keep(&content, decision).await.map(drop),
+                    false => Ok(()),
+                }
+            };
+            let (decided, stored) =
+                tokio::join!(decided, write(&records, &manifest, &commit, &key));
+            Some(Heard::Stored(commit, decided.and(stored)))
         });
     }
 

@@ -13,6 +13,7 @@ use worldcompute_scheduler::LeaseId;
 use worldcompute_scheduler::broker::Execution;
 use worldcompute_scheduler::manifest::VerifiedManifest;
 
+use crate::keep::{keep, keep_all};
 use crate::{api, decisions};
 
 /// What was asked, and of whom.
@@ -42,11 +43,20 @@ pub async fn settle(
     }
     let opened = ExecutorReceipt::open(&reply.receipt)?;
     check_decisions(asked, opened.receipt(), &reply.trace, content)?;
-    keep(&reply.trace, content).await?;
+    let (mut here, mut elsewhere) = (vec![reply.trace.clone()], Vec::new());
     for cid in named(opened.receipt()) {
-        if !content.has(&cid)? {
-            keep(&bytes_of(&cid, asked, &reply, mesh).await?, content).await?;
+        if content.has(&cid)? {
+            continue;
         }
+        match travelled(&cid, asked, &reply)? {
+            Some(bytes) => here.push(bytes.to_vec()),
+            None => elsewhere.push(cid),
+        }
+    }
+    keep_all(content, here).await?;
+    for cid in elsewhere {
+        let bytes = mesh.fetch(asked.donor, &cid, api::MAX_CONTENT_BYTES as u64);
+        keep(content, bytes.await?).await?;
     }
     Ok(execution)
 }
@@ -78,10 +88,10 @@ fn named(receipt: &Receipt) -> Vec<Cid> {
         .collect()
 }
 
-/// Taken from the reply where they travelled along, else fetched from the donor.
-async fn bytes_of(cid: &Cid, asked: &Asked, reply: &DispatchReply, mesh: &Mesh) -> Result<Vec<u8>> {
+/// The bytes of this name that came along with the reply, if they did.
+fn travelled<'a>(cid: &Cid, asked: &Asked, reply: &'a DispatchReply) -> Result<Option<&'a [u8]>> {
     if cid.matches(&reply.output) {
-        return Ok(reply.output.clone());
+        return Ok(Some(&reply.output));
     }
     let inline = reply
         .outputs
@@ -89,20 +99,10 @@ async fn bytes_of(cid: &Cid, asked: &Asked, reply: &DispatchReply, mesh: &Mesh) 
         .find(|blob| blob.cid == *cid)
         .and_then(|blob| blob.inline.as_ref());
     match inline {
-        Some(bytes) if cid.matches(bytes) => Ok(bytes.to_vec()),
+        Some(bytes) if cid.matches(bytes) => Ok(Some(bytes)),
         Some(_) => Err(refused(asked, &format!("the bytes of {cid} are others"))),
-        None => {
-            mesh.fetch(asked.donor, cid, api::MAX_CONTENT_BYTES as u64)
-                .await
-        }
+        None => Ok(None),
     }
-}
-
-async fn keep(bytes: &[u8], content: &Arc<ContentStore>) -> Result<()> {
-    let (content, bytes) = (content.clone(), bytes.to_vec());
-    let kept = tokio::task::spawn_blocking(move || content.put(&bytes)).await;
-    kept.map_err(|error| Fault::wc(WcCode::Internal, error.to_string()))?
-        .map(|_| ())
 }
 
 fn refused(asked: &Asked, why: &str) -> Fault {

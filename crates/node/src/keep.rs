@@ -1,0 +1,31 @@
+//! Keeping bytes in the content store without holding up the runtime: a disk takes its time. Several are kept at once,
+//! because a disk that syncs one file can sync others with it.
+
+use std::sync::Arc;
+
+use futures::future::try_join_all;
+use worldcompute_content::ContentStore;
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_proof::Cid;
+
+/// Bytes that are on disk under their name.
+pub struct Kept {
+    pub cid: Cid,
+    pub bytes: Vec<u8>,
+}
+
+/// Keeps bytes, and gives them back with their name.
+pub async fn keep(content: &Arc<ContentStore>, bytes: Vec<u8>) -> Result<Kept> {
+    let content = content.clone();
+    let kept = tokio::task::spawn_blocking(move || {
+        let cid = content.put(&bytes)?;
+        Ok(Kept { cid, bytes })
+    });
+    kept.await
+        .map_err(|error| Fault::wc(WcCode::Internal, error.to_string()))?
+}
+
+/// Keeps all of them, in the given order.
+pub async fn keep_all(content: &Arc<ContentStore>, blobs: Vec<Vec<u8>>) -> Result<Vec<Kept>> {
+    try_join_all(blobs.into_iter().map(|bytes| keep(content, bytes))).await
+}
