@@ -19,6 +19,7 @@
 //!   of a bounded number of attempts.
 
 mod donors;
+mod ends;
 mod execution;
 #[cfg(test)]
 mod fixture;
@@ -46,8 +47,8 @@ use job::Job;
 use leases::Lease;
 
 pub use donors::{Capacity, Classes, DONOR_SILENCE, MAX_DONORS, MAX_SLOTS};
+pub use ends::{MAX_ATTEMPTS, MAX_FAILED_TASKS, MAX_REASON_BYTES, MAX_REFUSING_DONORS};
 pub use execution::Execution;
-pub use job::{MAX_ATTEMPTS, MAX_FAILED_TASKS, MAX_REASON_BYTES, MAX_REFUSING_DONORS};
 pub use leases::{HEARTBEAT_EVERY, LEASE_TTL, RUN_GRACE};
 pub use settle::{COMMIT_TASKS, Commit, Settlement};
 
@@ -232,7 +233,7 @@ impl Broker {
             .deadline
             .is_some_and(|deadline| deadline <= now.wall)
         {
-            return Err(job::overdue());
+            return Err(ends::overdue());
         }
         self.jobs.insert(id, Job::new(manifest, options, now.wall));
         Ok(id)
@@ -267,7 +268,7 @@ impl Broker {
             return Err(Fault::wc(WcCode::NotFound, format!("no open job {job}"))
                 .hint("list jobs with `worldcompute job list`"));
         }
-        let message = format!("cancelled: {}", job::bounded(reason));
+        let message = format!("cancelled: {}", ends::bounded(reason));
         let fault = Fault::new(Category::InvalidInput, "job_cancelled", message)
             .hint("submit the job again to run it");
         self.end_job(now, job, JobState::Cancelled, fault);

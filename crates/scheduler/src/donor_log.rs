@@ -468,3 +468,37 @@ fn check_size(result: &[u8]) -> Result<()> {
 fn broken(why: String) -> Fault {
     Fault::wc(WcCode::Internal, format!("donor log: {why}")).hint("restore the store from a backup")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worldcompute_proof::SigningKey;
+
+    #[test]
+    fn results_give_way_when_all_of_them_are_too_large_together() {
+        let submitter = SigningKey::from_seed([1; 32]).peer_id();
+        let served = |exit: u64, bytes: usize| Served {
+            exit,
+            submitter,
+            lease: format!("lease-{exit}"),
+            at: Timestamp::UNIX_EPOCH,
+            result: vec![0; bytes],
+        };
+        let mut kept = Kept::default();
+        let full = (MAX_TOTAL_BYTES / MAX_RESULT_BYTES) as u64;
+        for exit in 1..=full {
+            let served = served(exit, MAX_RESULT_BYTES);
+            assert!(kept.room_for(&served).unwrap().is_empty());
+            kept.keep(served, &[]);
+        }
+        assert_eq!(kept.bytes, MAX_TOTAL_BYTES);
+        assert!(kept.room_for(&served(full + 1, 0)).unwrap().is_empty());
+        let one_more = served(full + 1, MAX_RESULT_BYTES + 1);
+        let superseded = kept.room_for(&one_more).unwrap();
+        assert_eq!(superseded, [1, 2]);
+        kept.keep(one_more, &superseded);
+        assert_eq!(kept.bytes, MAX_TOTAL_BYTES - MAX_RESULT_BYTES + 1);
+        assert!(kept.of(&submitter, "lease-2").is_none());
+        assert!(kept.of(&submitter, "lease-3").is_some());
+    }
+}

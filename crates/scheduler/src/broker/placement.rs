@@ -7,7 +7,8 @@ use worldcompute_fault::{Fault, WcCode};
 use worldcompute_proof::PeerId;
 
 use super::donors::Mismatch;
-use super::job::{Job, words_of};
+use super::ends::words_of;
+use super::job::Job;
 use super::{Broker, Now};
 use crate::{JobId, JobState, LeaseState, TaskId};
 

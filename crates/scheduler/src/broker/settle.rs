@@ -5,7 +5,8 @@ use std::time::Duration;
 use worldcompute_fault::{Fault, Problem, WcCode};
 use worldcompute_ledger::receipt::Status;
 
-use super::job::{Job, task_failed};
+use super::ends::{bounded, task_failed};
+use super::job::Job;
 use super::{Action, Broker, Execution, Now, Options};
 use crate::{JobId, JobRecord, LeaseId, LeaseState, Tally, TaskId, TaskRecord, TaskState};
 
@@ -240,7 +241,7 @@ fn verdict(execution: &Execution) -> Option<Fault> {
     let why = execution
         .error
         .as_deref()
-        .map(|error| format!(": {}", super::job::bounded(error)))
+        .map(|error| format!(": {}", bounded(error)))
         .unwrap_or_default();
     match execution.status {
         Status::Succeeded => None,

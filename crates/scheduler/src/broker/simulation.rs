@@ -14,7 +14,7 @@ use worldcompute_proof::PeerId;
 use super::fixture::{at, capacity, execution, manifest, peer};
 use super::*;
 use crate::manifest::VerifiedManifest;
-use crate::{LeaseState, TaskId, TaskState};
+use crate::{LeaseState, Tally, TaskId, TaskState};
 
 /// A world that has not come to rest after two days never will.
 const END_OF_TIME: Duration = Duration::from_secs(2 * 24 * 3_600);
@@ -652,15 +652,17 @@ impl World {
                 .tasks
                 .iter()
                 .any(|task| task.leases.len() == MAX_ATTEMPTS);
+            let unwilling = self.donors.iter().filter(|donor| donor.unwilling).count();
             assert!(
-                record.state == JobState::Completed || impossible || lost,
+                record.state == JobState::Completed
+                    || impossible
+                    || lost
+                    || unwilling >= MAX_REFUSING_DONORS,
                 "failed for no reason: {record:?}"
             );
         }
     }
 }
-
-use crate::Tally;
 
 proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 0, ..ProptestConfig::default() })]

@@ -2,7 +2,7 @@
 
 use worldcompute_fault::{Fault, Result, WcCode};
 
-use super::structure::refuse;
+use super::structure::{brief, refuse};
 use super::{Confidentiality, Manifest, Verification, WorkloadType};
 
 /// The uses a donor can consent to.
@@ -37,7 +37,7 @@ impl<R> Manifest<R> {
                 WcCode::AcceptableUseViolation,
                 format!(
                     "acceptable_use_classes: `{}` is not a use donors can consent to",
-                    class.escape_default()
+                    brief(class.escape_default().to_string())
                 ),
             )
             .hint(format!("choose from {}", CLASSES.join(", ")))),

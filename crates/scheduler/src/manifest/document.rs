@@ -10,7 +10,7 @@ use worldcompute_proof::Cid;
 
 use super::admission::{DEFAULT_CLASS, unsupported};
 use super::quantity::{Quantity, Whole};
-use super::structure::{MAX_TEXT_BYTES, refuse};
+use super::structure::{MAX_TEXT_BYTES, brief, refuse};
 use super::{Confidentiality, Input, Manifest, Output, Resources, Verification, WorkloadType};
 
 /// Most bytes of a document.
@@ -68,7 +68,8 @@ fn strict() -> serde_saphyr::Options {
 }
 
 fn malformed(error: serde_saphyr::Error) -> Fault {
-    Fault::wc(WcCode::InvalidManifest, format!("manifest: {error}"))
+    let words = brief(error.render_with_formatter(&serde_saphyr::UserMessageFormatter));
+    Fault::wc(WcCode::InvalidManifest, format!("manifest: {words}"))
         .hint("compare the document with docs/manifest.md")
 }
 

@@ -36,6 +36,8 @@ const MAX_TIER: u8 = 4;
 const MIN_RAM: u64 = 64 << 10;
 /// Largest memory limit of a manifest.
 const MAX_RAM: u64 = 16 << 40;
+/// Most bytes of a message about a document.
+const MAX_MESSAGE_BYTES: usize = 600;
 /// Most bytes a task may write.
 const MAX_SCRATCH: u64 = 1 << 30;
 /// Largest number that JSON readers everywhere keep exact (RFC 8785, 3.2.2.3); receipts carry seeds and fuel.
@@ -178,8 +180,18 @@ const OUTPUT_DIRECTORY: &str = "/out";
 
 /// A fault about one field.
 pub(super) fn refuse(field: &str, why: impl std::fmt::Display) -> Fault {
+    let why = brief(why.to_string());
     Fault::wc(WcCode::InvalidManifest, format!("{field}: {why}"))
         .hint("correct the field and submit again")
+}
+
+/// A message that may quote the document, cut to what a message should have.
+pub(super) fn brief(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 fn check_range<N: PartialOrd + std::fmt::Display>(

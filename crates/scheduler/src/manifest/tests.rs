@@ -101,6 +101,16 @@ fn every_field_of_the_document_arrives() {
 }
 
 #[test]
+fn the_example_of_the_documentation_is_a_manifest() {
+    let page = include_str!("../../../../docs/manifest.md");
+    let (_, example) = page.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let manifest = parse(example).unwrap();
+    assert_eq!(manifest.array_count, 100);
+    assert_eq!(manifest.outputs[0].max_bytes, 1 << 20);
+}
+
+#[test]
 fn json_and_yaml_of_the_same_job_are_the_same_manifest() {
     let json = r#"{ "apiVersion": "worldcompute/v1", "kind": "Job",
 	"metadata": {"name": "hello"}, "spec": {"wasm": "hello.wasm", "env": {"A": "\u00e9\/"}} }"#;
@@ -179,117 +189,26 @@ fn ambiguous_and_malformed_documents_are_refused_with_line_or_field() {
 }
 
 #[test]
-fn values_out_of_bounds_are_refused_by_field_and_values_at_the_bound_are_taken() {
-    let names: Vec<_> = (0..=MAX_ENV).map(|n| format!("V{n}: \"\"")).collect();
-    let list = |count: usize| vec!["\"x\""; count].join(", ");
-    let long = |bytes: usize| "x".repeat(bytes);
-    let path = |bytes: usize| format!("/out/{}", "p".repeat(bytes - 5));
-    let cases = [
-        (
-            "array.count",
-            "array: {count: 10000}".into(),
-            "array: {count: 10001}".into(),
-        ),
-        (
-            "array.count",
-            "array: {count: 1}".into(),
-            "array: {count: 0}".into(),
-        ),
-        (
-            "max_wall_time",
-            "max_wall_time: 1s".into(),
-            "max_wall_time: 999ms".into(),
-        ),
-        (
-            "max_wall_time",
-            "max_wall_time: 7d".into(),
-            "max_wall_time: 169h".into(),
-        ),
-        (
-            "memory",
-            "resources: {memory: 4Gi}".into(),
-            "resources: {memory: 4194305Ki}".into(),
-        ),
-        (
-            "memory",
-            "resources: {memory: 64Ki}".into(),
-            "resources: {memory: 65535}".into(),
-        ),
-        (
-            "cpu",
-            "resources: {cpu: 1m}".into(),
-            "resources: {cpu: 0}".into(),
-        ),
-        (
-            "fuel",
-            "resources: {fuel: 9007199254740991}".into(),
-            "resources: {fuel: 9007199254740992}".into(),
-        ),
-        (
-            "fuel",
-            "resources: {fuel: 1}".into(),
-            "resources: {fuel: 0}".into(),
-        ),
-        (
-            "scratch",
-            "resources: {scratch: 1Gi}".into(),
-            "resources: {scratch: 1048577Ki}".into(),
-        ),
-        (
-            "seed",
-            "seed: 9007199254740991".into(),
-            "seed: 9007199254740992".into(),
-        ),
-        (
-            "command",
-            format!("command: [{}]", list(MAX_COMMAND)),
-            format!("command: [{}]", list(MAX_COMMAND + 1)),
-        ),
-        ("command", "command: [x]".into(), "command: []".into()),
-        (
-            "command",
-            "command: [x, \"\"]".into(),
-            "command: [\"\", x]".into(),
-        ),
-        (
-            "command",
-            format!("command: [{}]", long(MAX_TEXT_BYTES)),
-            format!("command: [{}]", long(MAX_TEXT_BYTES + 1)),
-        ),
-        (
-            "env",
-            format!("env: {{{}}}", names[1..].join(", ")),
-            format!("env: {{{}}}", names.join(", ")),
-        ),
-        ("env", "env: {A_1: x}".into(), "env: {1A: x}".into()),
-        (
-            "env",
-            "env: {WC_TASK: x}".into(),
-            "env: {WC_TASK_INDEX: x}".into(),
-        ),
-        (
-            "outputs",
-            format!("outputs: [{{name: a, path: {}}}]", path(MAX_PATH_BYTES)),
-            format!("outputs: [{{name: a, path: {}}}]", path(MAX_PATH_BYTES + 1)),
-        ),
-        (
-            "acceptable_use_classes",
-            "acceptable_use_classes: [general]".into(),
-            "acceptable_use_classes: []".into(),
-        ),
-        (
-            "acceptable_use_classes",
-            "acceptable_use_classes: [general]".into(),
-            "acceptable_use_classes: [general, general]".into(),
-        ),
-    ];
+fn a_message_quotes_a_long_value_only_in_part() {
+    let long = "é".repeat(2_000);
+    for line in [
+        format!("resources: {{memory: {long}}}"),
+        format!("confidentiality: {long}"),
+        format!("acceptable_use_classes: [{long}]"),
+        format!("env: {{{}: x}}", &long[..1_000]),
+        format!("wasm: {long}\nimage: {long}"),
+    ] {
+        let fault = parse(with(&line)).unwrap_err();
+        assert!(fault.message().len() < 1_000, "{}", fault.message().len());
+    }
+}
+
+/// Each value at the bound is taken, and the one past it is refused by its field.
+fn check_bounds(cases: &[(&str, String, String)]) {
     for (field, taken, refused) in cases {
-        assert!(
-            parse(with(&taken)).is_ok(),
-            "{taken:.80}: {:?}",
-            parse(with(&taken)).err()
-        );
-        let fault = parse(with(&refused)).unwrap_err();
+        let at = parse(with(taken));
+        assert!(at.is_ok(), "{taken:.80}: {:?}", at.err());
+        let fault = parse(with(refused)).unwrap_err();
         assert_eq!(
             fault.number(),
             Some(WcCode::InvalidManifest),
@@ -301,6 +220,124 @@ fn values_out_of_bounds_are_refused_by_field_and_values_at_the_bound_are_taken()
             fault.message()
         );
     }
+}
+
+#[test]
+fn numbers_are_taken_at_their_bounds_and_refused_past_them() {
+    let cases = [
+        (
+            "array.count",
+            "array: {count: 10000}",
+            "array: {count: 10001}",
+        ),
+        ("array.count", "array: {count: 1}", "array: {count: 0}"),
+        ("max_wall_time", "max_wall_time: 1s", "max_wall_time: 999ms"),
+        ("max_wall_time", "max_wall_time: 7d", "max_wall_time: 169h"),
+        (
+            "memory",
+            "resources: {memory: 4Gi}",
+            "resources: {memory: 4194305Ki}",
+        ),
+        (
+            "memory",
+            "resources: {memory: 64Ki}",
+            "resources: {memory: 65535}",
+        ),
+        ("cpu", "resources: {cpu: 1m}", "resources: {cpu: 0}"),
+        ("cpu", "resources: {cpu: 4096}", "resources: {cpu: 4097}"),
+        (
+            "fuel",
+            "resources: {fuel: 9007199254740991}",
+            "resources: {fuel: 9007199254740992}",
+        ),
+        ("fuel", "resources: {fuel: 1}", "resources: {fuel: 0}"),
+        (
+            "scratch",
+            "resources: {scratch: 1Gi}",
+            "resources: {scratch: 1048577Ki}",
+        ),
+        ("seed", "seed: 9007199254740991", "seed: 9007199254740992"),
+        (
+            "outputs",
+            "outputs: [{name: a, path: /out/a, max_bytes: 1}]",
+            "outputs: [{name: a, path: /out/a, max_bytes: 0}]",
+        ),
+    ];
+    check_bounds(&cases.map(|(field, taken, refused)| (field, taken.into(), refused.into())));
+}
+
+#[test]
+fn texts_and_lists_are_taken_at_their_bounds_and_refused_past_them() {
+    let arguments = |count: usize| format!("command: [{}]", vec!["\"x\""; count].join(", "));
+    let argument = |bytes: usize| format!("command: [{}]", "x".repeat(bytes));
+    let variables = |count: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("V{n}: \"\"")).collect();
+        format!("env: {{{}}}", names.join(", "))
+    };
+    let inputs = |count: usize| {
+        let files: Vec<_> = (0..count)
+            .map(|n| format!("{{file: f, mount: /in/{n}}}"))
+            .collect();
+        format!("inputs: [{}]", files.join(", "))
+    };
+    let outputs = |count: usize| {
+        let files: Vec<_> = (0..count)
+            .map(|n| format!("{{name: o{n}, path: /out/{n}}}"))
+            .collect();
+        format!("outputs: [{}]", files.join(", "))
+    };
+    let path = |bytes: usize| {
+        format!(
+            "outputs: [{{name: a, path: /out/{}}}]",
+            "p".repeat(bytes - 5)
+        )
+    };
+    let name = |bytes: usize| format!("outputs: [{{name: {}, path: /out/a}}]", "n".repeat(bytes));
+    check_bounds(&[
+        (
+            "command",
+            arguments(MAX_COMMAND),
+            arguments(MAX_COMMAND + 1),
+        ),
+        (
+            "command",
+            argument(MAX_TEXT_BYTES),
+            argument(MAX_TEXT_BYTES + 1),
+        ),
+        ("env", variables(MAX_ENV), variables(MAX_ENV + 1)),
+        ("inputs", inputs(MAX_INPUTS), inputs(MAX_INPUTS + 1)),
+        ("outputs", outputs(MAX_OUTPUTS), outputs(MAX_OUTPUTS + 1)),
+        ("outputs", path(MAX_PATH_BYTES), path(MAX_PATH_BYTES + 1)),
+        ("outputs", name(MAX_NAME_BYTES), name(MAX_NAME_BYTES + 1)),
+    ]);
+}
+
+#[test]
+fn empty_repeated_and_reserved_entries_are_refused() {
+    let cases = [
+        ("command", "command: [x]", "command: []"),
+        ("command", "command: [x, \"\"]", "command: [\"\", x]"),
+        ("command", "command: [\"a\\tb\"]", "command: [\"a\\0b\"]"),
+        ("env", "env: {A_1: x}", "env: {1A: x}"),
+        ("env", "env: {WC_TASK: x}", "env: {WC_TASK_INDEX: x}"),
+        ("env", "env: {WC_COUNT: x}", "env: {WC_TASK_COUNT: x}"),
+        (
+            "acceptable_use_classes",
+            "acceptable_use_classes: [general]",
+            "acceptable_use_classes: []",
+        ),
+        (
+            "acceptable_use_classes",
+            "acceptable_use_classes: [general, rendering]",
+            "acceptable_use_classes: [general, general]",
+        ),
+        (
+            "outputs.name",
+            "outputs: [{name: a, path: /out/a}, {name: b, path: /out/b}]",
+            "outputs: [{name: a, path: /out/a}, {name: a, path: /out/b}]",
+        ),
+    ];
+    check_bounds(&cases.map(|(field, taken, refused)| (field, taken.into(), refused.into())));
 }
 
 #[test]

@@ -401,3 +401,47 @@ async fn a_receipt_in_the_place_of_another_is_refused_even_with_the_stores_own_k
     );
     assert!(records.receipts(id).await.is_err());
 }
+
+/// A task record as this crate writes it, to be written in another place.
+struct ForgedTask(String, serde_json::Value, serde_json::Value);
+
+impl Entity for ForgedTask {
+    const TYPE: &'static str = "task";
+    type Clear = serde_json::Value;
+    type Sealed = serde_json::Value;
+
+    fn id(&self) -> String {
+        self.0.clone()
+    }
+
+    fn split(self) -> (serde_json::Value, serde_json::Value) {
+        (self.1, self.2)
+    }
+
+    fn join(id: String, clear: serde_json::Value, sealed: serde_json::Value) -> Self {
+        Self(id, clear, sealed)
+    }
+}
+
+#[tokio::test]
+async fn a_task_in_the_place_of_another_is_refused_even_with_the_stores_own_keys() {
+    let (store, _home) = memory().await;
+    let records = Arc::new(Records::new(store.clone()));
+    let mut desk = Desk::new(records.clone());
+    desk.donor(0, 1);
+    let id = desk.submit(manifest(1, 2)).await;
+    let partition = store.partition(Kind::JOB, &id.to_string()).unwrap();
+    let snapshot = partition.load().await.unwrap().unwrap();
+    let ForgedTask(_, clear, sealed) = snapshot
+        .get::<ForgedTask>("0")
+        .unwrap()
+        .unwrap()
+        .into_value();
+    let mut batch = Batch::new();
+    batch.remove::<ForgedTask>("0").unwrap();
+    batch.insert(ForgedTask("1".into(), clear, sealed)).unwrap();
+    partition.commit(batch, snapshot.version()).await.unwrap();
+    let fault = records.load().await.unwrap_err();
+    assert_eq!(fault.number(), Some(WcCode::Internal));
+    assert!(fault.message().contains("place of another"), "{fault}");
+}
