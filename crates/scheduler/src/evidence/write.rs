@@ -15,6 +15,9 @@ use super::part::{FOLDERS, Part};
 use super::{Pins, bundle};
 use crate::manifest::VerifiedManifest;
 
+/// How many files and folders are synced at the same time.
+const SYNCS: usize = 16;
+
 /// What a bundle is made of, besides the objects.
 #[derive(Clone, Copy)]
 pub struct Contents<'a> {
@@ -50,9 +53,11 @@ pub fn write(
     }
     let draft = Draft::new(root.join(format!(".{}.partial", contents.manifest.job_id())))?;
     let files = draft.fill(contents, object)?;
+    let mut written: Vec<_> = files.keys().map(|name| draft.0.join(name)).collect();
+    written.push(draft.0.join(Part::Index.to_string()));
     draft.write(Part::Index, &Index::seal(files, contents.manifest, key)?)?;
     bundle::verify(&draft.0, &Pins::default())?;
-    draft.publish(root, &place)?;
+    draft.publish(written, root, &place)?;
     Ok(place)
 }
 
@@ -118,7 +123,7 @@ impl Draft {
         })
     }
 
-    /// Creates the file, once; its bytes are on stable storage afterwards.
+    /// Creates the file, once.
     fn write_with(
         &self,
         part: Part,
@@ -139,21 +144,16 @@ impl Draft {
         };
         fill(&mut file)?;
         let Hashed { file, hasher } = file;
-        let file = file
-            .into_inner()
+        file.into_inner()
             .map_err(|error| failed(error.into_error()))?;
-        file.sync_all().map_err(failed)?;
         Ok(hasher.finish())
     }
 
-    fn publish(&self, root: &Path, place: &Path) -> Result<()> {
-        for folder in FOLDERS
-            .map(|folder| self.0.join(folder))
-            .iter()
-            .chain([&self.0])
-        {
-            sync(folder)?;
-        }
+    /// Moves the draft to its place once all of it is on stable storage.
+    fn publish(&self, mut written: Vec<PathBuf>, root: &Path, place: &Path) -> Result<()> {
+        written.extend(FOLDERS.map(|folder| self.0.join(folder)));
+        written.push(self.0.clone());
+        sync_all(&written)?;
         fs::rename(&self.0, place).map_err(|error| cannot_write(place, &error))?;
         sync(root)
     }
@@ -200,10 +200,31 @@ fn objects(receipts: &[SignedReceipt]) -> BTreeSet<Cid> {
     objects
 }
 
-fn sync(folder: &Path) -> Result<()> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| cannot_write(folder, &error))
+/// Syncs files and folders, several at a time: a file system that syncs one can sync others with it.
+fn sync_all(paths: &[PathBuf]) -> Result<()> {
+    let parts = paths.chunks(paths.len().div_ceil(SYNCS).max(1));
+    std::thread::scope(|scope| {
+        let running: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().try_for_each(|path| sync(path))))
+            .collect();
+        running
+            .into_iter()
+            .try_for_each(|part| part.join().unwrap_or_else(|_| Err(not_synced())))
+    })
+}
+
+fn sync(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(|error| cannot_write(path, &error))
+}
+
+fn not_synced() -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "evidence_not_synced",
+        "a thread that syncs evidence broke off",
+    )
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Fault {
