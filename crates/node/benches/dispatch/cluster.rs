@@ -1,5 +1,6 @@
 //! The nodes, and what is asked of them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -98,11 +99,14 @@ impl Cluster {
         self.directory.path()
     }
 
-    /// How the submitter reaches the donors: `relayed`, unless something went wrong.
-    pub async fn paths(&self) -> Result<Vec<String>> {
+    /// How the submitter is connected to donors: `relayed`, unless something went wrong.
+    pub async fn paths(&self) -> Result<BTreeSet<String>> {
         let peers = self.node().cluster_peers().await?;
         let donors = peers.into_iter().filter(|peer| peer.capacity.is_some());
-        Ok(donors.map(|peer| peer.path).collect())
+        Ok(donors
+            .filter(|peer| peer.connected)
+            .map(|peer| peer.path)
+            .collect())
     }
 
     /// A job of so many tasks that each print a line.

@@ -27,12 +27,6 @@ impl Figures {
     }
 }
 
-impl Extend<Duration> for Figures {
-    fn extend<T: IntoIterator<Item = Duration>>(&mut self, iter: T) {
-        self.0.extend(iter);
-    }
-}
-
 /// Milliseconds.
 pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3

@@ -12,6 +12,26 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::figures::ms;
 
+/// The spans, in the order of a task's way; what is indented is a part of what stands above it.
+const STEPS: [(&str, &str); 16] = [
+    ("sign_manifest", "sign the manifest"),
+    ("clear", "the submitter's gate"),
+    ("accept", "accept the job: its first commit"),
+    ("dispatch", "dispatch, to the donor's reply"),
+    ("donor", "  the donor"),
+    ("verify_origin", "    verify manifest and decision"),
+    ("decide", "    the donor's gate"),
+    ("collect", "    have module and inputs"),
+    ("number_exit", "    number the exit"),
+    ("sandbox", "    sandbox"),
+    ("write_up", "    keep outputs, sign the receipt"),
+    ("keep_result", "    commit the result to the donor's log"),
+    ("settle", "verify receipt and decisions, keep results"),
+    ("commit", "the submitter's commits, the first one included"),
+    ("countersign", "verify receipts again and countersign them"),
+    ("evidence", "write and verify the evidence"),
+];
+
 /// Adds up spans. Clones add to the same sums.
 #[derive(Clone, Default)]
 pub struct Spans(Arc<Mutex<BTreeMap<&'static str, Sum>>>);
@@ -30,18 +50,22 @@ impl Spans {
         self.sums().clear();
     }
 
-    /// Prints the sums since they were cleared, for so many tasks. Spans of different tasks overlap, and those of one
-    /// task enclose others, so that the lines do not add up to the time that passed.
+    /// Prints what a task took on average since the sums were cleared. Tasks overlap, so that the lines of an array do not
+    /// add up to the time that passed.
     pub fn print(&self, tasks: u32) {
-        println!(
-            "  {:<28}{:>8}{:>12}{:>14}",
-            "span", "count", "each", "a task"
-        );
-        for (name, sum) in self.sums().iter() {
-            let each = ms(sum.time / sum.count.max(1));
-            let task = ms(sum.time / tasks.max(1));
-            println!("  {name:<28}{:>8}{each:>9.3} ms{task:>11.3} ms", sum.count);
+        println!("  where the time of a task goes, on average:");
+        let a_task = |name| self.sums().get(name).map(|sum| sum.time / tasks.max(1));
+        for (name, words) in STEPS {
+            if let Some(time) = a_task(name) {
+                println!("    {words:<52}{:9.3} ms", ms(time));
+            }
         }
+        if let Some((dispatch, donor)) = a_task("dispatch").zip(a_task("donor")) {
+            let way = ms(dispatch.saturating_sub(donor));
+            println!("    {:<52}{way:9.3} ms", "the way to the donor and back");
+        }
+        let commits = self.sums().get("commit").map_or(0, |sum| sum.count);
+        println!("    (the submitter's commits were {commits}, for {tasks} tasks)");
     }
 
     fn sums(&self) -> MutexGuard<'_, BTreeMap<&'static str, Sum>> {

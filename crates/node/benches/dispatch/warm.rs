@@ -1,8 +1,9 @@
 //! Jobs of one task, one after the other, with every connection open and every module compiled.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 use worldcompute_mesh::wire::OfferRequest;
 use worldcompute_mesh::{Mesh, MeshConfig};
 use worldcompute_proof::{Cid, SigningKey};
@@ -28,8 +29,10 @@ pub async fn run(cluster: &Cluster, spans: &Spans) -> Result<()> {
     }
     let baseline = round_trips(cluster).await?;
     spans.clear();
-    let [mut dispatch, mut receipt, mut evidence] =
-        [const { Vec::new() }; 3].map(|_: Vec<()>| Figures::default());
+    let disk = syncs(cluster)?;
+    let mut dispatch = Figures::default();
+    let mut receipt = Figures::default();
+    let mut evidence = Figures::default();
     for _ in 0..JOBS {
         let course = cluster.run(manifest.clone()).await?;
         dispatch.add(course.settled - course.accepted);
@@ -37,10 +40,11 @@ pub async fn run(cluster: &Cluster, spans: &Spans) -> Result<()> {
         evidence.add(course.ended - course.submitted);
     }
     println!(
-        "\nwarm: {JOBS} jobs of one task, one after the other; {}",
-        cluster.paths().await?.join(" and ")
+        "\nwarm: {JOBS} jobs of one task, one after the other; donors are {}",
+        Vec::from_iter(cluster.paths().await?).join(" and ")
     );
-    baseline.print("a bare offer through the same relay");
+    baseline.print("baseline: a bare offer through the relay");
+    disk.print("baseline: 4 KiB appended and synced");
     dispatch.print("dispatch: sent to receipt stored");
     receipt.print("job: submitted to receipt stored");
     evidence.print("job: submitted to evidence written");
@@ -76,6 +80,21 @@ async fn round_trips(cluster: &Cluster) -> Result<Figures> {
         }
     }
     mesh.shutdown().await;
+    Ok(figures)
+}
+
+/// What the disk alone takes.
+fn syncs(cluster: &Cluster) -> Result<Figures> {
+    let path = cluster.directory().join("baseline");
+    let failed = |error: std::io::Error| Fault::io("syncing a file", &error);
+    let mut file = std::fs::File::create(path).map_err(failed)?;
+    let mut figures = Figures::default();
+    for _ in 0..JOBS {
+        let began = Instant::now();
+        file.write_all(&[0; 4096]).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
+        figures.add(began.elapsed());
+    }
     Ok(figures)
 }
 
