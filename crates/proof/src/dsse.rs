@@ -271,7 +271,10 @@ mod tests {
         assert_eq!(code(typed(MAX_PAYLOAD_TYPE + 1)), "invalid_envelope");
         let sized = |length| Envelope::sign("x", vec![0; length], &key(1)).to_bytes();
         assert!(sized(MAX_ENVELOPE_BYTES / 4 * 3 - 1024).is_ok());
-        assert_eq!(code(sized(MAX_ENVELOPE_BYTES / 4 * 3 + 1)), "invalid_envelope");
+        assert_eq!(
+            code(sized(MAX_ENVELOPE_BYTES / 4 * 3 + 1)),
+            "invalid_envelope"
+        );
         assert_eq!(
             code(Envelope::from_bytes(&vec![b' '; MAX_ENVELOPE_BYTES + 1])),
             "invalid_envelope"

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io::Write as _;
 
-use serde::{Serialize, Serializer as _};
 use serde::ser::{
     self, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
     SerializeTupleStruct, SerializeTupleVariant,
 };
+use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 use worldcompute_fault::Fault;
 
