@@ -402,7 +402,7 @@ fn a_home_with_a_broken_part_does_not_start_and_says_which() {
     let hello = example("hello/hello.wat");
     assert!(world.run(&["job", "run", &hello]).status.success());
     let other_key = [7_u8; 32];
-    let garbage: Vec<u8> = (0..40_960_u32).map(|i| (i * i >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..40_960_u32).map(|i| ((i * i) >> 3) as u8).collect();
     let cases: [(&str, &[u8], &[&str]); 10] = [
         ("policy/donor.yaml", b"rules: [", &["policy/donor.yaml"]),
         (

@@ -1,11 +1,5 @@
 //! The command line's face: every help text, usage errors, the version, and what two users do at once.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "helpers of tests fail the test"
-)]
-
 mod support;
 
 use std::process::Stdio;

@@ -419,7 +419,7 @@ fn convincing(request: &DispatchRequest, key: &SigningKey) -> (Vec<u8>, Vec<u8>)
         lease_id: request.lease_id.clone(),
         manifest_cid: *manifest.cid(),
         workload_cid: run.workload,
-        request_digest: Sha256::of(&canonical_json(&run).unwrap()),
+        request_digest: Sha256::of(canonical_json(&run).unwrap()),
         stdin: run.stdin,
         inputs: Vec::new(),
         limits: same(&run.limits),
