@@ -158,9 +158,11 @@ impl Donor {
         ended
     }
 
-    /// The submitter still waits for this lease. False when nothing runs under it.
+    /// The submitter still waits for this lease. False when nothing runs under it and no result of it is kept: an answer
+    /// that is on its way counts as known.
     pub fn heartbeat(&self, from: &PeerId, lease: &str) -> bool {
-        self.0.leases.heartbeat(from, lease)
+        let kept = || matches!(self.0.log.reply_of(from, lease), Ok(Some(_)));
+        self.0.leases.heartbeat(from, lease) || kept()
     }
 
     /// The submitter no longer wants this lease. False when nothing runs under it.

@@ -186,6 +186,9 @@ impl Driver {
         reply: oneshot::Sender<Result<JobView>>,
     ) {
         let (now, manifest) = (self.now(), Arc::new(cleared.manifest));
+        if self.jobs.contains_key(&manifest.job_id()) {
+            return answer(reply, Err(submitted_before(manifest.job_id())));
+        }
         let taken = self.broker.submit(now, manifest.clone(), options);
         match taken.map(|id| (id, self.broker.job(id))) {
             Ok((id, Some(record))) => {
@@ -513,6 +516,11 @@ fn seed_of(peer: PeerId) -> u64 {
         .iter()
         .take(8)
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+fn submitted_before(id: JobId) -> Fault {
+    Fault::wc(WcCode::AlreadyExists, format!("job {id} was submitted before"))
+        .hint("sign the manifest again to run it again")
 }
 
 fn no_output(task: u32, name: &str) -> Fault {
