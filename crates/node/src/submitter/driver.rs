@@ -519,8 +519,11 @@ fn seed_of(peer: PeerId) -> u64 {
 }
 
 fn submitted_before(id: JobId) -> Fault {
-    Fault::wc(WcCode::AlreadyExists, format!("job {id} was submitted before"))
-        .hint("sign the manifest again to run it again")
+    Fault::wc(
+        WcCode::AlreadyExists,
+        format!("job {id} was submitted before"),
+    )
+    .hint("sign the manifest again to run it again")
 }
 
 fn no_output(task: u32, name: &str) -> Fault {
