@@ -39,6 +39,15 @@ pub enum Kind {
     Component,
 }
 
+/// Whether bytes could be a workload at all: WebAssembly, in text or binary form, within every limit on its size and
+/// shape. Nothing is compiled, and what it imports is not looked at.
+///
+/// # Errors
+/// WC-001 that says what is wrong with them.
+pub fn check_workload(bytes: &[u8]) -> Result<()> {
+    inspect(bytes).map(|_| ())
+}
+
 /// The binary form of a workload, and its kind.
 ///
 /// # Errors
@@ -381,6 +390,15 @@ mod tests {
         let module = with_functions(&[locals(MAX_LOCALS as usize + 1)]);
         let component = [b"\0asm\x0d\0\x01\0".as_slice(), &sized(&[1], &module)].concat();
         assert!(refused(&component).contains("locals"));
+    }
+
+    #[test]
+    fn a_workload_can_be_checked_without_a_sandbox() {
+        check_workload(b"(module)").unwrap();
+        assert_eq!(
+            check_workload(b"#!/bin/sh").unwrap_err().number(),
+            Some(WcCode::InvalidManifest)
+        );
     }
 
     #[test]

@@ -34,7 +34,7 @@ mod world;
 
 pub use inspect::{
     MAX_FUNCTION, MAX_FUNCTIONS, MAX_GLOBALS, MAX_LOCALS, MAX_MEETINGS, MAX_MODULES, MAX_WORKLOAD,
-    MAX_WORKLOAD_TEXT, SMALL_FUNCTION,
+    MAX_WORKLOAD_TEXT, SMALL_FUNCTION, check_workload,
 };
 pub use outcome::{Outcome, Output, Status};
 pub use request::{
@@ -44,12 +44,3 @@ pub use request::{
 pub use sandbox::{Sandbox, SandboxConfig};
 /// Ends a run from outside: cancel it, and the guest stops with [`Status::Cancelled`].
 pub use tokio_util::sync::CancellationToken as CancelToken;
-
-/// Whether bytes could be a workload at all: WebAssembly in text or binary form, within the limits on its size. Nothing is
-/// compiled.
-///
-/// # Errors
-/// WC-001 that says what is wrong with them.
-pub fn check_workload(bytes: &[u8]) -> worldcompute_fault::Result<()> {
-    inspect::inspect(bytes).map(|_| ())
-}

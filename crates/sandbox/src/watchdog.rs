@@ -46,6 +46,8 @@ struct State {
     /// The guests running, with the instant at which each has to end.
     watched: BTreeMap<u64, (Instant, Arc<Leash>)>,
     next: u64,
+    /// When the thread wakes by itself; never if absent.
+    wakes: Option<Instant>,
     closing: bool,
 }
 
@@ -77,11 +79,15 @@ impl Watchdog {
 
     /// Watches a guest, which has to end after `limit`.
     pub fn watch(&self, leash: Arc<Leash>, limit: Duration) -> Watched {
+        let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
         let id = state.next;
         state.next += 1;
-        state.watched.insert(id, (Instant::now() + limit, leash));
-        self.shared.changed.notify_one();
+        state.watched.insert(id, (deadline, leash));
+        // Most guests end long before the thread would wake for them, or for the one before them.
+        if state.wakes.is_none_or(|wakes| deadline < wakes) {
+            self.shared.changed.notify_one();
+        }
         Watched {
             shared: self.shared.clone(),
             id,
@@ -122,16 +128,22 @@ impl Shared {
             if state.anyone_pulled() {
                 self.engine.increment_epoch();
             }
-            state = match state.wait(now) {
-                Some(wait) => {
-                    let woken = self.changed.wait_timeout(state, wait);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+            state.wakes = state.next_look(now);
+            state = self.sleep(state, now);
+        }
+    }
+
+    fn sleep<'a>(&self, state: MutexGuard<'a, State>, now: Instant) -> MutexGuard<'a, State> {
+        match state.wakes {
+            Some(wakes) => {
+                let length = wakes.saturating_duration_since(now);
+                let woken = self.changed.wait_timeout(state, length);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -155,13 +167,12 @@ impl State {
             .any(|(_, leash)| leash.pulled().is_some())
     }
 
-    /// How long nothing is due; for ever if no guest runs.
-    fn wait(&self, now: Instant) -> Option<Duration> {
+    /// When something is due; never if no guest runs.
+    fn next_look(&self, now: Instant) -> Option<Instant> {
         if self.anyone_pulled() {
-            return Some(REMINDER);
+            return Some(now + REMINDER);
         }
-        let deadlines = self.watched.values().map(|(deadline, _)| *deadline);
-        Some(deadlines.min()?.saturating_duration_since(now))
+        self.watched.values().map(|(deadline, _)| *deadline).min()
     }
 }
 
@@ -171,7 +182,36 @@ mod tests {
 
     fn engine() -> Engine {
         let mut config = wasmtime::Config::new();
-        Engine::new(config.epoch_interruption(true)).unwrap()
+        Engine::new(config.epoch_interruption(true).consume_fuel(true)).unwrap()
+    }
+
+    #[test]
+    fn a_guest_that_overlooked_its_leash_is_reminded() {
+        let engine = engine();
+        let watchdog = Watchdog::start(&engine).unwrap();
+        let leash = Arc::new(Leash::default());
+        let _watched = watchdog.watch(leash.clone(), Duration::from_millis(1));
+        let spin = "(module (func (export \"spin\") (loop (br 0))))";
+        let module = wasmtime::Module::new(&engine, spin).unwrap();
+        let mut store = wasmtime::Store::new(&engine, 0);
+        // Never reminded, it would run out of fuel instead.
+        store.set_fuel(5_000_000_000).unwrap();
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|mut store| {
+            *store.data_mut() += 1;
+            match *store.data() {
+                1..=3 => Ok(wasmtime::UpdateDeadline::Continue(1)),
+                _ => Err(Stop::TimedOut.into()),
+            }
+        });
+        let guest = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let spin = guest.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+        let error = spin.call(&mut store, ()).unwrap_err();
+        assert_eq!(
+            error.downcast_ref::<Stop>(),
+            Some(&Stop::TimedOut),
+            "{error}"
+        );
     }
 
     #[test]
@@ -186,6 +226,27 @@ mod tests {
         watchdog.pull(&early, Stop::Cancelled);
         assert_eq!(early.pulled(), Some(Stop::TimedOut));
         assert_eq!(late.pulled(), None);
+    }
+
+    #[test]
+    fn a_deadline_is_kept_whatever_the_thread_was_waiting_for() {
+        let watchdog = Watchdog::start(&engine()).unwrap();
+        for (first, second) in [(3600, 0), (0, 3600)] {
+            let (one, other) = (Arc::new(Leash::default()), Arc::new(Leash::default()));
+            let _one = watchdog.watch(one.clone(), Duration::from_secs(first));
+            let _other = watchdog.watch(other.clone(), Duration::from_secs(second));
+            let due = if first == 0 { one } else { other };
+            while due.pulled().is_none() {
+                std::thread::yield_now();
+            }
+        }
+        // The thread has gone to sleep for a guest that ended long ago; the next one is due earlier.
+        drop(watchdog.watch(Arc::default(), Duration::from_secs(3600)));
+        let leash = Arc::new(Leash::default());
+        let _watched = watchdog.watch(leash.clone(), Duration::from_millis(1));
+        while leash.pulled().is_none() {
+            std::thread::yield_now();
+        }
     }
 
     #[test]
