@@ -18,24 +18,44 @@ use crate::{Disk, OsDisk};
 pub fn private_dir(path: &Path) -> Result<()> {
     let cannot_make =
         |error: io::Error| Fault::io(format_args!("make directory {}", path.display()), &error);
-    make(path).map_err(cannot_make)?;
+    make(path, 0o700).map_err(cannot_make)?;
     check(path, &fs::metadata(path).map_err(cannot_make)?)
 }
 
-fn make(path: &Path) -> io::Result<()> {
-    let Some(parent) = path.parent() else {
-        return make_one(path);
+/// Makes the directory `path` and every missing one above it, mode 0750: for what others of the group may read. One
+/// that is there is taken as it is.
+///
+/// Errors: `not_a_directory`, `permission_denied`, `io_failure`.
+pub fn output_dir(path: &Path) -> Result<()> {
+    let cannot_make =
+        |error: io::Error| Fault::io(format_args!("make directory {}", path.display()), &error);
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
+    make(path, 0o750).map_err(cannot_make)?;
+    match fs::metadata(path).map_err(cannot_make)?.is_dir() {
+        true => Ok(()),
+        false => Err(cannot_make(io::ErrorKind::NotADirectory.into())),
+    }
+}
+
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    else {
+        return make_one(path, mode);
     };
-    match make_one(path) {
+    match make_one(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make(parent).and_then(|()| make_one(path))
+            make(parent, mode).and_then(|()| make_one(path, mode))
         }
         done => done,
     }
 }
 
-fn make_one(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
+fn make_one(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         Ok(()) => Target::of(path).map_or(Ok(()), |made| OsDisk.sync_dir(made.dir)),

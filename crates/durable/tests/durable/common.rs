@@ -60,3 +60,9 @@ pub fn names(dir: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Leaves `content` at `path`, as any other program would.
+pub fn put(path: &Path, content: impl AsRef<[u8]>) {
+    let mut file = std::fs::File::create(path).unwrap();
+    file.write_all(content.as_ref()).unwrap();
+}

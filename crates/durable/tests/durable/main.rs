@@ -7,5 +7,6 @@ mod crash;
 mod disk_full;
 mod files;
 mod journal;
+mod lines;
 mod lock;
 mod steps;

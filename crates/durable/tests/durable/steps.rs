@@ -7,9 +7,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::common::names;
+use crate::common::{names, put};
 use worldcompute_durable::{
-    Disk, Journal, Limits, Mode, OsDisk, create_new_on, write_atomic, write_atomic_on,
+    Disk, Journal, Limits, Mode, OsDisk, append_line, append_line_on, create_new_on, last_line,
+    write_atomic, write_atomic_on,
 };
 
 /// What happens at the chosen step.
@@ -322,6 +323,32 @@ fn a_created_file_is_absent_or_whole_and_whole_once_acknowledged() {
             steps, 6,
             "create, set mode, write, sync, rename, sync directory"
         );
+    }
+}
+
+#[test]
+fn an_appended_line_is_absent_or_whole_and_whole_once_acknowledged() {
+    for mishap in MISHAPS {
+        for before in [None, Some("first"), Some("first\nto")] {
+            walk(mishap, |disk, dir| {
+                let path = dir.join("events.jsonl");
+                if let Some(text) = before {
+                    put(&path, text.replace("first", "first\n"));
+                }
+                let done = append_line_on(&**disk, &path, b"the new line", Mode::Private);
+                disk.aftermath(dir);
+                let last = last_line(&path, 64).unwrap();
+                match (&done, last.as_deref()) {
+                    (_, Some(b"the new line")) => {}
+                    (Err(_), old) => assert!(matches!(old, None | Some(b"" | b"first"))),
+                    (Ok(()), other) => panic!("{mishap:?}: acknowledged, and then {other:?}"),
+                }
+                append_line(&path, b"next", Mode::Private).unwrap();
+                let text = fs::read_to_string(&path).unwrap();
+                assert!(text.ends_with("\nnext\n") || text == "next\n", "{text:?}");
+                assert!(!text.contains("the new linenext"), "{text:?}");
+            });
+        }
     }
 }
 
