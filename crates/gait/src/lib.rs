@@ -29,6 +29,7 @@
 
 mod clock;
 mod decision;
+pub mod environment;
 mod evaluate;
 mod gate;
 mod host;
@@ -41,10 +42,12 @@ pub mod starter;
 mod text;
 pub mod trace;
 mod verdict;
+mod version;
 mod wire_time;
 
 pub use clock::{Clock, SystemClock};
 pub use decision::Decision;
+pub use environment::{Environment, SystemEnvironment};
 pub use evaluate::{Evaluation, StepVerdict};
 pub use gate::Gate;
 pub use intent::{Intent, IntentDraft};
@@ -52,4 +55,5 @@ pub use permit::{Permit, Redeemed};
 pub use policy::Policy;
 pub use trace::{SignedTrace, VerifiedTrace};
 pub use verdict::Verdict;
+pub use version::VERSION;
 pub use wire_time::WireTime;

@@ -224,7 +224,7 @@ impl<'a> Record<'a> {
             policy_digest: policy.digest(),
             policy_id: policy::SCHEMA_ID,
             policy_version: policy::SCHEMA_VERSION,
-            producer_version: env!("CARGO_PKG_VERSION"),
+            producer_version: crate::VERSION,
             relationship: Relationship::new(
                 normal,
                 &trace_id,

@@ -149,7 +149,7 @@ fn the_trace_of_a_plain_intent_reads_as_in_the_format() {
         "schema_version": "1.0.0",
         "created_at": "1980-01-01T00:00:00Z",
         "observed_at": "2026-02-05T00:00:00.000186341Z",
-        "producer_version": env!("CARGO_PKG_VERSION"),
+        "producer_version": crate::VERSION,
         "trace_id": signed.trace_id(),
         "event_id": event_id,
         "correlation_id": "c0ffee",

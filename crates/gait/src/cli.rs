@@ -1,0 +1,100 @@
+//! The frame of the command line: which command, which flags, which output, which exit code.
+
+#[allow(dead_code, reason = "used up as the commands of the table land")]
+mod args;
+#[allow(dead_code, reason = "used up as the commands of the table land")]
+mod command;
+mod commands;
+mod correlation;
+#[allow(dead_code, reason = "used up as the commands of the table land")]
+mod exit;
+#[allow(dead_code, reason = "used up as the commands of the table land")]
+mod flag;
+mod go;
+mod output;
+mod usage;
+
+use std::process::ExitCode;
+
+use gait::{SystemClock, SystemEnvironment, VERSION};
+use worldcompute_fault::Result;
+
+use args::{Args, Parsed};
+use command::{Command, Context};
+use commands::COMMANDS;
+use exit::Exit;
+use output::Output;
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match arguments() {
+        Ok(arguments) => dispatch(&arguments),
+        Err(fault) => Output::human().fault(&fault),
+    }
+    .into()
+}
+
+fn arguments() -> Result<Vec<String>> {
+    std::env::args_os()
+        .skip(1)
+        .enumerate()
+        .map(|(index, argument)| {
+            argument
+                .into_string()
+                .map_err(|_| args::invalid(format!("argument {} is not UTF-8", index + 1)))
+        })
+        .collect()
+}
+
+fn dispatch(arguments: &[String]) -> Exit {
+    let first = arguments.first().map(String::as_str);
+    match first {
+        None | Some("--version" | "-version" | "-v") => Output::human().text(&version()),
+        Some("help" | "--help" | "-help" | "-h") => Output::human().text(&usage::group(&[])),
+        Some(_) => match Command::find(COMMANDS, arguments) {
+            Some((command, rest)) => invoke(command, rest),
+            None => unknown(arguments),
+        },
+    }
+}
+
+fn version() -> String {
+    format!("gait {VERSION}")
+}
+
+/// No command has these words: the usage of the longest group that does.
+fn unknown(arguments: &[String]) -> Exit {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let group = usage::longest_group(&words);
+    let rest = words.get(group.len()..).unwrap_or_default();
+    let shown = Output::human().text(&usage::group(group));
+    match rest.first() {
+        Some(word) if args::is_help(word) => shown,
+        _ => shown.or(Exit::InvalidInput),
+    }
+}
+
+fn invoke(command: &'static Command, rest: &[String]) -> Exit {
+    let Parsed { args, json } = Args::parse(command, rest);
+    let output = Output::new(json, correlation::new_id());
+    let args = match args {
+        Ok(args) => args,
+        Err(fault) => return output.fault(&fault),
+    };
+    if args.wants_help() {
+        return output.text(&usage::command(command));
+    }
+    if args.wants_explanation() {
+        return output.text(command.help);
+    }
+    let context = Context {
+        correlation_id: output.correlation_id().to_owned(),
+        clock: SystemClock::shared(),
+        environment: Box::new(SystemEnvironment),
+        json,
+    };
+    match (command.run)(&context, &args) {
+        Ok(outcome) => output.outcome(outcome),
+        Err(fault) => output.fault(&fault),
+    }
+}

@@ -1,0 +1,38 @@
+//! The table of all commands, sorted by name.
+
+mod version;
+
+use super::command::Command;
+
+/// Every command.
+pub static COMMANDS: &[&Command] = &[&version::VERSION];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::flag::Flag;
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_names_every_command_once() {
+        let names: Vec<_> = COMMANDS.iter().map(|command| command.words).collect();
+        assert!(names.is_sorted());
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    }
+
+    #[test]
+    fn no_command_declares_a_flag_twice_or_without_a_name() {
+        for command in COMMANDS {
+            let flags = Flag::flatten(command.flags);
+            let names: BTreeSet<_> = flags.iter().map(|flag| flag.name).collect();
+            assert_eq!(names.len(), flags.len(), "{}", command.name());
+            let common = ["json", "help", "h", ""];
+            assert!(
+                common.iter().all(|name| !names.contains(name)),
+                "{}",
+                command.name()
+            );
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The frame of the command line, as a caller sees it.
+
+mod support;
+
+use support::Gait;
+
+#[test]
+fn gait_alone_prints_its_version() {
+    let gait = Gait::new();
+    for args in [&[][..], &["--version"], &["version"]] {
+        let run = gait.run(args);
+        assert_eq!((run.code, run.stdout.as_str()), (0, "gait 0.0.0-dev\n"));
+        assert_eq!(run.stderr, "");
+    }
+}
+
+#[test]
+fn version_is_one_sorted_line_of_json() {
+    let run = Gait::new().run(&["version", "--json"]);
+    let id = run.json()["correlation_id"].as_str().unwrap().to_owned();
+    let expected =
+        format!("{{\"correlation_id\":\"{id}\",\"ok\":true,\"version\":\"0.0.0-dev\"}}\n");
+    assert_eq!((run.code, run.stdout), (0, expected));
+}
+
+#[test]
+fn two_runs_of_the_same_command_line_have_different_correlation_ids() {
+    let gait = Gait::new();
+    let (_, first) = gait.json(&["version"]);
+    let (_, second) = gait.json(&["version"]);
+    assert_ne!(first["correlation_id"], second["correlation_id"]);
+    assert_eq!(first["correlation_id"].as_str().unwrap().len(), 24);
+}
+
+#[test]
+fn an_unknown_flag_is_refused_on_standard_output_in_both_modes() {
+    let gait = Gait::new();
+    let (code, json) = gait.json(&["version", "--x"]);
+    assert_eq!(code, 6);
+    assert_eq!(json["error"], "flag provided but not defined: -x");
+    assert_eq!(json["error_code"], "invalid_input");
+    assert_eq!(json["hint"], "check command usage and input schema");
+    let run = gait.run(&["version", "--x"]);
+    assert_eq!(run.code, 6);
+    assert!(run.stdout.contains("flag provided but not defined: -x"));
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn an_unknown_command_prints_the_usage_and_never_json() {
+    let run = Gait::new().run(&["frobnicate", "--json"]);
+    assert_eq!(run.code, 6);
+    assert!(run.stdout.starts_with("usage:\n"));
+}
+
+#[test]
+fn help_and_explanation_succeed() {
+    let gait = Gait::new();
+    for args in [
+        &["--help"][..],
+        &["help"],
+        &["version", "--help"],
+        &["version", "--explain"],
+    ] {
+        let run = gait.run(args);
+        assert_eq!(run.code, 0, "{args:?}");
+        assert!(run.stdout.contains("version"), "{args:?}");
+    }
+}
+
+#[test]
+fn an_argument_that_is_not_utf_8_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let gait = Gait::new();
+    let mut command = gait.command(&["version"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"\xff"));
+    let run = support::Run::of(command.output().unwrap());
+    assert_eq!(run.code, 6);
+    assert!(run.stdout.contains("argument 2 is not UTF-8"));
+}
+
+#[test]
+fn an_answer_that_nobody_can_read_is_a_failure() {
+    let gait = Gait::new();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let Ok(full) = full else {
+        println!("skipped: no /dev/full on this machine");
+        return;
+    };
+    let mut command = gait.command(&["version"]);
+    let status = command.stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
