@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::temp::{MAX_WRITERS, Target, Temp};
-use crate::{Disk, Mode, OsDisk};
+use crate::{Disk, LockOptions, Mode, OsDisk};
 
 /// Replaces the content of `path`, or creates it. The directory must exist.
 ///
@@ -15,7 +15,7 @@ use crate::{Disk, Mode, OsDisk};
 /// `Ok`, the new content is on stable storage. A symbolic link at `path` is replaced, not followed.
 ///
 /// Errors: `not_found`, `permission_denied`, `disk_full`, `file_too_large`, `io_failure`; `state_contention` when too
-/// many writers replace the same path at once. After an error the content is the old or the new, never a mixture.
+/// many writers have been replacing the same path all the time. After an error the content is the old or the new, never a mixture.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     write_atomic_on(&OsDisk, path, bytes, mode)
 }
@@ -49,6 +49,50 @@ pub fn create_new_on(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> 
     finish(disk, &target, temp)
 }
 
+/// A file that has its place on the disk already, and neither content nor name yet.
+///
+/// For a program that must not do something before it knows that it can write down what it did.
+///
+/// ```
+/// use worldcompute_durable::{Mode, Pending};
+///
+/// let dir = tempfile::tempdir().unwrap();
+/// let record = Pending::reserve(&dir.path().join("record"))?;
+/// // Whatever is recorded happens here; a missing or read-only directory would have shown.
+/// record.commit(b"done", Mode::Private)?;
+/// # Ok::<(), worldcompute_fault::Fault>(())
+/// ```
+#[must_use = "a reserved file that is not committed never appears"]
+pub struct Pending {
+    temp: Temp<'static>,
+    path: PathBuf,
+}
+
+impl Pending {
+    /// Takes a temporary file beside `path`. Errors: those of [`write_atomic`].
+    pub fn reserve(path: &Path) -> Result<Self> {
+        let temp = claim(&OsDisk, &target(path)?)?;
+        let path = path.to_owned();
+        Ok(Self { temp, path })
+    }
+
+    /// The path that the file will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its content and its name, as [`write_atomic`] does.
+    pub fn commit(self, bytes: &[u8], mode: Mode) -> Result<()> {
+        let Self { temp, path } = self;
+        let target = target(&path)?;
+        fill(&OsDisk, temp.file(), bytes, mode).map_err(|error| cannot_write(&path, &error))?;
+        OsDisk
+            .rename(temp.path(), &path)
+            .map_err(|error| cannot_write(&path, &error))?;
+        finish(&OsDisk, &target, temp)
+    }
+}
+
 fn target(path: &Path) -> Result<Target<'_>> {
     Target::of(path).ok_or_else(|| {
         let message = format!("{} names no file", path.display());
@@ -64,11 +108,16 @@ fn filled<'a>(
     bytes: &[u8],
     mode: Mode,
 ) -> Result<Temp<'a>> {
-    let temp = Temp::claim(disk, target)
-        .map_err(|error| cannot_write(target.path, &error))?
-        .ok_or_else(|| crowded(target.path))?;
+    let temp = claim(disk, target)?;
     fill(disk, temp.file(), bytes, mode).map_err(|error| cannot_write(target.path, &error))?;
     Ok(temp)
+}
+
+fn claim<'a>(disk: &'a dyn Disk, target: &Target<'_>) -> Result<Temp<'a>> {
+    LockOptions::default()
+        .retry(&mut || Temp::claim(disk, target))
+        .map_err(|error| cannot_write(target.path, &error))?
+        .ok_or_else(|| crowded(target.path))
 }
 
 fn fill(disk: &dyn Disk, file: &File, bytes: &[u8], mode: Mode) -> io::Result<()> {

@@ -3,8 +3,10 @@
 //! - [`write_atomic`] and [`create_new`]: a reader sees the old content or the new, whole, never a mixture;
 //! - [`Journal`]: an append-only file whose acknowledged records are there after any crash;
 //! - [`append_line`]: the same for a text file of one record a line, which other programs read;
+//! - [`Pending`]: a file that takes its place first and its content later;
 //! - [`OwnedLock`]: mutual exclusion between processes, released by the kernel when its owner dies;
-//! - [`read_bounded`], [`read_private`], [`private_dir`], [`output_dir`]: limits and least-privilege modes.
+//! - [`LockFile`]: the same, also understood by programs whose lock is that a file is there;
+//! - [`read_bounded`], [`read_trusted`], [`read_private`], [`private_dir`], [`output_dir`]: limits and least-privilege modes.
 //!
 //! Everything blocks: in async code call it from a blocking thread. The crate is for Unix systems. Each step that
 //! touches the disk goes through [`Disk`], so that a test can fail or crash the program at any of them.
@@ -16,15 +18,17 @@ mod flock;
 mod journal;
 mod lines;
 mod lock;
+mod lock_file;
 mod owner;
 mod read;
 mod temp;
 
-pub use atomic::{create_new, create_new_on, write_atomic, write_atomic_on};
+pub use atomic::{Pending, create_new, create_new_on, write_atomic, write_atomic_on};
 pub use dir::{output_dir, private_dir};
 pub use disk::{Disk, Mode, OsDisk};
 pub use journal::{Journal, Limits, Recovered};
 pub use lines::{append_line, append_line_on, last_line};
 pub use lock::{LockOptions, OwnedLock};
+pub use lock_file::{LockFile, LockForm};
 pub use owner::{Birth, Owner};
-pub use read::{read_bounded, read_private};
+pub use read::{read_bounded, read_private, read_trusted};

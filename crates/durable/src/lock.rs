@@ -35,6 +35,28 @@ impl Default for LockOptions {
 }
 
 impl LockOptions {
+    /// Tries until `attempt` gives something; `Ok(None)` when it never did.
+    pub(crate) fn retry<T, E>(
+        self,
+        attempt: &mut dyn FnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        self.retry_with(&mut pause, attempt)
+    }
+
+    fn retry_with<T, E>(
+        self,
+        pause: &mut dyn FnMut(Duration),
+        attempt: &mut dyn FnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        for _ in 0..self.pauses() {
+            if let Some(done) = attempt()? {
+                return Ok(Some(done));
+            }
+            pause(self.poll);
+        }
+        attempt()
+    }
+
     /// Pauses between the tries.
     fn pauses(&self) -> u64 {
         let pauses = self.wait.as_nanos().div_ceil(self.poll.as_nanos().max(1));
@@ -76,13 +98,9 @@ impl OwnedLock {
         options: LockOptions,
         pause: &mut dyn FnMut(Duration),
     ) -> Result<Self> {
-        for _ in 0..options.pauses() {
-            if let Some(lock) = Self::attempt(path)? {
-                return Ok(lock);
-            }
-            pause(options.poll);
-        }
-        Self::attempt(path)?.ok_or_else(|| held(path, options))
+        options
+            .retry_with(pause, &mut || Self::attempt(path))?
+            .ok_or_else(|| held(path, options))
     }
 
     fn attempt(path: &Path) -> Result<Option<Self>> {
@@ -136,13 +154,18 @@ fn pause(poll: Duration) {
     std::thread::sleep(poll);
 }
 
-fn cannot_lock(path: &Path, error: &io::Error) -> Fault {
+pub(crate) fn cannot_lock(path: &Path, error: &io::Error) -> Fault {
     Fault::io(format_args!("lock {}", path.display()), error)
 }
 
 fn held(path: &Path, options: LockOptions) -> Fault {
     let owner = File::open(path).ok().as_ref().and_then(Owner::read);
-    let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
+    held_by(path, options, owner.as_ref())
+}
+
+/// The refusal to wait any longer.
+pub(crate) fn held_by(path: &Path, options: LockOptions, owner: Option<&Owner>) -> Fault {
+    let by = owner.map_or_else(|| "another process".to_owned(), Owner::to_string);
     let message = format!(
         "{} is held by {by}; waited {:?}",
         path.display(),

@@ -17,6 +17,23 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_at_most(&file, path, limit)
 }
 
+/// All bytes of a file that decides something, at most `limit`: a regular file, not a symbolic link, and not one that
+/// everybody may write.
+///
+/// Errors: `insecure_permissions`, else those of [`read_bounded`].
+pub fn read_trusted(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, metadata) = open_checked(path)?;
+    if metadata.mode() & 0o002 != 0 {
+        let shown = path.display();
+        let message = format!(
+            "{shown} can be written by everybody (mode {:04o})",
+            metadata.mode() & 0o7777
+        );
+        return Err(insecure(message, format!("chmod o-w {shown}")));
+    }
+    read_at_most(&file, path, limit)
+}
+
 /// All bytes of a secret file, at most `limit`: a regular file, not a symbolic link, owned by this user, and closed
 /// to everybody else.
 ///
@@ -25,6 +42,12 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 ///
 /// Errors: `insecure_permissions`, else those of [`read_bounded`].
 pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let (file, metadata) = open_checked(path)?;
+    check_private(path, &metadata)?;
+    read_at_most(&file, path, limit)
+}
+
+fn open_checked(path: &Path) -> Result<(File, Metadata)> {
     // Not blocking: opening a pipe must not wait for its writer.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = OpenOptions::new()
@@ -33,8 +56,13 @@ pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>> {
         .open(path)
         .map_err(|error| open_refused(path, &error))?;
     let metadata = file.metadata().map_err(|error| cannot_read(path, &error))?;
-    check_private(path, &metadata)?;
-    read_at_most(&file, path, limit)
+    if !metadata.is_file() {
+        return Err(insecure(
+            format!("{} is not a regular file", path.display()),
+            "replace it by the file itself".to_owned(),
+        ));
+    }
+    Ok((file, metadata))
 }
 
 fn read_at_most(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
@@ -56,12 +84,6 @@ fn read_at_most(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
 
 fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {
     let shown = path.display();
-    if !metadata.is_file() {
-        return Err(insecure(
-            format!("{shown} is not a regular file"),
-            "replace it by the file itself".to_owned(),
-        ));
-    }
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         let message = format!("{shown} belongs to user {}", metadata.uid());
         return Err(insecure(

@@ -52,7 +52,17 @@ impl<'a> Temp<'a> {
 
     /// The file has its final name: nothing is left to remove.
     pub(crate) fn keep(mut self) {
+        self.set_named();
+    }
+
+    /// [`Temp::keep`] without letting go of the file, which stays locked.
+    pub(crate) const fn set_named(&mut self) {
         self.named = true;
+    }
+
+    /// Whether `path` names this file.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        self.file.is_at(path)
     }
 
     /// `None` when another writer was quicker, either to create the name or to take the new file for a dead one's.

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 
 use crate::common::{child_after, child_dir, names, skip};
 use worldcompute_durable::{
-    Mode, create_new, private_dir, read_bounded, read_private, write_atomic,
+    Mode, Pending, create_new, private_dir, read_bounded, read_private, read_trusted, write_atomic,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -361,4 +361,51 @@ fn what_is_no_directory_is_never_taken_for_one() {
     ] {
         assert!(private_dir(&path).is_err(), "{}", path.display());
     }
+}
+
+#[test]
+fn a_reserved_file_appears_whole_when_committed_and_not_at_all_otherwise() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("record");
+    drop(Pending::reserve(&path).unwrap());
+    assert!(names(dir.path()).is_empty());
+    let pending = Pending::reserve(&path).unwrap();
+    assert_eq!(pending.path(), path);
+    assert!(!path.exists());
+    pending.commit(b"done", Mode::Private).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"done");
+    assert_eq!(mode(&path), 0o600);
+    assert_eq!(names(dir.path()), ["record"]);
+}
+
+#[test]
+fn a_place_that_cannot_be_written_shows_when_it_is_reserved() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Pending::reserve(&dir.path().join("none/record"))
+        .err()
+        .unwrap();
+    assert_eq!(missing.code(), "not_found");
+}
+
+#[test]
+fn a_file_that_everybody_may_write_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state");
+    fs::write(&path, "x").unwrap();
+    chmod(&path, 0o644);
+    assert_eq!(read_trusted(&path, 1).unwrap(), b"x");
+    chmod(&path, 0o646);
+    let open = read_trusted(&path, 1).unwrap_err();
+    assert_eq!(open.code(), "insecure_permissions");
+    assert!(open.hint_text().starts_with("chmod o-w"));
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(
+        read_trusted(&link, 1).unwrap_err().code(),
+        "insecure_permissions"
+    );
+    assert_eq!(
+        read_trusted(dir.path(), 1).unwrap_err().code(),
+        "insecure_permissions"
+    );
 }

@@ -9,4 +9,5 @@ mod files;
 mod journal;
 mod lines;
 mod lock;
+mod lock_file;
 mod steps;
