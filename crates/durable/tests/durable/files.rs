@@ -391,7 +391,7 @@ fn a_place_that_cannot_be_written_shows_when_it_is_reserved() {
 fn a_file_that_everybody_may_write_is_not_trusted() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state");
-    fs::write(&path, "x").unwrap();
+    write_atomic(&path, b"x", Mode::Private).unwrap();
     chmod(&path, 0o644);
     assert_eq!(read_trusted(&path, 1).unwrap(), b"x");
     chmod(&path, 0o646);

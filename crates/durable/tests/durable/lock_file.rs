@@ -29,7 +29,7 @@ fn place() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn foreign(path: &Path, body: &str, age: Duration) {
-    fs::write(path, body).unwrap();
+    write_atomic(path, body.as_bytes(), Mode::Private).unwrap();
     let file = File::options().write(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - age).unwrap();
 }
@@ -143,7 +143,7 @@ fn count_up_in_a_child() {
 #[test]
 fn threads_and_processes_racing_for_the_file_lose_no_update() {
     let (dir, _) = place();
-    fs::write(dir.path().join("count"), "0").unwrap();
+    write_atomic(&dir.path().join("count"), b"0", Mode::Private).unwrap();
     let children: Vec<_> = (0..4)
         .map(|_| {
             child("lock_file::count_up_in_a_child", dir.path())
