@@ -34,6 +34,7 @@ mod evaluate;
 mod gate;
 mod host;
 pub mod intent;
+pub mod job;
 pub mod limits;
 mod permit;
 pub mod policy;

@@ -37,6 +37,19 @@ pub const MAX_DELEGATION_CHAIN: usize = 64;
 /// Bytes of a trace.
 pub const MAX_TRACE_BYTES: usize = 4 << 20;
 
+/// Bytes of a job's state.
+pub const MAX_JOB_STATE_BYTES: usize = 4 << 20;
+/// Bytes of one event of a job.
+pub const MAX_JOB_EVENT_BYTES: usize = 64 << 10;
+/// Bytes of all events of a job.
+pub const MAX_JOB_EVENTS_BYTES: u64 = 64 << 20;
+/// Checkpoints, and approvals, of a job.
+pub const MAX_JOB_CHECKPOINTS: usize = 4096;
+/// Bytes of a checkpoint's summary (the format's own limit).
+pub const MAX_CHECKPOINT_SUMMARY: usize = 512;
+/// Bytes of a list of revoked identities.
+pub const MAX_REVOCATIONS_BYTES: u64 = 1 << 20;
+
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)
