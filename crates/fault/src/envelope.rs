@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{Category, Fault};
 
-/// `{ok, error, error_code, error_category, retryable, hint, correlation_id}`; serialises with sorted keys.
+/// `{ok, error, error_code, error_category, error_reason?, retryable, hint, remedy?, correlation_id}`; serialises with sorted keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Envelope {
     /// Finds this run in logs and traces.
@@ -15,10 +15,16 @@ pub struct Envelope {
     pub error_category: Category,
     /// The stable snake_case code.
     pub error_code: String,
+    /// The cause, where several share the code.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub error_reason: &'static str,
     /// The next action.
     pub hint: String,
     /// Always false.
     pub ok: bool,
+    /// The next action for the cause.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub remedy: &'static str,
     /// Whether the same call may succeed later.
     pub retryable: bool,
 }
@@ -30,8 +36,10 @@ impl Envelope {
             error: fault.to_string(),
             error_category: fault.category(),
             error_code: fault.code().to_owned(),
+            error_reason: fault.reason(),
             hint: fault.hint_text().to_owned(),
             ok: false,
+            remedy: fault.remedy(),
             retryable: fault.retryable(),
         }
     }

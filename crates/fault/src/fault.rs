@@ -23,6 +23,14 @@ pub struct Fault {
     number: Option<WcCode>,
     message: String,
     hint: Option<Cow<'static, str>>,
+    because: Option<Because>,
+}
+
+/// What tells apart the faults that share a code for the sake of a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Because {
+    reason: &'static str,
+    remedy: &'static str,
 }
 
 impl Fault {
@@ -38,6 +46,7 @@ impl Fault {
             number: None,
             message: message.into(),
             hint: None,
+            because: None,
         }
     }
 
@@ -76,6 +85,14 @@ impl Fault {
         if hint != self.hint_text() {
             self.hint = Some(hint);
         }
+        self
+    }
+
+    /// Names the cause with a stable snake_case `reason` and the next action for it, where a contract fixes code and
+    /// hint for several causes at once.
+    #[must_use]
+    pub const fn because(mut self, reason: &'static str, remedy: &'static str) -> Self {
+        self.because = Some(Because { reason, remedy });
         self
     }
 
@@ -130,6 +147,16 @@ impl Fault {
             None if self.code == UNSAFE_OPERATION => UNSAFE_HINT,
             None => self.category.hint(),
         }
+    }
+
+    /// The cause behind a code that several causes share; empty when the code says it all.
+    pub fn reason(&self) -> &'static str {
+        self.because.map_or("", |because| because.reason)
+    }
+
+    /// The next action for [`Fault::reason`]; empty when the hint says it all.
+    pub fn remedy(&self) -> &'static str {
+        self.because.map_or("", |because| because.remedy)
     }
 
     /// The exit code of the `worldcompute` binary.
@@ -188,7 +215,10 @@ impl Fault {
         format!(
             "Error: {}\n  hint: {}",
             printable(&self.to_string()),
-            printable(self.hint_text())
+            printable(match self.remedy() {
+                "" => self.hint_text(),
+                remedy => remedy,
+            })
         )
     }
 
@@ -204,6 +234,7 @@ impl Fault {
             number,
             message,
             hint: None,
+            because: None,
         }
     }
 

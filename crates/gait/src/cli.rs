@@ -11,6 +11,8 @@ mod exit;
 #[allow(dead_code, reason = "used up as the commands of the table land")]
 mod flag;
 mod go;
+#[allow(dead_code, reason = "used up as the commands of the table land")]
+mod keys;
 mod output;
 mod usage;
 

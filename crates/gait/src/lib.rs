@@ -35,6 +35,7 @@ mod gate;
 mod host;
 pub mod intent;
 pub mod job;
+pub mod keys;
 pub mod limits;
 mod permit;
 pub mod policy;

@@ -62,6 +62,14 @@ impl SigningKey {
         })
     }
 
+    /// Reads the text of a key file, with white space around it.
+    ///
+    /// # Errors
+    /// `invalid_base64` when it is not base64 of 64 bytes; `invalid_key` when the public half is not the seed's.
+    pub fn from_base64(text: &str) -> Result<Self> {
+        Self::from_file_text(text.trim().as_bytes())
+    }
+
     /// Makes a new key and its file.
     ///
     /// # Errors
@@ -113,8 +121,8 @@ impl SigningKey {
         }
     }
 
-    /// Made without growing, which would leave a copy of the secret in freed memory.
-    fn file_text(&self) -> Zeroizing<String> {
+    /// The text of the key file. Made without growing, which would leave a copy of the secret in freed memory.
+    pub fn file_text(&self) -> Zeroizing<String> {
         let pair = Zeroizing::new(self.0.to_keypair_bytes());
         let mut text = Zeroizing::new(String::with_capacity(KEY_FILE_BYTES));
         base64::encode_into(&*pair, &mut text);

@@ -1,11 +1,12 @@
 //! The table of all commands, sorted by name.
 
+mod keys;
 mod version;
 
 use super::command::Command;
 
 /// Every command.
-pub static COMMANDS: &[&Command] = &[&version::VERSION];
+pub static COMMANDS: &[&Command] = &[&keys::INIT, &keys::ROTATE, &keys::VERIFY, &version::VERSION];
 
 #[cfg(test)]
 mod tests {

@@ -73,15 +73,18 @@ impl Output {
 }
 
 fn envelope(fields: &mut Map<String, Value>, fault: &Fault) {
-    let members: [(&str, Value); 6] = [
+    let members: [(&str, Value); 8] = [
         ("error", fault.to_string().into()),
         ("error_category", fault.category().as_str().into()),
         ("error_code", fault.code().into()),
+        ("error_reason", fault.reason().into()),
         ("hint", fault.hint_text().into()),
         ("ok", false.into()),
+        ("remedy", fault.remedy().into()),
         ("retryable", fault.retryable().into()),
     ];
-    fields.extend(members.map(|(name, value)| (name.to_owned(), value)));
+    let said = members.into_iter().filter(|(_, value)| *value != "");
+    fields.extend(said.map(|(name, value)| (name.to_owned(), value)));
 }
 
 /// One line, keys sorted, and escaped so that it can stand inside HTML.
@@ -153,6 +156,16 @@ mod tests {
             output.line(fields, Some(&fault)),
             r#"{"correlation_id":"c","error":"held","error_category":"state_contention","error_code":"rate_limit_lock_timeout","hint":"retry after contention subsides","ok":false,"path":"p","retryable":true}"#
         );
+    }
+
+    #[test]
+    fn a_failure_says_which_cause_it_had_where_several_share_the_code() {
+        let output = Output::new(true, "c".to_owned());
+        let fault = super::super::args::invalid("two sources").because("ambiguous", "give one");
+        let line = output.line(Map::new(), Some(&fault));
+        assert!(line.contains(r#""error_code":"invalid_input","error_reason":"ambiguous""#));
+        assert!(line.contains(r#""ok":false,"remedy":"give one""#));
+        assert!(fault.human().ends_with("hint: give one"));
     }
 
     #[test]

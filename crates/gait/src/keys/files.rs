@@ -1,0 +1,75 @@
+//! Key pairs in files.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use worldcompute_durable::{Mode, create_new, output_dir, write_atomic};
+use worldcompute_fault::Result;
+use worldcompute_proof::{SigningKey, VerifyingKey};
+
+use super::refused;
+
+/// The longest name of a pair, in bytes.
+const MAX_PREFIX: usize = 128;
+
+/// A pair that was just written.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    /// The name of the pair.
+    pub prefix: String,
+    /// Where the private half is.
+    pub private_path: PathBuf,
+    /// Where the public half is.
+    pub public_path: PathBuf,
+    /// The public half.
+    pub public: VerifyingKey,
+}
+
+/// Makes a pair `<prefix>_private.key` and `<prefix>_public.key` in `dir`, both of mode 0600.
+///
+/// `already_exists` when there is one, unless `replace`. Reason `key_prefix_invalid` for a name that is not a plain
+/// part of a file name.
+pub fn create(dir: &Path, prefix: &str, replace: bool) -> Result<KeyFiles> {
+    check_prefix(prefix)?;
+    let key = SigningKey::generate()?;
+    output_dir(dir)?;
+    let files = KeyFiles {
+        prefix: prefix.to_owned(),
+        private_path: dir.join(format!("{prefix}_private.key")),
+        public_path: dir.join(format!("{prefix}_public.key")),
+        public: key.verifying_key(),
+    };
+    let write = if replace { write_atomic } else { create_new };
+    write(
+        &files.private_path,
+        key.file_text().as_bytes(),
+        Mode::Private,
+    )?;
+    let public = format!("{}\n", files.public.to_base64());
+    write(&files.public_path, public.as_bytes(), Mode::Private)?;
+    Ok(files)
+}
+
+/// Makes a further pair whose name ends in the time, `<prefix>_YYYYMMDDTHHMMSSZ`; older pairs stay for verifying.
+pub fn rotate(dir: &Path, prefix: &str, now: Timestamp) -> Result<KeyFiles> {
+    check_prefix(prefix)?;
+    create(
+        dir,
+        &format!("{prefix}_{}", now.strftime("%Y%m%dT%H%M%SZ")),
+        false,
+    )
+}
+
+fn check_prefix(prefix: &str) -> Result<()> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let ordinary = !prefix.is_empty() && prefix.len() <= MAX_PREFIX && !prefix.starts_with('.');
+    if ordinary && prefix.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(
+        refused(format!("{prefix:?} cannot name a key pair")).because(
+            "key_prefix_invalid",
+            "use up to 128 letters, digits, dashes, underscores and inner dots",
+        ),
+    )
+}
