@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use gait::intent::{Context, IntentDraft, Target};
-use gait::{Gate, Intent, Policy, SystemClock, starter};
+use gait::{Evidence, Gate, Intent, Policy, SystemClock, starter};
+use jiff::Timestamp;
 use serde_json::json;
 use worldcompute_proof::{Sha256, SigningKey};
 
@@ -18,11 +19,14 @@ const SAMPLES: usize = 20_000;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let intent = intent();
+    let prepared = intent
+        .prepare(&Evidence::at(Timestamp::UNIX_EPOCH))
+        .expect("the intent is sound");
     let small = gate(&starter::donor_policy(&["scientific", "general"]));
     let large = gate(&many_rules(200));
     criterion.bench_function("baseline: name the intent", |b| b.iter(|| name(&intent)));
     criterion.bench_function("evaluate: donor policy", |b| {
-        b.iter(|| small.policy().evaluate(black_box(&intent)))
+        b.iter(|| small.policy().evaluate(black_box(&prepared)))
     });
     criterion.bench_function("decide and sign: donor policy", |b| {
         b.iter(|| small.decide(black_box(&intent)))

@@ -3,9 +3,11 @@
 //!
 //! Everything here only ever raises a verdict that a rule gave; nothing lowers one.
 
+mod broker;
 mod constraint;
 mod fail_closed;
 mod glob;
+mod limit;
 mod matching;
 mod script;
 
@@ -13,10 +15,14 @@ use std::cmp::Ordering;
 
 use serde::Serialize;
 
+pub use broker::Broker;
+pub(crate) use broker::BrokerClause;
 pub(crate) use constraint::{Constraint, Patterns};
+pub use limit::{RateLimit, Scope, Window};
 pub(crate) use matching::{Annotations, Match};
 
-use crate::intent::{ArgProvenance, Context, Delegation, Intent, SkillProvenance, Target};
+use crate::evidence::Prepared;
+use crate::intent::{ArgProvenance, Context, Delegation, SkillProvenance, Target};
 use crate::policy::Policy;
 use crate::verdict::Verdict;
 
@@ -38,6 +44,14 @@ pub struct Evaluation {
     pub distinct_approvers: bool,
     /// Whether a matching rule rests on a delegation, which needs a token for each link.
     pub require_delegation: bool,
+    /// What the delegation must be good for, sorted, each once; one of them is enough.
+    pub delegation_scopes: Vec<String>,
+    /// What the rules ask of the credential broker.
+    pub broker: Broker,
+    /// How often such a call may happen; the strictest limit of the rules that decided.
+    pub rate_limit: Option<RateLimit>,
+    /// How often such a call may happen when it is destructive.
+    pub destructive_budget: Option<RateLimit>,
     /// The outcome step by step, if the intent is a script.
     pub script: Option<ScriptEvaluation>,
 }
@@ -88,6 +102,12 @@ pub(crate) struct Rule {
     pub(crate) require_distinct_approvers: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) endpoint: Option<Constraint>,
+    #[serde(flatten)]
+    pub(crate) broker: BrokerClause,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate_limit: Option<RateLimit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) destructive_budget: Option<RateLimit>,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -106,16 +126,24 @@ pub(crate) struct Call<'a> {
 }
 
 impl Policy {
-    /// What this policy says to `intent`; the same for the same digests, whatever the time and the order of rules.
-    pub fn evaluate(&self, intent: &Intent) -> Evaluation {
-        let call = Call::of(intent);
-        if let Some(blocked) = fail_closed::check(&self.fail_closed, &call) {
+    /// What this policy says to `prepared`; the same for the same digests, evidence and time, whatever the order of
+    /// the rules.
+    pub fn evaluate(&self, prepared: &Prepared<'_>) -> Evaluation {
+        if let Some(blocked) = self.fail_closed(prepared) {
             return blocked;
         }
-        match intent.script() {
+        let call = Call::of(prepared);
+        match prepared.intent().script() {
             Some((script, _)) => script::evaluate(self, &call, script),
             None => self.evaluate_call(&call),
         }
+    }
+
+    /// The block that needs no rule: the intent is of a class that fails closed and leaves something out.
+    ///
+    /// [`Policy::evaluate`] asks this first; who has checks of the same kind of his own asks it before them.
+    pub fn fail_closed(&self, prepared: &Prepared<'_>) -> Option<Evaluation> {
+        fail_closed::check(&self.fail_closed, &Call::of(prepared))
     }
 
     fn evaluate_call(&self, call: &Call<'_>) -> Evaluation {
@@ -127,6 +155,10 @@ impl Policy {
         let mut outcome = first.apply(call);
         for rule in same_priority {
             outcome = outcome.merge(rule.apply(call));
+        }
+        if outcome.verdict != Verdict::RequireApproval {
+            outcome.required_approvals = 0;
+            outcome.distinct_approvers = false;
         }
         outcome
     }
@@ -141,8 +173,8 @@ impl Policy {
 }
 
 impl<'a> Call<'a> {
-    fn of(intent: &'a Intent) -> Self {
-        let normal = intent.normal();
+    fn of(prepared: &'a Prepared<'_>) -> Self {
+        let normal = prepared.intent().normal();
         Self {
             tool_name: &normal.tool_name,
             targets: &normal.targets,
@@ -179,6 +211,12 @@ impl Rule {
         outcome.distinct_approvers = self.require_distinct_approvers;
         outcome.require_delegation = self.matches.require_delegation;
         outcome
+            .delegation_scopes
+            .clone_from(&self.matches.delegation_scopes);
+        outcome.broker = Broker::of(&self.broker);
+        outcome.rate_limit = self.rate_limit;
+        outcome.destructive_budget = self.destructive_budget;
+        outcome
     }
 }
 
@@ -214,14 +252,20 @@ impl Evaluation {
             required_approvals: 0,
             distinct_approvers: false,
             require_delegation: false,
+            delegation_scopes: Vec::new(),
+            broker: Broker::default(),
+            rate_limit: None,
+            destructive_budget: None,
             script: None,
         }
     }
 
-    fn raise(&mut self, verdict: Verdict) {
+    /// Makes the verdict at least as strict as `verdict`.
+    pub(crate) fn raise(&mut self, verdict: Verdict) {
         self.verdict = self.verdict.max(verdict);
     }
 
+    /// Notes why, and what was violated.
     pub(crate) fn add(&mut self, reason: &str, violation: &str) {
         insert(&mut self.reason_codes, reason);
         insert(&mut self.violations, violation);
@@ -261,6 +305,13 @@ impl Evaluation {
         self.required_approvals = self.required_approvals.max(other.required_approvals);
         self.distinct_approvers |= other.distinct_approvers;
         self.require_delegation |= other.require_delegation;
+        for scope in &other.delegation_scopes {
+            insert(&mut self.delegation_scopes, scope);
+        }
+        self.broker.absorb(&other.broker);
+        self.rate_limit = limit::stricter(self.rate_limit, other.rate_limit);
+        self.destructive_budget =
+            limit::stricter(self.destructive_budget, other.destructive_budget);
         self
     }
 }

@@ -8,6 +8,7 @@ use worldcompute_proof::{SigningKey, VerifyingKey};
 use crate::clock::Clock;
 use crate::decision::Decision;
 use crate::evaluate::Evaluation;
+use crate::evidence::Evidence;
 use crate::intent::Intent;
 use crate::policy::Policy;
 use crate::trace::{self, Observation};
@@ -38,8 +39,9 @@ impl Gate {
 
     /// Decides and signs.
     ///
-    /// No approval or delegation token is presented here, so what needs one is refused: `require_approval` stays with
-    /// `approval_token_missing`, and a rule that requires delegation blocks with `delegation_token_missing`.
+    /// No token, counter and broker is at hand here, so what needs one is refused: `require_approval` stays with
+    /// `approval_token_missing`, a rule that requires delegation blocks with `delegation_token_missing`, a limit with
+    /// `rate_limit_state_unavailable` and a brokered credential with `broker_credential_missing`.
     pub fn decide(&self, intent: &Intent) -> Result<Decision> {
         self.decide_correlated(intent, "")
     }
@@ -47,12 +49,9 @@ impl Gate {
     /// [`Gate::decide`], with a correlation id in the trace.
     pub fn decide_correlated(&self, intent: &Intent, correlation_id: &str) -> Result<Decision> {
         let started_at = self.clock.now();
-        let stripped = intent
-            .has_context_claims()
-            .then(|| intent.without_context_claims());
-        let stripped = stripped.transpose()?;
-        let intent = stripped.as_ref().unwrap_or(intent);
-        let evaluation = without_tokens(self.policy.evaluate(intent));
+        let prepared = intent.prepare(&Evidence::at(started_at))?;
+        let evaluation = alone(self.policy.evaluate(&prepared), prepared.intent());
+        let intent = prepared.intent();
         let observation = Observation {
             started_at,
             ended_at: self.clock.now(),
@@ -68,11 +67,32 @@ impl Gate {
     }
 }
 
-/// The outcome when neither a delegation nor an approval token is presented.
-fn without_tokens(mut evaluation: Evaluation) -> Evaluation {
-    if evaluation.require_delegation && evaluation.verdict != Verdict::Block {
-        evaluation.verdict = Verdict::Block;
-        evaluation.add("delegation_token_missing", "delegation_not_granted");
+/// The outcome when there are neither tokens nor counters nor a broker.
+fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
+    let destructive = intent.targets().iter().any(|target| target.destructive);
+    let budgeted = destructive && evaluation.destructive_budget.is_some();
+    let limited = budgeted || evaluation.rate_limit.is_some();
+    let needs = [
+        (
+            limited,
+            "rate_limit_state_unavailable",
+            "rate_limit_not_counted",
+        ),
+        (
+            evaluation.require_delegation,
+            "delegation_token_missing",
+            "delegation_not_granted",
+        ),
+        (
+            evaluation.broker.required,
+            "broker_credential_missing",
+            "broker_credential_missing",
+        ),
+    ];
+    let blocked = evaluation.verdict == Verdict::Block;
+    for (_, reason, violation) in needs.into_iter().filter(|(needed, ..)| *needed && !blocked) {
+        evaluation.raise(Verdict::Block);
+        evaluation.add(reason, violation);
     }
     if evaluation.verdict == Verdict::RequireApproval {
         evaluation.add("approval_token_missing", "approval_not_granted");

@@ -11,13 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use gait::intent::Intent;
-use gait::{Decision, Evaluation, Gate, Policy, SystemClock, Verdict};
+use gait::{Decision, Evaluation, Evidence, Gate, Policy, SystemClock, Verdict};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::{Category, Fault};
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
 /// How many cases have to run, so that a change cannot quietly set them aside.
 const FLOOR: usize = 589;
+
+const SERVICE: &str = "service_missing";
 
 #[test]
 fn the_conformance_cases_hold() {
@@ -149,6 +151,7 @@ fn run(folder: &Path, case: &Case) -> Run {
                 key.unwrap_or("?").trim_end_matches(',')
             ))
         }
+        Err(fault) if fault.code() == SERVICE => Run::SetAside(fault.message().to_owned()),
         Err(fault) if fault.code() == "not_found" => {
             Run::SetAside("input file that does not exist".to_owned())
         }
@@ -173,6 +176,9 @@ fn gate_eval(folder: &Path, inputs: &[String]) -> Result<Value, Fault> {
         SystemClock::shared(),
     );
     let decision = gate.decide(&intent)?;
+    if let Some(service) = missing_service(decision.evaluation()) {
+        return Err(Fault::new(Category::DependencyMissing, SERVICE, service));
+    }
     let verified = gait::trace::verify(decision.trace().bytes(), &gate.verifying_key())?;
     assert_eq!(verified.trace_id(), decision.trace().trace_id());
     assert_eq!(
@@ -186,6 +192,14 @@ fn gate_eval(folder: &Path, inputs: &[String]) -> Result<Value, Fault> {
     output["phase"] = json!(intent.context().phase);
     output["successful_runs"] = json!(decided_at_once(&gate, &intent, &decision));
     Ok(with_script(output, &decision, &intent))
+}
+
+/// What the library's own gate has not got and the command line's gate has.
+fn missing_service(evaluation: &Evaluation) -> Option<&'static str> {
+    let has = |code: &str| evaluation.reason_codes.iter().any(|have| have == code);
+    ["rate_limit_state_unavailable", "broker_credential_missing"]
+        .into_iter()
+        .find(|code| has(code))
 }
 
 fn decided_at_once(gate: &Gate, intent: &Intent, first: &Decision) -> usize {
@@ -215,7 +229,8 @@ fn with_script(mut output: Value, decision: &Decision, intent: &Intent) -> Value
 fn policy_test(folder: &Path, case: &Case) -> Result<Value, Fault> {
     let operands = &case.command[2..4];
     let (policy, intent) = policy_and_intent(folder, operands)?;
-    let mut output = evaluated(&policy.evaluate(&intent));
+    let mut output =
+        evaluated(&policy.evaluate(&intent.prepare(&Evidence::at(jiff::Timestamp::UNIX_EPOCH))?));
     output["policy_digest"] = json!(policy.digest());
     output["intent_digest"] = json!(intent.digest());
     Ok(output)

@@ -134,6 +134,33 @@ fn a_rule_that_rests_on_delegation_blocks_without_tokens() {
 }
 
 #[test]
+fn what_nobody_counts_and_nobody_brokers_is_blocked() {
+    for (clause, code) in [
+        ("rate_limit: {requests: 1}", "rate_limit_state_unavailable"),
+        (
+            "require_broker_credential: true",
+            "broker_credential_missing",
+        ),
+    ] {
+        let gate = gate(&format!("rules: [{{name: r, effect: allow, {clause}}}]"));
+        let decision = gate.decide(&intent(json!({}))).unwrap();
+        assert_eq!(decision.verdict(), Verdict::Block, "{clause}");
+        assert_eq!(decision.reason_codes(), {
+            let mut codes = [code.to_owned(), "matched_rule_r".to_owned()];
+            codes.sort();
+            codes
+        });
+        assert!(decision.permit().is_err());
+    }
+    let budget = gate("rules: [{name: r, effect: allow, destructive_budget: {requests: 1}}]");
+    let harmless = budget.decide(&intent(json!({}))).unwrap();
+    assert_eq!(harmless.verdict(), Verdict::Allow);
+    let deletes = json!({"targets": [{"kind": "path", "value": "/x", "operation": "delete"}]});
+    let destructive = budget.decide(&intent(deletes)).unwrap();
+    assert_eq!(destructive.verdict(), Verdict::Block);
+}
+
+#[test]
 fn claims_about_context_are_not_decided_on_and_not_permitted() {
     let claiming = intent(json!({"context": {
         "identity": "alice",

@@ -1,4 +1,6 @@
 use super::*;
+use crate::evidence::Ask;
+use crate::intent::Intent;
 use serde_json::{Value, json};
 
 fn policy(yaml: &str) -> Policy {
@@ -37,7 +39,7 @@ fn url(value: &str) -> Intent {
 }
 
 fn verdict(policy: &Policy, intent: &Intent) -> Verdict {
-    policy.evaluate(intent).verdict
+    policy.ask(intent).verdict
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn the_default_decides_only_when_no_rule_matches() {
         let policy = policy(&format!(
             "default_verdict: {default}\nrules:\n- {{name: r, effect: block, match: {{tool_name: other}}}}"
         ));
-        let outcome = policy.evaluate(&path("/x", "read"));
+        let outcome = policy.ask(&path("/x", "read"));
         assert_eq!(outcome.verdict.as_str(), default);
         assert_eq!(outcome.reason_codes, [format!("default_{default}")]);
         assert_eq!(
@@ -62,12 +64,12 @@ fn the_lowest_priority_number_that_matches_decides() {
     let policy = policy(
         "rules:\n- {name: late, priority: 9, effect: block}\n- {name: early, priority: -1, effect: allow, match: {tool_name: tool.x}}",
     );
-    let outcome = policy.evaluate(&path("/x", "read"));
+    let outcome = policy.ask(&path("/x", "read"));
     assert_eq!(
         (outcome.verdict, outcome.matched_rule()),
         (Verdict::Allow, "early".to_owned())
     );
-    let other = policy.evaluate(&intent(json!({"tool_name": "tool.y"})));
+    let other = policy.ask(&intent(json!({"tool_name": "tool.y"})));
     assert_eq!(other.matched_rule(), "late");
 }
 
@@ -80,7 +82,7 @@ fn rules_of_one_priority_merge_to_the_strictest_with_its_own_reasons() {
          - {name: b, effect: require_approval, reason_codes: [from_b], violations: [vb], min_approvals: 3}\n\
          - {name: d, effect: dry_run, reason_codes: [from_d], min_approvals: 9}\n",
     );
-    let outcome = policy.evaluate(&path("/x", "read"));
+    let outcome = policy.ask(&path("/x", "read"));
     assert_eq!(outcome.verdict, Verdict::RequireApproval);
     assert_eq!(outcome.reason_codes, ["from_a", "from_b"]);
     assert_eq!(outcome.violations, ["va", "vb"]);
@@ -149,7 +151,7 @@ fn a_match_holds_when_all_its_keys_do_and_any_entry_of_each() {
     ] {
         let matching = |keys: &str| {
             allowing(&format!("  match: {{{keys}}}"))
-                .evaluate(&full)
+                .ask(&full)
                 .matched_rule()
         };
         assert_eq!(matching(hit), "r", "{hit}");
@@ -190,13 +192,13 @@ fn destruction_is_rehearsed_in_planning_and_approved_in_applying() {
             "context": planning(phase)
         }))
     };
-    let plan = allow.evaluate(&destroy("plan"));
+    let plan = allow.ask(&destroy("plan"));
     assert_eq!(plan.verdict, Verdict::DryRun);
     assert_eq!(
         plan.reason_codes,
         ["matched_rule_r", "plan_phase_non_destructive"]
     );
-    let apply = allow.evaluate(&destroy("apply"));
+    let apply = allow.ask(&destroy("apply"));
     assert_eq!(
         (apply.verdict, apply.required_approvals),
         (Verdict::RequireApproval, 1)
@@ -205,7 +207,7 @@ fn destruction_is_rehearsed_in_planning_and_approved_in_applying() {
         apply.reason_codes,
         ["destructive_apply_requires_approval", "matched_rule_r"]
     );
-    let block = policy("rules: [{name: r, effect: block}]").evaluate(&destroy("plan"));
+    let block = policy("rules: [{name: r, effect: block}]").ask(&destroy("plan"));
     assert_eq!(block.verdict, Verdict::Block);
 }
 
@@ -241,7 +243,7 @@ fn path_lists_hold_for_where_a_path_leads_not_for_how_it_is_spelled() {
         "/./etc//x",
         "/etc/../etc/x",
     ] {
-        let outcome = outside.evaluate(&path(spelling, "read"));
+        let outcome = outside.ask(&path(spelling, "read"));
         assert_eq!(outcome.verdict, Verdict::Block, "{spelling}");
         assert_eq!(
             outcome.violations,
@@ -320,7 +322,7 @@ fn a_constraint_never_softens_a_block() {
     let policy = policy(
         "rules:\n- {name: r, effect: block, endpoint: {path_denylist: [/**], action: require_approval, reason_code: mine, violation: theirs}}",
     );
-    let outcome = policy.evaluate(&path("/x", "read"));
+    let outcome = policy.ask(&path("/x", "read"));
     assert_eq!(outcome.verdict, Verdict::Block);
     assert_eq!(
         outcome.reason_codes,
@@ -334,7 +336,7 @@ fn risky_intents_that_leave_something_out_are_blocked_before_any_rule() {
     let policy = policy(
         "default_verdict: allow\nfail_closed:\n  enabled: true\n  required_fields: [targets, arg_provenance, delegation, context_evidence, endpoint_class]\n  required_high_risk_fields: [run_id, agent_identity, credential_ttl_seconds]\n",
     );
-    let outcome = policy.evaluate(&target(json!({"kind": "table", "value": "t"})));
+    let outcome = policy.ask(&target(json!({"kind": "table", "value": "t"})));
     assert_eq!(outcome.verdict, Verdict::Block);
     assert_eq!(
         outcome.violations,
@@ -392,7 +394,7 @@ fn a_script_is_as_restricted_as_its_worst_step() {
         verdict(&policy, &script(&["read", "write"])),
         Verdict::DryRun
     );
-    let outcome = policy.evaluate(&script(&["write", "get", "read"]));
+    let outcome = policy.ask(&script(&["write", "get", "read"]));
     assert_eq!(
         (outcome.verdict, outcome.matched_rule()),
         (Verdict::Block, "a,b".to_owned())
@@ -424,7 +426,7 @@ fn script_limits_raise_the_verdict_of_the_whole() {
             "default_allow",
         ),
     ] {
-        let outcome = with(scripts).evaluate(&three);
+        let outcome = with(scripts).ask(&three);
         assert_eq!(outcome.verdict, verdict, "{scripts}");
         assert!(
             outcome.reason_codes.iter().any(|have| have == code),
@@ -440,6 +442,6 @@ fn script_limits_raise_the_verdict_of_the_whole() {
 #[test]
 fn reason_codes_default_to_the_sanitised_rule_name() {
     let policy = policy("rules: [{name: 'My \"Rule\"-Name', effect: allow}]");
-    let outcome = policy.evaluate(&path("/x", "read"));
+    let outcome = policy.ask(&path("/x", "read"));
     assert_eq!(outcome.reason_codes, ["matched_rule_my_\\\"rule\\\"_name"]);
 }

@@ -61,6 +61,11 @@ pub(super) struct RuleFile {
     pub(super) violations: List,
     pub(super) min_approvals: Option<i64>,
     pub(super) require_distinct_approvers: Option<bool>,
+    pub(super) require_broker_credential: Option<bool>,
+    pub(super) broker_reference: Option<String>,
+    pub(super) broker_scopes: List,
+    pub(super) rate_limit: Option<LimitFile>,
+    pub(super) destructive_budget: Option<LimitFile>,
     allowed_agent_ids: Present,
     allowed_agent_manifest_publishers: Present,
     allowed_agent_manifest_sources: Present,
@@ -68,17 +73,12 @@ pub(super) struct RuleFile {
     allowed_credential_issuers: Present,
     allowed_credential_sources: Present,
     block_standing_credentials: Present,
-    broker_reference: Present,
-    broker_scopes: Present,
     dataflow: Present,
     denied_agent_ids: Present,
-    destructive_budget: Present,
     freeze_window: Present,
     max_context_age_seconds: Present,
     max_credential_ttl_seconds: Present,
-    rate_limit: Present,
     require_agent_owner: Present,
-    require_broker_credential: Present,
     require_context_evidence: Present,
     require_declared_agent: Present,
     require_jit_credential: Present,
@@ -143,6 +143,14 @@ pub(super) struct EndpointFile {
     pub(super) destructive_action: Option<String>,
     pub(super) reason_code: Option<String>,
     pub(super) violation: Option<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitFile {
+    pub(super) requests: Option<i64>,
+    pub(super) window: Option<String>,
+    pub(super) scope: Option<String>,
 }
 
 impl PolicyFile {
@@ -229,20 +237,15 @@ impl RuleFile {
                 "block_standing_credentials",
                 &self.block_standing_credentials,
             ),
-            ("broker_reference", &self.broker_reference),
-            ("broker_scopes", &self.broker_scopes),
             ("dataflow", &self.dataflow),
             ("denied_agent_ids", &self.denied_agent_ids),
-            ("destructive_budget", &self.destructive_budget),
             ("freeze_window", &self.freeze_window),
             ("max_context_age_seconds", &self.max_context_age_seconds),
             (
                 "max_credential_ttl_seconds",
                 &self.max_credential_ttl_seconds,
             ),
-            ("rate_limit", &self.rate_limit),
             ("require_agent_owner", &self.require_agent_owner),
-            ("require_broker_credential", &self.require_broker_credential),
             ("require_context_evidence", &self.require_context_evidence),
             ("require_declared_agent", &self.require_declared_agent),
             ("require_jit_credential", &self.require_jit_credential),

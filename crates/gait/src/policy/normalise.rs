@@ -1,16 +1,18 @@
 //! From the file to the normal form: defaults, aliases, allowed values, order.
 
+mod clause;
+mod matches;
+mod value;
+
 use worldcompute_fault::Result;
 
-use super::file::{
-    AnnotationsFile, EndpointFile, FailClosedFile, List, MatchFile, PolicyFile, RuleFile,
-    ScriptsFile,
-};
+use self::clause::{broker, destructive_budget, rate_limit};
+use self::matches::{constraint, matches};
+use self::value::{all_of, count, lower_set, plain, set, word};
+use super::file::{FailClosedFile, PolicyFile, RuleFile, ScriptsFile};
 use super::{FailClosed, Policy, SCHEMA_ID, SCHEMA_VERSION, Scripts};
-use crate::evaluate::{Annotations, Constraint, Match, Patterns, Rule};
-use crate::intent::{CLASSES, DISCOVERY};
-use crate::limits::{self, MAX_POLICY_LIST, MAX_POLICY_STRING, MAX_RULES, at_most, invalid};
-use crate::text;
+use crate::evaluate::Rule;
+use crate::limits::{MAX_RULES, at_most, invalid};
 use crate::verdict::Verdict;
 
 /// What `fail_closed.required_fields` may name.
@@ -132,6 +134,17 @@ fn rule(file: RuleFile) -> Result<Rule> {
         endpoint: constraint(&name, file.endpoint.unwrap_or_default())?,
         reason_codes: set(file.reason_codes)?,
         violations: set(file.violations)?,
+        broker: broker(
+            file.require_broker_credential,
+            file.broker_reference,
+            file.broker_scopes,
+        )?,
+        rate_limit: rate_limit(&name, file.rate_limit.unwrap_or_default())?,
+        destructive_budget: file
+            .destructive_budget
+            .map(|file| destructive_budget(&name, file))
+            .transpose()?
+            .flatten(),
         require_distinct_approvers: file.require_distinct_approvers.unwrap_or_default()
             || min_approvals > 1,
         min_approvals,
@@ -151,161 +164,4 @@ fn effect(name: &str, effect: Option<String>, action: Option<String>) -> Result<
     }
     Verdict::parse(&effect)
         .ok_or_else(|| invalid(format!("invalid rule effect {effect:?} for {name}")))
-}
-
-fn matches(name: &str, file: MatchFile) -> Result<Match> {
-    let endpoint_classes = lower_set(join(file.endpoint_classes, file.endpoint_class))?;
-    all_of(
-        &format!("match endpoint_class for {name}"),
-        &endpoint_classes,
-        &CLASSES,
-    )?;
-    let discovery_methods = lower_set(file.discovery_method)?;
-    all_of(
-        &format!("match discovery_method for {name}"),
-        &discovery_methods,
-        &DISCOVERY,
-    )?;
-    let depth = file.max_delegation_depth.map(|depth| {
-        usize::try_from(depth)
-            .map_err(|_| invalid(format!("max_delegation_depth must be >= 0 for {name}")))
-    });
-    Ok(Match {
-        tool_names: lower_set(join(file.tool_names, file.tool_name.map(|name| vec![name])))?,
-        risk_classes: lower_set(file.risk_classes)?,
-        target_kinds: lower_set(file.target_kinds)?,
-        target_values: set(file.target_values)?,
-        endpoint_classes,
-        discovery_methods,
-        annotations: file.tool_annotations.map(annotations).unwrap_or_default(),
-        skill_publishers: lower_set(file.skill_publishers)?,
-        skill_sources: lower_set(file.skill_sources)?,
-        data_classes: lower_set(file.data_classes)?,
-        destination_kinds: lower_set(file.destination_kinds)?,
-        destination_values: set(file.destination_values)?,
-        destination_operations: lower_set(file.destination_operations)?,
-        provenance_sources: lower_set(file.provenance_sources)?,
-        identities: set(file.identities)?,
-        workspace_prefixes: set(file.workspace_prefixes)?,
-        require_delegation: file.require_delegation.unwrap_or_default(),
-        allowed_delegator_identities: set(file.allowed_delegator_identities)?,
-        allowed_delegate_identities: set(file.allowed_delegate_identities)?,
-        delegation_scopes: lower_set(file.delegation_scopes)?,
-        max_delegation_depth: depth.transpose()?,
-    })
-}
-
-const fn annotations(file: AnnotationsFile) -> Annotations {
-    Annotations {
-        read_only: file.read_only_hint,
-        destructive: file.destructive_hint,
-        idempotent: file.idempotent_hint,
-        open_world: file.open_world_hint,
-    }
-}
-
-fn constraint(name: &str, file: EndpointFile) -> Result<Option<Constraint>> {
-    let egress_classes = lower_set(file.egress_classes)?;
-    all_of(
-        &format!("endpoint.egress_class for {name}"),
-        &egress_classes,
-        &CLASSES,
-    )?;
-    if egress_classes
-        .iter()
-        .any(|class| !class.starts_with("net."))
-    {
-        return Err(invalid(format!(
-            "endpoint.egress_class must be network class for {name}"
-        )));
-    }
-    let destructive = format!("endpoint.destructive_action for {name}");
-    let constraint = Constraint {
-        enabled: true,
-        path_allowlist: Patterns::of_paths(name, set(file.path_allowlist)?)?,
-        path_denylist: Patterns::of_paths(name, set(file.path_denylist)?)?,
-        domain_allowlist: Patterns::of_domains(name, lower_set(file.domain_allowlist)?)?,
-        domain_denylist: Patterns::of_domains(name, lower_set(file.domain_denylist)?)?,
-        egress_classes,
-        action: raise(&format!("endpoint.action for {name}"), file.action)?
-            .unwrap_or(Verdict::Block),
-        destructive_action: raise(&destructive, file.destructive_action)?,
-        reason_code: or_default(plain(file.reason_code)?),
-        violation: or_default(plain(file.violation)?),
-    };
-    let enabled = file.enabled.unwrap_or_default() || constraint.says_something();
-    Ok(enabled.then_some(constraint))
-}
-
-fn or_default(code: String) -> String {
-    if code.is_empty() {
-        return "endpoint_constraint_violation".to_owned();
-    }
-    code
-}
-
-/// `block` or `require_approval`: what a constraint may raise a verdict to.
-fn raise(what: &str, action: Option<String>) -> Result<Option<Verdict>> {
-    let action = word(action)?;
-    match Verdict::parse(&action) {
-        _ if action.is_empty() => Ok(None),
-        Some(verdict @ (Verdict::Block | Verdict::RequireApproval)) => Ok(Some(verdict)),
-        _ => Err(invalid(format!("unsupported {what}: {action:?}"))),
-    }
-}
-
-fn join(first: List, second: List) -> List {
-    let mut all = first.unwrap_or_default();
-    all.extend(second.unwrap_or_default());
-    Some(all)
-}
-
-fn lower_set(list: List) -> Result<Vec<String>> {
-    Ok(text::sorted_set_lower(&bounded(list)?))
-}
-
-fn set(list: List) -> Result<Vec<String>> {
-    Ok(text::sorted_set(&bounded(list)?))
-}
-
-fn bounded(list: List) -> Result<Vec<String>> {
-    let list = list.unwrap_or_default();
-    at_most(
-        "policy list entries",
-        list.len(),
-        MAX_POLICY_LIST,
-        "policy_too_large",
-    )?;
-    list.iter().try_for_each(|entry| short(entry))?;
-    Ok(list)
-}
-
-fn short(text: &str) -> Result<()> {
-    limits::at_most(
-        "policy string bytes",
-        text.len(),
-        MAX_POLICY_STRING,
-        "policy_too_large",
-    )
-}
-
-fn plain(text: Option<String>) -> Result<String> {
-    let text = text.unwrap_or_default();
-    short(&text)?;
-    Ok(text.trim().to_owned())
-}
-
-fn word(text: Option<String>) -> Result<String> {
-    Ok(text::lower(&plain(text)?))
-}
-
-fn count(what: &str, number: Option<i64>) -> Result<usize> {
-    usize::try_from(number.unwrap_or_default()).map_err(|_| invalid(format!("{what} must be >= 0")))
-}
-
-fn all_of(what: &str, values: &[String], known: &[&str]) -> Result<()> {
-    match values.iter().find(|value| !known.contains(&value.as_str())) {
-        Some(value) => Err(invalid(format!("unsupported {what}: {value}"))),
-        None => Ok(()),
-    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::evidence::Ask;
 use crate::intent::{Context, Intent, IntentDraft, Target};
 use crate::policy::Policy;
 use crate::verdict::Verdict;
@@ -28,7 +29,7 @@ fn donor(consented: &[&str]) -> Policy {
 }
 
 fn verdict(policy: &Policy, intent: &Intent) -> Verdict {
-    policy.evaluate(intent).verdict
+    policy.ask(intent).verdict
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn one_refused_class_blocks_a_job_in_any_order() {
             [refused, "scientific", "general"],
             ["general", "scientific", refused],
         ] {
-            let outcome = policy.evaluate(&job(&classes));
+            let outcome = policy.ask(&job(&classes));
             assert_eq!(outcome.verdict, Verdict::Block, "{classes:?}");
             assert_eq!(outcome.reason_codes, ["class_not_consented"]);
         }

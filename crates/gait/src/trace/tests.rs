@@ -1,5 +1,6 @@
 use super::record::Record;
 use super::*;
+use crate::evidence::Ask;
 use crate::intent::Intent;
 use crate::policy::Policy;
 use serde_json::{Value, json};
@@ -79,7 +80,7 @@ fn observed(nanos: i64) -> Observation<'static> {
 
 fn signed(intent: &Intent) -> SignedTrace {
     let policy = policy();
-    let evaluation = policy.evaluate(intent);
+    let evaluation = policy.ask(intent);
     issue(&policy, intent, &evaluation, &observed(186_341), &key()).unwrap()
 }
 
@@ -92,7 +93,7 @@ fn refusal(bytes: &[u8], key: &VerifyingKey) -> String {
 fn what_is_signed_is_the_canonical_form() {
     let policy = policy();
     for intent in [everything(), plain()] {
-        let evaluation = policy.evaluate(&intent);
+        let evaluation = policy.ask(&intent);
         for nanos in [
             -5,
             0,
@@ -369,7 +370,7 @@ fn a_trace_that_nobody_would_read_is_not_issued() {
         "context": {"identity": "a", "workspace": "w", "risk_class": "low"}
     });
     let intent = Intent::parse(script.to_string().as_bytes()).unwrap();
-    let evaluation = policy.evaluate(&intent);
+    let evaluation = policy.ask(&intent);
     let fault = issue(&policy, &intent, &evaluation, &observed(1), &key()).unwrap_err();
     assert_eq!(fault.code(), "trace_too_large");
 }
