@@ -1,5 +1,6 @@
 //! The table of all commands, sorted by name.
 
+mod job;
 mod keys;
 mod version;
 
@@ -7,6 +8,20 @@ use super::command::Command;
 
 /// Every command.
 pub static COMMANDS: &[&Command] = &[&keys::INIT, &keys::ROTATE, &keys::VERIFY, &version::VERSION];
+pub static COMMANDS: &[&Command] = &[
+    &job::APPROVE,
+    &job::CANCEL,
+    &job::ADD,
+    &job::LIST,
+    &job::SHOW,
+    &job::INSPECT,
+    &job::PAUSE,
+    &job::RESUME,
+    &job::STATUS,
+    &job::STOP,
+    &job::SUBMIT,
+    &version::VERSION,
+];
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,17 @@ impl CheckpointKind {
         serde_json::from_value(Value::from(name.trim())).ok()
     }
 
+    /// The name in the records.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Progress => "progress",
+            Self::DecisionNeeded => "decision-needed",
+            Self::Blocked => "blocked",
+            Self::Completed => "completed",
+        }
+    }
+
     /// The reason code of its event.
     pub const fn reason_code(self) -> &'static str {
         match self {

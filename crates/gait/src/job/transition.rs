@@ -112,10 +112,7 @@ impl NewCheckpoint {
         let checkpoint = self.numbered(state.checkpoints.len().saturating_add(1), now);
         let event = Event::new("checkpoint_added", &self.actor, &checkpoint.reason_code)
             .with("checkpoint_id", &*checkpoint.checkpoint_id)
-            .with(
-                "checkpoint_type",
-                serde_json::to_value(self.kind).unwrap_or_default(),
-            )
+            .with("checkpoint_type", self.kind.as_str())
             .with("required_action", &*checkpoint.required_action);
         state.checkpoints.push(checkpoint);
         match self.kind {
