@@ -7,7 +7,6 @@ mod version;
 use super::command::Command;
 
 /// Every command.
-pub static COMMANDS: &[&Command] = &[&keys::INIT, &keys::ROTATE, &keys::VERIFY, &version::VERSION];
 pub static COMMANDS: &[&Command] = &[
     &job::APPROVE,
     &job::CANCEL,
@@ -20,6 +19,9 @@ pub static COMMANDS: &[&Command] = &[
     &job::STATUS,
     &job::STOP,
     &job::SUBMIT,
+    &keys::INIT,
+    &keys::ROTATE,
+    &keys::VERIFY,
     &version::VERSION,
 ];
 
