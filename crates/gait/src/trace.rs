@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use worldcompute_proof::Sha256;
 
 pub(crate) use record::issue;
-pub use verify::verify;
+pub use verify::{Claims, claims, verify};
 
 use crate::verdict::Verdict;
 

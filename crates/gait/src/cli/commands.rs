@@ -2,6 +2,7 @@
 
 mod job;
 mod keys;
+mod trace_verify;
 mod version;
 
 use super::command::Command;
@@ -22,6 +23,7 @@ pub static COMMANDS: &[&Command] = &[
     &keys::INIT,
     &keys::ROTATE,
     &keys::VERIFY,
+    &trace_verify::VERIFY,
     &version::VERSION,
 ];
 

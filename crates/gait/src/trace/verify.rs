@@ -1,7 +1,7 @@
 //! Checking a trace that somebody else kept or sent.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, VerifyingKey, canonical_json, parse_json_strict};
 
@@ -22,23 +22,30 @@ struct Facts {
     policy_digest: Sha256,
 }
 
+/// What a trace says of itself, verified or not: for showing, never for deciding.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Claims {
+    /// The id it carries.
+    pub trace_id: String,
+    /// The verdict it carries.
+    pub verdict: String,
+}
+
+/// Reads what a trace says of itself; `invalid_input` for what is no trace.
+pub fn claims(bytes: &[u8]) -> Result<Claims> {
+    let record = parse(bytes)?;
+    serde_json::from_value(Value::Object(record))
+        .map_err(|error| invalid("parse trace record").caused_by(error))
+}
+
 /// Verifies a trace against the key of the gate that should have signed it.
 ///
 /// `invalid_input` for what is no trace; `verification_failed` for a missing or malformed signature, another key,
 /// any byte of content that is not covered or not as signed (a field that the format does not know included), and an
 /// id that does not follow from policy, intent and verdict. No network, no clock, no files.
 pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
-    at_most(
-        "trace bytes",
-        bytes.len(),
-        MAX_TRACE_BYTES,
-        "trace_too_large",
-    )?;
-    let parsed = parse_json_strict(bytes)
-        .map_err(|fault| invalid(format!("parse trace record: {}", fault.message())))?;
-    let Value::Object(mut record) = parsed else {
-        return Err(invalid("parse trace record: not a JSON object"));
-    };
+    let mut record = parse(bytes)?;
     let signature = match record.remove("signature") {
         None | Some(Value::Null) => return Err(unverified("trace signature missing")),
         Some(signature) => read_signature(signature)?,
@@ -56,6 +63,21 @@ pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
         policy_digest: facts.policy_digest,
         key_id: signature.key_id,
     }))
+}
+
+fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
+    at_most(
+        "trace bytes",
+        bytes.len(),
+        MAX_TRACE_BYTES,
+        "trace_too_large",
+    )?;
+    let parsed = parse_json_strict(bytes)
+        .map_err(|fault| invalid(format!("parse trace record: {}", fault.message())))?;
+    match parsed {
+        Value::Object(record) => Ok(record),
+        _ => Err(invalid("parse trace record: not a JSON object")),
+    }
 }
 
 fn read_signature(signature: Value) -> Result<SignatureObject> {

@@ -1,0 +1,164 @@
+//! `gait trace verify`, as a caller sees it.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use support::Gait;
+
+const TRACE: &str = include_str!("data/gait-1.4.0-trace.json");
+const KEY: &str = include_str!("data/gait-1.4.0-public.key");
+
+fn verify(trace: &str) -> (i32, Value) {
+    let gait = Gait::new();
+    let (path, key) = (gait.file("trace.json", trace), gait.file("public.key", KEY));
+    gait.json(&["trace", "verify", &path, "--public-key", &key])
+}
+
+fn with(change: impl FnOnce(&mut Value)) -> String {
+    let mut trace = serde_json::from_str(TRACE).unwrap();
+    change(&mut trace);
+    trace.to_string()
+}
+
+#[test]
+fn a_trace_of_the_reference_implementation_verifies() {
+    let (code, json) = verify(TRACE);
+    assert_eq!(
+        (code, &json["ok"], &json["signature_status"]),
+        (0, &true.into(), &"verified".into())
+    );
+    assert_eq!(
+        json["trace_id"],
+        serde_json::from_str::<Value>(TRACE).unwrap()["trace_id"]
+    );
+    assert_eq!(json["key_id"].as_str().unwrap().len(), 64);
+}
+
+#[test]
+fn a_field_outside_of_the_signature_is_a_failed_verification() {
+    for extra in ["x_unknown", "reason_codes", "Verdict"] {
+        let (code, json) = verify(&with(|trace| trace[extra] = "allow".into()));
+        assert_eq!(
+            (code, &json["error_code"], &json["signature_status"]),
+            (2, &"verification_failed".into(), &"failed".into()),
+            "{extra}"
+        );
+    }
+}
+
+#[test]
+fn a_stripped_or_replaced_signature_is_a_failed_verification() {
+    for signature in [
+        Value::Null,
+        "".into(),
+        serde_json::json!({}),
+        serde_json::json!({"alg": "none"}),
+    ] {
+        let (code, json) = verify(&with(|trace| trace["signature"] = signature.clone()));
+        assert_eq!((code, &json["ok"]), (2, &false.into()), "{signature}");
+    }
+    let (code, json) = verify(&with(|trace| {
+        drop(trace.as_object_mut().unwrap().remove("signature"))
+    }));
+    assert_eq!(
+        (code, &json["error"]),
+        (2, &"trace signature missing".into())
+    );
+}
+
+#[test]
+fn what_is_no_trace_is_invalid_and_what_is_not_there_is_a_matter_of_the_disk() {
+    for garbage in [
+        "[]",
+        "",
+        "{",
+        "\u{feff}{}",
+        "{\"a\":1,\"a\":1}",
+        &"[".repeat(10_000),
+    ] {
+        let (code, json) = verify(garbage);
+        assert_eq!(
+            (code, &json["error_category"]),
+            (6, &"invalid_input".into()),
+            "{garbage:.20}"
+        );
+    }
+    let gait = Gait::new();
+    let key = gait.file("public.key", KEY);
+    let (code, json) = gait.json(&["trace", "verify", "nope.json", "--public-key", &key]);
+    assert_eq!(
+        (code, &json["error_category"], &json["error_code"]),
+        (1, &"io_failure".into(), &"not_found".into())
+    );
+}
+
+#[test]
+fn a_missing_path_or_key_is_refused_in_words_of_its_own() {
+    let gait = Gait::new();
+    let (code, json) = gait.json(&["trace", "verify"]);
+    assert_eq!((code, &json["error"]), (6, &"expected trace path".into()));
+    let (code, json) = gait.json(&["trace", "verify", "trace.json"]);
+    assert_eq!(
+        (code, &json["error_reason"]),
+        (6, &"verify_key_required".into())
+    );
+}
+
+#[test]
+fn the_shared_cases_of_traces_hold() {
+    let Some(folder) = shared() else {
+        println!("skipped: no folder shared/cases/gait beside or inside the checkout");
+        return;
+    };
+    let index = std::fs::read_to_string(folder.join("index.tsv")).unwrap();
+    let mut ran = 0;
+    for line in index.lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [id, "trace_verify", _, command, expected, _, note] = columns[..] else {
+            continue;
+        };
+        let expected: Value = serde_json::from_str(expected).unwrap();
+        let args: Vec<&str> = command.split_whitespace().collect();
+        let run = support::Run::of(
+            Gait::new()
+                .command(&args)
+                .current_dir(&folder)
+                .output()
+                .unwrap(),
+        );
+        let json = run.json();
+        if note.is_empty() {
+            assert_eq!(expected["exit_code"], run.code, "{id}");
+            for field in [
+                "error_category",
+                "error_code",
+                "ok",
+                "signature_status",
+                "verdict",
+            ] {
+                assert_eq!(json[field], expected[field], "{id}: {field}");
+            }
+        } else {
+            assert_eq!(
+                (run.code, &json["error_category"]),
+                (1, &"io_failure".into()),
+                "{id}: {note}"
+            );
+        }
+        ran += 1;
+    }
+    assert_eq!(ran, 7);
+}
+
+fn shared() -> Option<PathBuf> {
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let places =
+        ["shared/cases/gait", "../shared/cases/gait"].map(|relative| checkout.join(relative));
+    places
+        .into_iter()
+        .find(|folder| folder.join("index.tsv").is_file())
+}
