@@ -18,8 +18,9 @@ mod usage;
 
 use std::process::ExitCode;
 
+use gait::oplog::{self, Ended};
 use gait::{SystemClock, SystemEnvironment, VERSION};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
 use args::{Args, Parsed};
 use command::{Command, Context};
@@ -95,8 +96,31 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
         environment: Box::new(SystemEnvironment),
         json,
     };
-    match (command.run)(&context, &args) {
-        Ok(outcome) => output.outcome(outcome),
-        Err(fault) => output.fault(&fault),
+    logged(command, &context, || {
+        let ended = (command.run)(&context, &args);
+        let fault = match &ended {
+            Ok(outcome) => outcome.fault.clone(),
+            Err(fault) => Some(fault.clone()),
+        };
+        let exit = match ended {
+            Ok(outcome) => output.outcome(outcome),
+            Err(fault) => output.fault(&fault),
+        };
+        (exit, fault)
+    })
+}
+
+/// Notes start and end of the command where the user keeps a log of them.
+fn logged(
+    command: &Command,
+    context: &Context,
+    run: impl FnOnce() -> (Exit, Option<Fault>),
+) -> Exit {
+    let (environment, clock) = (&*context.environment, &*context.clock);
+    let log = oplog::Run::start(environment, clock, &command.name(), &context.correlation_id);
+    let (exit, fault) = run();
+    for warning in log.end(Ended::of(exit as u8, fault.as_ref())) {
+        output::warn(&warning);
     }
+    exit
 }

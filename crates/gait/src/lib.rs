@@ -38,6 +38,7 @@ pub mod intent;
 pub mod job;
 pub mod keys;
 pub mod limits;
+pub mod oplog;
 mod permit;
 pub mod policy;
 mod signature;

@@ -91,3 +91,29 @@ fn an_answer_that_nobody_can_read_is_a_failure() {
     let status = command.stdout(full).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn a_log_that_cannot_be_written_warns_and_never_changes_the_exit() {
+    let gait = Gait::new().env("GAIT_OPERATIONAL_LOG", "/nonexistent/ops.jsonl");
+    let run = gait.run(&["version"]);
+    assert_eq!((run.code, run.stdout.as_str()), (0, "gait 0.0.0-dev\n"));
+    assert!(
+        run.stderr
+            .contains("warning: the operational log was not written")
+    );
+    let run = gait.env("GAIT_TELEMETRY_WARN", "off").run(&["version"]);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn the_log_carries_the_correlation_id_of_the_output() {
+    let gait = Gait::new().env("GAIT_OPERATIONAL_LOG", "ops.jsonl");
+    let (code, json) = gait.json(&["keys", "verify"]);
+    assert_eq!(code, 6);
+    let log = std::fs::read_to_string(gait.path().join("ops.jsonl")).unwrap();
+    let end: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(end["correlation_id"], json["correlation_id"]);
+    assert_eq!(end["command"], "keys verify");
+    assert_eq!(end["error_category"], "invalid_input");
+    assert_eq!(end["exit_code"], 6);
+}

@@ -118,6 +118,11 @@ fn print(text: &str) -> Exit {
     }
 }
 
+/// A line on standard error. Nobody may be left to read it, and that changes nothing.
+pub fn warn(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
