@@ -131,6 +131,46 @@ impl Intent {
         self.normal.script.as_ref().zip(self.normal.script_hash)
     }
 
+    /// On whose authority the caller acts.
+    pub const fn delegation(&self) -> Option<&Delegation> {
+        self.normal.delegation.as_ref()
+    }
+
+    /// The SHA-256 of the canonical JSON of the delegation, which tokens are bound to.
+    pub fn delegation_digest(&self) -> Result<Option<Sha256>> {
+        let digest = |delegation| Ok(Sha256::of(canonical_json(delegation)?));
+        self.delegation().map(digest).transpose()
+    }
+
+    /// Every target, those of a script's steps included; some twice.
+    pub fn all_targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets().iter().chain(self.step_targets())
+    }
+
+    fn step_targets(&self) -> impl Iterator<Item = &Target> {
+        let steps = self.normal.script.iter().flat_map(|script| &script.steps);
+        steps.flat_map(|step| &step.targets)
+    }
+
+    /// Whether any target is lost or changed for good.
+    pub fn is_destructive(&self) -> bool {
+        self.all_targets().any(|target| target.destructive)
+    }
+
+    /// How many targets and how many operations an approval of this intent covers, as the format counts them.
+    pub(crate) fn extent(&self) -> (i64, i64) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let targets = match self.step_targets().count() {
+            0 => self.targets().len(),
+            of_steps => of_steps,
+        };
+        let operations = match &self.normal.script {
+            Some(script) => script.steps.len(),
+            None => self.targets().len().max(1),
+        };
+        (count(targets), count(operations))
+    }
+
     /// When the intent says it was made; unset when it does not say.
     pub const fn created_at(&self) -> WireTime {
         self.created_at

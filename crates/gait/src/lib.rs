@@ -27,6 +27,7 @@
 //! # Ok::<(), worldcompute_fault::Fault>(())
 //! ```
 
+pub mod approval;
 mod clock;
 mod decision;
 pub mod environment;
@@ -41,8 +42,10 @@ pub mod limits;
 pub mod oplog;
 mod permit;
 pub mod policy;
+mod record;
 mod signature;
 pub mod starter;
+mod state_file;
 mod text;
 pub mod trace;
 mod verdict;

@@ -34,6 +34,13 @@ pub const MAX_SCRIPT_STEPS: usize = 64;
 /// Links of a delegation chain.
 pub const MAX_DELEGATION_CHAIN: usize = 64;
 
+/// Bytes of an approval or delegation token.
+pub const MAX_TOKEN_BYTES: u64 = 64 << 10;
+/// Entries of the scope of a token.
+pub const MAX_SCOPE: usize = 256;
+/// Tokens presented for one decision.
+pub const MAX_TOKENS: usize = 64;
+
 /// Bytes of a trace.
 pub const MAX_TRACE_BYTES: usize = 4 << 20;
 

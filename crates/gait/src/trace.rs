@@ -11,9 +11,11 @@ use jiff::Timestamp;
 use worldcompute_proof::Sha256;
 
 pub(crate) use record::issue;
+pub use relationship::Relationship;
 pub use verify::{Claims, claims, verify};
 
 use crate::verdict::Verdict;
+use crate::wire_time::WireTime;
 
 /// The `schema_id` of a trace.
 pub const SCHEMA_ID: &str = "gait.gate.trace";
@@ -25,6 +27,16 @@ pub(crate) struct Observation<'a> {
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Timestamp,
     pub(crate) correlation_id: &'a str,
+}
+
+/// What a record beside a trace is about: one decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub(crate) created_at: WireTime,
+    pub(crate) trace_id: &'a str,
+    pub(crate) tool_name: &'a str,
+    pub(crate) intent_digest: Sha256,
+    pub(crate) policy_digest: Sha256,
 }
 
 /// A trace that this process just signed.
@@ -103,7 +115,7 @@ pub(crate) fn trace_id(policy: Sha256, intent: Sha256, verdict: Verdict) -> Stri
 }
 
 /// The first 24 hex digits of the SHA-256 of `text`.
-fn short_id(text: &str) -> String {
+pub(crate) fn short_id(text: &str) -> String {
     let mut id = Sha256::of(text).to_string();
     id.truncate(24);
     id

@@ -19,7 +19,7 @@ use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
 
 /// 1980-01-01, the time of an intent that does not say when it was made.
-const UNDATED: Timestamp = Timestamp::constant(315_532_800, 0);
+pub(crate) const UNDATED: Timestamp = Timestamp::constant(315_532_800, 0);
 
 /// Signs the record of one decision; `trace_too_large` for a record that no verifier would read.
 pub(crate) fn issue(

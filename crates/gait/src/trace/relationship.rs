@@ -7,19 +7,25 @@ use std::borrow::Cow;
 use serde::Serialize;
 use worldcompute_proof::Sha256;
 
+use super::Subject;
 use crate::intent::Normal;
 use crate::policy;
 
 /// The graph around one decision.
 #[derive(Serialize)]
-pub(super) struct Relationship<'a> {
+pub struct Relationship<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     agent_chain: Vec<Agent<'a>>,
     edges: Vec<Edge<'a>>,
     entity_refs: Vec<Node<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    parent_record_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     parent_ref: Option<Node<'a>>,
     policy_ref: PolicyRef<'a>,
     related_entity_ids: Vec<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related_record_ids: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Serialize)]
@@ -33,7 +39,9 @@ struct PolicyRef<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     matched_rule_ids: &'a [String],
     policy_digest: Sha256,
+    #[serde(skip_serializing_if = "str::is_empty")]
     policy_id: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     policy_version: &'static str,
 }
 
@@ -43,7 +51,7 @@ struct Agent<'a> {
     role: &'static str,
 }
 
-#[derive(PartialEq, Serialize)]
+#[derive(Clone, PartialEq, Serialize)]
 struct Edge<'a> {
     from: Node<'a>,
     kind: &'static str,
@@ -81,6 +89,8 @@ impl<'a> Relationship<'a> {
             edges,
             related_entity_ids: ids(&entity_refs),
             entity_refs,
+            parent_record_id: None,
+            related_record_ids: Vec::new(),
             parent_ref: (!session.is_empty()).then(|| Node::new("session", session)),
             policy_ref: PolicyRef {
                 matched_rule_ids: matched_rules,
@@ -90,6 +100,85 @@ impl<'a> Relationship<'a> {
             },
         }
     }
+}
+
+impl<'a> Relationship<'a> {
+    /// The graph of an audit record of approvals.
+    pub(crate) fn of_approvers(subject: &Subject<'a>, approvers: &[&'a str]) -> Self {
+        Self::beside(subject, approvers.iter().copied(), Vec::new(), Vec::new())
+    }
+
+    /// The graph of an audit record of delegations, each from one agent to another.
+    pub(crate) fn of_delegations(subject: &Subject<'a>, links: &[(&'a str, &'a str)]) -> Self {
+        let named = |identity: &&str| !identity.is_empty();
+        let ends = links.iter().flat_map(|(from, to)| [*from, *to]);
+        let delegators = links.iter().map(|(from, _)| ("delegator", *from));
+        let delegates = links.iter().map(|(_, to)| ("delegate", *to));
+        let chain = delegates.chain(delegators);
+        let chain = chain.filter(|(_, identity)| named(identity));
+        let chain = chain.map(|(role, identity)| Agent { identity, role });
+        let whole = links.iter().filter(|(from, to)| named(from) && named(to));
+        let edges = whole.map(|(from, to)| Edge {
+            from: Node::new("agent", *from),
+            kind: "delegates_to",
+            to: Node::new("agent", *to),
+        });
+        Self::beside(
+            subject,
+            ends.filter(named),
+            edges.collect(),
+            chain.collect(),
+        )
+    }
+
+    fn beside(
+        subject: &Subject<'a>,
+        agents: impl Iterator<Item = &'a str>,
+        mut edges: Vec<Edge<'a>>,
+        mut agent_chain: Vec<Agent<'a>>,
+    ) -> Self {
+        let trace = Node::new("trace", subject.trace_id);
+        let policy = Node::new("policy", subject.policy_digest.to_string());
+        let tool = Node::new("tool", subject.tool_name);
+        edges.push(Edge {
+            from: tool.clone(),
+            kind: "governed_by",
+            to: policy.clone(),
+        });
+        sort_edges(&mut edges);
+        sort_agents(&mut agent_chain);
+        let mut entity_refs: Vec<_> = agents.map(|agent| Node::new("agent", agent)).collect();
+        entity_refs.extend([policy, tool, trace.clone()]);
+        entity_refs.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        entity_refs.dedup();
+        Self {
+            agent_chain,
+            edges,
+            related_entity_ids: ids(&entity_refs),
+            entity_refs,
+            parent_record_id: Some(subject.trace_id.to_owned()),
+            related_record_ids: Vec::new(),
+            parent_ref: Some(trace),
+            policy_ref: PolicyRef {
+                matched_rule_ids: &[],
+                policy_digest: subject.policy_digest,
+                policy_id: "",
+                policy_version: "",
+            },
+        }
+    }
+}
+
+fn sort_edges(edges: &mut Vec<Edge<'_>>) {
+    edges.sort_by(|a, b| {
+        (a.kind, a.from.rank(), a.to.rank()).cmp(&(b.kind, b.from.rank(), b.to.rank()))
+    });
+    edges.dedup();
+}
+
+fn sort_agents(agents: &mut Vec<Agent<'_>>) {
+    agents.sort_by_key(|agent| (agent.role, agent.identity));
+    agents.dedup();
 }
 
 fn ids<'a>(nodes: &[Node<'a>]) -> Vec<Cow<'a, str>> {
@@ -126,10 +215,7 @@ fn edges<'a>(
         kind: "governed_by",
         to: policy.clone(),
     });
-    edges.sort_by(|a, b| {
-        (a.kind, a.from.rank(), a.to.rank()).cmp(&(b.kind, b.from.rank(), b.to.rank()))
-    });
-    edges.dedup();
+    sort_edges(&mut edges);
     edges
 }
 
@@ -146,7 +232,6 @@ fn agents(intent: &Normal) -> Vec<Agent<'_>> {
             }
         }
     }
-    agents.sort_by_key(|agent| (agent.role, agent.identity));
-    agents.dedup();
+    sort_agents(&mut agents);
     agents
 }
