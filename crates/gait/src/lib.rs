@@ -28,8 +28,10 @@
 //! ```
 
 pub mod approval;
+pub mod artefact;
 mod clock;
 mod decision;
+pub mod delegation;
 pub mod environment;
 mod evaluate;
 pub mod evidence;

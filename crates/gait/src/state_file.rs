@@ -61,7 +61,9 @@ impl<'a> StateFile<'a> {
         };
         let value = parse_json_within(&bytes, self.kind.max_bytes);
         let value = value.map_err(|fault| self.corrupt(fault.message()))?;
-        Self::typed(value).map_err(|why| self.corrupt(&why)).map(Some)
+        Self::typed(value)
+            .map_err(|why| self.corrupt(&why))
+            .map(Some)
     }
 
     fn typed<S: DeserializeOwned>(value: Value) -> Result<S, String> {
@@ -107,11 +109,6 @@ impl<'a> StateFile<'a> {
 }
 
 impl Held<'_> {
-    /// The state as it is now.
-    pub(crate) fn read<S: DeserializeOwned>(&self) -> Result<Option<S>> {
-        self.file.read()
-    }
-
     /// Replaces the state.
     pub(crate) fn write<S: Serialize>(&self, state: &S) -> Result<()> {
         let kind = self.file.kind;

@@ -158,9 +158,8 @@ impl Token {
                 Flaw::PolicyMismatch,
             ),
             (
-                binding.is_none_or(|digest| {
-                    text::lower(&fields.delegation_binding_digest) == digest
-                }),
+                binding
+                    .is_none_or(|digest| text::lower(&fields.delegation_binding_digest) == digest),
                 Flaw::DelegationBindingMismatch,
             ),
             (

@@ -90,7 +90,12 @@ pub struct Approvals {
 
 impl Approvals {
     /// Checks every token; what one of them lacks never costs another its worth.
-    pub fn weigh(tokens: &[Token], key: &VerifyingKey, expected: &Expected, demand: Demand) -> Self {
+    pub fn weigh(
+        tokens: &[Token],
+        key: &VerifyingKey,
+        expected: &Expected,
+        demand: Demand,
+    ) -> Self {
         Self::of(tokens, demand, |token| token.check(key, expected))
     }
 
@@ -123,7 +128,9 @@ impl Approvals {
     /// Who approved validly.
     pub fn approvers(&self) -> BTreeSet<&str> {
         let valid = self.entries.iter().filter(|entry| entry.valid);
-        valid.map(|entry| entry.approver_identity.as_str()).collect()
+        valid
+            .map(|entry| entry.approver_identity.as_str())
+            .collect()
     }
 
     /// Whether that is what the policy asks for: enough tokens and, where it says so, enough people.

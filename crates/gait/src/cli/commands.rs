@@ -1,5 +1,7 @@
 //! The table of all commands, sorted by name.
 
+mod approve;
+mod delegate;
 mod job;
 mod keys;
 mod trace_verify;
@@ -9,6 +11,9 @@ use super::command::Command;
 
 /// Every command.
 pub static COMMANDS: &[&Command] = &[
+    &approve::APPROVE,
+    &delegate::MINT,
+    &delegate::VERIFY,
     &job::APPROVE,
     &job::CANCEL,
     &job::ADD,

@@ -1,0 +1,37 @@
+//! Files that the gate hands out: tokens, audits, evidence, traces. Mode 0600, whole or not there.
+
+use std::path::{Component, Path};
+
+use worldcompute_durable::{Mode, Pending, output_dir, write_atomic};
+use worldcompute_fault::Result;
+
+use crate::limits::invalid;
+
+/// Writes an artefact, in a directory that is made if it is missing.
+///
+/// Errors: `invalid_input` for a relative path that climbs (`..`), and those of writing.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    prepare(path)?;
+    write_atomic(path, bytes, Mode::Private)
+}
+
+/// Takes the place of an artefact before its content is known; errors are those of [`write`].
+pub(crate) fn reserve(path: &Path) -> Result<Pending> {
+    prepare(path)?;
+    Pending::reserve(path)
+}
+
+fn prepare(path: &Path) -> Result<()> {
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    if path.is_relative() && climbs {
+        let message = format!(
+            "relative output path must not traverse parent directories: {}",
+            path.display()
+        );
+        return Err(invalid(message).because(
+            "output_path_climbs",
+            "give an absolute path, or one below the working directory",
+        ));
+    }
+    path.parent().map_or(Ok(()), output_dir)
+}
