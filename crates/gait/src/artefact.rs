@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use worldcompute_durable::{Mode, Pending, output_dir, write_atomic};
+use worldcompute_durable::{Mode, output_dir, write_atomic};
 use worldcompute_fault::Result;
 
 use crate::limits::invalid;
@@ -13,12 +13,6 @@ use crate::limits::invalid;
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     prepare(path)?;
     write_atomic(path, bytes, Mode::Private)
-}
-
-/// Takes the place of an artefact before its content is known; errors are those of [`write`].
-pub(crate) fn reserve(path: &Path) -> Result<Pending> {
-    prepare(path)?;
-    Pending::reserve(path)
 }
 
 fn prepare(path: &Path) -> Result<()> {

@@ -1,11 +1,11 @@
 //! `gait approve`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gait::approval::{Mint, SINGLE_USE, Token};
 use gait::artefact;
 use jiff::SignedDuration;
-use serde_json::json;
+use serde::Serialize;
 use worldcompute_fault::Result;
 use worldcompute_proof::Sha256;
 
@@ -36,6 +36,19 @@ pub static APPROVE: Command = Command {
     run,
 };
 
+#[derive(Serialize)]
+struct Fields<'a> {
+    description: &'static str,
+    expires_at: String,
+    key_id: &'a str,
+    reason_code: &'a str,
+    scope: Vec<String>,
+    token_id: &'a str,
+    token_path: &'a Path,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
+}
+
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let mint = mint(args)?;
     let signer = keys::signing(context, args)?;
@@ -45,18 +58,16 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         given => PathBuf::from(given),
     };
     artefact::write(&path, &bytes)?;
-    let mut fields = json!({
-        "description": "signed approval token created",
-        "expires_at": seconds(&token.expires_at().to_string()),
-        "key_id": token.key_id(),
-        "reason_code": token.reason_code(),
-        "scope": token.scope(),
-        "token_id": token.token_id(),
-        "token_path": path,
-    });
-    if !signer.warnings.is_empty() {
-        fields["warnings"] = json!(signer.warnings);
-    }
+    let fields = Fields {
+        description: "signed approval token created",
+        expires_at: seconds(&token.expires_at().to_string()),
+        key_id: token.key_id(),
+        reason_code: token.reason_code(),
+        scope: token.scope(),
+        token_id: token.token_id(),
+        token_path: &path,
+        warnings: &signer.warnings,
+    };
     Outcome::ok(
         &fields,
         format!("approval token created: {}", path.display()),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use gait::artefact;
 use gait::delegation::{Expected, Mint, Token};
 use jiff::SignedDuration;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::approve::{digest, seconds};
@@ -75,10 +76,10 @@ fn mint(context: &Context, args: &Args) -> Result<Outcome> {
         given => PathBuf::from(given),
     };
     artefact::write(&path, &bytes)?;
-    let mut fields = described(&token, &path, "signed delegation token created");
-    if !signer.warnings.is_empty() {
-        fields["warnings"] = json!(signer.warnings);
-    }
+    let fields = Fields {
+        warnings: &signer.warnings,
+        ..Fields::of(&token, &path, "signed delegation token created")
+    };
     Outcome::ok(&fields, format!("delegation token ok: {}", path.display()))
 }
 
@@ -87,7 +88,11 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
     if path.is_empty() {
         return Err(invalid("--token is required"));
     }
-    let scope: Vec<_> = args.csv("scope").iter().map(|scope| scope.to_lowercase()).collect();
+    let scope: Vec<_> = args
+        .csv("scope")
+        .iter()
+        .map(|scope| scope.to_lowercase())
+        .collect();
     let expected = Expected {
         delegator: args.text("delegator"),
         delegate: args.text("delegate"),
@@ -112,23 +117,39 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
             &json!({ "token_id": token.token_id(), "token_path": path }),
         );
     }
-    let fields = described(&token, path, "delegation token verified");
+    let fields = Fields::of(&token, path, "delegation token verified");
     Outcome::ok(&fields, format!("delegation token ok: {}", path.display()))
 }
 
-fn described(token: &Token, path: &Path, description: &str) -> Value {
-    let mut fields = json!({
-        "delegate_identity": token.delegate_identity(),
-        "delegator_identity": token.delegator_identity(),
-        "description": description,
-        "expires_at": seconds(&token.expires_at().to_string()),
-        "key_id": token.key_id(),
-        "scope": token.scope(),
-        "token_id": token.token_id(),
-        "token_path": path,
-    });
-    if !token.scope_class().is_empty() {
-        fields["scope_class"] = json!(token.scope_class());
+#[derive(Serialize)]
+struct Fields<'a> {
+    delegate_identity: &'a str,
+    delegator_identity: &'a str,
+    description: &'static str,
+    expires_at: String,
+    key_id: &'a str,
+    scope: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    scope_class: String,
+    token_id: &'a str,
+    token_path: &'a Path,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [String],
+}
+
+impl<'a> Fields<'a> {
+    fn of(token: &'a Token, path: &'a Path, description: &'static str) -> Self {
+        Self {
+            delegate_identity: token.delegate_identity(),
+            delegator_identity: token.delegator_identity(),
+            description,
+            expires_at: seconds(&token.expires_at().to_string()),
+            key_id: token.key_id(),
+            scope: token.scope(),
+            scope_class: token.scope_class(),
+            token_id: token.token_id(),
+            token_path: path,
+            warnings: &[],
+        }
     }
-    fields
 }
