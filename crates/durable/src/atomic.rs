@@ -93,7 +93,7 @@ impl Pending {
     }
 }
 
-fn target(path: &Path) -> Result<Target<'_>> {
+pub(crate) fn target(path: &Path) -> Result<Target<'_>> {
     Target::of(path).ok_or_else(|| {
         let message = format!("{} names no file", path.display());
         Fault::new(Category::InvalidInput, "invalid_path", message)
@@ -113,7 +113,7 @@ fn filled<'a>(
     Ok(temp)
 }
 
-fn claim<'a>(disk: &'a dyn Disk, target: &Target<'_>) -> Result<Temp<'a>> {
+pub(crate) fn claim<'a>(disk: &'a dyn Disk, target: &Target<'_>) -> Result<Temp<'a>> {
     LockOptions::default()
         .retry(&mut || Temp::claim(disk, target))
         .map_err(|error| cannot_write(target.path, &error))?
@@ -126,13 +126,13 @@ fn fill(disk: &dyn Disk, file: &File, bytes: &[u8], mode: Mode) -> io::Result<()
     disk.sync(file)
 }
 
-fn finish(disk: &dyn Disk, target: &Target<'_>, temp: Temp<'_>) -> Result<()> {
+pub(crate) fn finish(disk: &dyn Disk, target: &Target<'_>, temp: Temp<'_>) -> Result<()> {
     temp.keep();
     disk.sync_dir(target.dir)
         .map_err(|error| cannot_write(target.path, &error))
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Fault {
+pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Fault {
     Fault::io(format_args!("write {}", path.display()), error)
 }
 

@@ -1,6 +1,7 @@
 //! Bytes that survive a crash.
 //!
 //! - [`write_atomic`] and [`create_new`]: a reader sees the old content or the new, whole, never a mixture;
+//! - [`AtomicFile`]: the same for content that is written piece by piece; [`scratch_file`]: room for it meanwhile;
 //! - [`Journal`]: an append-only file whose acknowledged records are there after any crash;
 //! - [`append_line`]: the same for a text file of one record a line, which other programs read;
 //! - [`Pending`]: a file that takes its place first and its content later;
@@ -21,6 +22,7 @@ mod lock;
 mod lock_file;
 mod owner;
 mod read;
+mod stream;
 mod temp;
 
 pub use atomic::{Pending, create_new, create_new_on, write_atomic, write_atomic_on};
@@ -32,3 +34,4 @@ pub use lock::{LockOptions, OwnedLock};
 pub use lock_file::{LockFile, LockForm};
 pub use owner::{Birth, Owner};
 pub use read::{read_bounded, read_private, read_trusted};
+pub use stream::{AtomicFile, scratch_file};

@@ -28,6 +28,7 @@
 //! ```
 
 pub mod approval;
+pub mod archive;
 pub mod artefact;
 mod clock;
 mod decision;

@@ -57,6 +57,19 @@ pub const MAX_CHECKPOINT_SUMMARY: usize = 512;
 /// Bytes of a list of revoked identities.
 pub const MAX_REVOCATIONS_BYTES: u64 = 1 << 20;
 
+/// Bytes of one archive entry, inflated.
+pub const MAX_ENTRY_BYTES: u64 = 100 << 20;
+/// Entries of an archive.
+pub const MAX_ENTRIES: usize = 10_000;
+/// Bytes of the name of an archive entry.
+pub const MAX_ENTRY_NAME: usize = 255;
+/// Bytes of all entries of an archive, inflated.
+pub const MAX_ARCHIVE_BYTES: u64 = 1 << 30;
+/// How many times its own size an archive may inflate to, past [`ARCHIVE_RATIO_FROM`].
+pub const MAX_ARCHIVE_RATIO: u64 = 200;
+/// Bytes an archive may inflate to whatever its own size: one entry of the largest size, and then some.
+pub const ARCHIVE_RATIO_FROM: u64 = 128 << 20;
+
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)

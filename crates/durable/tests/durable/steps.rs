@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::{names, put};
 use worldcompute_durable::{
-    Disk, Journal, Limits, Mode, OsDisk, append_line, append_line_on, create_new_on, last_line,
-    write_atomic, write_atomic_on,
+    AtomicFile, Disk, Journal, Limits, Mode, OsDisk, append_line, append_line_on, create_new_on,
+    last_line, write_atomic, write_atomic_on,
 };
 
 /// What happens at the chosen step.
@@ -303,6 +303,54 @@ fn a_replaced_file_is_old_or_new_and_new_once_acknowledged() {
             "create, set mode, write, sync, rename, sync directory"
         );
     }
+}
+
+/// Larger than what is gathered before a write, so that there are several.
+fn streamed(fill: u8) -> Vec<u8> {
+    vec![fill; 200_000]
+}
+
+fn stream(disk: &Faulty, path: &Path, content: &[u8]) -> worldcompute_fault::Result<()> {
+    let mut file = AtomicFile::create_on(disk, path, Mode::Private)?;
+    for piece in content.chunks(30_000) {
+        if file.write_all(piece).is_err() {
+            break;
+        }
+    }
+    file.commit()
+}
+
+#[test]
+fn a_streamed_file_is_old_or_new_and_new_once_acknowledged() {
+    for mishap in MISHAPS {
+        let steps = walk(mishap, |disk, dir| {
+            let path = dir.join("pack");
+            write_atomic(&path, &streamed(b'o'), Mode::Private).unwrap();
+            let done = stream(disk, &path, &streamed(b'n'));
+            assert_eq!(done.is_ok(), !disk.happened(), "{mishap:?}");
+            disk.aftermath(dir);
+            let content = fs::read(&path).unwrap();
+            let old = content == streamed(b'o') && done.is_err();
+            assert!(old || content == streamed(b'n'), "{mishap:?}: a mixture");
+            write_atomic(&path, b"next", Mode::Private).unwrap();
+            assert_eq!(names(dir), ["pack"]);
+        });
+        assert_eq!(steps, 9, "the six of a whole file and three more writes");
+    }
+}
+
+#[test]
+fn a_streamed_file_that_is_given_up_leaves_the_old_content_and_no_other_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pack");
+    write_atomic(&path, b"old", Mode::Private).unwrap();
+    let mut file = AtomicFile::create(&path, Mode::Private).unwrap();
+    file.write_all(&streamed(b'n')).unwrap();
+    drop(file);
+    assert_eq!(
+        (names(dir.path()), fs::read(&path).unwrap()),
+        (vec!["pack".to_owned()], b"old".to_vec())
+    );
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! Whole files, all or nothing, that are too large to hold in memory.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::{OFlags, RawMode};
+use worldcompute_fault::{Fault, Result};
+
+use crate::atomic::{cannot_write, claim, finish, target};
+use crate::temp::{Target, Temp};
+use crate::{Disk, Mode, OsDisk};
+
+/// How many bytes are gathered before they go to the disk.
+const BUFFER: usize = 64 << 10;
+
+/// A file that is written piece by piece and appears, whole, with [`AtomicFile::commit`]. Dropped before that it leaves
+/// nothing behind and what had the name stays.
+pub struct AtomicFile<'a> {
+    disk: &'a dyn Disk,
+    target: Target<'a>,
+    temp: Temp<'a>,
+    buffer: Vec<u8>,
+    /// The first write that failed: what is on the disk has a hole, whatever the caller made of the error.
+    broken: Option<Fault>,
+}
+
+impl<'a> AtomicFile<'a> {
+    /// Starts a new content for `path`, whose directory must exist.
+    ///
+    /// Errors: those of [`crate::write_atomic`].
+    pub fn create(path: &'a Path, mode: Mode) -> Result<Self> {
+        Self::create_on(&OsDisk, path, mode)
+    }
+
+    /// [`AtomicFile::create`] on a given disk.
+    pub fn create_on(disk: &'a dyn Disk, path: &'a Path, mode: Mode) -> Result<Self> {
+        let target = target(path)?;
+        let temp = claim(disk, &target)?;
+        disk.set_mode(temp.file(), mode)
+            .map_err(|error| cannot_write(path, &error))?;
+        let buffer = Vec::with_capacity(BUFFER);
+        Ok(Self {
+            disk,
+            target,
+            temp,
+            buffer,
+            broken: None,
+        })
+    }
+
+    /// Gives the content its name. Once this returns `Ok` it is on stable storage.
+    ///
+    /// Errors: those of [`crate::write_atomic`].
+    pub fn commit(mut self) -> Result<()> {
+        let settled = self.settle();
+        if let Some(fault) = self.broken {
+            return Err(fault);
+        }
+        settled.map_err(|error| cannot_write(self.target.path, &error))?;
+        finish(self.disk, &self.target, self.temp)
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.flush()?;
+        if self.broken.is_some() {
+            return Ok(());
+        }
+        self.disk.sync(self.temp.file())?;
+        self.disk.rename(self.temp.path(), self.target.path)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let put = self.disk.write(self.temp.file(), bytes);
+        if let Err(error) = &put {
+            self.broken
+                .get_or_insert(cannot_write(self.target.path, error));
+        }
+        put
+    }
+}
+
+impl Write for AtomicFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.buffer.len().saturating_add(bytes.len()) > BUFFER {
+            self.flush()?;
+        }
+        if bytes.len() > BUFFER {
+            self.put(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+        }
+        Ok(bytes.len())
+    }
+
+    /// Hands what was gathered to the disk, which may still lose it in a crash.
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.buffer.is_empty() {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            let put = self.put(&buffer);
+            buffer.clear();
+            self.buffer = buffer;
+            put?;
+        }
+        Ok(())
+    }
+}
+
+/// A file without a name, for what does not fit into memory: gone with the process, closed to everybody else.
+///
+/// Errors: those of writing to the directory for temporary files.
+pub fn scratch_file() -> Result<File> {
+    let dir = std::env::temp_dir();
+    let made = match unnamed(&dir) {
+        Err(error) if !is_unsupported(&error) => Err(error),
+        Ok(file) => Ok(file),
+        Err(_) => unlinked(&dir),
+    };
+    made.map_err(|error| {
+        Fault::io(
+            format_args!("make a temporary file in {}", dir.display()),
+            &error,
+        )
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn unnamed(dir: &Path) -> io::Result<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::from_raw_mode(Mode::Private.bits() as RawMode);
+    Ok(rustix::fs::open(dir, flags, mode)?.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Kernels and file systems that know no `O_TMPFILE` take it for an attempt to write to a directory.
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Unsupported | io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput
+    )
+}
+
+fn unlinked(dir: &Path) -> io::Result<File> {
+    let name = dir.join(format!(".scratch-{}", std::process::id()));
+    let target = Target::of(&name).ok_or(io::ErrorKind::InvalidInput)?;
+    let temp = Temp::claim(&OsDisk, &target)?.ok_or(io::ErrorKind::ResourceBusy)?;
+    temp.file().try_clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Seek};
+
+    use super::*;
+
+    fn round_trip(mut file: File) {
+        file.write_all(b"scratch").unwrap();
+        file.rewind().unwrap();
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "scratch");
+    }
+
+    #[test]
+    fn a_scratch_file_is_written_and_read_and_has_no_name() {
+        round_trip(scratch_file().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        round_trip(unlinked(dir.path()).unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,360 @@
+//! Reading: first the whole structure, then entries one at a time.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use worldcompute_durable::scratch_file;
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::Sha256;
+
+use super::header::{
+    Central, Common, DEFLATED, DESCRIPTOR_LEN, EFFORT, END_LEN, End, Fields, LOCAL_LEN, MADE_BY,
+    STORED, STREAMED, Sums, UTF8,
+};
+use super::inflate::EntryReader;
+use super::{error_of, excess, fault_of, name};
+use crate::limits::{MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_ENTRY_NAME};
+use crate::signature::unverified;
+
+/// Bytes of an extra field: the time stamp that Go's writer adds is 9.
+const MAX_EXTRA: usize = 64;
+/// Bytes of an entry of the directory.
+const MAX_LISTED: usize = 46 + MAX_ENTRY_NAME + MAX_EXTRA;
+/// The extra field of a time stamp, which changes nothing about the content.
+const TIME_STAMP: u16 = 0x5455;
+/// The kind of an entry in its Unix mode: unsaid, or a regular file.
+const FILE_KINDS: [u32; 2] = [0, 0o100_000];
+/// The permissions of an entry: unsaid, or what every pack has.
+const FILE_MODES: [u32; 2] = [0, 0o644];
+
+/// An archive whose structure was read and found sound.
+#[derive(Debug)]
+pub struct Archive<R> {
+    source: R,
+    label: String,
+    entries: Vec<Entry>,
+}
+
+/// A file in an archive.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    name: String,
+    pub(super) deflated: bool,
+    pub(super) sums: Sums,
+    /// Where its bytes start.
+    data: u64,
+}
+
+impl Entry {
+    /// Its path below the folder the archive would be unpacked to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of its content, at most [`MAX_ENTRY_BYTES`].
+    pub const fn size(&self) -> u64 {
+        self.sums.size as u64
+    }
+}
+
+impl Archive<File> {
+    /// Opens the archive at `path`.
+    ///
+    /// # Errors
+    /// `verification_failed` when it is no sound archive; `not_found` and the other refusals of the disk.
+    pub fn open(path: &Path) -> Result<Self> {
+        // Not blocking: opening a pipe must not wait for its writer.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(path)
+            .map_err(|error| Fault::io(format_args!("read {}", path.display()), &error))?;
+        Self::new(file, path.display().to_string())
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// Reads the structure of the archive in `source`; `label` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Archive::open`].
+    pub fn new(mut source: R, label: impl Into<String>) -> Result<Self> {
+        let label = label.into();
+        let entries = read_structure(&mut source).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => unverified(format!("{label} is cut off")),
+            _ => fault_of(&format!("read {label}"), error),
+        })?;
+        Ok(Self {
+            source,
+            label,
+            entries,
+        })
+    }
+
+    /// The entries, in the order of their bytes.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry of that name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.name == name)
+    }
+
+    /// Starts to read the entry `name`.
+    ///
+    /// # Errors
+    /// `verification_failed` when there is none; the refusals of the disk.
+    pub fn read(&mut self, name: &str) -> Result<EntryReader<'_, R>> {
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.name == name)
+            .ok_or_else(|| unverified(format!("missing {name}")))?;
+        self.source
+            .seek(SeekFrom::Start(entry.data))
+            .map_err(|error| Fault::io(format_args!("read {}", self.label), &error))?;
+        Ok(EntryReader::new(&mut self.source, entry))
+    }
+
+    /// All bytes of an entry, at most `limit`.
+    ///
+    /// # Errors
+    /// `verification_failed` when there is none, it is damaged or larger; the refusals of the disk.
+    pub fn bytes(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
+        let size = self.entry(name).map_or(0, Entry::size);
+        if size > limit {
+            let message = format!("{name} of {size} bytes is past the limit of {limit}");
+            return Err(unverified(message));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let read = self.read(name)?.read_to_end(&mut bytes);
+        read.map_err(|error| self.fault(error))?;
+        Ok(bytes)
+    }
+
+    /// The digest of an entry's content, in constant memory.
+    ///
+    /// # Errors
+    /// As [`Archive::bytes`].
+    pub fn digest(&mut self, name: &str) -> Result<Sha256> {
+        let digest = Sha256::of_reader(self.read(name)?);
+        Ok(digest.map_err(|error| self.fault(error))?.0)
+    }
+
+    /// Opens the archive that is the entry `name`, by way of a scratch file.
+    ///
+    /// # Errors
+    /// As [`Archive::bytes`], and those of opening it.
+    pub fn nested(&mut self, name: &str) -> Result<Archive<File>> {
+        let mut scratch = scratch_file()?;
+        let copied = io::copy(&mut self.read(name)?, &mut scratch);
+        copied.map_err(|error| self.fault(error))?;
+        Archive::new(scratch, format!("{name} in {}", self.label))
+    }
+
+    /// The fault behind an error of reading one of its entries.
+    pub fn fault(&self, error: io::Error) -> Fault {
+        fault_of(&format!("read {}", self.label), error)
+    }
+}
+
+fn unsound<T>(message: impl Into<String>) -> io::Result<T> {
+    Err(error_of(unverified(message)))
+}
+
+fn read_structure<R: Read + Seek>(source: &mut R) -> io::Result<Vec<Entry>> {
+    let len = source.seek(SeekFrom::End(0))?;
+    let end = read_end(source, len)?;
+    let directory = read_at(source, end.offset.into(), end.size as usize)?;
+    let listed = read_directory(&directory, end.entries)?;
+    let mut entries = Vec::with_capacity(listed.len());
+    let mut next = 0;
+    for listed in &listed {
+        entries.push(place(source, listed, &mut next)?);
+    }
+    if next != u64::from(end.offset) {
+        return unsound("zip has bytes between its entries and its directory");
+    }
+    let size = entries.iter().map(Entry::size).sum();
+    match excess(size, len) {
+        Some(excess) => unsound(format!("zip {excess}")),
+        None => Ok(entries),
+    }
+}
+
+fn read_end<R: Read + Seek>(source: &mut R, len: u64) -> io::Result<End> {
+    let Some(at) = len.checked_sub(END_LEN) else {
+        return unsound("not a zip archive: too short");
+    };
+    let bytes = read_at(source, at, END_LEN as usize)?;
+    let Some(end) = End::read(&bytes) else {
+        return unsound("not a zip archive, or bytes after its end");
+    };
+    if end.comment_len != 0 || end.disk != 0 || end.directory_disk != 0 {
+        return unsound("zip has a comment or several parts");
+    }
+    let count = usize::from(end.entries);
+    if end.entries != end.entries_here || count > MAX_ENTRIES {
+        return unsound(format!(
+            "zip has {count} entries; the limit is {MAX_ENTRIES}"
+        ));
+    }
+    if end.size as usize > count.saturating_mul(MAX_LISTED)
+        || u64::from(end.offset).saturating_add(end.size.into()) != at
+    {
+        return unsound("zip directory is not where its end says");
+    }
+    Ok(end)
+}
+
+fn read_at<R: Read + Seek>(source: &mut R, at: u64, len: usize) -> io::Result<Vec<u8>> {
+    source.seek(SeekFrom::Start(at))?;
+    let mut bytes = vec![0; len];
+    source.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// An entry as the directory lists it.
+struct Listed<'a> {
+    central: Central,
+    name: &'a str,
+    extra: &'a [u8],
+}
+
+fn read_directory(bytes: &[u8], count: u16) -> io::Result<Vec<Listed<'_>>> {
+    let mut fields = Fields(bytes);
+    let mut names = HashSet::new();
+    let mut listed = Vec::new();
+    for _ in 0..count {
+        let Some(next) = Listed::take(&mut fields) else {
+            return unsound("zip directory is malformed");
+        };
+        if let Some(objection) = next.objection() {
+            return unsound(format!("zip entry {:?} {objection}", next.name));
+        }
+        if !names.insert(next.name) {
+            return unsound(format!("zip contains duplicate entries: {}", next.name));
+        }
+        listed.push(next);
+    }
+    match fields.0 {
+        [] => Ok(listed),
+        _ => unsound("zip directory has bytes after its entries"),
+    }
+}
+
+impl<'a> Listed<'a> {
+    fn take(fields: &mut Fields<'a>) -> Option<Self> {
+        let central = Central::take(fields)?;
+        let name = fields.bytes(central.common.name_len.into())?;
+        let extra = fields.bytes(central.common.extra_len.into())?;
+        Some(Self {
+            central,
+            name: std::str::from_utf8(name).ok()?,
+            extra,
+        })
+    }
+
+    /// Why this entry is refused, if it is.
+    fn objection(&self) -> Option<&'static str> {
+        let Central {
+            made_by,
+            common,
+            comment_len,
+            disk,
+            internal,
+            external,
+            ..
+        } = self.central;
+        if common.flags & !(STREAMED | UTF8 | EFFORT) != 0 {
+            return Some("is encrypted or uses an unknown feature");
+        }
+        if ![STORED, DEFLATED].contains(&common.method) {
+            return Some("is compressed by a method other than deflate");
+        }
+        if common.method == STORED && common.sums.packed != common.sums.size {
+            return Some("is stored in another size than it has");
+        }
+        if u64::from(common.sums.size) > MAX_ENTRY_BYTES {
+            return Some("is larger than 100 MiB");
+        }
+        let (kind, mode) = ((external >> 16) & 0o170_000, (external >> 16) & 0o7777);
+        if !FILE_KINDS.contains(&kind) || !FILE_MODES.contains(&mode) || external & 0xffff != 0 {
+            return Some("is no plain file of mode 0644");
+        }
+        if made_by != MADE_BY {
+            return Some("was made by another version of the format than 2.0 on Unix");
+        }
+        if comment_len != 0 || disk != 0 || internal != 0 || !is_time_stamp(self.extra) {
+            return Some("has a comment, another part or an unknown extra field");
+        }
+        name::objection(self.name)
+    }
+}
+
+/// True for an extra field that is empty or holds nothing but a time stamp.
+fn is_time_stamp(extra: &[u8]) -> bool {
+    let mut fields = Fields(extra);
+    match (fields.u16(), fields.u16()) {
+        (None, _) => extra.is_empty(),
+        (id, len) => {
+            id == Some(TIME_STAMP)
+                && len.is_some_and(|len| usize::from(len) == fields.0.len())
+                && extra.len() <= MAX_EXTRA
+        }
+    }
+}
+
+/// Checks that a listed entry stands at `next`, and that what stands there agrees; moves `next` behind it.
+fn place<R: Read + Seek>(source: &mut R, listed: &Listed<'_>, next: &mut u64) -> io::Result<Entry> {
+    let common = listed.central.common;
+    let head = common.name_len.saturating_add(common.extra_len);
+    let bytes = read_at(source, *next, LOCAL_LEN as usize + usize::from(head))?;
+    let (fixed, rest) = bytes.split_at(LOCAL_LEN as usize);
+    let streamed = common.flags & STREAMED != 0;
+    let unsaid = Common {
+        sums: Sums::default(),
+        ..common
+    };
+    let local = Common::read_local(fixed);
+    let agrees = local == Some(common) || (streamed && local == Some(unsaid));
+    let names = [listed.name.as_bytes(), listed.extra].concat();
+    if !agrees || rest != names || u64::from(listed.central.offset) != *next {
+        return unsound(format!(
+            "zip entry {} is not where, or not what, its directory says",
+            listed.name
+        ));
+    }
+    let data = *next + bytes.len() as u64;
+    *next = data + u64::from(common.sums.packed);
+    if streamed {
+        check_descriptor(source, listed, next)?;
+    }
+    Ok(Entry {
+        name: listed.name.to_owned(),
+        deflated: common.method == DEFLATED,
+        sums: common.sums,
+        data,
+    })
+}
+
+fn check_descriptor<R: Read + Seek>(
+    source: &mut R,
+    listed: &Listed<'_>,
+    next: &mut u64,
+) -> io::Result<()> {
+    let bytes = read_at(source, *next, DESCRIPTOR_LEN as usize)?;
+    if Sums::read_descriptor(&bytes) != Some(listed.central.common.sums) {
+        return unsound(format!(
+            "zip entry {} is not followed by what its directory says",
+            listed.name
+        ));
+    }
+    *next += DESCRIPTOR_LEN;
+    Ok(())
+}
