@@ -124,6 +124,16 @@ pub fn verifying_key(
     Ok(public.or_else(|| private.map(|key| key.verifying_key())))
 }
 
+/// The key of a command that cannot do without; reason `key_source_required`.
+pub fn require_verifying_key(key: Option<VerifyingKey>) -> Result<VerifyingKey> {
+    key.ok_or_else(|| {
+        refused("a verify key is required (--public-key or --public-key-env)").because(
+            "key_source_required",
+            "give --public-key <path> or --public-key-env <variable>",
+        )
+    })
+}
+
 fn paired(private: &SigningKey, public: &VerifyingKey) -> Result<()> {
     if private.verifying_key() == *public {
         return Ok(());

@@ -46,6 +46,7 @@ pub mod oplog;
 mod permit;
 pub mod policy;
 mod record;
+pub mod registry;
 mod signature;
 pub mod starter;
 mod state_file;

@@ -4,6 +4,7 @@ mod approve;
 mod delegate;
 mod job;
 mod keys;
+mod registry;
 mod trace_verify;
 mod version;
 
@@ -28,6 +29,9 @@ pub static COMMANDS: &[&Command] = &[
     &keys::INIT,
     &keys::ROTATE,
     &keys::VERIFY,
+    &registry::INSTALL,
+    &registry::LIST,
+    &registry::VERIFY,
     &trace_verify::VERIFY,
     &version::VERSION,
 ];

@@ -118,6 +118,29 @@ fn print(text: &str) -> Exit {
     }
 }
 
+/// The members of a result that say something: the contract leaves out empty text, `false`, 0 and empty lists.
+///
+/// Anything but an object has none.
+pub fn without_empty(fields: Value) -> Map<String, Value> {
+    let Value::Object(map) = fields else {
+        return Map::new();
+    };
+    map.into_iter()
+        .filter(|(_, value)| !is_empty(value))
+        .collect()
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(truth) => !truth,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
 /// A line on standard error. Nobody may be left to read it, and that changes nothing.
 pub fn warn(line: &str) {
     drop(writeln!(std::io::stderr().lock(), "{line}"));

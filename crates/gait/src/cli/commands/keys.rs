@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gait::keys::{self as pairs, KeyFiles};
+use gait::keys::{self as pairs, KeyFiles, KeySource};
 use serde_json::json;
 use worldcompute_fault::Result;
 
@@ -62,10 +62,9 @@ fn rotate(context: &Context, args: &Args) -> Result<Outcome> {
 fn written(operation: &str, files: &KeyFiles) -> Result<Outcome> {
     let (private, public) = (files.private_path.display(), files.public_path.display());
     let key_id = files.public.key_id();
-    let human = format!("keys {operation}: key {key_id}\n  private {private}\n  public  {public}");
+    let human = format!("keys {operation} ok: key_id={key_id} public={public} private={private}");
     let fields = json!({
         "key_id": key_id,
-        "operation": operation,
         "prefix": files.prefix,
         "private_key_path": files.private_path,
         "public_key_path": files.public_path,
@@ -85,6 +84,19 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
     let key_id = keys::verifying(context, args)?
         .map(|key| key.key_id())
         .unwrap_or_default();
-    let human = format!("keys verify: key {key_id} is sound");
-    Outcome::ok(&json!({ "key_id": key_id, "operation": "verify" }), human)
+    let human = format!("keys verify ok: key_id={key_id}");
+    let fields = json!({
+        "key_id": key_id,
+        "private_key_source": label(&keys::source(args, "private-key")?),
+        "public_key_source": label(&keys::source(args, "public-key")?),
+    });
+    Outcome::ok(&fields, human)
+}
+
+fn label(source: &KeySource) -> String {
+    match source {
+        KeySource::None => "derived".to_owned(),
+        KeySource::File(path) => format!("path:{}", path.display()),
+        KeySource::Variable(name) => format!("env:{name}"),
+    }
 }

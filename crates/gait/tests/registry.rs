@@ -1,0 +1,425 @@
+//! `gait registry` against a server of this process.
+
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use gait::registry::{Failure, HttpTransport, MAX_PACK_BYTES, Transport};
+use serde_json::{Value, json};
+use support::Gait;
+use worldcompute_proof::{Sha256, SigningKey, canonical_json};
+
+/// What the server does with one connection.
+#[derive(Clone, Copy)]
+enum Answer {
+    Status(u16),
+    Pack,
+    /// Closes without a word, with the rest of the request unread.
+    Hangup,
+    /// Breaks off in the middle of the body.
+    Torn,
+    Oversized,
+    /// Speaks before it is spoken to, and no TLS.
+    PlainText,
+    /// Says nothing until the client goes away.
+    Silent,
+}
+
+struct Server {
+    address: String,
+    thread: JoinHandle<()>,
+}
+
+impl Server {
+    fn start(answers: &'static [Answer]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let thread = std::thread::spawn(move || {
+            for answer in answers {
+                let (stream, _) = listener.accept().unwrap();
+                // The client may be gone by the time it is answered, which is what some of these are about.
+                let _ = answer.give(stream);
+            }
+        });
+        Self { address, thread }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/pack.json", self.address)
+    }
+
+    fn join(self) {
+        self.thread.join().unwrap();
+    }
+}
+
+impl Answer {
+    fn give(self, mut stream: TcpStream) -> std::io::Result<()> {
+        match self {
+            Self::Hangup => return Ok(()),
+            Self::PlainText => {
+                write!(stream, "HTTP/1.1 400 X\r\n\r\n")?;
+                return stream.read_to_end(&mut Vec::new()).map(drop);
+            }
+            _ => {}
+        }
+        read_request(&stream)?;
+        match self {
+            Self::Status(status) => {
+                write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n")
+            }
+            Self::Pack => {
+                let pack = pack();
+                write!(
+                    stream,
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+                    pack.len()
+                )?;
+                stream.write_all(&pack)
+            }
+            Self::Torn => write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"),
+            Self::Oversized => {
+                write!(stream, "HTTP/1.1 200 OK\r\n\r\n")?;
+                let chunk = vec![b' '; 1 << 16];
+                for _ in 0..=MAX_PACK_BYTES >> 16 {
+                    stream.write_all(&chunk)?;
+                }
+                Ok(())
+            }
+            Self::Silent => stream.read_to_end(&mut Vec::new()).map(drop),
+            Self::Hangup | Self::PlainText => Ok(()),
+        }
+    }
+}
+
+fn read_request(stream: &TcpStream) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    while reader.read_line(&mut line)? > 0 && line != "\r\n" {
+        line.clear();
+    }
+    Ok(())
+}
+
+fn key() -> SigningKey {
+    SigningKey::from_seed([7; 32])
+}
+
+fn pack() -> Vec<u8> {
+    let mut pack = json!({
+        "schema_id": "gait.registry.pack", "schema_version": "1.0.0",
+        "created_at": "2026-02-05T00:00:00Z", "producer_version": "0.0.0-dev",
+        "pack_name": "base-low", "pack_version": "1.0.0", "publisher": "acme",
+        "artifacts": [{"path": "policy.yaml", "sha256": "aa".repeat(32)}],
+    });
+    let digest = Sha256::of(canonical_json(&pack).unwrap());
+    let key = key();
+    pack["signatures"] = json!([{
+        "alg": "ed25519", "key_id": key.verifying_key().key_id(),
+        "sig": key.sign(digest.as_bytes()).to_string(), "signed_digest": digest,
+    }]);
+    serde_json::to_vec(&pack).unwrap()
+}
+
+fn gait() -> Gait {
+    Gait::new().env("KEY", &key().verifying_key().to_base64())
+}
+
+fn install(gait: &Gait, url: &str, more: &[&str]) -> (i32, Value) {
+    let args = [
+        "registry",
+        "install",
+        "--allow-insecure-http",
+        "--source",
+        url,
+        "--allow-host",
+        "127.0.0.1",
+        "--public-key-env",
+        "KEY",
+        "--cache-dir",
+        "cache",
+        "--retry-base-delay",
+        "1ms",
+    ];
+    gait.json(&[&args, more].concat())
+}
+
+#[test]
+fn a_server_that_recovers_is_fetched_from() {
+    let server = Server::start(&[Answer::Status(503), Answer::Hangup, Answer::Pack]);
+    let (code, json) = install(&gait(), &server.url(), &[]);
+    assert_eq!(
+        (code, &json["pack_name"]),
+        (0, &"base-low".into()),
+        "{json}"
+    );
+    assert_eq!(json.get("fallback_used"), None);
+    server.join();
+}
+
+#[test]
+fn each_failure_of_a_server_has_its_code_category_and_exit() {
+    for (answers, code, category) in [
+        (
+            &[Answer::Status(404)][..],
+            "source_refused",
+            "network_permanent",
+        ),
+        (
+            &[Answer::Status(500)],
+            "source_refused",
+            "network_permanent",
+        ),
+        (
+            &[Answer::Status(302)],
+            "source_redirected",
+            "network_permanent",
+        ),
+        (
+            &[Answer::Status(503); 3],
+            "source_unavailable",
+            "network_transient",
+        ),
+        (
+            &[Answer::Hangup; 3],
+            "source_disconnected",
+            "network_transient",
+        ),
+        (
+            &[Answer::Torn; 3],
+            "source_disconnected",
+            "network_transient",
+        ),
+        (
+            &[Answer::Oversized],
+            "source_too_large",
+            "network_permanent",
+        ),
+    ] {
+        let server = Server::start(answers);
+        let gait = gait();
+        let (exit, json) = install(&gait, &server.url(), &[]);
+        assert_eq!((exit, &json["error_code"]), (1, &code.into()), "{json}");
+        assert_eq!(json["error_category"], category);
+        assert_eq!(json["retryable"], category == "network_transient");
+        assert!(!gait.path().join("cache").exists());
+        server.join();
+    }
+}
+
+#[test]
+fn a_refused_port_is_a_passing_failure() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let (exit, json) = install(
+        &gait(),
+        &format!("http://{closed}/p"),
+        &["--retry-max-attempts", "2"],
+    );
+    assert_eq!(
+        (exit, &json["error_code"]),
+        (1, &"source_disconnected".into()),
+        "{json}"
+    );
+    assert!(json["error"].as_str().unwrap().contains("2 attempts"));
+}
+
+#[test]
+fn a_silent_server_is_given_up_on() {
+    let server = Server::start(&[Answer::Silent]);
+    let transport = HttpTransport::with_timeout(Duration::from_millis(50));
+    assert_eq!(
+        transport.get(&server.url().parse().unwrap()),
+        Err(Failure::Timeout)
+    );
+    server.join();
+}
+
+#[test]
+fn a_peer_that_speaks_no_tls_is_not_trusted() {
+    let server = Server::start(&[Answer::PlainText]);
+    let url = server.url().replace("http:", "https:");
+    let failure = HttpTransport::default()
+        .get(&url.parse().unwrap())
+        .unwrap_err();
+    let no_roots = matches!(failure, Failure::NoTrustRoots(_));
+    if no_roots {
+        println!("skipped: this machine has no root certificates");
+        drop(TcpStream::connect(&server.address));
+    } else {
+        assert!(matches!(failure, Failure::Untrusted(_)), "{failure:?}");
+    }
+    server.join();
+}
+
+#[test]
+fn a_pinned_cached_copy_stands_in_visibly() {
+    let server = Server::start(&[Answer::Pack, Answer::Status(404)]);
+    let (gait, url) = (gait(), server.url());
+    let (_, first) = install(&gait, &url, &[]);
+    let digest = first["digest"].as_str().unwrap();
+    let (code, json) = install(&gait, &url, &["--allow-cached-fallback", "--pin", digest]);
+    assert_eq!((code, &json["fallback_used"]), (0, &true.into()), "{json}");
+    assert_eq!(json["fallback_path"], first["metadata_path"]);
+    server.join();
+}
+
+#[test]
+fn switches_are_read_the_same_wherever_they_stand() {
+    for args in [
+        [
+            "--allow-insecure-http",
+            "--allow-cached-fallback",
+            "--source",
+            "http://127.0.0.1:9/x",
+        ],
+        [
+            "--source",
+            "http://127.0.0.1:9/x",
+            "--allow-insecure-http",
+            "--allow-cached-fallback",
+        ],
+        [
+            "--allow-cached-fallback=true",
+            "--source=http://127.0.0.1:9/x",
+            "--json=true",
+            "--allow-insecure-http=true",
+        ],
+    ] {
+        let head = [
+            "registry",
+            "install",
+            "--allow-host",
+            "127.0.0.1",
+            "--public-key-env",
+            "KEY",
+        ];
+        let (code, json) = gait().json(&[&head[..], &args].concat());
+        assert_eq!(
+            (code, &json["error_code"]),
+            (6, &"fallback_pin_required".into()),
+            "{json}"
+        );
+    }
+}
+
+#[test]
+fn each_refusal_of_a_command_line_has_its_own_code_and_reaches_no_disk() {
+    let url = "https://127.0.0.1:9/x.json";
+    for (args, code) in [
+        (
+            &[
+                "--source",
+                "http://127.0.0.1:9/x",
+                "--allow-host",
+                "127.0.0.1",
+            ][..],
+            "insecure_source",
+        ),
+        (&["--source", url], "host_allowlist_required"),
+        (
+            &["--source", url, "--allow-host", "example.com"],
+            "host_not_allowed",
+        ),
+        (
+            &["--source", url, "--allow-host", "127.0.0.1", "--pin", "zz"],
+            "pin_malformed",
+        ),
+        (
+            &[
+                "--source",
+                url,
+                "--allow-host",
+                "127.0.0.1",
+                "--retry-max-attempts",
+                "0",
+            ],
+            "retry_out_of_bounds",
+        ),
+        (
+            &[
+                "--source",
+                url,
+                "--allow-host",
+                "127.0.0.1",
+                "--allow-cached-fallback",
+            ],
+            "fallback_pin_required",
+        ),
+        (&[], "invalid_input"),
+    ] {
+        let gait = gait();
+        let head = [
+            "registry",
+            "install",
+            "--public-key-env",
+            "KEY",
+            "--cache-dir",
+            "cache",
+        ];
+        let (exit, json) = gait.json(&[&head[..], args].concat());
+        assert_eq!((exit, &json["error_code"]), (6, &code.into()), "{json}");
+        assert!(!gait.path().join("cache").exists());
+    }
+    let (exit, json) = gait().json(&["registry", "install", "--source", "x.json"]);
+    assert_eq!(
+        (exit, &json["error_reason"]),
+        (6, &"key_source_required".into())
+    );
+}
+
+#[test]
+fn an_installed_pack_is_listed_and_verified_and_a_changed_one_is_found() {
+    let gait = gait();
+    let source = gait.file("p.json", pack());
+    let args = [
+        "registry",
+        "install",
+        "--source",
+        &source,
+        "--public-key-env",
+        "KEY",
+    ];
+    let (_, installed) = gait.json(&args);
+    let path = installed["metadata_path"].as_str().unwrap().to_owned();
+    let (code, listed) = gait.json(&["registry", "list"]);
+    assert_eq!(
+        (code, &listed["packs"][0]["pin_verified"]),
+        (0, &true.into())
+    );
+    let verify = [
+        "registry",
+        "verify",
+        &path,
+        "--public-key-env",
+        "KEY",
+        "--report-out",
+        "r.json",
+    ];
+    let (code, verified) = gait.json(&verify);
+    assert_eq!(
+        (code, &verified["ok"], &verified["report_path"]),
+        (0, &true.into(), &"r.json".into())
+    );
+    let bytes = String::from_utf8(std::fs::read(&path).unwrap()).unwrap();
+    worldcompute_durable::write_atomic(
+        path.as_ref(),
+        bytes.replace("acme", "evil").as_bytes(),
+        worldcompute_durable::Mode::Private,
+    )
+    .unwrap();
+    let (code, verified) = gait.json(&verify);
+    assert_eq!((code, &verified["ok"]), (2, &false.into()));
+    assert_eq!(
+        verified["signature_error"],
+        "no valid signature for manifest digest"
+    );
+    assert_eq!(verified.get("error"), None);
+}
