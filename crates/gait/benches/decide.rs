@@ -20,7 +20,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let intent = intent();
     let prepared = intent
-        .prepare(&Evidence::at(Timestamp::UNIX_EPOCH))
+        .prepare(&Evidence::at(Timestamp::now()))
         .expect("the intent is sound");
     let small = gate(&starter::donor_policy(&["scientific", "general"]));
     let large = gate(&many_rules(200));

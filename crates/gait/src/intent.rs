@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json, parse_json_strict};
 
+pub(crate) use context::{CREDENTIAL_ACCESS, CREDENTIAL_SOURCES, sandbox_modes, sandbox_paths};
 pub(crate) use endpoint::{CLASSES, infer_domain};
 pub(crate) use normalise::DISCOVERY;
 pub use shape::{
@@ -23,6 +24,7 @@ pub use shape::{
     Script, ScriptStep, SkillProvenance, Target,
 };
 
+use crate::evidence::AGE;
 use crate::limits::{self, MAX_INTENT_BYTES, invalid};
 use crate::wire_time::WireTime;
 
@@ -185,28 +187,26 @@ impl Intent {
         &self.normal
     }
 
-    /// The intent without what it claims about its own context evidence: only a verified envelope may say that.
-    pub(crate) fn without_context_claims(&self) -> Result<Self> {
+    /// The intent without what it claims about its own context evidence, with what `verified` puts in its place.
+    pub(crate) fn reclaimed(&self, verified: impl FnOnce(&mut Context)) -> Result<Self> {
         let mut normal = self.normal.clone();
         normal.context.context_set_digest.clear();
         normal.context.context_evidence_mode.clear();
         normal.context.context_refs.clear();
-        normal.context.auth_context.remove(CONTEXT_AGE);
+        normal.context.auth_context.remove(AGE);
+        verified(&mut normal.context);
         Self::seal(normal, self.created_at)
     }
 
-    /// Whether [`Intent::without_context_claims`] would change anything.
+    /// Whether the intent claims anything about its own context evidence.
     pub(crate) fn has_context_claims(&self) -> bool {
         let context = &self.normal.context;
         !(context.context_set_digest.is_empty()
             && context.context_evidence_mode.is_empty()
             && context.context_refs.is_empty()
-            && !context.auth_context.contains_key(CONTEXT_AGE))
+            && !context.auth_context.contains_key(AGE))
     }
 }
-
-/// The key of `auth_context` under which the age of verified context travels.
-const CONTEXT_AGE: &str = "context_age_seconds";
 
 impl TryFrom<IntentDraft> for Intent {
     type Error = Fault;

@@ -31,17 +31,21 @@ pub mod approval;
 pub mod archive;
 pub mod artefact;
 mod clock;
+pub mod context_envelope;
 mod decision;
 pub mod delegation;
+pub mod duration;
 pub mod environment;
 mod evaluate;
 pub mod evidence;
 mod gate;
 mod host;
 pub mod intent;
+pub mod inventory;
 pub mod job;
 pub mod keys;
 pub mod limits;
+pub mod mcp_trust;
 pub mod oplog;
 mod permit;
 pub mod policy;
@@ -57,12 +61,17 @@ mod version;
 mod wire_time;
 
 pub use clock::{Clock, SystemClock};
+pub use context_envelope::ContextEnvelope;
 pub use decision::Decision;
 pub use environment::{Environment, SystemEnvironment};
-pub use evaluate::{Broker, Evaluation, RateLimit, Scope, ScriptEvaluation, StepVerdict, Window};
+pub use evaluate::{
+    Broker, Evaluation, FreezeDecision, FreezeStatus, RateLimit, SandboxDecision, SandboxStatus,
+    Scope, ScriptEvaluation, StepVerdict, Window,
+};
 pub use evidence::{Evidence, Prepared};
 pub use gate::Gate;
 pub use intent::{Intent, IntentDraft};
+pub use inventory::Inventory;
 pub use permit::{Permit, Redeemed};
 pub use policy::Policy;
 pub use trace::{SignedTrace, VerifiedTrace};

@@ -41,6 +41,15 @@ pub const MAX_SCOPE: usize = 256;
 /// Tokens presented for one decision.
 pub const MAX_TOKENS: usize = 64;
 
+/// Bytes of a context envelope (the format's own limit).
+pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
+/// Documents of a context envelope.
+pub const MAX_ENVELOPE_RECORDS: usize = 1024;
+/// Bytes of an inventory of tools.
+pub const MAX_INVENTORY_BYTES: usize = 8 << 20;
+/// Bytes of a snapshot of trust in servers.
+pub const MAX_SNAPSHOT_BYTES: usize = 8 << 20;
+
 /// Bytes of a trace.
 pub const MAX_TRACE_BYTES: usize = 4 << 20;
 

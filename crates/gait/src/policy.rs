@@ -9,6 +9,7 @@ use worldcompute_proof::{Sha256, canonical_json};
 
 use crate::evaluate::Rule;
 use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, MAX_POLICY_NODES, invalid};
+use crate::mcp_trust::McpTrust;
 use crate::verdict::Verdict;
 
 /// The `schema_id` of a policy.
@@ -22,6 +23,7 @@ pub struct Policy {
     pub(crate) default_verdict: Verdict,
     pub(crate) scripts: Scripts,
     pub(crate) fail_closed: FailClosed,
+    mcp_trust: Option<McpTrust>,
     /// By priority, then by name.
     pub(crate) rules: Vec<Rule>,
     digest: Sha256,
@@ -63,6 +65,8 @@ struct Digested<'a> {
     fail_closed: &'a FailClosed,
     #[serde(skip_serializing_if = "Option::is_none")]
     scripts: Option<Scripts>,
+    #[serde(rename = "MCPTrust", skip_serializing_if = "Option::is_none")]
+    mcp_trust: Option<&'a McpTrust>,
     rules: &'a [Rule],
 }
 
@@ -70,8 +74,7 @@ impl Policy {
     /// Reads a policy from YAML.
     ///
     /// Refused as `invalid_input`: unknown and duplicate keys, wrong types, unknown values, several documents; as
-    /// `unsupported_policy_feature`: a key of the language that this gate does not evaluate, since leaving it out could
-    /// allow what it denies; as `policy_too_large`: anything past [`crate::limits`].
+    /// `policy_too_large`: anything past [`crate::limits`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         limits::at_most(
             "policy bytes",
@@ -88,6 +91,7 @@ impl Policy {
         default_verdict: Verdict,
         scripts: Scripts,
         fail_closed: FailClosed,
+        mcp_trust: Option<McpTrust>,
         rules: Vec<Rule>,
     ) -> Result<Self> {
         let digested = Digested {
@@ -96,6 +100,7 @@ impl Policy {
             default_verdict,
             fail_closed: &fail_closed,
             scripts: Some(scripts).filter(|scripts| *scripts != Scripts::default()),
+            mcp_trust: mcp_trust.as_ref(),
             rules: &rules,
         };
         let digest = Sha256::of(canonical_json(&digested)?);
@@ -103,6 +108,7 @@ impl Policy {
             default_verdict,
             scripts,
             fail_closed,
+            mcp_trust,
             rules,
             digest,
         })
@@ -116,6 +122,29 @@ impl Policy {
     /// The verdict when no rule matches.
     pub const fn default_verdict(&self) -> Verdict {
         self.default_verdict
+    }
+
+    /// What is asked of the servers that tools come from, if anything is.
+    pub const fn mcp_trust(&self) -> Option<&McpTrust> {
+        self.mcp_trust.as_ref()
+    }
+
+    /// Whether any rule, or the fail-closed part, asks for evidence of the context.
+    pub fn asks_for_context_evidence(&self) -> bool {
+        let fields = &self.fail_closed.required_fields;
+        fields.iter().any(|field| field == "context_evidence")
+            || self.rules.iter().any(|rule| rule.context.asks())
+    }
+
+    /// The rules that let high or critical risk pass without a credential from the broker, by name.
+    pub fn unbrokered_high_risk_rules(&self) -> Vec<&str> {
+        let is_high = |class: &String| class == "high" || class == "critical";
+        let rules = self.rules.iter().filter(|rule| {
+            rule.effect != Verdict::Block
+                && !rule.broker.required
+                && rule.matches.risk_classes.iter().any(is_high)
+        });
+        rules.map(|rule| rule.name.as_str()).collect()
     }
 
     /// How many rules there are.

@@ -64,6 +64,14 @@ pub fn clean_path(path: &str) -> String {
     }
 }
 
+/// Whether the value is the lower-case hex of a SHA-256.
+pub fn is_sha256_hex(value: &str) -> bool {
+    value.len() == 64
+        && value
+            .bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

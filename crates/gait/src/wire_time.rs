@@ -38,14 +38,22 @@ impl WireTime {
     }
 }
 
+/// Whether the spelling is a time without an offset: `YYYY-MM-DDTHH:MM:SS`.
+pub(crate) fn is_local(text: &str) -> bool {
+    text.len() == 19 && has_local_shape(text)
+}
+
+fn has_local_shape(text: &str) -> bool {
+    text.bytes().zip(b"0000-00-00T00:00:00").all(same_shape) && !text.ends_with("60")
+}
+
 /// Whether the spelling is RFC 3339 `YYYY-MM-DDTHH:MM:SS[.frac](Z|±HH:MM)`; the digits' ranges are the parser's job.
 fn is_rfc3339(text: &str) -> bool {
     let Some((stem, rest)) = text.split_at_checked(19) else {
         return false;
     };
-    let shape = stem.bytes().zip(b"0000-00-00T00:00:00").all(same_shape) && !stem.ends_with("60");
     let (fraction, offset) = rest.split_at(rest.find(['Z', '+', '-']).unwrap_or(rest.len()));
-    shape && is_fraction(fraction) && is_offset(offset)
+    has_local_shape(stem) && is_fraction(fraction) && is_offset(offset)
 }
 
 fn same_shape((byte, model): (u8, &u8)) -> bool {

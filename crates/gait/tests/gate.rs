@@ -15,7 +15,7 @@ struct Frozen;
 
 impl Clock for Frozen {
     fn now(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH
+        "2026-02-05T00:00:00Z".parse().unwrap()
     }
 }
 
@@ -188,7 +188,7 @@ fn the_same_question_gets_the_same_bytes_under_a_frozen_clock() {
     assert_eq!(first.trace().bytes(), second.trace().bytes());
     let trace: Value = serde_json::from_slice(first.trace().bytes()).unwrap();
     assert_eq!(trace["correlation_id"], "c1");
-    assert_eq!(trace["observed_at"], "1970-01-01T00:00:00Z");
+    assert_eq!(trace["observed_at"], "2026-02-05T00:00:00Z");
     assert_eq!(trace.get("latency_ms"), None);
     let uncorrelated = gate.decide(&asked).unwrap();
     assert_ne!(uncorrelated.trace().bytes(), first.trace().bytes());

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::insert;
+use super::outcome::insert;
 
 /// What a rule says about brokered credentials; serialised, it is the rule's part of the policy digest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -3,9 +3,10 @@
 use serde::{Serialize, Serializer};
 use worldcompute_fault::Result;
 
+use super::Call;
+use super::breach::Breach;
 use super::glob::Glob;
-use super::matching::contains;
-use super::{Call, Evaluation};
+use super::matching::admits;
 use crate::intent::{Target, infer_domain};
 use crate::limits::invalid;
 use crate::text;
@@ -50,37 +51,39 @@ impl Constraint {
             || lists.iter().any(|list| !list.is_empty())
     }
 
-    /// Raises `outcome` by every way in which `call` leaves the constraint.
-    pub(super) fn raise(&self, call: &Call<'_>, outcome: &mut Evaluation) {
+    /// Notes every way in which `call` leaves the constraint.
+    pub(super) fn breaches<'r>(&'r self, call: &Call<'_>, found: &mut Vec<Breach<'r>>) {
+        let before = found.len();
         let mut action = self.action;
-        let mut left = false;
-        let mut note = |outcome: &mut Evaluation, reason: &str, violation: &str| {
-            left = true;
-            outcome.add(reason, violation);
+        let mut note = |clause, reason, violation| {
+            found.push(Breach::block(clause, reason, violation));
         };
-        for code in call
+        for (clause, code) in call
             .targets
             .iter()
             .flat_map(|target| self.violations(target))
             .flatten()
         {
-            note(outcome, code, code);
+            note(clause, code, code);
         }
         if let Some(destructive) = self.destructive_action.filter(|_| call.is_destructive()) {
             action = action.max(destructive);
             note(
-                outcome,
+                "endpoint.destructive_action",
                 "endpoint_destructive_operation",
                 "destructive_operation",
             );
         }
-        if left {
-            outcome.raise(action);
-            outcome.add(&self.reason_code, &self.violation);
+        if let Some(first) = found.get(before).map(|breach| breach.clause) {
+            found.push(Breach::block(first, &self.reason_code, &self.violation));
+        }
+        for breach in found.iter_mut().skip(before) {
+            breach.verdict = action;
         }
     }
 
-    fn violations(&self, target: &Target) -> [Option<&'static str>; 5] {
+    /// The clauses that `target` violates, with their codes.
+    fn violations(&self, target: &Target) -> [Option<(&'static str, &'static str)>; 5] {
         let path = (target.kind == "path").then(|| text::clean_path(&target.value));
         let denied_path = path
             .as_deref()
@@ -90,18 +93,21 @@ impl Constraint {
         });
         let domains = Domains::of(target);
         let leaves_class = target.endpoint_class.starts_with("net.")
-            && !self.egress_classes.is_empty()
-            && !contains(&self.egress_classes, &target.endpoint_class);
+            && !admits(&self.egress_classes, &target.endpoint_class);
         [
-            denied_path.then_some("endpoint_path_denied"),
-            foreign_path.then_some("endpoint_path_not_allowlisted"),
+            denied_path.then_some(("endpoint.path_denylist", "endpoint_path_denied")),
+            foreign_path.then_some(("endpoint.path_allowlist", "endpoint_path_not_allowlisted")),
             domains
                 .denied_by(&self.domain_denylist)
-                .then_some("endpoint_domain_denied"),
-            domains
-                .foreign_to(&self.domain_allowlist)
-                .then_some("endpoint_domain_not_allowlisted"),
-            leaves_class.then_some("endpoint_egress_class_not_allowed"),
+                .then_some(("endpoint.domain_denylist", "endpoint_domain_denied")),
+            domains.foreign_to(&self.domain_allowlist).then_some((
+                "endpoint.domain_allowlist",
+                "endpoint_domain_not_allowlisted",
+            )),
+            leaves_class.then_some((
+                "endpoint.egress_classes",
+                "endpoint_egress_class_not_allowed",
+            )),
         ]
     }
 }

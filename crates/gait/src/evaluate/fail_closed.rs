@@ -10,7 +10,7 @@ pub(super) fn check(policy: &FailClosed, call: &Call<'_>) -> Option<Evaluation> 
     if !policy.enabled || !policy.risk_classes.contains(&call.context.risk_class) {
         return None;
     }
-    let mut outcome = Evaluation::new(Verdict::Block);
+    let mut outcome = Evaluation::of(Verdict::Block);
     let unknown_class = call
         .targets
         .iter()
@@ -51,7 +51,7 @@ fn has_field(call: &Call<'_>, field: &str, unknown_class: bool) -> bool {
         "arg_provenance" => !call.arg_provenance.is_empty(),
         "endpoint_class" => !unknown_class,
         "delegation" => call.delegation.is_some(),
-        // Only a verified envelope is evidence of context, and none is presented here.
+        "context_evidence" => call.evidence.is_some(),
         _ => false,
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::Call;
 use crate::intent::{Delegation, Target};
+use crate::inventory::ToolRecord;
 
 /// The conditions of a rule: all that are given must hold, and within a list any entry will do.
 ///
@@ -40,6 +41,8 @@ pub(crate) struct Match {
     pub(crate) destination_values: Vec<String>,
     #[serde(rename = "DestinationOps", skip_serializing_if = "Vec::is_empty")]
     pub(crate) destination_operations: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) inventory: InventoryMatch,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) require_delegation: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -50,6 +53,25 @@ pub(crate) struct Match {
     pub(crate) delegation_scopes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_delegation_depth: Option<usize>,
+}
+
+/// What the inventory must say about the tool.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct InventoryMatch {
+    #[serde(rename = "ContextToolNames", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) tool_names: Vec<String>,
+    #[serde(rename = "ContextDataClasses", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) data_classes: Vec<String>,
+    #[serde(
+        rename = "ContextEndpointClasses",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) endpoint_classes: Vec<String>,
+    #[serde(
+        rename = "ContextAutonomyLevels",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) autonomy_levels: Vec<String>,
 }
 
 /// What a tool must say about itself.
@@ -73,6 +95,7 @@ impl Match {
             && self.annotations.hold(call.targets)
             && self.origin_holds(call)
             && self.delegation_holds(call.delegation)
+            && self.inventory.holds(call.tool)
     }
 
     fn caller_holds(&self, call: &Call<'_>) -> bool {
@@ -149,6 +172,17 @@ impl Match {
     }
 }
 
+impl InventoryMatch {
+    /// Only the inventory is asked: what an intent says of its own tool is a claim.
+    fn holds(&self, tool: Option<&ToolRecord>) -> bool {
+        let of = |field: fn(&ToolRecord) -> &str| tool.map_or("", field);
+        admits(&self.tool_names, of(|tool| &tool.tool_name))
+            && admits(&self.data_classes, of(|tool| &tool.data_class))
+            && admits(&self.endpoint_classes, of(|tool| &tool.endpoint_class))
+            && admits(&self.autonomy_levels, of(|tool| &tool.autonomy_level))
+    }
+}
+
 impl Annotations {
     fn hold(self, targets: &[Target]) -> bool {
         let any = |wanted: Option<bool>, hint: fn(&Target) -> bool| {
@@ -166,7 +200,7 @@ impl Annotations {
 }
 
 /// Whether the sorted list is empty, which asks for nothing, or has `value`.
-fn admits(sorted: &[String], value: &str) -> bool {
+pub(super) fn admits(sorted: &[String], value: &str) -> bool {
     sorted.is_empty() || contains(sorted, value)
 }
 

@@ -1,13 +1,20 @@
 //! Several calls as one: each judged alone, then together.
 
-use super::{Call, Evaluation, ScriptEvaluation, StepVerdict, insert};
+use super::outcome::insert;
+use super::{Call, Evaluation, ScriptEvaluation, StepVerdict};
+use crate::evidence::Prepared;
 use crate::intent::{Script, ScriptStep, Target};
 use crate::limits::MAX_SCRIPT_STEPS;
 use crate::policy::{Policy, Scripts};
 use crate::verdict::Verdict;
 
-pub(super) fn evaluate(policy: &Policy, whole: &Call<'_>, script: &Script) -> Evaluation {
-    let mut outcome = Evaluation::new(Verdict::Allow);
+pub(super) fn evaluate(
+    policy: &Policy,
+    prepared: &Prepared<'_>,
+    whole: &Call<'_>,
+    script: &Script,
+) -> Evaluation {
+    let mut outcome = Evaluation::of(Verdict::Allow);
     let mut steps = Vec::with_capacity(script.steps.len());
     let mut risks = Vec::with_capacity(script.steps.len());
     for (index, step) in script.steps.iter().enumerate() {
@@ -15,6 +22,7 @@ pub(super) fn evaluate(policy: &Policy, whole: &Call<'_>, script: &Script) -> Ev
             tool_name: &step.tool_name,
             targets: &step.targets,
             arg_provenance: &step.arg_provenance,
+            tool: prepared.tool(&step.tool_name),
             ..*whole
         });
         risks.push(risk(&step.targets));

@@ -1,3 +1,5 @@
+mod clauses;
+
 use super::*;
 use crate::evidence::Ask;
 use crate::intent::Intent;

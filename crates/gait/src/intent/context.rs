@@ -8,7 +8,7 @@ use super::shape::{AgentIdentity, Context, Sandbox};
 use crate::limits::{MAX_INTENT_LIST, invalid};
 use crate::text;
 
-const CREDENTIAL_SOURCES: [&str; 12] = [
+pub(crate) const CREDENTIAL_SOURCES: [&str; 12] = [
     "aws_iam_user",
     "aws_sts",
     "azure_federated",
@@ -23,7 +23,7 @@ const CREDENTIAL_SOURCES: [&str; 12] = [
     "unknown",
     "vault_dynamic",
 ];
-const CREDENTIAL_ACCESS: [&str; 6] = [
+pub(crate) const CREDENTIAL_ACCESS: [&str; 6] = [
     "cloud_admin",
     "inherited",
     "jit",
@@ -31,6 +31,13 @@ const CREDENTIAL_ACCESS: [&str; 6] = [
     "static",
     "unknown",
 ];
+/// What a sandbox may be.
+pub(crate) mod sandbox_modes {
+    pub(crate) const NETWORK: &[&str] = &["disabled", "egress_allowlist", "full"];
+    pub(crate) const ENVIRONMENT: &[&str] = &["allowlist", "full", "none"];
+    pub(crate) const FILESYSTEM: &[&str] = &["container", "none", "workspace"];
+    pub(crate) const USER: &[&str] = &["default", "root", "unprivileged"];
+}
 /// Beginnings that mark a sandbox evidence reference as a reference.
 const EVIDENCE_POINTERS: [&str; 5] = ["ref:", "receipt:", "proof:", "sandbox:", "sha256:"];
 
@@ -183,29 +190,21 @@ fn sandbox(given: Sandbox) -> Result<Option<Sandbox>> {
         ));
     }
     let normal = Sandbox {
-        network_mode: sandbox_choice(
-            "network_mode",
-            &given.network_mode,
-            &["disabled", "egress_allowlist", "full"],
-        )?,
-        writable_paths: sandbox_paths("writable_paths", &given.writable_paths)?,
-        read_only_roots: sandbox_paths("read_only_roots", &given.read_only_roots)?,
+        network_mode: sandbox_choice("network_mode", &given.network_mode, sandbox_modes::NETWORK)?,
+        writable_paths: sandbox_paths("context.sandbox.writable_paths", &given.writable_paths)?,
+        read_only_roots: sandbox_paths("context.sandbox.read_only_roots", &given.read_only_roots)?,
         env_exposure_mode: sandbox_choice(
             "env_exposure_mode",
             &given.env_exposure_mode,
-            &["allowlist", "full", "none"],
+            sandbox_modes::ENVIRONMENT,
         )?,
         timeout_seconds: given.timeout_seconds,
         filesystem_isolation: sandbox_choice(
             "filesystem_isolation",
             &given.filesystem_isolation,
-            &["container", "none", "workspace"],
+            sandbox_modes::FILESYSTEM,
         )?,
-        user_mode: sandbox_choice(
-            "user_mode",
-            &given.user_mode,
-            &["default", "root", "unprivileged"],
-        )?,
+        user_mode: sandbox_choice("user_mode", &given.user_mode, sandbox_modes::USER)?,
         evidence_digest: digest("context.sandbox.evidence_digest", &given.evidence_digest)?,
         evidence_ref,
     };
@@ -216,13 +215,13 @@ fn sandbox_choice(name: &str, value: &str, known: &[&str]) -> Result<String> {
     choice(&format!("context.sandbox.{name}"), value, known)
 }
 
-fn sandbox_paths(name: &str, paths: &[String]) -> Result<Vec<String>> {
-    let name = format!("context.sandbox.{name}");
-    too_many(&name, paths.len(), MAX_INTENT_LIST)?;
+/// The cleaned paths, sorted, each once.
+pub(crate) fn sandbox_paths(name: &str, paths: &[String]) -> Result<Vec<String>> {
+    too_many(name, paths.len(), MAX_INTENT_LIST)?;
     let mut cleaned = Vec::with_capacity(paths.len());
     for path in paths {
-        let path = text::clean_path(&trimmed(&name, path)?);
-        sandbox_string(&name, &path)?;
+        let path = text::clean_path(&trimmed(name, path)?);
+        sandbox_string(name, &path)?;
         if path != "." {
             cleaned.push(path);
         }

@@ -4,11 +4,11 @@ use serde_json::{Map, Number, Value};
 use worldcompute_fault::Result;
 use worldcompute_proof::MAX_SAFE_INTEGER;
 
-use super::secrets::{self, is_sha256_hex};
+use super::secrets;
 use crate::limits::{
     MAX_ARGS_DEPTH, MAX_ARGS_STRING, MAX_FIELD, MAX_INTENT_LIST, at_most, invalid,
 };
-use crate::text;
+use crate::text::{self, is_sha256_hex};
 use crate::wire_time::WireTime;
 
 /// Free-form members: trimmed, numbers as IEEE doubles, nothing that looks like a credential.

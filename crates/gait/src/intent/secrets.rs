@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use worldcompute_fault::Result;
 
 use crate::limits::invalid;
+use crate::text::is_sha256_hex;
 
 /// Parts of a key that promise a credential as its value.
 const SUSPECT: [&str; 11] = [
@@ -97,14 +98,6 @@ fn is_opaque(value: &str) -> bool {
         && !value.contains([' ', '\t', '\r', '\n'])
         && value.bytes().any(|byte| byte.is_ascii_alphabetic())
         && value.bytes().any(|byte| byte.is_ascii_digit())
-}
-
-/// Whether the value is the lower-case hex of a SHA-256.
-pub(super) fn is_sha256_hex(value: &str) -> bool {
-    value.len() == 64
-        && value
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[cfg(test)]

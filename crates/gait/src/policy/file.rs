@@ -2,13 +2,13 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::Result;
 
 use crate::limits::invalid;
 
 /// A list; leaving it empty or null means the empty list.
 pub(super) type List = Option<Vec<String>>;
-/// A key whose value this gate does not look at, because its presence alone decides.
+/// A key of the draft language, whose presence alone decides.
 type Present = Option<IgnoredAny>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -21,7 +21,7 @@ pub(super) struct PolicyFile {
     pub(super) scripts: Option<ScriptsFile>,
     pub(super) fail_closed: Option<FailClosedFile>,
     pub(super) rules: Option<Vec<RuleFile>>,
-    mcp_trust: Present,
+    pub(super) mcp_trust: Option<TrustFile>,
     version: Present,
     name: Present,
     boundaries: Present,
@@ -66,27 +66,27 @@ pub(super) struct RuleFile {
     pub(super) broker_scopes: List,
     pub(super) rate_limit: Option<LimitFile>,
     pub(super) destructive_budget: Option<LimitFile>,
-    allowed_agent_ids: Present,
-    allowed_agent_manifest_publishers: Present,
-    allowed_agent_manifest_sources: Present,
-    allowed_credential_access_types: Present,
-    allowed_credential_issuers: Present,
-    allowed_credential_sources: Present,
-    block_standing_credentials: Present,
-    dataflow: Present,
-    denied_agent_ids: Present,
-    freeze_window: Present,
-    max_context_age_seconds: Present,
-    max_credential_ttl_seconds: Present,
-    require_agent_owner: Present,
-    require_context_evidence: Present,
-    require_declared_agent: Present,
-    require_jit_credential: Present,
-    require_unexpired_agent: Present,
-    required_agent_lifecycle_states: Present,
-    required_agent_manifest_digest: Present,
-    required_context_evidence_mode: Present,
-    sandbox: Present,
+    pub(super) require_declared_agent: Option<bool>,
+    pub(super) allowed_agent_ids: List,
+    pub(super) denied_agent_ids: List,
+    pub(super) required_agent_manifest_digest: Option<String>,
+    pub(super) allowed_agent_manifest_publishers: List,
+    pub(super) allowed_agent_manifest_sources: List,
+    pub(super) required_agent_lifecycle_states: List,
+    pub(super) require_agent_owner: Option<bool>,
+    pub(super) require_unexpired_agent: Option<bool>,
+    pub(super) block_standing_credentials: Option<bool>,
+    pub(super) allowed_credential_sources: List,
+    pub(super) allowed_credential_issuers: List,
+    pub(super) allowed_credential_access_types: List,
+    pub(super) max_credential_ttl_seconds: Option<i64>,
+    pub(super) require_jit_credential: Option<bool>,
+    pub(super) require_context_evidence: Option<bool>,
+    pub(super) required_context_evidence_mode: Option<String>,
+    pub(super) max_context_age_seconds: Option<i64>,
+    pub(super) freeze_window: Option<FreezeFile>,
+    pub(super) sandbox: Option<SandboxFile>,
+    pub(super) dataflow: Option<DataflowFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,10 +115,10 @@ pub(super) struct MatchFile {
     pub(super) allowed_delegate_identities: List,
     pub(super) delegation_scopes: List,
     pub(super) max_delegation_depth: Option<i64>,
-    context_autonomy_levels: Present,
-    context_data_classes: Present,
-    context_endpoint_classes: Present,
-    context_tool_names: Present,
+    pub(super) context_autonomy_levels: List,
+    pub(super) context_data_classes: List,
+    pub(super) context_endpoint_classes: List,
+    pub(super) context_tool_names: List,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -153,18 +153,68 @@ pub(super) struct LimitFile {
     pub(super) scope: Option<String>,
 }
 
-impl PolicyFile {
-    /// Refuses keys that this gate knows of but does not evaluate, and those of the draft language.
-    pub(super) fn refuse_unsupported(&self) -> Result<()> {
-        self.refuse_legacy()?;
-        refuse("mcp_trust", self.mcp_trust.is_some())?;
-        self.rules
-            .iter()
-            .flatten()
-            .try_for_each(RuleFile::refuse_unsupported)
-    }
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FreezeFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) timezone: Option<String>,
+    pub(super) effect: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) environments: List,
+    pub(super) risk_classes: List,
+    pub(super) windows: Option<Vec<FreezeRangeFile>>,
+}
 
-    fn refuse_legacy(&self) -> Result<()> {
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FreezeRangeFile {
+    pub(super) name: Option<String>,
+    pub(super) start: Option<String>,
+    pub(super) end: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct SandboxFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) allowed_network_modes: List,
+    pub(super) allowed_writable_path_prefixes: List,
+    pub(super) required_read_only_roots: List,
+    pub(super) allowed_env_exposure_modes: List,
+    pub(super) max_timeout_seconds: Option<i64>,
+    pub(super) allowed_filesystem_isolations: List,
+    pub(super) allowed_user_modes: List,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DataflowFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) tainted_sources: List,
+    pub(super) destination_kinds: List,
+    pub(super) destination_values: List,
+    pub(super) destination_operations: List,
+    pub(super) action: Option<String>,
+    pub(super) reason_code: Option<String>,
+    pub(super) violation: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TrustFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) snapshot: Option<String>,
+    pub(super) action: Option<String>,
+    pub(super) required_risk_classes: List,
+    pub(super) min_score: Option<f64>,
+    pub(super) max_age: Option<String>,
+    pub(super) publisher_allowlist: List,
+    pub(super) require_registry: Option<bool>,
+}
+
+impl PolicyFile {
+    /// Refuses the keys of the draft language.
+    pub(super) fn refuse_legacy(&self) -> Result<()> {
         let keys = [
             (
                 "version",
@@ -204,96 +254,4 @@ impl PolicyFile {
         );
         Err(invalid(message).hint("rewrite the policy with the keys named in the message"))
     }
-}
-
-impl RuleFile {
-    fn refuse_unsupported(&self) -> Result<()> {
-        if let Some(matches) = &self.matches {
-            matches.refuse_unsupported()?;
-        }
-        let keys = [
-            ("allowed_agent_ids", &self.allowed_agent_ids),
-            (
-                "allowed_agent_manifest_publishers",
-                &self.allowed_agent_manifest_publishers,
-            ),
-            (
-                "allowed_agent_manifest_sources",
-                &self.allowed_agent_manifest_sources,
-            ),
-            (
-                "allowed_credential_access_types",
-                &self.allowed_credential_access_types,
-            ),
-            (
-                "allowed_credential_issuers",
-                &self.allowed_credential_issuers,
-            ),
-            (
-                "allowed_credential_sources",
-                &self.allowed_credential_sources,
-            ),
-            (
-                "block_standing_credentials",
-                &self.block_standing_credentials,
-            ),
-            ("dataflow", &self.dataflow),
-            ("denied_agent_ids", &self.denied_agent_ids),
-            ("freeze_window", &self.freeze_window),
-            ("max_context_age_seconds", &self.max_context_age_seconds),
-            (
-                "max_credential_ttl_seconds",
-                &self.max_credential_ttl_seconds,
-            ),
-            ("require_agent_owner", &self.require_agent_owner),
-            ("require_context_evidence", &self.require_context_evidence),
-            ("require_declared_agent", &self.require_declared_agent),
-            ("require_jit_credential", &self.require_jit_credential),
-            ("require_unexpired_agent", &self.require_unexpired_agent),
-            (
-                "required_agent_lifecycle_states",
-                &self.required_agent_lifecycle_states,
-            ),
-            (
-                "required_agent_manifest_digest",
-                &self.required_agent_manifest_digest,
-            ),
-            (
-                "required_context_evidence_mode",
-                &self.required_context_evidence_mode,
-            ),
-            ("sandbox", &self.sandbox),
-        ];
-        keys.into_iter()
-            .try_for_each(|(name, key)| refuse(&format!("rules[].{name}"), key.is_some()))
-    }
-}
-
-impl MatchFile {
-    fn refuse_unsupported(&self) -> Result<()> {
-        let keys = [
-            ("context_autonomy_levels", &self.context_autonomy_levels),
-            ("context_data_classes", &self.context_data_classes),
-            ("context_endpoint_classes", &self.context_endpoint_classes),
-            ("context_tool_names", &self.context_tool_names),
-        ];
-        keys.into_iter()
-            .try_for_each(|(name, key)| refuse(&format!("rules[].match.{name}"), key.is_some()))
-    }
-}
-
-fn refuse(key: &str, present: bool) -> Result<()> {
-    if !present {
-        return Ok(());
-    }
-    let message =
-        format!("this gate does not evaluate the policy key {key}, so it denies the whole policy");
-    Err(Fault::new(
-        Category::InvalidInput,
-        "unsupported_policy_feature",
-        message,
-    )
-    .hint(format!(
-        "remove {key}, or decide with a gate that evaluates it"
-    )))
 }

@@ -1,13 +1,15 @@
 //! From the file to the normal form: defaults, aliases, allowed values, order.
 
 mod clause;
+mod constraint;
+mod declared;
 mod matches;
+mod trust;
 mod value;
 
 use worldcompute_fault::Result;
 
-use self::clause::{broker, destructive_budget, rate_limit};
-use self::matches::{constraint, matches};
+use self::matches::matches;
 use self::value::{all_of, count, lower_set, plain, set, word};
 use super::file::{FailClosedFile, PolicyFile, RuleFile, ScriptsFile};
 use super::{FailClosed, Policy, SCHEMA_ID, SCHEMA_VERSION, Scripts};
@@ -42,7 +44,7 @@ const HIGH_RISK_FIELDS: [&str; 14] = [
 ];
 
 pub(super) fn policy(file: PolicyFile) -> Result<Policy> {
-    file.refuse_unsupported()?;
+    file.refuse_legacy()?;
     known("policy schema_id", file.schema_id.as_deref(), SCHEMA_ID)?;
     known(
         "policy schema_version",
@@ -54,9 +56,13 @@ pub(super) fn policy(file: PolicyFile) -> Result<Policy> {
     let mut rules: Vec<Rule> = files.into_iter().map(rule).collect::<Result<_>>()?;
     rules.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
     Policy::seal(
-        default_verdict(file.default_verdict, file.default_action)?,
+        default_verdict(
+            file.default_verdict.as_deref(),
+            file.default_action.as_deref(),
+        )?,
         file.scripts.map(scripts).transpose()?.unwrap_or_default(),
         fail_closed(file.fail_closed.unwrap_or_default())?,
+        trust::trust(file.mcp_trust.unwrap_or_default())?,
         rules,
     )
 }
@@ -69,7 +75,7 @@ fn known(what: &str, given: Option<&str>, only: &str) -> Result<()> {
     }
 }
 
-fn default_verdict(verdict: Option<String>, action: Option<String>) -> Result<Verdict> {
+fn default_verdict(verdict: Option<&str>, action: Option<&str>) -> Result<Verdict> {
     let verdict = word(verdict)?;
     let action = word(action)?;
     if !verdict.is_empty() && !action.is_empty() && verdict != action {
@@ -97,17 +103,17 @@ fn scripts(file: ScriptsFile) -> Result<Scripts> {
 
 fn fail_closed(file: FailClosedFile) -> Result<FailClosed> {
     let enabled = file.enabled.unwrap_or_default();
-    let mut risk_classes = lower_set(file.risk_classes)?;
+    let mut risk_classes = lower_set(file.risk_classes.as_deref())?;
     if enabled && risk_classes.is_empty() {
         risk_classes = vec!["critical".to_owned(), "high".to_owned()];
     }
-    let required_fields = lower_set(file.required_fields)?;
+    let required_fields = lower_set(file.required_fields.as_deref())?;
     all_of(
         "fail_closed required_field",
         &required_fields,
         &REQUIRED_FIELDS,
     )?;
-    let required_high_risk_fields = lower_set(file.required_high_risk_fields)?;
+    let required_high_risk_fields = lower_set(file.required_high_risk_fields.as_deref())?;
     all_of(
         "fail_closed required_high_risk_field",
         &required_high_risk_fields,
@@ -122,29 +128,30 @@ fn fail_closed(file: FailClosedFile) -> Result<FailClosed> {
 }
 
 fn rule(file: RuleFile) -> Result<Rule> {
-    let name = plain(file.name)?;
+    let name = plain(file.name.as_deref())?;
     if name.is_empty() {
         return Err(invalid("rule name is required"));
     }
     let min_approvals = count(&format!("min_approvals of {name}"), file.min_approvals)?;
     Ok(Rule {
+        agent: declared::agent(&name, &file)?,
+        credential: declared::credential(&name, &file)?,
+        context: declared::context(&name, &file)?,
+        broker: clause::broker(&file)?,
         priority: file.priority.unwrap_or_default(),
-        effect: effect(&name, file.effect, file.action)?,
+        effect: effect(&name, file.effect.as_deref(), file.action.as_deref())?,
         matches: matches(&name, file.matches.unwrap_or_default())?,
-        endpoint: constraint(&name, file.endpoint.unwrap_or_default())?,
-        reason_codes: set(file.reason_codes)?,
-        violations: set(file.violations)?,
-        broker: broker(
-            file.require_broker_credential,
-            file.broker_reference,
-            file.broker_scopes,
+        freeze: clause::freeze(&name, file.freeze_window.unwrap_or_default())?,
+        sandbox: constraint::sandbox(&name, file.sandbox.unwrap_or_default())?,
+        dataflow: constraint::dataflow(&name, file.dataflow.unwrap_or_default())?,
+        endpoint: constraint::endpoint(&name, file.endpoint.unwrap_or_default())?,
+        reason_codes: set(file.reason_codes.as_deref())?,
+        violations: set(file.violations.as_deref())?,
+        rate_limit: clause::rate_limit(&name, &file.rate_limit.unwrap_or_default())?,
+        destructive_budget: clause::destructive_budget(
+            &name,
+            &file.destructive_budget.unwrap_or_default(),
         )?,
-        rate_limit: rate_limit(&name, file.rate_limit.unwrap_or_default())?,
-        destructive_budget: file
-            .destructive_budget
-            .map(|file| destructive_budget(&name, file))
-            .transpose()?
-            .flatten(),
         require_distinct_approvers: file.require_distinct_approvers.unwrap_or_default()
             || min_approvals > 1,
         min_approvals,
@@ -152,7 +159,7 @@ fn rule(file: RuleFile) -> Result<Rule> {
     })
 }
 
-fn effect(name: &str, effect: Option<String>, action: Option<String>) -> Result<Verdict> {
+fn effect(name: &str, effect: Option<&str>, action: Option<&str>) -> Result<Verdict> {
     let effect = word(effect)?;
     let action = word(action)?;
     if !effect.is_empty() && !action.is_empty() && effect != action {

@@ -10,8 +10,8 @@ use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
 use super::relationship::Relationship;
 use super::{Observation, SCHEMA_ID, SCHEMA_VERSION, SignedTrace, Trace, short_id, trace_id};
-use crate::evaluate::{Evaluation, StepVerdict};
-use crate::intent::{AgentIdentity, Delegation, Intent, SkillProvenance};
+use crate::evaluate::{Evaluation, FreezeDecision, SandboxDecision, StepVerdict};
+use crate::intent::{AgentIdentity, Delegation, Intent, Normal, SkillProvenance};
 use crate::limits::{MAX_TRACE_BYTES, at_most};
 use crate::policy::{self, Policy};
 use crate::signature::SignatureObject;
@@ -71,6 +71,14 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     composite_risk_class: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
+    context_evidence_mode: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context_ref_count: Option<usize>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    context_set_digest: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    context_source: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
     correlation_id: &'a str,
     created_at: WireTime,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -98,6 +106,8 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     environment: &'a str,
     event_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    freeze_window: Option<&'a FreezeDecision>,
     intent_digest: Sha256,
     #[serde(skip_serializing_if = "Milliseconds::is_zero")]
     latency_ms: Milliseconds,
@@ -113,6 +123,8 @@ pub(super) struct Record<'a> {
     repo: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     run_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sandbox: Option<&'a SandboxDecision>,
     schema_id: &'static str,
     schema_version: &'static str,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -191,6 +203,7 @@ impl<'a> Record<'a> {
         let script = evaluation.script.as_ref();
         let trace_id = trace_id(policy.digest(), intent.digest(), evaluation.verdict);
         let observed_at = WireTime::at(observation.ended_at);
+        let rules = &evaluation.matched_rules;
         Ok(Self {
             agent_action_bom_ref: &context.agent_action_bom_ref,
             agent_id: &context.agent_id,
@@ -198,6 +211,10 @@ impl<'a> Record<'a> {
             approval_ref: &context.approval_ref,
             args_digest: intent.args_digest(),
             composite_risk_class: script.map(|script| script.composite_risk_class),
+            context_evidence_mode: &context.context_evidence_mode,
+            context_ref_count: Some(context.context_refs.len()).filter(|count| *count > 0),
+            context_set_digest: &context.context_set_digest,
+            context_source: &evaluation.context_source,
             correlation_id: observation.correlation_id,
             created_at: WireTime::at(intent.created_at().get().unwrap_or(UNDATED)),
             credential_access_type: &context.credential_access_type,
@@ -210,29 +227,22 @@ impl<'a> Record<'a> {
             credential_subject: &context.credential_subject,
             credential_target_binding: &context.credential_target_binding,
             credential_ttl_seconds: Some(context.credential_ttl_seconds).filter(|ttl| *ttl > 0),
-            delegation_ref: normal
-                .delegation
-                .as_ref()
-                .map(DelegationRef::new)
-                .transpose()?,
+            delegation_ref: DelegationRef::of(normal)?,
             environment: &context.environment,
             event_id: short_id(&format!("{trace_id}:{observed_at}")),
+            freeze_window: evaluation.freeze_window.as_ref(),
             intent_digest: intent.digest(),
             latency_ms: Milliseconds::between(observation.started_at, observation.ended_at),
-            matched_rule_ids: &evaluation.matched_rules,
+            matched_rule_ids: rules,
             observed_at,
             policy_digest: policy.digest(),
             policy_id: policy::SCHEMA_ID,
             policy_version: policy::SCHEMA_VERSION,
             producer_version: crate::VERSION,
-            relationship: Relationship::new(
-                normal,
-                &trace_id,
-                policy.digest(),
-                &evaluation.matched_rules,
-            ),
+            relationship: Relationship::new(normal, &trace_id, policy.digest(), rules),
             repo: &context.repo,
             run_id: &context.run_id,
+            sandbox: evaluation.sandbox.as_ref(),
             schema_id: SCHEMA_ID,
             schema_version: SCHEMA_VERSION,
             script: script.is_some(),
@@ -257,6 +267,10 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> DelegationRef<'a> {
+    fn of(normal: &'a Normal) -> Result<Option<Self>> {
+        normal.delegation.as_ref().map(Self::new).transpose()
+    }
+
     fn new(delegation: &'a Delegation) -> Result<Self> {
         Ok(Self {
             chain_digest: Sha256::of(canonical_json(delegation)?),

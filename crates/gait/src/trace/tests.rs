@@ -50,7 +50,8 @@ fn everything() -> Intent {
             "agent_identity": {
                 "lifecycle_states": ["active"], "owner": "o", "manifest_digest": "e".repeat(64),
                 "publisher": "p", "source": "git", "issued_at": "2026-01-01T00:00:00Z", "revoked": true
-            }
+            },
+            "sandbox": {"network_mode": "full", "user_mode": "root", "timeout_seconds": 5}
         }
     });
     Intent::parse(intent.to_string().as_bytes()).unwrap()
@@ -66,6 +67,13 @@ fn plain() -> Intent {
 
 fn policy() -> Policy {
     let yaml = "default_verdict: block\nrules:\n- {name: a, effect: allow, violations: [v]}\n- {name: 'b,\"ü', effect: allow}";
+    Policy::parse(yaml.as_bytes()).unwrap()
+}
+
+/// A policy whose clauses leave their own marks in the trace.
+fn clauses() -> Policy {
+    let yaml = "rules:\n- {name: a, effect: allow, sandbox: {allowed_user_modes: [root]}, freeze_window: {timezone: UTC, \
+        reason: r, windows: [{start: '2026-01-01T00:00:00', end: '2027-01-01T00:00:00'}]}}";
     Policy::parse(yaml.as_bytes()).unwrap()
 }
 
@@ -91,8 +99,11 @@ fn refusal(bytes: &[u8], key: &VerifyingKey) -> String {
 
 #[test]
 fn what_is_signed_is_the_canonical_form() {
-    let policy = policy();
-    for intent in [everything(), plain()] {
+    for (policy, intent) in [
+        (policy(), everything()),
+        (policy(), plain()),
+        (clauses(), everything()),
+    ] {
         let evaluation = policy.ask(&intent);
         for nanos in [
             -5,

@@ -1,33 +1,88 @@
 //! The normal form of the clauses of a rule that are neither conditions nor endpoint constraints.
 
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
-use super::value::{lower_set, plain, word};
-use crate::evaluate::{BrokerClause, RateLimit, Scope, Window};
+use super::value::{few, lower_set, or, plain, raise, word};
+use crate::evaluate::{BrokerClause, Freeze, FreezeRange, RateLimit, Scope, Window, Zone};
 use crate::limits::invalid;
-use crate::policy::file::{LimitFile, List};
+use crate::policy::file::{FreezeFile, FreezeRangeFile, LimitFile, RuleFile};
+use crate::verdict::Verdict;
 
-pub(super) fn broker(
-    required: Option<bool>,
-    reference: Option<String>,
-    scopes: List,
-) -> Result<BrokerClause> {
+pub(super) fn broker(file: &RuleFile) -> Result<BrokerClause> {
     Ok(BrokerClause {
-        required: required.unwrap_or_default(),
-        reference: plain(reference)?,
-        scopes: lower_set(scopes)?,
+        required: file.require_broker_credential.unwrap_or_default(),
+        reference: plain(file.broker_reference.as_deref())?,
+        scopes: lower_set(file.broker_scopes.as_deref())?,
     })
 }
 
+/// A clause that says anything is on, and then has to say all that it needs.
+pub(super) fn freeze(rule: &str, file: FreezeFile) -> Result<Option<Freeze>> {
+    let timezone = plain(file.timezone.as_deref())?;
+    let effect = raise(
+        &format!("freeze_window.effect for {rule}"),
+        file.effect.as_deref(),
+    )?;
+    let reason = plain(file.reason.as_deref())?;
+    let environments = lower_set(file.environments.as_deref())?;
+    let risk_classes = lower_set(file.risk_classes.as_deref())?;
+    let ranges = file.windows.unwrap_or_default();
+    let lists = environments.is_empty() && risk_classes.is_empty() && ranges.is_empty();
+    let texts = timezone.is_empty() && reason.is_empty() && effect.is_none();
+    if !file.enabled.unwrap_or_default() && lists && texts {
+        return Ok(None);
+    }
+    if timezone.is_empty() {
+        return Err(missing("freeze_window.timezone", rule));
+    }
+    if ranges.is_empty() {
+        return Err(missing("freeze_window.windows", rule));
+    }
+    few("freeze_window.windows", ranges.len())?;
+    let timezone = Zone::named(timezone);
+    let windows = ranges.into_iter().enumerate();
+    let windows = windows.map(|(index, file)| freeze_range(rule, index, &file, &timezone));
+    Ok(Some(Freeze {
+        enabled: true,
+        effect: effect.unwrap_or(Verdict::Block),
+        reason,
+        environments,
+        risk_classes,
+        windows: windows.collect::<Result<_>>()?,
+        timezone,
+    }))
+}
+
+fn freeze_range(
+    rule: &str,
+    index: usize,
+    file: &FreezeRangeFile,
+    zone: &Zone,
+) -> Result<FreezeRange> {
+    let name = or(file.name.as_deref(), &format!("window-{}", index + 1))?;
+    let start = plain(file.start.as_deref())?;
+    let end = plain(file.end.as_deref())?;
+    if start.is_empty() || end.is_empty() {
+        return Err(invalid(format!(
+            "freeze_window window start and end are required for {rule}"
+        )));
+    }
+    Ok(FreezeRange::new(name, start, end, zone))
+}
+
+fn missing(clause: &str, rule: &str) -> Fault {
+    invalid(format!("{clause} is required for {rule}"))
+}
+
 /// The format reads a rate limit of no requests as none.
-pub(super) fn rate_limit(rule: &str, file: LimitFile) -> Result<Option<RateLimit>> {
+pub(super) fn rate_limit(rule: &str, file: &LimitFile) -> Result<Option<RateLimit>> {
     let limit = limit("rate_limit", rule, file)?;
     Ok(Some(limit).filter(|limit| limit.requests > 0))
 }
 
 /// The format refuses a destructive budget of no requests, unless it is empty.
-pub(super) fn destructive_budget(rule: &str, file: LimitFile) -> Result<Option<RateLimit>> {
-    if file == LimitFile::default() {
+pub(super) fn destructive_budget(rule: &str, file: &LimitFile) -> Result<Option<RateLimit>> {
+    if *file == LimitFile::default() {
         return Ok(None);
     }
     let limit = limit("destructive_budget", rule, file)?;
@@ -39,13 +94,23 @@ pub(super) fn destructive_budget(rule: &str, file: LimitFile) -> Result<Option<R
     Ok(Some(limit))
 }
 
-fn limit(clause: &str, rule: &str, file: LimitFile) -> Result<RateLimit> {
+fn limit(clause: &str, rule: &str, file: &LimitFile) -> Result<RateLimit> {
     let requests = u64::try_from(file.requests.unwrap_or_default())
         .map_err(|_| invalid(format!("{clause}.requests must be >= 0 for {rule}")))?;
     Ok(RateLimit {
         requests,
-        window: one(&format!("{clause}.window"), rule, file.window, &Window::ALL)?,
-        scope: one(&format!("{clause}.scope"), rule, file.scope, &Scope::ALL)?,
+        window: one(
+            &format!("{clause}.window"),
+            rule,
+            file.window.as_deref(),
+            &Window::ALL,
+        )?,
+        scope: one(
+            &format!("{clause}.scope"),
+            rule,
+            file.scope.as_deref(),
+            &Scope::ALL,
+        )?,
     })
 }
 
@@ -53,7 +118,7 @@ fn limit(clause: &str, rule: &str, file: LimitFile) -> Result<RateLimit> {
 fn one<T: Copy + Default>(
     what: &str,
     rule: &str,
-    given: Option<String>,
+    given: Option<&str>,
     known: &[(&str, T)],
 ) -> Result<T> {
     let given = word(given)?;

@@ -2,39 +2,44 @@
 
 use worldcompute_fault::Result;
 
-use crate::limits::{self, MAX_POLICY_LIST, MAX_POLICY_STRING, at_most, invalid};
-use crate::policy::file::List;
+use crate::limits::{MAX_POLICY_LIST, MAX_POLICY_STRING, at_most, invalid};
 use crate::text;
 use crate::verdict::Verdict;
 
-pub(super) fn join(first: List, second: List) -> List {
-    let mut all = first.unwrap_or_default();
-    all.extend(second.unwrap_or_default());
-    Some(all)
+/// The lower-case entries of a list, sorted, each once.
+pub(super) fn lower_set(list: Option<&[String]>) -> Result<Vec<String>> {
+    Ok(text::sorted_set_lower(bounded(list)?))
 }
 
-pub(super) fn lower_set(list: List) -> Result<Vec<String>> {
-    Ok(text::sorted_set_lower(&bounded(list)?))
+/// The entries of a list, sorted, each once.
+pub(super) fn set(list: Option<&[String]>) -> Result<Vec<String>> {
+    Ok(text::sorted_set(bounded(list)?))
 }
 
-pub(super) fn set(list: List) -> Result<Vec<String>> {
-    Ok(text::sorted_set(&bounded(list)?))
+/// [`lower_set`], each of whose entries has to be known.
+pub(super) fn known_set(
+    what: &str,
+    list: Option<&[String]>,
+    known: &[&str],
+) -> Result<Vec<String>> {
+    let set = lower_set(list)?;
+    all_of(what, &set, known)?;
+    Ok(set)
 }
 
-pub(super) fn bounded(list: List) -> Result<Vec<String>> {
+pub(super) fn bounded(list: Option<&[String]>) -> Result<&[String]> {
     let list = list.unwrap_or_default();
-    at_most(
-        "policy list entries",
-        list.len(),
-        MAX_POLICY_LIST,
-        "policy_too_large",
-    )?;
+    few("policy list entries", list.len())?;
     list.iter().try_for_each(|entry| short(entry))?;
     Ok(list)
 }
 
-pub(super) fn short(text: &str) -> Result<()> {
-    limits::at_most(
+pub(super) fn few(what: &str, count: usize) -> Result<()> {
+    at_most(what, count, MAX_POLICY_LIST, "policy_too_large")
+}
+
+fn short(text: &str) -> Result<()> {
+    at_most(
         "policy string bytes",
         text.len(),
         MAX_POLICY_STRING,
@@ -42,14 +47,29 @@ pub(super) fn short(text: &str) -> Result<()> {
     )
 }
 
-pub(super) fn plain(text: Option<String>) -> Result<String> {
+pub(super) fn plain(text: Option<&str>) -> Result<String> {
     let text = text.unwrap_or_default();
-    short(&text)?;
+    short(text)?;
     Ok(text.trim().to_owned())
 }
 
-pub(super) fn word(text: Option<String>) -> Result<String> {
+pub(super) fn word(text: Option<&str>) -> Result<String> {
     Ok(text::lower(&plain(text)?))
+}
+
+/// The text, or what stands for it when it is empty.
+pub(super) fn or(text: Option<&str>, default: &str) -> Result<String> {
+    let text = plain(text)?;
+    Ok(if text.is_empty() {
+        default.to_owned()
+    } else {
+        text
+    })
+}
+
+pub(super) fn seconds(what: &str, rule: &str, number: Option<i64>) -> Result<u64> {
+    u64::try_from(number.unwrap_or_default())
+        .map_err(|_| invalid(format!("{what} must be >= 0 for {rule}")))
 }
 
 pub(super) fn count(what: &str, number: Option<i64>) -> Result<usize> {
@@ -64,7 +84,7 @@ pub(super) fn all_of(what: &str, values: &[String], known: &[&str]) -> Result<()
 }
 
 /// `block` or `require_approval`: what a constraint may raise a verdict to.
-pub(super) fn raise(what: &str, action: Option<String>) -> Result<Option<Verdict>> {
+pub(super) fn raise(what: &str, action: Option<&str>) -> Result<Option<Verdict>> {
     let action = word(action)?;
     match Verdict::parse(&action) {
         _ if action.is_empty() => Ok(None),
