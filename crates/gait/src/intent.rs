@@ -18,7 +18,7 @@ use worldcompute_proof::{Sha256, canonical_json, parse_json_strict};
 
 pub(crate) use context::{CREDENTIAL_ACCESS, CREDENTIAL_SOURCES, sandbox_modes, sandbox_paths};
 pub(crate) use endpoint::{CLASSES, infer_domain};
-pub(crate) use normalise::DISCOVERY;
+pub(crate) use normalise::{DISCOVERY, KINDS};
 pub use shape::{
     AgentIdentity, ArgProvenance, Context, Delegation, DelegationLink, IntentDraft, Sandbox,
     Script, ScriptStep, SkillProvenance, Target,

@@ -38,6 +38,14 @@ pub const MAX_DELEGATION_CHAIN: usize = 64;
 pub const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// Entries of the scope of a token.
 pub const MAX_SCOPE: usize = 256;
+/// Entries of a kill switch.
+pub const MAX_KILL_SWITCH_ENTRIES: usize = 10_000;
+/// Entries of a registry of approved scripts.
+pub const MAX_APPROVED_SCRIPTS: usize = 10_000;
+/// Bytes that a credential broker may answer, and say on standard error.
+pub const MAX_BROKER_OUTPUT: usize = 16 << 10;
+/// Bytes of the reference of a brokered credential.
+pub const MAX_CREDENTIAL_REF: usize = 256;
 /// Tokens presented for one decision.
 pub const MAX_TOKENS: usize = 64;
 

@@ -4,7 +4,9 @@ mod approve;
 mod delegate;
 mod job;
 mod keys;
+mod kill_switch;
 mod registry;
+mod scripts;
 mod trace_verify;
 mod version;
 
@@ -13,27 +15,33 @@ use super::command::Command;
 /// Every command.
 pub static COMMANDS: &[&Command] = &[
     &approve::APPROVE,
+    &scripts::APPROVE,
     &delegate::MINT,
     &delegate::VERIFY,
     &job::APPROVE,
     &job::CANCEL,
-    &job::ADD,
-    &job::LIST,
-    &job::SHOW,
     &job::INSPECT,
     &job::PAUSE,
-    &job::RESUME,
     &job::STATUS,
     &job::STOP,
     &job::SUBMIT,
     &keys::INIT,
     &keys::ROTATE,
     &keys::VERIFY,
+    &kill_switch::ADD,
+    &kill_switch::DISABLE,
+    &kill_switch::EXPIRE,
+    &kill_switch::LIST,
+    &scripts::LIST,
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,
     &trace_verify::VERIFY,
     &version::VERSION,
+    &job::ADD,
+    &job::LIST,
+    &job::SHOW,
+    &job::RESUME,
 ];
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{Intent, Normal, SCHEMA_ID, SCHEMA_VERSION, context, delegation};
 use crate::limits::{MAX_PROVENANCE, MAX_SCRIPT_STEPS, MAX_TARGETS, invalid};
 
 /// What a target may be.
-const KINDS: [&str; 9] = [
+pub(crate) const KINDS: [&str; 9] = [
     "path", "url", "host", "repo", "bucket", "table", "queue", "topic", "other",
 ];
 /// How a tool may have been found.

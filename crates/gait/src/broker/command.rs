@@ -1,0 +1,255 @@
+//! The broker that is a program: allowed by name, asked on standard input, heard to a limit and for a while.
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use serde::Deserialize;
+use worldcompute_fault::Result;
+use worldcompute_proof::parse_json_within;
+
+use super::{Credential, Request, unavailable};
+use crate::environment::Environment;
+use crate::limits::{MAX_BROKER_OUTPUT, MAX_CREDENTIAL_REF, invalid};
+use crate::text;
+use crate::wire_time::WireTime;
+
+/// The variable with the programs that may be asked: paths or names, separated by commas.
+pub const ALLOWLIST: &str = "GAIT_CREDENTIAL_COMMAND_ALLOWLIST";
+/// How long the program may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A program on the allowlist.
+#[derive(Clone, Debug)]
+pub struct CommandBroker {
+    program: String,
+    arguments: Vec<String>,
+    timeout: Duration,
+}
+
+/// What the program says; whatever else it says is not looked at.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer {
+    issued_by: String,
+    source: String,
+    access_type: String,
+    issuer: String,
+    subject: String,
+    owner: String,
+    scope: Vec<String>,
+    credential_ref: String,
+    target_binding: String,
+    run_binding: String,
+    job_binding: String,
+    request_digest: String,
+    issued_at: WireTime,
+    expires_at: WireTime,
+    ttl_seconds: i64,
+}
+
+impl CommandBroker {
+    /// The program, if it is on the allowlist. Without an allowlist no program is.
+    pub fn allowed(
+        program: &str,
+        arguments: &[String],
+        environment: &dyn Environment,
+    ) -> Result<Self> {
+        let program = program.trim();
+        if program.is_empty() {
+            return Err(
+                invalid("command broker requires --credential-command").because(
+                    "credential_command_required",
+                    "give --credential-command <program>",
+                ),
+            );
+        }
+        if program.contains(char::is_whitespace) {
+            return Err(
+                invalid("command broker command must not contain whitespace").because(
+                    "credential_command_malformed",
+                    "pass arguments with --credential-command-args",
+                ),
+            );
+        }
+        let Some(list) = environment.setting(ALLOWLIST) else {
+            return Err(
+                invalid(format!("command broker requires {ALLOWLIST}")).because(
+                    "credential_command_allowlist_required",
+                    "set the variable to the programs that may be asked, separated by commas",
+                ),
+            );
+        };
+        if !is_on(&list, program) {
+            let message = format!("command broker command is not in allowlist {ALLOWLIST}");
+            return Err(invalid(message).because(
+                "credential_command_not_allowed",
+                "add the program to the allowlist, or ask another one",
+            ));
+        }
+        let arguments = arguments.iter().map(|argument| argument.trim());
+        Ok(Self {
+            program: program.to_owned(),
+            arguments: arguments
+                .filter(|argument| !argument.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            timeout: TIMEOUT,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) const fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Asks the program.
+    pub(super) fn ask(&self, request: &Request<'_>) -> Result<Credential> {
+        let output = zeroize::Zeroizing::new(self.run(&request.bytes()?)?);
+        let value = parse_json_within(&output, MAX_BROKER_OUTPUT)
+            .map_err(|_| unavailable("the command's answer is not JSON"))?;
+        let answer: Answer = serde_json::from_value(value)
+            .map_err(|_| unavailable("the command's answer is not of the format"))?;
+        answer.credential()
+    }
+
+    fn run(&self, question: &[u8]) -> Result<Vec<u8>> {
+        let child = Command::new(&self.program)
+            .args(&self.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|_| unavailable("the command does not start"))?;
+        let group = Arc::new(Mutex::new(Pid::from_raw(child.id().cast_signed())));
+        let heard = hear(child, question.to_vec(), Arc::clone(&group));
+        let heard = heard.recv_timeout(self.timeout);
+        kill(&group);
+        match heard {
+            Ok(Heard::Answer(output)) => Ok(output),
+            Ok(Heard::TooMuch) => Err(unavailable("the command says too much")),
+            Ok(Heard::Failure) => Err(unavailable("the command fails")),
+            Err(_) => Err(unavailable("the command takes too long")),
+        }
+    }
+}
+
+/// How listening to a program ended.
+enum Heard {
+    Answer(Vec<u8>),
+    TooMuch,
+    Failure,
+}
+
+/// The process group of a program that has not been reaped, so that its number is still its own.
+type Group = Arc<Mutex<Option<Pid>>>;
+
+/// Asks and listens on a thread of its own, so that the caller can stop waiting.
+fn hear(mut child: Child, question: Vec<u8>, group: Group) -> Receiver<Heard> {
+    let (sender, receiver) = sync_channel(1);
+    let _listener = std::thread::spawn(move || {
+        let output = converse(&mut child, &question);
+        if output.len() > MAX_BROKER_OUTPUT {
+            let _ = sender.send(Heard::TooMuch);
+        }
+        let status = reap(&mut child, &group);
+        let heard = match status.is_some_and(|status| status.success()) {
+            true => Heard::Answer(output),
+            false => Heard::Failure,
+        };
+        // Nobody listens any more after too much or too long.
+        let _ = sender.try_send(heard);
+    });
+    receiver
+}
+
+fn converse(child: &mut Child, question: &[u8]) -> Vec<u8> {
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program may answer without reading the question.
+        let _ = stdin.write_all(question);
+    }
+    let mut output = Vec::with_capacity(MAX_BROKER_OUTPUT.saturating_add(1));
+    if let Some(stdout) = child.stdout.take() {
+        // What was read so far is judged as it is: an answer cut short is no JSON.
+        let _ = stdout
+            .take(MAX_BROKER_OUTPUT as u64 + 1)
+            .read_to_end(&mut output);
+    }
+    output
+}
+
+/// Waits for the end, and takes the group's number out of use before the system may give it to others.
+fn reap(child: &mut Child, group: &Group) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(child.id().cast_signed())?;
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid), options).ok()?;
+    let mut group = group.lock().unwrap_or_else(PoisonError::into_inner);
+    *group = None;
+    child.wait().ok()
+}
+
+/// Ends whatever the program left running.
+fn kill(group: &Group) {
+    let group = group.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pid) = *group {
+        // It may have ended by itself.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+impl Answer {
+    fn credential(self) -> Result<Credential> {
+        let credential_ref = self.credential_ref.trim();
+        if credential_ref.is_empty() {
+            return Err(unavailable("the command names no credential"));
+        }
+        if credential_ref.len() > MAX_CREDENTIAL_REF || credential_ref.contains(char::is_control) {
+            return Err(unavailable("the command's credential_ref is malformed"));
+        }
+        let request_digest = match self.request_digest.trim() {
+            "" => None,
+            digest => Some(
+                digest
+                    .to_ascii_lowercase()
+                    .parse()
+                    .map_err(|_| unavailable("the command's request_digest is malformed"))?,
+            ),
+        };
+        let plain = |text: &str| text.trim().to_owned();
+        Ok(Credential {
+            issued_by: plain(&self.issued_by),
+            source: text::trim_lower(&self.source),
+            access_type: text::trim_lower(&self.access_type),
+            issuer: plain(&self.issuer),
+            subject: plain(&self.subject),
+            owner: plain(&self.owner),
+            scope: text::sorted_set_lower(&self.scope),
+            credential_ref: credential_ref.to_owned(),
+            target_binding: plain(&self.target_binding),
+            run_binding: plain(&self.run_binding),
+            job_binding: plain(&self.job_binding),
+            request_digest,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            ttl_seconds: self.ttl_seconds.max(0),
+        })
+    }
+}
+
+/// Whether the program, or its name alone, is on the list.
+fn is_on(list: &str, program: &str) -> bool {
+    let clean = text::clean_path(program);
+    let name = Path::new(&clean).file_name().and_then(|name| name.to_str());
+    let entries = list.split(',').map(str::trim);
+    entries
+        .filter(|entry| !entry.is_empty())
+        .map(text::clean_path)
+        .any(|entry| entry == clean || Some(entry.as_str()) == name)
+}
