@@ -20,8 +20,12 @@ pub static COMMANDS: &[&Command] = &[
     &delegate::VERIFY,
     &job::APPROVE,
     &job::CANCEL,
+    &job::ADD,
+    &job::LIST,
+    &job::SHOW,
     &job::INSPECT,
     &job::PAUSE,
+    &job::RESUME,
     &job::STATUS,
     &job::STOP,
     &job::SUBMIT,
@@ -38,10 +42,6 @@ pub static COMMANDS: &[&Command] = &[
     &registry::VERIFY,
     &trace_verify::VERIFY,
     &version::VERSION,
-    &job::ADD,
-    &job::LIST,
-    &job::SHOW,
-    &job::RESUME,
 ];
 
 #[cfg(test)]
