@@ -154,7 +154,7 @@ impl Policy {
 }
 
 /// YAML 1.2, one document, every key once, nothing from other files, and no amplification by aliases.
-fn yaml_options() -> serde_saphyr::Options {
+pub(crate) fn yaml_options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_documents: 1,

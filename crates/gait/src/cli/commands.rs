@@ -2,6 +2,7 @@
 
 mod approve;
 mod delegate;
+mod doctor;
 mod job;
 mod keys;
 mod kill_switch;
@@ -18,6 +19,8 @@ pub static COMMANDS: &[&Command] = &[
     &scripts::APPROVE,
     &delegate::MINT,
     &delegate::VERIFY,
+    &doctor::EXAMINE,
+    &doctor::ADOPTION,
     &job::APPROVE,
     &job::CANCEL,
     &job::ADD,

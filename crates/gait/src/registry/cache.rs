@@ -139,6 +139,25 @@ impl Cache {
         Ok(listing)
     }
 
+    /// The pins that name no manifest of this cache.
+    pub fn dangling_pins(&self) -> Result<Vec<PathBuf>> {
+        let dir = self.root.join(PINS);
+        let mut dangling = Vec::new();
+        let mut budget = MAX_ENTRIES;
+        for path in entries(&dir, &mut budget)? {
+            let text = String::from_utf8_lossy(&read_bounded(&path, MAX_PIN_BYTES)?).into_owned();
+            let found = Pin::parse(&text)
+                .ok()
+                .map(|pin| self.find(&pin))
+                .transpose()?
+                .flatten();
+            if found.is_none() {
+                dangling.push(path);
+            }
+        }
+        Ok(dangling)
+    }
+
     /// The manifest of that digest, and its file.
     pub(super) fn find(&self, pin: &Pin) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let digest = pin.digest().to_string();
@@ -229,6 +248,13 @@ impl Cache {
 
 /// The directories in `dir`, sorted; none when it is not there.
 fn directories(dir: &Path, budget: &mut usize) -> Result<Vec<PathBuf>> {
+    let mut found = entries(dir, budget)?;
+    found.retain(|path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()));
+    Ok(found)
+}
+
+/// What is in `dir`, sorted; nothing when it is not there.
+fn entries(dir: &Path, budget: &mut usize) -> Result<Vec<PathBuf>> {
     let refused =
         |error: io::Error| Fault::io(format_args!("read directory {}", dir.display()), &error);
     let entries = match fs::read_dir(dir) {
@@ -238,10 +264,7 @@ fn directories(dir: &Path, budget: &mut usize) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in entries {
         *budget = budget.checked_sub(1).ok_or_else(|| crowded(dir))?;
-        let entry = entry.map_err(refused)?;
-        if entry.file_type().map_err(refused)?.is_dir() {
-            found.push(entry.path());
-        }
+        found.push(entry.map_err(refused)?.path());
     }
     found.sort_unstable();
     Ok(found)
