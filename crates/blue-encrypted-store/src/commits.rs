@@ -288,10 +288,10 @@ async fn interrupted(store: &Store, batch: Batch, steps: usize) {
         .unwrap()
         .open;
     let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
-    let Prepared { staged, flip, .. } =
+    let Prepared { transactions, .. } =
         plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
-    assert!(steps <= staged.len(), "the flip is not interrupted");
-    for actions in staged.into_iter().chain([flip]).take(steps) {
+    assert!(steps < transactions.len(), "the flip is not interrupted");
+    for actions in transactions.into_iter().take(steps) {
         let outcome = shared.store.table.transact(PK, actions).await.unwrap();
         assert_eq!(outcome, Outcome::Done);
     }
@@ -339,8 +339,10 @@ async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
     let batch = puts(0..300, "slow");
     let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
     let prepared = plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
+    let mut staged = prepared.transactions;
+    let flip = staged.pop().unwrap();
     let mut outcomes = Vec::new();
-    for actions in prepared.staged {
+    for actions in staged {
         outcomes.push(shared.store.table.transact(PK, actions).await.unwrap());
     }
     // This commit finds the staged rows, and sweeps what it takes for leftovers.
@@ -348,17 +350,70 @@ async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
         .commit(puts(0..1, "quick"), at)
         .await
         .unwrap();
-    outcomes.push(
-        shared
-            .store
-            .table
-            .transact(PK, prepared.flip)
-            .await
-            .unwrap(),
-    );
+    outcomes.push(shared.store.table.transact(PK, flip).await.unwrap());
     assert_eq!(outcomes.pop(), Some(Outcome::Refused));
     let found = secrets(&partition(&lab.store().await, "j1")).await;
     assert_eq!(found, [("t0000".to_owned(), "quick".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_first_commit_that_reads_nothing_does_not_write_over_what_is_there() {
+    let lab = Lab::new();
+    let at = put(&partition(&lab.store().await, "j1"), &[("t1", "x")]).await;
+    let unaware = partition(&lab.store().await, "j1");
+    for _ in 0..2 {
+        let first = unaware.commit(puts(0..2, "y"), PartitionVersion::NONE);
+        assert_eq!(first.await.unwrap_err().code(), "state_contention");
+    }
+    assert_eq!(version(&unaware).await, at);
+    assert_eq!(secrets(&unaware).await, [("t1".to_owned(), "x".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_first_commit_is_one_transaction_if_it_fits_into_one() {
+    for (records, rows) in [(1, 3), (MAX_ACTIONS, 0)] {
+        let lab = Lab::new();
+        let store = lab.store().await;
+        let shared = partition(&store, "j1").0;
+        let wrapping = shared.store.wrapping();
+        let row = wrapping
+            .first(&shared.scope, shared.store.sources.tick())
+            .await
+            .unwrap();
+        let mut open = plan::Open::new(&shared.scope);
+        open.keyring = Arc::new(
+            wrapping
+                .open(&shared.scope, vec![row.clone()])
+                .await
+                .unwrap(),
+        );
+        let changes =
+            plan::resolve(&shared.scope, &open.manifest, puts(0..records, "x").changes).unwrap();
+        let prepared =
+            plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
+        let transactions = prepared.with_key(row).transactions;
+        let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
+        match rows {
+            0 => assert_eq!(sizes[0], 1, "the key comes first: {sizes:?}"),
+            rows => assert_eq!(sizes, [rows]),
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_first_commits_at_once_one_is_refused_and_nothing_is_left_of_it() {
+    let lab = Lab::new();
+    let (one, two) = (lab.store().await, lab.store().await);
+    let (one, two) = (partition(&one, "j1"), partition(&two, "j1"));
+    let (first, second) = tokio::join!(
+        one.commit(puts(0..1, "one"), PartitionVersion::NONE),
+        two.commit(puts(1..2, "two"), PartitionVersion::NONE),
+    );
+    assert_eq!(usize::from(first.is_ok()) + usize::from(second.is_ok()), 1);
+    let fault = first.err().or(second.err()).unwrap();
+    assert_eq!(fault.code(), "state_contention");
+    assert_eq!(secrets(&partition(&lab.store().await, "j1")).await.len(), 1);
+    assert_eq!(lab.keys(PK, "dek"), ["dek#0001"]);
 }
 
 #[tokio::test]
@@ -371,6 +426,8 @@ async fn a_crash_after_the_data_key_was_made_does_no_harm() {
     assert!(shared.store.table.put_new(row).await.unwrap());
     let store = lab.store().await;
     let partition = partition(&store, "j1");
+    let unread = partition.commit(puts(0..1, "x"), PartitionVersion::NONE);
+    assert_eq!(unread.await.unwrap_err().code(), "state_contention");
     assert!(partition.load().await.unwrap().is_none());
     put(&partition, &[("t1", "x")]).await;
     assert_eq!(lab.keys(PK, "dek"), ["dek#0001"]);

@@ -10,6 +10,7 @@ use crate::anchor::Mark;
 use crate::plan::{self, Open, Prepared, Stray};
 use crate::reader;
 use crate::record::Scope;
+use crate::row::Row;
 use crate::store::Inner;
 use crate::table::Outcome;
 use crate::task::{blocking, computing};
@@ -81,7 +82,8 @@ impl Partition {
     /// Makes all changes of `batch` or none, provided that the partition is still at `expected`.
     ///
     /// Of a partition that this process has loaded or committed to before, it writes the changed records, the
-    /// manifest's root and the changed chunks of the manifest, and reads nothing. An empty batch changes nothing. After
+    /// manifest's root and the changed chunks of the manifest, and reads nothing; nor does it read a partition that
+    /// nobody here has ever heard of when [`PartitionVersion::NONE`] is expected. An empty batch changes nothing. After
     /// an error other than `state_contention` and `invalid_input`, the changes may have been made or not: load again.
     ///
     /// # Errors
@@ -96,6 +98,7 @@ impl Partition {
         let mut guard = self.0.open.lock().await;
         let open = match guard.take() {
             Some(open) => open,
+            None if self.0.seems_new(expected) => Open::new(&self.0.scope),
             None => reader::read(&self.0.store, &self.0.scope).await?.open,
         };
         let version = open.manifest.header.version;
@@ -124,13 +127,18 @@ impl Partition {
 }
 
 impl Shared {
+    /// Whether a first commit may be tried unread: the table refuses it if there is anything.
+    fn seems_new(&self, expected: PartitionVersion) -> bool {
+        expected == PartitionVersion::NONE && self.store.anchor.mark(&self.scope.key).is_none()
+    }
+
     async fn write(
         &self,
         open: Open,
         steps: Vec<plan::Step>,
         expected: PartitionVersion,
     ) -> Result<Open> {
-        let mut open = self.with_key(open, expected).await?;
+        let (mut open, key) = self.with_key(open).await?;
         let (scope, store) = (self.scope.clone(), self.store.clone());
         let (mut open, prepared) = computing(steps.len(), move || {
             let prepared = plan::prepare(&scope, &store.sources, &mut open, steps)?;
@@ -138,12 +146,14 @@ impl Shared {
         })
         .await?;
         let Prepared {
-            staged,
-            flip,
+            transactions,
             sweep,
-        } = prepared;
+        } = match key {
+            Some(row) => prepared.with_key(row),
+            None => prepared,
+        };
         let pk = self.scope.key.to_string();
-        for actions in staged.into_iter().chain([flip]) {
+        for actions in transactions {
             match self.store.table.transact(&pk, actions).await? {
                 Outcome::Done => {}
                 Outcome::Refused => return Err(self.changed(expected)),
@@ -154,20 +164,17 @@ impl Shared {
         Ok(open)
     }
 
-    /// A first commit makes the partition's data key before anything is encrypted with it.
-    async fn with_key(&self, open: Open, expected: PartitionVersion) -> Result<Open> {
+    /// A first commit makes the partition's data key, and writes its row before or with what is encrypted with it.
+    async fn with_key(&self, open: Open) -> Result<(Open, Option<Row>)> {
         if open.keyring.active().is_some() {
-            return Ok(open);
+            return Ok((open, None));
         }
         let wrapping = self.store.wrapping();
         let row = wrapping
             .first(&self.scope, self.store.sources.tick())
             .await?;
-        if !self.store.table.put_new(row.clone()).await? {
-            return Err(self.changed(expected));
-        }
-        let keyring = Arc::new(wrapping.open(&self.scope, vec![row]).await?);
-        Ok(Open { keyring, ..open })
+        let keyring = Arc::new(wrapping.open(&self.scope, vec![row.clone()]).await?);
+        Ok((Open { keyring, ..open }, Some(row)))
     }
 
     /// Remembers outside of the table how far the partition has come.

@@ -6,6 +6,7 @@
 //! fit into the flip moves to a new sort key. A crash at any point leaves the old version or the new one, and perhaps
 //! rows that no manifest lists, which the next commit sweeps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -28,6 +29,8 @@ use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, When};
 /// Upper bounds of the sizes of a manifest's root and of one of its chunks, in bytes.
 const ROOT_BYTES: usize = 256 << 10;
 const CHUNK_BYTES: usize = 24 << 10;
+/// What a transaction may have in it already when the row of a data key joins it, in bytes.
+const MAX_FLIP_BYTES: usize = MAX_TRANSACTION_BYTES - (4 << 10);
 /// With more changed chunks than this, they are staged rather than written in the flip.
 const MAX_FLIPPED_CHUNKS: usize = MAX_ACTIONS / 2;
 
@@ -37,6 +40,17 @@ pub(crate) struct Open {
     pub(crate) manifest: Manifest,
     /// Rows that no manifest lists.
     pub(crate) strays: Vec<Stray>,
+}
+
+impl Open {
+    /// What there is to know of a partition that does not exist.
+    pub(crate) fn new(scope: &Scope) -> Self {
+        Self {
+            keyring: Arc::new(Keyring::empty(scope)),
+            manifest: Manifest::empty(BTreeSet::new()),
+            strays: Vec::new(),
+        }
+    }
 }
 
 /// A row to be swept, if it is still the one with this seal.
@@ -184,11 +198,30 @@ fn not_found(scope: &Scope, record: &RecordId) -> Fault {
 
 /// The requests of one commit, in order.
 pub(crate) struct Prepared {
-    /// Transactions before the flip.
-    pub(crate) staged: Vec<Vec<Action>>,
-    pub(crate) flip: Vec<Action>,
+    /// The last of them is the flip.
+    pub(crate) transactions: Vec<Vec<Action>>,
     /// What to sweep after the flip.
     pub(crate) sweep: Vec<Stray>,
+}
+
+impl Prepared {
+    /// With the row of a new data key: part of the flip if that is all there is and has room, else before everything.
+    /// Of two that make one at a time, the table refuses the second.
+    pub(crate) fn with_key(mut self, row: Row) -> Self {
+        let put = Action::Put {
+            row,
+            when: When::Absent,
+        };
+        match self.transactions.as_mut_slice() {
+            [flip] if flip.len() < MAX_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => flip.push(put),
+            _ => self.transactions.insert(0, vec![put]),
+        }
+        self
+    }
+}
+
+fn bytes(actions: &[Action]) -> usize {
+    actions.iter().map(Action::size).sum()
 }
 
 /// Encrypts, seals and arranges. Afterwards `open` is the partition as it will be once the flip is done.
@@ -438,9 +471,10 @@ impl Commit<'_> {
         let dropped = written.dropped.into_iter();
         self.sweep
             .extend(dropped.map(|(sk, seal)| Stray { sk, seal }));
+        let mut transactions = group(self.staged);
+        transactions.push(flip);
         Prepared {
-            staged: group(self.staged),
-            flip,
+            transactions,
             sweep: self.sweep,
         }
     }

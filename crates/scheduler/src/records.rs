@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blue_encrypted_store::{
     Batch, CrossPartition, Kind, Partition, PartitionVersion, Snapshot, Store, Stored,
 };
-use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::SignedReceipt;
 
 use crate::broker::{Commit, StoredJob};
@@ -62,16 +62,19 @@ impl Records {
         commit: &Commit,
         receipts: &[SignedReceipt],
     ) -> Result<()> {
-        let batch = batch(manifest, commit, receipts)?;
+        let batch = || batch(manifest, commit, receipts);
         let open = self.open(commit.job.id)?;
         let mut open = open.lock().await;
         // Taken out: whatever happens to this future, nothing is known until the store has answered.
-        let version = match open.version.take() {
-            Some(version) => version,
-            None => self.current_version(&open, commit).await?,
-        };
-        open.began = true;
-        open.version = Some(open.partition.commit(batch, version).await?);
+        let known = open.version.take();
+        open.version = Some(match known {
+            Some(version) => open.partition.commit(batch()?, version).await?,
+            None if commit.first && !open.began => self.begin(&mut open, commit, batch).await?,
+            None => {
+                let version = current_version(&open.partition).await?;
+                open.partition.commit(batch()?, version).await?
+            }
+        });
         if commit.job.state.is_final() {
             self.close(commit.job.id);
         }
@@ -166,16 +169,29 @@ impl Records {
             .await
     }
 
-    /// What a commit builds on, read at the start and after a commit that failed.
-    async fn current_version(&self, open: &Open, commit: &Commit) -> Result<PartitionVersion> {
-        let snapshot = open.partition.load().await?;
-        if snapshot.is_some() && commit.first && !open.began {
-            self.close(commit.job.id);
-            let message = format!("job {} was submitted before", commit.job.id);
-            return Err(Fault::wc(WcCode::AlreadyExists, message)
-                .hint("sign the manifest again to run it again"));
+    /// The first commit of a job, which is taken to be new: it is read only if the store says otherwise.
+    async fn begin(
+        &self,
+        open: &mut Open,
+        commit: &Commit,
+        batch: impl Fn() -> Result<Batch>,
+    ) -> Result<PartitionVersion> {
+        let first = batch()?;
+        open.began = true;
+        match open.partition.commit(first, PartitionVersion::NONE).await {
+            Err(fault) if fault.category() == Category::StateContention => {}
+            ended => return ended,
         }
-        Ok(snapshot.map_or(PartitionVersion::NONE, |snapshot| snapshot.version()))
+        if current_version(&open.partition).await? == PartitionVersion::NONE {
+            return open
+                .partition
+                .commit(batch()?, PartitionVersion::NONE)
+                .await;
+        }
+        self.close(commit.job.id);
+        let message = format!("job {} was submitted before", commit.job.id);
+        Err(Fault::wc(WcCode::AlreadyExists, message)
+            .hint("sign the manifest again to run it again"))
     }
 
     fn open(&self, id: JobId) -> Result<Arc<tokio::sync::Mutex<Open>>> {
@@ -199,6 +215,12 @@ impl Records {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
     }
+}
+
+/// What a commit builds on, read at the start and after a commit that failed.
+async fn current_version(partition: &Partition) -> Result<PartitionVersion> {
+    let snapshot = partition.load().await?;
+    Ok(snapshot.map_or(PartitionVersion::NONE, |snapshot| snapshot.version()))
 }
 
 fn batch(
