@@ -14,7 +14,7 @@ mod writer;
 
 pub use inflate::EntryReader;
 pub use reader::{Archive, Entry};
-pub use writer::{Deflated, Writer, write};
+pub use writer::{Deflated, Deflating, Writer, write};
 
 use std::io;
 

@@ -87,6 +87,15 @@ pub const MAX_ARCHIVE_RATIO: u64 = 200;
 /// Bytes an archive may inflate to whatever its own size: one entry of the largest size, and then some.
 pub const ARCHIVE_RATIO_FROM: u64 = 128 << 20;
 
+/// Bytes of a runpack's manifest.
+pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
+/// Bytes of the run and of the receipts of a runpack.
+pub const MAX_RUN_BYTES: u64 = 16 << 20;
+/// Bytes of one intent or result of a runpack (the format's own limit).
+pub const MAX_RECORD_BYTES: usize = 10 << 20;
+/// Bytes of a run id.
+pub const MAX_RUN_ID: usize = 128;
+
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)

@@ -44,7 +44,7 @@ impl SignatureObject {
             return Err(unverified("signed_digest mismatch"));
         }
         key.verify(self.signed_digest.as_bytes(), &self.sig)
-            .map_err(|fault| unverified(fault.message()))
+            .map_err(|_| unverified("signature verification failed"))
     }
 }
 

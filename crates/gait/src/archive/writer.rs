@@ -217,19 +217,38 @@ pub struct Deflated {
     sums: Sums,
 }
 
-impl Deflated {
-    /// Deflates what `fill` writes.
+/// Content on its way into a [`Deflated`].
+pub struct Deflating(Deflater<io::BufWriter<File>>);
+
+impl Deflating {
+    /// Starts without content.
     ///
     /// # Errors
-    /// Those of `fill` and of the disk.
-    pub fn new<T>(fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<(T, Self)> {
-        let mut deflater = Deflater::new(io::BufWriter::new(scratch_file()?));
-        let filled = fill(&mut deflater)?;
-        let (packed, sums) = deflater
+    /// Those of making a scratch file.
+    pub fn begin() -> Result<Self> {
+        Ok(Self(Deflater::new(io::BufWriter::new(scratch_file()?))))
+    }
+
+    /// All content is written.
+    ///
+    /// # Errors
+    /// `archive_limit` past the size of an entry; those of the disk.
+    pub fn finish(self) -> Result<Deflated> {
+        self.0
             .finish()
             .and_then(|(buffer, sums)| Ok((buffer.into_inner()?, sums)))
-            .map_err(|error| fault_of("write a temporary file", error))?;
-        Ok((filled, Self { packed, sums }))
+            .map(|(packed, sums)| Deflated { packed, sums })
+            .map_err(|error| fault_of("write a temporary file", error))
+    }
+}
+
+impl Write for Deflating {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

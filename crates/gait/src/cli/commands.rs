@@ -2,13 +2,16 @@
 
 mod approve;
 mod delegate;
+mod demo;
 mod doctor;
 mod job;
 mod keys;
 mod kill_switch;
 mod registry;
+mod run;
 mod scripts;
 mod trace_verify;
+mod verify;
 mod version;
 
 use super::command::Command;
@@ -19,6 +22,7 @@ pub static COMMANDS: &[&Command] = &[
     &scripts::APPROVE,
     &delegate::MINT,
     &delegate::VERIFY,
+    &demo::DEMO,
     &doctor::EXAMINE,
     &doctor::ADOPTION,
     &job::APPROVE,
@@ -43,7 +47,10 @@ pub static COMMANDS: &[&Command] = &[
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,
+    &run::RECEIPT,
+    &run::RECORD,
     &trace_verify::VERIFY,
+    &verify::VERIFY,
     &version::VERSION,
 ];
 

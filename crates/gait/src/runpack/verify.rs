@@ -1,0 +1,288 @@
+//! Is this runpack what it says it is, and who says so?
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use worldcompute_fault::Result;
+use worldcompute_proof::VerifyingKey;
+
+use super::manifest::{Manifest, Stated};
+use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
+use crate::archive::Archive;
+use crate::limits::MAX_MANIFEST_BYTES;
+use crate::signature::{SignatureObject, unverified};
+
+/// What the verifier asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Requirements<'a> {
+    /// The key that must have signed.
+    pub key: Option<&'a VerifyingKey>,
+    /// Whether an unsigned runpack fails without a key to check, too.
+    pub signature: bool,
+}
+
+/// What the verifier found. [`Report::holds`] is the verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub run_id: String,
+    pub manifest_digest: String,
+    pub files_checked: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undeclared_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hash_mismatches: Vec<HashMismatch>,
+    pub signature_status: SignatureStatus,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signature_errors: Vec<String>,
+    #[serde(skip_serializing_if = "is_none")]
+    pub signatures_total: usize,
+    #[serde(skip_serializing_if = "is_none")]
+    pub signatures_valid: usize,
+    #[serde(skip)]
+    signed_as_required: bool,
+}
+
+const fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// An entry whose content is not what the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HashMismatch {
+    pub path: String,
+    pub expected: String,
+    pub actual: String,
+}
+
+/// What is known about the signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SignatureStatus {
+    /// There are none.
+    Missing,
+    /// There are some, and no key to check them with.
+    Skipped,
+    /// The key signed this.
+    Verified,
+    /// It did not.
+    Failed,
+}
+
+/// Verifies the runpack at `path`, in constant memory and without a network.
+///
+/// # Errors
+/// `verification_failed` for what is no sound archive or has no sound manifest; the refusals of the disk.
+pub fn verify(path: &Path, requirements: &Requirements<'_>) -> Result<Report> {
+    verify_archive(&mut Archive::open(path)?, requirements)
+}
+
+/// [`verify`] for an archive that is open already.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_archive<R: Read + Seek>(
+    archive: &mut Archive<R>,
+    requirements: &Requirements<'_>,
+) -> Result<Report> {
+    Ok(examine(archive, requirements)?.0)
+}
+
+/// The runpack's manifest, if it holds.
+pub(super) fn checked(archive: &mut Archive<File>) -> Result<Manifest> {
+    let (report, manifest) = examine(archive, &Requirements::default())?;
+    if !report.missing_files.is_empty() {
+        let files = report.missing_files.join(", ");
+        return Err(unverified(format!("missing runpack files: {files}")));
+    }
+    if !report.undeclared_files.is_empty() {
+        let files = report.undeclared_files.join(", ");
+        return Err(unverified(format!("undeclared runpack files: {files}")));
+    }
+    match report.holds() {
+        true => Ok(manifest),
+        false => Err(unverified("runpack hash mismatch")),
+    }
+}
+
+impl Report {
+    /// Whether content and signatures are as required.
+    pub fn holds(&self) -> bool {
+        self.missing_files.is_empty()
+            && self.undeclared_files.is_empty()
+            && self.hash_mismatches.is_empty()
+            && self.signed_as_required
+    }
+}
+
+fn examine<R: Read + Seek>(
+    archive: &mut Archive<R>,
+    requirements: &Requirements<'_>,
+) -> Result<(Report, Manifest)> {
+    let stated = Stated::parse(&archive.bytes(MANIFEST, MAX_MANIFEST_BYTES as u64)?)?;
+    let manifest = &stated.manifest;
+    let declared = declared(manifest)?;
+    let (missing_files, mut hash_mismatches) = check_files(archive, manifest, &declared)?;
+    let digest = stated.digest()?;
+    if !digest.eq_ignore_ascii_case(&manifest.manifest_digest) {
+        hash_mismatches.push(HashMismatch {
+            path: MANIFEST.to_owned(),
+            expected: manifest.manifest_digest.clone(),
+            actual: digest,
+        });
+    }
+    hash_mismatches.sort_by(|a, b| a.path.cmp(&b.path));
+    let signatures = Signatures::check(&stated, requirements)?;
+    let report = Report {
+        run_id: manifest.run_id.clone(),
+        manifest_digest: manifest.manifest_digest.clone(),
+        files_checked: manifest.files.len(),
+        missing_files,
+        undeclared_files: undeclared(archive, &declared),
+        hash_mismatches,
+        signature_status: signatures.status,
+        signature_errors: signatures.errors,
+        signatures_total: manifest.signatures.len(),
+        signatures_valid: signatures.valid,
+        signed_as_required: signatures.sufficient,
+    };
+    Ok((report, stated.manifest))
+}
+
+fn declared(manifest: &Manifest) -> Result<BTreeSet<String>> {
+    let mut declared = BTreeSet::new();
+    for file in &manifest.files {
+        if !declared.insert(file.path.clone()) {
+            return Err(unverified(format!("manifest lists {} twice", file.path)));
+        }
+    }
+    Ok(declared)
+}
+
+fn check_files<R: Read + Seek>(
+    archive: &mut Archive<R>,
+    manifest: &Manifest,
+    declared: &BTreeSet<String>,
+) -> Result<(Vec<String>, Vec<HashMismatch>)> {
+    let required = [RUN, INTENTS, RESULTS, REFS];
+    let undeclared = required
+        .into_iter()
+        .filter(|name| !declared.contains(*name));
+    let mut missing: Vec<String> = undeclared.map(str::to_owned).collect();
+    let mut mismatches = Vec::new();
+    for file in &manifest.files {
+        if archive.entry(&file.path).is_none() {
+            missing.push(file.path.clone());
+            continue;
+        }
+        let actual = archive.digest(&file.path)?.to_string();
+        if !actual.eq_ignore_ascii_case(&file.sha256) {
+            mismatches.push(HashMismatch {
+                path: file.path.clone(),
+                expected: file.sha256.clone(),
+                actual,
+            });
+        }
+    }
+    missing.sort();
+    Ok((missing, mismatches))
+}
+
+fn undeclared<R: Read + Seek>(archive: &Archive<R>, declared: &BTreeSet<String>) -> Vec<String> {
+    let names = archive.entries().iter().map(|entry| entry.name());
+    let mut undeclared: Vec<String> = names
+        .filter(|name| *name != MANIFEST && !declared.contains(*name))
+        .map(str::to_owned)
+        .collect();
+    undeclared.sort();
+    undeclared
+}
+
+struct Signatures {
+    status: SignatureStatus,
+    errors: Vec<String>,
+    valid: usize,
+    /// Whether this is what was required.
+    sufficient: bool,
+}
+
+impl Signatures {
+    fn check(stated: &Stated, requirements: &Requirements<'_>) -> Result<Self> {
+        let signatures = &stated.manifest.signatures;
+        match requirements.key {
+            key if signatures.is_empty() => {
+                let sufficient = key.is_none() && !requirements.signature;
+                let error = (!sufficient).then_some("manifest has no signatures");
+                Ok(Self::none_checked(
+                    SignatureStatus::Missing,
+                    error,
+                    sufficient,
+                ))
+            }
+            None => {
+                let error = Some("public key not configured");
+                let sufficient = !requirements.signature;
+                Ok(Self::none_checked(
+                    SignatureStatus::Skipped,
+                    error,
+                    sufficient,
+                ))
+            }
+            Some(key) => Ok(Self::checked(&stated.signable()?, signatures, key)),
+        }
+    }
+
+    fn none_checked(status: SignatureStatus, error: Option<&str>, sufficient: bool) -> Self {
+        Self {
+            status,
+            errors: error.into_iter().map(str::to_owned).collect(),
+            valid: 0,
+            sufficient,
+        }
+    }
+
+    /// One good signature of the key is enough, unless another claims to be the key's and is not: somebody tampered.
+    fn checked(signable: &[u8], signatures: &[Value], key: &VerifyingKey) -> Self {
+        let mut errors = Vec::new();
+        let (mut valid, mut tampered) = (0, false);
+        for signature in signatures {
+            match check_one(signable, signature, key) {
+                Ok(()) => valid += 1,
+                Err(why) => {
+                    errors.push(why);
+                    tampered |= claims_to_be_of(signature, key);
+                }
+            }
+        }
+        errors.sort();
+        let sufficient = valid > 0 && !tampered;
+        let status = match sufficient {
+            true => SignatureStatus::Verified,
+            false => SignatureStatus::Failed,
+        };
+        Self {
+            status,
+            errors,
+            valid,
+            sufficient,
+        }
+    }
+}
+
+fn claims_to_be_of(signature: &Value, key: &VerifyingKey) -> bool {
+    signature
+        .get("key_id")
+        .is_some_and(|claimed| *claimed == key.key_id())
+}
+
+fn check_one(signable: &[u8], signature: &Value, key: &VerifyingKey) -> Result<(), String> {
+    let signature = serde_json::from_value::<SignatureObject>(signature.clone())
+        .map_err(|_| "signature verification failed".to_owned())?;
+    let verified = signature.verify(signable, key);
+    verified.map_err(|fault| fault.message().to_owned())
+}
