@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use worldcompute_durable::{Mode, output_dir, write_atomic};
+use worldcompute_durable::{Mode, create_new, output_dir, write_atomic};
 use worldcompute_fault::Result;
 
 use crate::limits::invalid;
@@ -13,6 +13,12 @@ use crate::limits::invalid;
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     prepare(path)?;
     write_atomic(path, bytes, Mode::Private)
+}
+
+/// [`write`], unless there is something already: then `already_exists`.
+pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    prepare(path)?;
+    create_new(path, bytes, Mode::Private)
 }
 
 fn prepare(path: &Path) -> Result<()> {

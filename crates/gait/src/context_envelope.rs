@@ -15,8 +15,6 @@ pub const SCHEMA_ID: &str = "gait.context.envelope";
 /// The only `schema_version`.
 pub const SCHEMA_VERSION: &str = "1.0.0";
 
-/// 1980-01-01, the time of a record that does not say when it was retrieved.
-const UNDATED: Timestamp = Timestamp::constant(315_532_800, 0);
 /// How far a record may be dated ahead of the gate's clock, in seconds, before its age counts as unknown.
 const MAX_CLOCK_SKEW: i64 = 300;
 
@@ -197,7 +195,7 @@ impl File {
         Ok(ContextEnvelope {
             digest,
             mode,
-            created_at: self.created_at.get().unwrap_or(UNDATED),
+            created_at: self.created_at.get().unwrap_or(WireTime::UNDATED),
             records,
         })
     }
@@ -258,7 +256,7 @@ impl ReferenceRecord {
     }
 
     fn dated(&self) -> Timestamp {
-        self.retrieved_at.get().unwrap_or(UNDATED)
+        self.retrieved_at.get().unwrap_or(WireTime::UNDATED)
     }
 
     fn order(&self) -> [&str; 4] {

@@ -13,6 +13,7 @@ mod dataflow;
 mod fail_closed;
 mod freeze;
 mod glob;
+mod index;
 mod limit;
 mod matching;
 mod outcome;
@@ -31,6 +32,7 @@ pub(crate) use credential::CredentialClause;
 pub(crate) use dataflow::Dataflow;
 pub(crate) use freeze::{Freeze, FreezeRange, Zone};
 pub use freeze::{FreezeDecision, FreezeStatus};
+pub(crate) use index::Index;
 pub use limit::{RateLimit, Scope, Window};
 pub(crate) use matching::{Annotations, InventoryMatch, Match};
 pub use outcome::{Evaluation, ScriptEvaluation, StepVerdict};
@@ -83,7 +85,7 @@ impl Policy {
     }
 
     pub(crate) fn evaluate_call(&self, call: &Call<'_>) -> Evaluation {
-        let mut matching = self.rules.iter().filter(|rule| rule.matches.holds(call));
+        let mut matching = self.matching(call);
         let Some(first) = matching.next() else {
             return self.evaluate_default();
         };
@@ -97,6 +99,13 @@ impl Policy {
             outcome.distinct_approvers = false;
         }
         outcome
+    }
+
+    /// The rules that match, in order.
+    fn matching(&self, call: &Call<'_>) -> impl Iterator<Item = &Rule> {
+        let candidates = self.index.candidates(call.tool_name);
+        let rules = candidates.filter_map(|place| self.rules.get(place));
+        rules.filter(|rule| rule.matches.holds(call))
     }
 
     fn evaluate_default(&self) -> Evaluation {

@@ -9,6 +9,7 @@ use crate::context_envelope::ContextEnvelope;
 use crate::intent::Intent;
 use crate::inventory::{Inventory, ToolRecord};
 use crate::limits::invalid;
+use crate::wire_time::WireTime;
 
 /// What the gate knows that the intent cannot say for itself.
 #[derive(Clone, Copy, Debug)]
@@ -67,16 +68,14 @@ pub(crate) struct VerifiedContext {
     refs: usize,
 }
 
-/// 1980-01-01: no clock that was ever set shows an earlier time.
-const EARLIEST: Timestamp = Timestamp::constant(315_532_800, 0);
-
 impl Intent {
     /// This intent with `evidence` in the place of what it claims about its own evidence.
     ///
     /// Refused: as `clock_not_set` a time before 1980, at which nothing would ever expire; as `invalid_input` an
     /// envelope that is not the one that the intent claims.
     pub fn prepare<'a>(&'a self, evidence: &Evidence<'a>) -> Result<Prepared<'a>> {
-        if evidence.at < EARLIEST {
+        // No clock that was ever set shows an earlier time.
+        if evidence.at < WireTime::UNDATED {
             return Err(clock_not_set(evidence.at));
         }
         let context = evidence.envelope.map(|envelope| VerifiedContext {

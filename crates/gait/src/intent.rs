@@ -11,8 +11,11 @@ mod normalise;
 mod secrets;
 mod shape;
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
+use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json, parse_json_strict};
 
@@ -62,6 +65,11 @@ pub(crate) struct Normal {
 }
 
 impl Intent {
+    /// Reads the intent in the file at `path`; see [`Intent::parse`].
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::parse(&read_bounded(path, MAX_INTENT_BYTES as u64)?)
+    }
+
     /// Reads an intent from JSON and normalises it.
     ///
     /// Unknown fields are ignored, as the digest and every policy ignore them. Refused as `invalid_input`: anything

@@ -49,6 +49,11 @@ pub const MAX_CREDENTIAL_REF: usize = 256;
 /// Tokens presented for one decision.
 pub const MAX_TOKENS: usize = 64;
 
+/// Fixtures of one simulation.
+pub const MAX_FIXTURES: usize = 100_000;
+/// Levels of directories below which fixtures are looked for.
+pub const MAX_FIXTURE_DEPTH: usize = 32;
+
 /// Bytes of a context envelope (the format's own limit).
 pub const MAX_ENVELOPE_BYTES: usize = 1 << 20;
 /// Documents of a context envelope.

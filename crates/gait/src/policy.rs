@@ -1,13 +1,22 @@
 //! A policy: parsed strictly, normalised, digested, and prepared once for evaluation.
 
+mod document;
 mod file;
 mod normalise;
+mod report;
+pub mod simulate;
+
+use std::path::Path;
 
 use serde::Serialize;
+use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json};
 
-use crate::evaluate::Rule;
+pub use document::{Formatted, format_file};
+pub use report::{MAX_SUMMARY, TEST_SCHEMA_ID, TEST_SCHEMA_VERSION, summary};
+
+use crate::evaluate::{Index, Rule};
 use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, MAX_POLICY_NODES, invalid};
 use crate::mcp_trust::McpTrust;
 use crate::verdict::Verdict;
@@ -26,6 +35,7 @@ pub struct Policy {
     mcp_trust: Option<McpTrust>,
     /// By priority, then by name.
     pub(crate) rules: Vec<Rule>,
+    pub(crate) index: Index,
     digest: Sha256,
 }
 
@@ -71,6 +81,11 @@ struct Digested<'a> {
 }
 
 impl Policy {
+    /// Reads the policy in the file at `path`; see [`Policy::parse`].
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::parse(&read_bounded(path, MAX_POLICY_BYTES as u64)?)
+    }
+
     /// Reads a policy from YAML.
     ///
     /// Refused as `invalid_input`: unknown and duplicate keys, wrong types, unknown values, several documents; as
@@ -94,24 +109,29 @@ impl Policy {
         mcp_trust: Option<McpTrust>,
         rules: Vec<Rule>,
     ) -> Result<Self> {
-        let digested = Digested {
-            schema_id: SCHEMA_ID,
-            schema_version: SCHEMA_VERSION,
-            default_verdict,
-            fail_closed: &fail_closed,
-            scripts: Some(scripts).filter(|scripts| *scripts != Scripts::default()),
-            mcp_trust: mcp_trust.as_ref(),
-            rules: &rules,
-        };
-        let digest = Sha256::of(canonical_json(&digested)?);
-        Ok(Self {
+        let mut policy = Self {
             default_verdict,
             scripts,
             fail_closed,
             mcp_trust,
+            index: Index::new(&rules),
             rules,
-            digest,
-        })
+            digest: Sha256::of([]),
+        };
+        policy.digest = Sha256::of(canonical_json(&policy.digested())?);
+        Ok(policy)
+    }
+
+    fn digested(&self) -> Digested<'_> {
+        Digested {
+            schema_id: SCHEMA_ID,
+            schema_version: SCHEMA_VERSION,
+            default_verdict: self.default_verdict,
+            fail_closed: &self.fail_closed,
+            scripts: Some(self.scripts).filter(|scripts| *scripts != Scripts::default()),
+            mcp_trust: self.mcp_trust.as_ref(),
+            rules: &self.rules,
+        }
     }
 
     /// The SHA-256 of the canonical JSON of the normalised policy: `policy_digest`.

@@ -6,6 +6,10 @@
 //!
 //! [`Target::label`]: crate::intent::Target::label
 
+mod templates;
+
+pub use templates::{TEMPLATES, Template};
+
 /// The tool name of running one task of a job on a donor's machine.
 pub const TASK_RUN: &str = "worldcompute.task.run";
 /// The tool name of sending a job out.

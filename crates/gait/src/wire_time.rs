@@ -13,6 +13,9 @@ const ZERO: &str = "0001-01-01T00:00:00Z";
 pub struct WireTime(Option<Timestamp>);
 
 impl WireTime {
+    /// 1980-01-01, the time of what does not say when it was made.
+    pub const UNDATED: Timestamp = Timestamp::constant(315_532_800, 0);
+
     /// The instant `at`.
     pub const fn at(at: Timestamp) -> Self {
         Self(Some(at))

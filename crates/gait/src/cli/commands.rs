@@ -7,6 +7,7 @@ mod doctor;
 mod job;
 mod keys;
 mod kill_switch;
+mod policy;
 mod registry;
 mod run;
 mod scripts;
@@ -44,6 +45,11 @@ pub static COMMANDS: &[&Command] = &[
     &kill_switch::EXPIRE,
     &kill_switch::LIST,
     &scripts::LIST,
+    &policy::FMT,
+    &policy::INIT,
+    &policy::SIMULATE,
+    &policy::TEST,
+    &policy::VALIDATE,
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,

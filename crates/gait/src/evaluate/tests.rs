@@ -447,3 +447,52 @@ fn reason_codes_default_to_the_sanitised_rule_name() {
     let outcome = policy.ask(&path("/x", "read"));
     assert_eq!(outcome.reason_codes, ["matched_rule_my_\\\"rule\\\"_name"]);
 }
+
+#[test]
+fn the_index_finds_what_looking_at_every_rule_finds() {
+    let tools = ["a", "b", "c", ""];
+    for seed in 0..400_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut below = |limit: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % limit
+        };
+        let mut yaml = "default_verdict: dry_run\nrules:\n".to_owned();
+        for rule in 0..below(12) {
+            let names: Vec<&str> = (0..below(3)).map(|_| tools[below(4) as usize]).collect();
+            let effect = ["allow", "block", "require_approval"][below(3) as usize];
+            let risk = ["high", "low"][below(2) as usize];
+            yaml += &format!(
+                "- {{name: r{rule}, priority: {}, effect: {effect}, match: {{tool_names: {names:?}, risk_classes: [{risk}]}}}}\n",
+                below(3)
+            );
+        }
+        let policy = policy(if yaml.ends_with("rules:\n") {
+            "default_verdict: dry_run"
+        } else {
+            &yaml
+        });
+        for tool in ["a", "b", "c", "d"] {
+            let asked = intent(json!({ "tool_name": tool }));
+            let prepared = asked
+                .prepare(&crate::evidence::Evidence::at(
+                    "2026-02-05T00:00:00Z".parse().unwrap(),
+                ))
+                .unwrap();
+            let call = Call::of(&prepared);
+            let indexed: Vec<&str> = policy
+                .matching(&call)
+                .map(|rule| rule.name.as_str())
+                .collect();
+            let scanned: Vec<&str> = policy
+                .rules
+                .iter()
+                .filter(|rule| rule.matches.holds(&call))
+                .map(|rule| rule.name.as_str())
+                .collect();
+            assert_eq!(indexed, scanned, "seed {seed} tool {tool}\n{yaml}");
+        }
+    }
+}

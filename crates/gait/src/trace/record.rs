@@ -18,9 +18,6 @@ use crate::signature::SignatureObject;
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
 
-/// 1980-01-01, the time of an intent that does not say when it was made.
-pub(crate) const UNDATED: Timestamp = Timestamp::constant(315_532_800, 0);
-
 /// Signs the record of one decision; `trace_too_large` for a record that no verifier would read.
 pub(crate) fn issue(
     policy: &Policy,
@@ -216,7 +213,7 @@ impl<'a> Record<'a> {
             context_set_digest: &context.context_set_digest,
             context_source: &evaluation.context_source,
             correlation_id: observation.correlation_id,
-            created_at: WireTime::at(intent.created_at().get().unwrap_or(UNDATED)),
+            created_at: WireTime::at(intent.created_at().get().unwrap_or(WireTime::UNDATED)),
             credential_access_type: &context.credential_access_type,
             credential_issuer: &context.credential_issuer,
             credential_job_binding: &context.credential_job_binding,

@@ -1,0 +1,316 @@
+//! What a change of policy would do: intents and recorded decisions, replayed under the policy of today and under the
+//! one of tomorrow.
+
+mod fixtures;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use worldcompute_fault::Result;
+use worldcompute_proof::Sha256;
+
+pub use fixtures::{fixture_paths, read};
+
+use super::Policy;
+use crate::evaluate::Evaluation;
+use crate::evidence::Evidence;
+use crate::intent::Intent;
+use crate::verdict::Verdict;
+
+/// What a fixture holds.
+#[derive(Clone, Debug)]
+pub enum Fixture {
+    /// Something that somebody might ask.
+    Intent(Box<Intent>),
+    /// Something that was decided.
+    Trace(Recorded),
+}
+
+/// A recorded decision as its trace claims it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The id of the trace.
+    pub trace_id: String,
+    /// Which intent was decided.
+    pub intent_digest: Sha256,
+    /// How.
+    pub verdict: Verdict,
+}
+
+/// What a change of policy does to a set of fixtures; serialised, the output of `policy simulate`.
+#[derive(Debug, Serialize)]
+pub struct Simulation {
+    /// The digest of today's policy.
+    pub baseline_policy_digest: Sha256,
+    /// The digest of tomorrow's policy.
+    pub candidate_policy_digest: Sha256,
+    /// How many intents were asked about.
+    pub fixtures_total: usize,
+    /// For how many of them anything changes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed_fixtures: usize,
+    /// How often today's policy says what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baseline_verdicts: Vec<VerdictCount>,
+    /// How often tomorrow's policy says what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidate_verdicts: Vec<VerdictCount>,
+    /// How to bring the change in.
+    pub recommendation: Recommendation,
+    /// All of this in one line.
+    pub summary: String,
+    /// The intents for which anything changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<Change>,
+    /// How many recorded decisions were replayed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub replayed_traces: usize,
+    /// How many recorded decisions are about intents that are not among the fixtures.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unmatched_traces: usize,
+    /// What was blocked or held when it was recorded, and would be allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_allow: Vec<Replay>,
+    /// What was allowed when it was recorded, and would not be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_deny: Vec<Replay>,
+}
+
+/// How often one verdict is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictCount {
+    /// How often.
+    pub count: usize,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// How to bring a change of policy in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recommendation {
+    /// Nothing that was held back gets through, and nothing new is blocked.
+    Enforce,
+    /// Something new is blocked: let people approve it first.
+    RequireApproval,
+    /// Something that was held back gets through: watch before enforcing.
+    Observe,
+}
+
+/// An intent for which the change of policy changes anything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    pub fixture_path: String,
+    pub intent_digest: Sha256,
+    pub baseline_verdict: Verdict,
+    pub candidate_verdict: Verdict,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baseline_reason_codes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidate_reason_codes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub baseline_violations: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidate_violations: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub baseline_matched_rule: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub candidate_matched_rule: String,
+    /// Always true.
+    pub changed: bool,
+}
+
+/// A recorded decision that would be another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Replay {
+    pub candidate_verdict: Verdict,
+    pub fixture_path: String,
+    pub intent_digest: Sha256,
+    pub recorded_verdict: Verdict,
+    pub trace_id: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A change of policy on trial: feed it fixtures, then ask what it does.
+#[derive(Debug)]
+pub struct Trial<'p> {
+    baseline: &'p Policy,
+    candidate: &'p Policy,
+    at: Timestamp,
+    fixtures: usize,
+    counts: [BTreeMap<Verdict, usize>; 2],
+    changed: Vec<Change>,
+    /// What the candidate says to each intent, by its digest.
+    said: BTreeMap<Sha256, Verdict>,
+    traces: Vec<(String, Recorded)>,
+}
+
+impl<'p> Trial<'p> {
+    /// Tries `candidate` in the place of `baseline`, at `at`.
+    pub const fn new(baseline: &'p Policy, candidate: &'p Policy, at: Timestamp) -> Self {
+        Self {
+            baseline,
+            candidate,
+            at,
+            fixtures: 0,
+            counts: [BTreeMap::new(), BTreeMap::new()],
+            changed: Vec::new(),
+            said: BTreeMap::new(),
+            traces: Vec::new(),
+        }
+    }
+
+    /// Adds the fixture in the file at `path`.
+    pub fn add_file(&mut self, path: &Path) -> Result<()> {
+        let fixture = read(path)?;
+        self.add(&path.display().to_string(), fixture)
+    }
+
+    /// Adds a fixture under the name `path`.
+    pub fn add(&mut self, path: &str, fixture: Fixture) -> Result<()> {
+        match fixture {
+            Fixture::Trace(recorded) => {
+                self.traces.push((path.to_owned(), recorded));
+                Ok(())
+            }
+            Fixture::Intent(intent) => self.ask_both(path, &intent),
+        }
+    }
+
+    fn ask_both(&mut self, path: &str, intent: &Intent) -> Result<()> {
+        let prepared = intent.prepare(&Evidence::at(self.at))?;
+        let outcomes = [self.baseline, self.candidate].map(|policy| policy.evaluate(&prepared));
+        self.fixtures += 1;
+        for (counts, outcome) in self.counts.iter_mut().zip(&outcomes) {
+            *counts.entry(outcome.verdict).or_default() += 1;
+        }
+        let [before, after] = outcomes;
+        for digest in [intent.digest(), prepared.intent().digest()] {
+            self.said.insert(digest, after.verdict);
+        }
+        if differ(&before, &after) {
+            self.changed.push(Change::new(path, intent, before, after));
+        }
+        Ok(())
+    }
+
+    /// What the change does.
+    pub fn finish(self) -> Simulation {
+        let recommendation = Recommendation::of(&self.changed);
+        let mut would_allow = Vec::new();
+        let mut would_deny = Vec::new();
+        let mut unmatched = 0;
+        for (path, recorded) in &self.traces {
+            let Some(now) = self.said.get(&recorded.intent_digest).copied() else {
+                unmatched += 1;
+                continue;
+            };
+            let (was, is) = (recorded.verdict == Verdict::Allow, now == Verdict::Allow);
+            match (was, is) {
+                (false, true) => would_allow.push(Replay::new(path, recorded, now)),
+                (true, false) => would_deny.push(Replay::new(path, recorded, now)),
+                _ => {}
+            }
+        }
+        let [baseline_verdicts, candidate_verdicts] = self.counts.map(counted);
+        Simulation {
+            baseline_policy_digest: self.baseline.digest(),
+            candidate_policy_digest: self.candidate.digest(),
+            fixtures_total: self.fixtures,
+            changed_fixtures: self.changed.len(),
+            baseline_verdicts,
+            candidate_verdicts,
+            recommendation,
+            summary: format!(
+                "policy simulate fixtures={} changed={} recommendation={}",
+                self.fixtures,
+                self.changed.len(),
+                recommendation.as_str()
+            ),
+            changed: self.changed,
+            replayed_traces: self.traces.len() - unmatched,
+            unmatched_traces: unmatched,
+            would_allow,
+            would_deny,
+        }
+    }
+}
+
+fn differ(before: &Evaluation, after: &Evaluation) -> bool {
+    before.verdict != after.verdict
+        || before.reason_codes != after.reason_codes
+        || before.violations != after.violations
+        || before.matched_rules != after.matched_rules
+}
+
+fn counted(counts: BTreeMap<Verdict, usize>) -> Vec<VerdictCount> {
+    let mut counted: Vec<_> = counts
+        .into_iter()
+        .map(|(verdict, count)| VerdictCount { count, verdict })
+        .collect();
+    counted.sort_by_key(|one| one.verdict.as_str());
+    counted
+}
+
+impl Recommendation {
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::RequireApproval => "require_approval",
+            Self::Observe => "observe",
+        }
+    }
+
+    fn of(changed: &[Change]) -> Self {
+        let any = |becomes: Verdict| {
+            changed.iter().any(|change| {
+                change.candidate_verdict == becomes && change.baseline_verdict != becomes
+            })
+        };
+        match (any(Verdict::Allow), any(Verdict::Block)) {
+            (true, _) => Self::Observe,
+            (false, true) => Self::RequireApproval,
+            (false, false) => Self::Enforce,
+        }
+    }
+}
+
+impl Change {
+    fn new(path: &str, intent: &Intent, before: Evaluation, after: Evaluation) -> Self {
+        Self {
+            fixture_path: path.to_owned(),
+            intent_digest: intent.digest(),
+            baseline_verdict: before.verdict,
+            candidate_verdict: after.verdict,
+            baseline_matched_rule: before.matched_rule(),
+            candidate_matched_rule: after.matched_rule(),
+            baseline_reason_codes: before.reason_codes,
+            candidate_reason_codes: after.reason_codes,
+            baseline_violations: before.violations,
+            candidate_violations: after.violations,
+            changed: true,
+        }
+    }
+}
+
+impl Replay {
+    fn new(path: &str, recorded: &Recorded, now: Verdict) -> Self {
+        Self {
+            candidate_verdict: now,
+            fixture_path: path.to_owned(),
+            intent_digest: recorded.intent_digest,
+            recorded_verdict: recorded.verdict,
+            trace_id: recorded.trace_id.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

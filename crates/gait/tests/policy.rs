@@ -1,0 +1,272 @@
+//! `gait policy ...`, as a caller sees it.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::Gait;
+
+const POLICY: &str = "default_verdict: block
+rules:
+- {name: read, priority: 2, effect: allow, match: {tool_name: Tool.Read}} # a comment
+- {name: ask, priority: 1, effect: require_approval, match: {tool_name: tool.ask}}
+";
+
+fn intent(tool: &str) -> String {
+    json!({
+        "created_at": "2026-02-05T00:00:00Z",
+        "tool_name": tool,
+        "context": {"identity": "alice", "workspace": "w", "risk_class": "low"}
+    })
+    .to_string()
+}
+
+#[test]
+fn a_test_exits_with_the_verdict_and_says_why() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    for (tool, exit, verdict, rule) in [
+        ("tool.read", 0, "allow", "read"),
+        ("tool.ask", 4, "require_approval", "ask"),
+        ("tool.other", 3, "block", ""),
+    ] {
+        let asked = gait.file("intent.json", intent(tool));
+        let (code, json) = gait.json(&["policy", "test", &policy, &asked]);
+        assert_eq!((code, &json["verdict"]), (exit, &verdict.into()), "{json}");
+        assert_eq!(json["ok"], true);
+        assert_eq!(json["schema_id"], "gait.policytest.result");
+        assert_eq!(json["created_at"], "2026-02-05T00:00:00Z");
+        assert_eq!(
+            json.get("matched_rule")
+                .and_then(Value::as_str)
+                .unwrap_or(""),
+            rule
+        );
+        assert_eq!(json.get("violations"), None, "what is empty is left out");
+        assert!(
+            json["summary"]
+                .as_str()
+                .unwrap()
+                .starts_with("policy test verdict=")
+        );
+        assert_eq!(json.get("error"), None);
+    }
+}
+
+#[test]
+fn a_policy_that_says_deny_or_blocked_is_invalid_input() {
+    for effect in ["deny", "blocked", "lock", "timeout"] {
+        let gait = Gait::new();
+        let policy = gait.file(
+            "lock/policy.yaml",
+            format!("rules: [{{name: r, effect: {effect}}}]"),
+        );
+        let asked = gait.file("lock/intent.json", intent("t"));
+        for arguments in [
+            &["policy", "validate", &policy][..],
+            &["policy", "test", &policy, &asked],
+            &["policy", "fmt", &policy],
+        ] {
+            let (code, json) = gait.json(arguments);
+            assert_eq!(code, 6, "{arguments:?} {json}");
+            assert_eq!(json["error_code"], "invalid_input");
+            assert_eq!(json["error_category"], "invalid_input");
+            assert_eq!(json["hint"], "check command usage and input schema");
+            assert!(json["error"].as_str().unwrap().contains(effect), "{json}");
+        }
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_a_matter_of_the_disk() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    for arguments in [
+        &["policy", "validate", "none.yaml"][..],
+        &["policy", "test", &policy, "none.json"],
+        &["policy", "fmt", "none.yaml"],
+        &[
+            "policy",
+            "simulate",
+            "--policy",
+            &policy,
+            "--baseline",
+            &policy,
+            "--fixtures",
+            "none",
+        ],
+    ] {
+        let (code, json) = gait.json(arguments);
+        assert_eq!(
+            (code, &json["error_category"]),
+            (1, &"io_failure".into()),
+            "{arguments:?}"
+        );
+        assert_eq!(json["error_code"], "not_found");
+    }
+}
+
+#[test]
+fn formatting_shows_the_normal_form_and_writes_it_only_when_told() {
+    let gait = Gait::new();
+    let path = gait.file("policy.yaml", POLICY);
+    let before = gait.json(&["policy", "validate", &path]).1["policy_digest"].clone();
+    let (code, shown) = gait.json(&["policy", "fmt", &path]);
+    assert_eq!(
+        (code, &shown["changed"], shown.get("written")),
+        (0, &true.into(), None)
+    );
+    let formatted = shown["formatted"].as_str().unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), POLICY);
+    assert_eq!(gait.run(&["policy", "fmt", &path]).stdout, formatted);
+    let (_, written) = gait.json(&["policy", "fmt", &path, "--write"]);
+    assert_eq!(
+        (&written["changed"], &written["written"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(written.get("formatted"), None);
+    assert_eq!(written["policy_digest"], before);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), formatted);
+    let (_, again) = gait.json(&["policy", "fmt", "--write", &path]);
+    assert_eq!((again.get("changed"), again.get("written")), (None, None));
+}
+
+#[test]
+fn formatting_keeps_a_file_as_readable_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let gait = Gait::new();
+    for mode in [0o600, 0o644] {
+        let path = gait.file("policy.yaml", POLICY);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        gait.json(&["policy", "fmt", "--write", &path]);
+        let now = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(now, mode);
+    }
+}
+
+#[test]
+fn every_template_can_be_written_validated_and_is_not_overwritten() {
+    for (name, template) in [
+        ("low", "baseline-lowrisk"),
+        ("baseline_medium_risk", "baseline-mediumrisk"),
+        ("HIGH", "baseline-highrisk"),
+    ] {
+        let gait = Gait::new();
+        let (code, json) = gait.json(&["policy", "init", name]);
+        assert_eq!((code, &json["template"]), (0, &template.into()), "{json}");
+        assert_eq!(json["policy_path"], "gait.policy.yaml");
+        assert_eq!(gait.json(&["policy", "validate", "gait.policy.yaml"]).0, 0);
+        let (code, json) = gait.json(&["policy", "init", name]);
+        assert_eq!((code, &json["error_code"]), (6, &"invalid_input".into()));
+        assert!(json["error"].as_str().unwrap().contains("--force"));
+        assert_eq!(gait.json(&["policy", "init", name, "--force"]).0, 0);
+        assert_eq!(
+            gait.json(&["policy", "init", name, "--out", "../x.yaml"]).0,
+            6
+        );
+    }
+    assert_eq!(Gait::new().json(&["policy", "init", "none"]).0, 6);
+    assert_eq!(Gait::new().json(&["policy", "init"]).0, 6);
+}
+
+#[test]
+fn a_simulation_tells_what_the_change_would_allow_and_deny() {
+    let gait = Gait::new();
+    let baseline = gait.file("baseline.yaml", POLICY);
+    let candidate = gait.file(
+        "candidate.yaml",
+        "default_verdict: block\nrules: [{name: ask, effect: allow, match: {tool_name: tool.ask}}]",
+    );
+    for tool in ["tool.read", "tool.ask", "tool.other"] {
+        gait.file(&format!("fixtures/{tool}.json"), intent(tool));
+    }
+    let digest = |tool: &str| {
+        let path = format!("fixtures/{tool}.json");
+        gait.json(&["policy", "test", &baseline, &path]).1["intent_digest"].clone()
+    };
+    let trace = |tool: &str, verdict: &str| json!({"schema_id": "gait.gate.trace", "trace_id": tool, "intent_digest": digest(tool), "verdict": verdict});
+    gait.file("fixtures/t1.json", trace("tool.read", "allow").to_string());
+    gait.file(
+        "fixtures/t2.json",
+        trace("tool.ask", "require_approval").to_string(),
+    );
+    let (code, json) = gait.json(&[
+        "policy",
+        "simulate",
+        "--policy",
+        &candidate,
+        "--baseline",
+        &baseline,
+        "--fixtures",
+        "fixtures",
+    ]);
+    assert_eq!(
+        (code, &json["fixtures_total"], &json["changed_fixtures"]),
+        (0, &3.into(), &2.into()),
+        "{json}"
+    );
+    assert_eq!(json["recommendation"], "observe");
+    assert_eq!(json["would_allow"][0]["trace_id"], "tool.ask");
+    assert_eq!(json["would_deny"][0]["trace_id"], "tool.read");
+    assert_eq!(
+        json["baseline_verdicts"],
+        json!([
+            {"verdict": "allow", "count": 1}, {"verdict": "block", "count": 1}, {"verdict": "require_approval", "count": 1}
+        ])
+    );
+}
+
+#[test]
+fn what_a_simulation_needs_is_asked_for() {
+    let gait = Gait::new();
+    let policy = gait.file("p.yaml", POLICY);
+    for arguments in [
+        &["policy", "simulate"][..],
+        &["policy", "simulate", "--policy", &policy],
+        &[
+            "policy",
+            "simulate",
+            "--policy",
+            &policy,
+            "--baseline",
+            &policy,
+        ],
+        &[
+            "policy",
+            "simulate",
+            "--policy",
+            &policy,
+            "--baseline",
+            &policy,
+            "--fixtures",
+            &policy,
+        ],
+        &[
+            "policy",
+            "simulate",
+            "--policy",
+            &policy,
+            "--baseline",
+            &policy,
+            "--fixtures",
+            ",",
+        ],
+        &[
+            "policy",
+            "simulate",
+            "extra",
+            "--policy",
+            &policy,
+            "--baseline",
+            &policy,
+            "--fixtures",
+            ".",
+        ],
+    ] {
+        let (code, json) = gait.json(arguments);
+        assert_eq!(
+            (code, &json["error_code"]),
+            (6, &"invalid_input".into()),
+            "{arguments:?}"
+        );
+    }
+}
