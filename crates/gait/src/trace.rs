@@ -10,7 +10,7 @@ mod verify;
 use jiff::Timestamp;
 use worldcompute_proof::Sha256;
 
-pub(crate) use record::{UNDATED, issue};
+pub(crate) use record::issue;
 pub use relationship::Relationship;
 pub use verify::{Claims, claims, verify};
 

@@ -9,7 +9,7 @@ use crate::context_envelope::{ContextEnvelope, EvidenceMode, ReferenceRecord};
 use crate::limits::invalid;
 use crate::record::is_digest;
 use crate::text::trim_lower;
-use crate::trace::UNDATED;
+use crate::wire_time::WireTime;
 
 /// The receipts of a run. Fields are declared in the order of RFC 8785.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -112,7 +112,7 @@ impl Receipt {
             *text = trim_lower(text);
         }
         or(&mut self.immutability, "unknown");
-        self.retrieved_at = self.retrieved_at.or(Stamp::at(UNDATED)).utc();
+        self.retrieved_at = self.retrieved_at.or(Stamp::at(WireTime::UNDATED)).utc();
     }
 }
 
