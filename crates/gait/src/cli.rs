@@ -14,6 +14,7 @@ mod go;
 #[allow(dead_code, reason = "used up as the commands of the table land")]
 mod keys;
 mod output;
+mod streamed;
 mod usage;
 
 use std::process::ExitCode;

@@ -3,26 +3,35 @@
 //! A runpack is written by [`Recorder`] and verified by [`verify`]; [`Runpack::open`] gives access to one whose content
 //! is what its manifest says. Both directions stream: memory does not grow with the number of records.
 
+mod diff;
+mod index;
 mod input;
+mod inspect;
 mod jsonl;
 mod locate;
 mod manifest;
 mod read;
 mod record;
 mod recorder;
+mod reduce;
 mod refs;
+mod replay;
 mod split;
 mod stamp;
 mod verify;
 
+pub use diff::{Diff, Drift, Privacy, Summary, diff};
 pub use input::RecordInput;
+pub use inspect::{Entry, Inspection, Outcome, Unmatched, inspect};
 pub use jsonl::Records;
 pub use locate::locate;
 pub use manifest::{CaptureMode, Manifest};
 pub use read::Runpack;
 pub use record::{Env, Intent, Payload, Receipt, ResultRecord, Run, TimelineEvent};
 pub use recorder::{Recorded, Recorder};
+pub use reduce::{Predicate, ReduceReport, Reduced, reduce};
 pub use refs::{Refs, evidence_mode};
+pub use replay::{Answer, RealTools, Replayed, Step, replay};
 pub use stamp::Stamp;
 pub use verify::{HashMismatch, Report, Requirements, SignatureStatus, verify, verify_archive};
 

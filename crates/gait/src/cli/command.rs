@@ -10,6 +10,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use super::args::Args;
 use super::exit::Exit;
 use super::flag::Flag;
+use super::streamed::Streamed;
 
 /// One command of the table.
 pub struct Command {
@@ -68,6 +69,8 @@ pub struct Outcome {
     pub human: String,
     /// What went wrong, for a failure that has results to show: adds the fields of the error envelope.
     pub fault: Option<Fault>,
+    /// A further JSON field that is too long for `fields`.
+    pub streamed: Option<Streamed>,
 }
 
 impl Command {
@@ -115,6 +118,7 @@ impl Outcome {
             fields: object(fields)?,
             human: human.into(),
             fault: None,
+            streamed: None,
         })
     }
 
@@ -125,6 +129,7 @@ impl Outcome {
             fields: object(fields)?,
             human: fault.human(),
             fault: Some(fault),
+            streamed: None,
         })
     }
 }

@@ -7,6 +7,7 @@ use worldcompute_fault::Fault;
 
 use super::command::Outcome;
 use super::exit::Exit;
+use super::streamed::Streamed;
 
 /// How this invocation answers.
 pub struct Output {
@@ -40,12 +41,13 @@ impl Output {
 
     /// Prints what a command achieved.
     pub fn outcome(&self, outcome: Outcome) -> Exit {
-        let text = if self.json {
-            self.line(outcome.fields, outcome.fault.as_ref())
-        } else {
-            outcome.human
+        let fault = outcome.fault.as_ref();
+        let printed = match (self.json, outcome.streamed) {
+            (false, _) => print(&outcome.human),
+            (true, None) => print(&self.line(outcome.fields, fault)),
+            (true, Some(streamed)) => self.print_streamed(outcome.fields, fault, streamed),
         };
-        outcome.exit.or(print(&text))
+        outcome.exit.or(printed)
     }
 
     /// Prints why a command failed.
@@ -59,7 +61,34 @@ impl Output {
         Exit::of(fault)
     }
 
-    fn line(&self, mut fields: Map<String, Value>, fault: Option<&Fault>) -> String {
+    fn print_streamed(
+        &self,
+        fields: Map<String, Value>,
+        fault: Option<&Fault>,
+        streamed: Streamed,
+    ) -> Exit {
+        let name = streamed.name();
+        let all = self.completed(fields, fault).into_iter();
+        let (before, after): (Map<_, _>, Map<_, _>) = all.partition(|(key, _)| key.as_str() < name);
+        let members = |map| {
+            let object = compact(Value::Object(map));
+            let inner = object
+                .strip_prefix('{')
+                .and_then(|rest| rest.strip_suffix('}'));
+            inner.unwrap_or_default().to_owned()
+        };
+        exit_of(|out| streamed.write(&members(before), &members(after), out))
+    }
+
+    fn line(&self, fields: Map<String, Value>, fault: Option<&Fault>) -> String {
+        compact(Value::Object(self.completed(fields, fault)))
+    }
+
+    fn completed(
+        &self,
+        mut fields: Map<String, Value>,
+        fault: Option<&Fault>,
+    ) -> Map<String, Value> {
         fields.insert(
             "correlation_id".to_owned(),
             self.correlation_id.clone().into(),
@@ -68,7 +97,7 @@ impl Output {
             Some(fault) => envelope(&mut fields, fault),
             None => drop(fields.entry("ok").or_insert(Value::Bool(true))),
         }
-        compact(Value::Object(fields))
+        fields
     }
 }
 
@@ -88,7 +117,7 @@ fn envelope(fields: &mut Map<String, Value>, fault: &Fault) {
 }
 
 /// One line, keys sorted, and escaped so that it can stand inside HTML.
-fn compact(mut value: Value) -> String {
+pub(super) fn compact(mut value: Value) -> String {
     value.sort_all_objects();
     let mut line = String::new();
     for character in value.to_string().chars() {
@@ -104,15 +133,19 @@ fn compact(mut value: Value) -> String {
     line
 }
 
-/// A line on standard output. Without a reader there is nobody to tell, but the exit code says that nothing was heard.
+/// A line on standard output.
 fn print(text: &str) -> Exit {
-    let mut out = std::io::stdout().lock();
-    let ended = if text.is_empty() || text.ends_with('\n') {
-        ""
-    } else {
-        "\n"
+    let ended = match text.is_empty() || text.ends_with('\n') {
+        true => "",
+        false => "\n",
     };
-    match write!(out, "{text}{ended}").and_then(|()| out.flush()) {
+    exit_of(|out| write!(out, "{text}{ended}"))
+}
+
+/// Writes to standard output. Without a reader there is nobody to tell, but the exit code says that nothing was heard.
+fn exit_of(write: impl FnOnce(&mut std::io::StdoutLock<'_>) -> std::io::Result<()>) -> Exit {
+    let mut out = std::io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
         Ok(()) => Exit::Ok,
         Err(_) => Exit::Failure,
     }

@@ -1,10 +1,18 @@
 //! `gait run`.
 
+mod diff;
+mod inspect;
 mod receipt;
 mod record;
+mod reduce;
+mod replay;
 
+pub use diff::DIFF;
+pub use inspect::INSPECT;
 pub use receipt::RECEIPT;
 pub use record::RECORD;
+pub use reduce::REDUCE;
+pub use replay::REPLAY;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,79 @@
+//! What was said about which intent, for more intents than one would want to hold as objects.
+
+use std::collections::{HashMap, HashSet};
+
+use worldcompute_proof::Sha256;
+
+/// An intent id in 16 bytes that nobody can find a second id for.
+type Key = [u8; 16];
+
+fn key(id: &str) -> Key {
+    let digest = Sha256::of(id);
+    digest.as_bytes().first_chunk().copied().unwrap_or_default()
+}
+
+/// A set of intent ids.
+#[derive(Default)]
+pub(super) struct Ids(HashSet<Key>);
+
+impl Ids {
+    /// False when it was there already.
+    pub(super) fn insert(&mut self, id: &str) -> bool {
+        self.0.insert(key(id))
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.0.contains(&key(id))
+    }
+}
+
+/// A text for each intent id.
+#[derive(Default)]
+pub(super) struct Notes {
+    texts: String,
+    places: HashMap<Key, (usize, usize)>,
+}
+
+impl Notes {
+    /// Notes `text` about `id`; false when something was noted before, which stays.
+    pub(super) fn insert(&mut self, id: &str, text: &str) -> bool {
+        let place = (
+            self.texts.len(),
+            self.texts.len().saturating_add(text.len()),
+        );
+        match self.places.entry(key(id)) {
+            std::collections::hash_map::Entry::Occupied(_) => false,
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(place);
+                self.texts.push_str(text);
+                true
+            }
+        }
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&str> {
+        let (start, end) = *self.places.get(&key(id))?;
+        self.texts.get(start..end)
+    }
+}
+
+/// A digest for each intent id: the last one noted.
+#[derive(Default)]
+pub(super) struct Digests(HashMap<Key, Key>);
+
+impl Digests {
+    pub(super) fn insert(&mut self, id: &str, content: &[u8]) {
+        let digest = Sha256::of(content);
+        let digest = digest.as_bytes().first_chunk().copied().unwrap_or_default();
+        self.0.insert(key(id), digest);
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.0.contains_key(&key(id))
+    }
+
+    /// Whether both know the same ids with the same digests.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
