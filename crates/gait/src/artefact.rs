@@ -21,7 +21,10 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     create_new(path, bytes, Mode::Private)
 }
 
-fn prepare(path: &Path) -> Result<()> {
+/// Makes the directory of an artefact that is written piece by piece.
+///
+/// Errors: as [`write`].
+pub fn prepare(path: &Path) -> Result<()> {
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if path.is_relative() && climbs {
         let message = format!(

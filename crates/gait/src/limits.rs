@@ -100,6 +100,30 @@ pub const MAX_RUN_BYTES: u64 = 16 << 20;
 pub const MAX_RECORD_BYTES: usize = 10 << 20;
 /// Bytes of a run id.
 pub const MAX_RUN_ID: usize = 128;
+/// Bytes of one line of a JSONL entry, and of one element of a long JSON array.
+pub const MAX_JSONL_LINE: usize = 10 << 20;
+/// Bytes of a pack's manifest.
+pub const MAX_PACK_MANIFEST_BYTES: usize = 4 << 20;
+/// Bytes of any other record of a pack that is read as a whole.
+pub const MAX_PACK_RECORD_BYTES: usize = 4 << 20;
+/// Bytes of one proof record.
+pub const MAX_PROOF_RECORD_BYTES: usize = 64 << 10;
+/// Reference receipts that are sorted in memory, when a runpack does not have them in order.
+pub const MAX_UNSORTED_RECEIPTS: usize = 10_000;
+
+/// Files of evidence that go into one guard pack, of each kind.
+pub const MAX_EVIDENCE_FILES: usize = 9_000;
+/// Files that a retention goes through.
+pub const MAX_RETAIN_FILES: usize = 100_000;
+/// Levels of directories that a retention goes down.
+pub const MAX_RETAIN_DEPTH: usize = 32;
+/// Bytes of a file that is sealed: all of it is held in memory.
+pub const MAX_SEALED_BYTES: u64 = 64 << 20;
+
+/// Bytes of the record of a voice call.
+pub const MAX_CALL_RECORD_BYTES: usize = 16 << 20;
+/// Events, and commitments, decisions and receipts, of a voice call.
+pub const MAX_CALL_RECORDS: usize = 10_000;
 
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {

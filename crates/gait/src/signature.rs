@@ -1,6 +1,7 @@
 //! The signature object that every signed record of the format carries.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, Signature, SigningKey, VerifyingKey};
 
@@ -29,8 +30,37 @@ impl SignatureObject {
         }
     }
 
+    /// Reads a signature as a manifest lists it.
+    pub(crate) fn from_value(value: &Value) -> Result<Self> {
+        Self::deserialize(value).map_err(|error| unverified("malformed signature").caused_by(error))
+    }
+
+    /// The signature as a manifest lists it.
+    pub(crate) fn to_value(&self) -> Result<Value> {
+        serde_json::to_value(self).map_err(|error| {
+            Fault::new(
+                Category::InternalFailure,
+                "internal_failure",
+                "write a signature",
+            )
+            .caused_by(error)
+        })
+    }
+
     /// Checks that `key` signed the canonical JSON of a record.
     pub(crate) fn verify(&self, signable: &[u8], key: &VerifyingKey) -> Result<()> {
+        self.check_claims(signable, key)?;
+        key.verify(self.signed_digest.as_bytes(), &self.sig)
+            .map_err(|_| unverified("signature verification failed"))
+    }
+
+    /// Whether `key` signed; an error for a signature that claims another algorithm, key or content.
+    pub(crate) fn holds(&self, signable: &[u8], key: &VerifyingKey) -> Result<bool> {
+        self.check_claims(signable, key)?;
+        Ok(key.verify(self.signed_digest.as_bytes(), &self.sig).is_ok())
+    }
+
+    fn check_claims(&self, signable: &[u8], key: &VerifyingKey) -> Result<()> {
         if self.alg != ALG {
             return Err(unverified(format!(
                 "unsupported signature alg {:?}",
@@ -43,8 +73,7 @@ impl SignatureObject {
         if self.signed_digest != Sha256::of(signable) {
             return Err(unverified("signed_digest mismatch"));
         }
-        key.verify(self.signed_digest.as_bytes(), &self.sig)
-            .map_err(|_| unverified("signature verification failed"))
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ mod jcs;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde::{Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use worldcompute_fault::{Fault, Result};
 
@@ -66,6 +66,16 @@ pub fn parse_json_within(text: &[u8], limit: usize) -> Result<Value> {
         .map_err(invalid)?;
     reader.end().map_err(invalid)?;
     Ok(value)
+}
+
+/// A JSON value that is read as [`parse_json_strict`] reads it, for those who read a long text piece by piece.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StrictJson(pub Value);
+
+impl<'de> Deserialize<'de> for StrictJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Strict { depth: 0 }.deserialize(deserializer).map(Self)
+    }
 }
 
 /// Reads a `T` from the one text that [`canonical_json`] gives for it, of at most `limit` bytes.
@@ -236,6 +246,15 @@ mod tests {
         ];
         for text in texts {
             assert_eq!(refused(text).code(), "invalid_json");
+        }
+    }
+
+    #[test]
+    fn a_value_read_piece_by_piece_is_read_as_strictly() {
+        let read = |text: &str| serde_json::from_str::<Vec<StrictJson>>(text);
+        assert_eq!(read("[{\"a\":1}]").unwrap(), [StrictJson(json!({"a": 1}))]);
+        for text in ["[{\"a\":1,\"a\":1}]", "[1e400]", &"[".repeat(MAX_JSON_DEPTH + 3)] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 

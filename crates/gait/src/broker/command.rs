@@ -1,21 +1,17 @@
 //! The broker that is a program: allowed by name, asked on standard input, heard to a limit and for a while.
 
-use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::Deserialize;
 use worldcompute_fault::Result;
 use worldcompute_proof::parse_json_within;
+use zeroize::Zeroizing;
 
 use super::{Credential, Request, unavailable};
 use crate::environment::Environment;
 use crate::limits::{MAX_BROKER_OUTPUT, MAX_CREDENTIAL_REF, invalid};
+use crate::program::{Program, Silence};
 use crate::text;
 use crate::wire_time::WireTime;
 
@@ -111,7 +107,7 @@ impl CommandBroker {
 
     /// Asks the program.
     pub(super) fn ask(&self, request: &Request<'_>) -> Result<Credential> {
-        let output = zeroize::Zeroizing::new(self.run(&request.bytes()?)?);
+        let output = self.run(&request.bytes()?)?;
         let value = parse_json_within(&output, MAX_BROKER_OUTPUT)
             .map_err(|_| unavailable("the command's answer is not JSON"))?;
         let answer: Answer = serde_json::from_value(value)
@@ -119,88 +115,21 @@ impl CommandBroker {
         answer.credential()
     }
 
-    fn run(&self, question: &[u8]) -> Result<Vec<u8>> {
-        let child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(|_| unavailable("the command does not start"))?;
-        let group = Arc::new(Mutex::new(Pid::from_raw(child.id().cast_signed())));
-        let heard = hear(child, question.to_vec(), Arc::clone(&group));
-        let heard = heard.recv_timeout(self.timeout);
-        kill(&group);
-        match heard {
-            Ok(Heard::Answer(output)) => Ok(output),
-            Ok(Heard::TooMuch) => Err(unavailable("the command says too much")),
-            Ok(Heard::Failure) => Err(unavailable("the command fails")),
-            Err(_) => Err(unavailable("the command takes too long")),
-        }
-    }
-}
-
-/// How listening to a program ended.
-enum Heard {
-    Answer(Vec<u8>),
-    TooMuch,
-    Failure,
-}
-
-/// The process group of a program that has not been reaped, so that its number is still its own.
-type Group = Arc<Mutex<Option<Pid>>>;
-
-/// Asks and listens on a thread of its own, so that the caller can stop waiting.
-fn hear(mut child: Child, question: Vec<u8>, group: Group) -> Receiver<Heard> {
-    let (sender, receiver) = sync_channel(1);
-    let _listener = std::thread::spawn(move || {
-        let output = converse(&mut child, &question);
-        if output.len() > MAX_BROKER_OUTPUT {
-            let _ = sender.send(Heard::TooMuch);
-        }
-        let status = reap(&mut child, &group);
-        let heard = match status.is_some_and(|status| status.success()) {
-            true => Heard::Answer(output),
-            false => Heard::Failure,
+    fn run(&self, question: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+        let program = Program {
+            name: &self.program,
+            arguments: &self.arguments,
+            timeout: self.timeout,
+            limit: MAX_BROKER_OUTPUT,
         };
-        // Nobody listens any more after too much or too long.
-        let _ = sender.try_send(heard);
-    });
-    receiver
-}
-
-fn converse(child: &mut Child, question: &[u8]) -> Vec<u8> {
-    if let Some(mut stdin) = child.stdin.take() {
-        // A program may answer without reading the question.
-        let _ = stdin.write_all(question);
-    }
-    let mut output = Vec::with_capacity(MAX_BROKER_OUTPUT.saturating_add(1));
-    if let Some(stdout) = child.stdout.take() {
-        // What was read so far is judged as it is: an answer cut short is no JSON.
-        let _ = stdout
-            .take(MAX_BROKER_OUTPUT as u64 + 1)
-            .read_to_end(&mut output);
-    }
-    output
-}
-
-/// Waits for the end, and takes the group's number out of use before the system may give it to others.
-fn reap(child: &mut Child, group: &Group) -> Option<ExitStatus> {
-    let pid = Pid::from_raw(child.id().cast_signed())?;
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(pid), options).ok()?;
-    let mut group = group.lock().unwrap_or_else(PoisonError::into_inner);
-    *group = None;
-    child.wait().ok()
-}
-
-/// Ends whatever the program left running.
-fn kill(group: &Group) {
-    let group = group.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pid) = *group {
-        // It may have ended by itself.
-        let _ = kill_process_group(pid, Signal::KILL);
+        program.ask(question).map_err(|silence| {
+            unavailable(match silence {
+                Silence::NotStarted => "the command does not start",
+                Silence::TooMuch => "the command says too much",
+                Silence::Failed => "the command fails",
+                Silence::TooLong => "the command takes too long",
+            })
+        })
     }
 }
 

@@ -4,9 +4,12 @@ mod approve;
 mod delegate;
 mod demo;
 mod doctor;
+mod guard;
+mod incident;
 mod job;
 mod keys;
 mod kill_switch;
+mod pack;
 mod policy;
 mod registry;
 mod run;
@@ -26,6 +29,12 @@ pub static COMMANDS: &[&Command] = &[
     &demo::DEMO,
     &doctor::EXAMINE,
     &doctor::ADOPTION,
+    &guard::DECRYPT,
+    &guard::ENCRYPT,
+    &guard::PACK,
+    &guard::RETAIN,
+    &guard::VERIFY,
+    &incident::PACK,
     &job::APPROVE,
     &job::CANCEL,
     &job::ADD,
@@ -45,6 +54,11 @@ pub static COMMANDS: &[&Command] = &[
     &kill_switch::EXPIRE,
     &kill_switch::LIST,
     &scripts::LIST,
+    &pack::BUILD,
+    &pack::DIFF,
+    &pack::EXPORT,
+    &pack::INSPECT,
+    &pack::VERIFY,
     &policy::FMT,
     &policy::INIT,
     &policy::SIMULATE,

@@ -1,0 +1,10 @@
+//! `gait guard`.
+
+mod pack;
+mod retain;
+mod seal;
+
+pub use pack::{PACK, VERIFY};
+pub(super) use pack::{SOURCE, guarded};
+pub use retain::RETAIN;
+pub use seal::{DECRYPT, ENCRYPT};

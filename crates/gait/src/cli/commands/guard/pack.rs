@@ -1,0 +1,164 @@
+//! `gait guard pack` and `gait guard verify`.
+
+use std::path::{Path, PathBuf};
+
+use gait::guard::{self, Request};
+use gait::pack::VerifyOptions;
+use gait::{VERSION, runpack};
+use serde_json::{Map, Value, json};
+use worldcompute_fault::Result;
+use worldcompute_proof::SigningKey;
+
+use crate::cli::args::{Args, invalid};
+use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::commands::pack::judged;
+use crate::cli::commands::verify::{Asked, REQUIREMENTS};
+use crate::cli::exit::Exit;
+use crate::cli::flag::Flag;
+use crate::cli::keys;
+
+/// What every guard pack is made of, whatever its evidence.
+pub const SOURCE: &[Flag] = &[
+    Flag::text("out", ""),
+    Flag::text("case-id", ""),
+    Flag::switch("render-pdf"),
+    Flag::group(keys::SIGNING),
+];
+
+const EXPECTED: &str = "expected --run <run_id|path>";
+const EXPECTED_PACK: &str = "expected <evidence_pack.zip>";
+
+/// `gait guard pack`
+pub static PACK: Command = Command {
+    words: &["guard", "pack"],
+    help: "Pack the evidence of a run for an auditor, sorted by the controls it speaks to, signed.",
+    flags: &[
+        Flag::text("run", ""),
+        Flag::group(SOURCE),
+        Flag::csv("inventory"),
+        Flag::csv("trace"),
+        Flag::csv("regress"),
+        Flag::csv("approval-audit"),
+        Flag::csv("credential-evidence"),
+        Flag::text("template", "soc2"),
+    ],
+    positionals: Positionals::Interleaved {
+        min: 0,
+        max: 1,
+        expected: EXPECTED,
+    },
+    run: pack,
+};
+
+/// `gait guard verify`
+pub static VERIFY: Command = Command {
+    words: &["guard", "verify"],
+    help: "Check offline that a guard pack is what its manifest declares, and who signed it.",
+    flags: &[Flag::text("path", ""), Flag::group(REQUIREMENTS)],
+    positionals: Positionals::Interleaved {
+        min: 0,
+        max: 1,
+        expected: EXPECTED_PACK,
+    },
+    run: verify,
+};
+
+fn pack(context: &Context, args: &Args) -> Result<Outcome> {
+    let run = one(args, "run").ok_or_else(|| invalid(EXPECTED))?;
+    let identity = keys::signing(context, args)?;
+    let runpack = runpack::locate(run, &*context.environment)?;
+    let paths = |flag: &str| args.csv(flag).into_iter().map(PathBuf::from).collect();
+    let request = Request {
+        inventory: paths("inventory"),
+        traces: paths("trace"),
+        regress: paths("regress"),
+        approval_audits: paths("approval-audit"),
+        credential_evidence: paths("credential-evidence"),
+        discover: true,
+        ..guarded(args, &runpack, &identity.key)?
+    };
+    let built = guard::build(&request)?;
+    let (path, manifest) = (built.path.display().to_string(), &built.manifest);
+    let mut fields = json!({
+        "controls": manifest.control_index.len(),
+        "manifest_path": format!("{path}#pack_manifest.json"),
+        "pack_id": manifest.pack_id,
+        "pack_path": path,
+        "run_id": manifest.run_id,
+        "template_id": manifest.template_id,
+    });
+    if let Some(fields) = fields.as_object_mut() {
+        let rendered = manifest.rendered_artifacts.len();
+        add(fields, "rendered_artifacts", json!(rendered), rendered > 0);
+        add(
+            fields,
+            "warnings",
+            json!(identity.warnings),
+            !identity.warnings.is_empty(),
+        );
+    }
+    Outcome::ok(&fields, format!("guard pack ok: {path}"))
+}
+
+/// The request that [`SOURCE`] and `--template` make, without any evidence.
+pub fn guarded<'a>(args: &'a Args, runpack: &'a Path, key: &'a SigningKey) -> Result<Request<'a>> {
+    let output = args.text("out").trim();
+    Ok(Request {
+        runpack,
+        output: (!output.is_empty()).then_some(Path::new(output)),
+        case_id: args.text("case-id"),
+        template: args.text("template").parse()?,
+        inventory: Vec::new(),
+        traces: Vec::new(),
+        regress: Vec::new(),
+        approval_audits: Vec::new(),
+        credential_evidence: Vec::new(),
+        discover: false,
+        render_pdf: args.switch("render-pdf"),
+        producer_version: VERSION,
+        key,
+    })
+}
+
+fn verify(context: &Context, args: &Args) -> Result<Outcome> {
+    let path = one(args, "path").ok_or_else(|| invalid(EXPECTED_PACK))?;
+    let asked = Asked::of(context, args)?;
+    let asked = asked.requirements();
+    let options = VerifyOptions {
+        key: asked.key,
+        require_signature: asked.signature,
+    };
+    let report = guard::verify(Path::new(path), &options)?;
+    let (ok, human) = judged("guard verify", path, &report);
+    let mut fields = match serde_json::to_value(&report) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    for name in ["pack_type", "source_ref", "legacy_type"] {
+        fields.remove(name);
+    }
+    fields.insert("ok".to_owned(), ok.into());
+    fields.insert("path".to_owned(), path.into());
+    fields.insert("run_id".to_owned(), report.source_ref.into());
+    let exit = if ok {
+        Exit::Ok
+    } else {
+        Exit::VerificationFailed
+    };
+    Outcome::with(exit, &fields, human)
+}
+
+/// What is given by position or by `flag`, but not by both.
+pub fn one<'a>(args: &'a Args, flag: &str) -> Option<&'a str> {
+    match (args.text(flag).trim(), args.positionals()) {
+        ("", [given]) if !given.trim().is_empty() => Some(given.trim()),
+        (given, []) if !given.is_empty() => Some(given),
+        _ => None,
+    }
+}
+
+fn add(fields: &mut Map<String, Value>, name: &str, value: Value, given: bool) {
+    if given {
+        fields.insert(name.to_owned(), value);
+    }
+}

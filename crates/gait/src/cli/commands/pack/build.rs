@@ -1,0 +1,98 @@
+//! `gait pack build`.
+
+use std::path::Path;
+
+use gait::job::Jobs;
+use gait::keys::{KeyMode, KeySource, SigningRequest};
+use gait::pack::{self, Build};
+use gait::{VERSION, runpack};
+use worldcompute_fault::Result;
+use worldcompute_proof::SigningKey;
+
+use super::Answer;
+use crate::cli::args::{Args, invalid};
+use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::flag::Flag;
+use crate::cli::keys;
+
+/// `gait pack build`
+pub static BUILD: Command = Command {
+    words: &["pack", "build"],
+    help: "Pack the evidence of a run, a job, a call or an authorization into one file that anyone can verify.",
+    flags: &[
+        Flag::text("type", "run"),
+        Flag::text("from", ""),
+        Flag::text("out", ""),
+        Flag::text("job-root", "./gait-out/jobs"),
+        Flag::text("key-mode", "none"),
+        Flag::text("private-key", ""),
+        Flag::text("private-key-env", ""),
+    ],
+    positionals: Positionals::Interleaved {
+        min: 0,
+        max: 1,
+        expected: "--from is required",
+    },
+    run,
+};
+
+fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let from = match (args.text("from").trim(), args.positionals()) {
+        ("", [from]) => from.trim(),
+        (from, _) => from,
+    };
+    if from.is_empty() {
+        return Err(invalid("--from is required"));
+    }
+    let (key, warnings) = signing(context, args)?;
+    let output = args.text("out").trim();
+    let build = Build {
+        output: (!output.is_empty()).then_some(Path::new(output)),
+        producer_version: VERSION,
+        key: key.as_ref(),
+    };
+    let built = match &*args.text("type").trim().to_ascii_lowercase() {
+        "run" => pack::build_run(&runpack::locate(from, &*context.environment)?, &build),
+        "job" => build_job(context, args, from, &build),
+        "call" => pack::build_call(Path::new(from), &build),
+        "authorization" => pack::build_authorization(Path::new(from), &build),
+        _ => Err(invalid("--type must be run, job, call, or authorization")),
+    };
+    Answer::built(&built?, warnings)
+}
+
+/// A job by its id, its directory or its state file.
+fn build_job(context: &Context, args: &Args, from: &str, build: &Build<'_>) -> Result<pack::Built> {
+    let path = Path::new(from);
+    let dir = match path.file_name() {
+        Some(name) if name == "state.json" && path.is_file() => path.parent(),
+        _ => Some(path).filter(|path| path.is_dir()),
+    };
+    let name = |dir: &Path| Some(dir.file_name()?.to_str()?.to_owned());
+    let (root, id) = match dir.and_then(|dir| Some((dir.parent()?.to_owned(), name(dir)?))) {
+        Some(found) => found,
+        None => (args.text("job-root").trim().into(), from.to_owned()),
+    };
+    pack::build_job(&Jobs::at(root, context.clock.clone()), &id.parse()?, build)
+}
+
+/// A pack is signed when a key is given, or a mode asks for it.
+fn signing(context: &Context, args: &Args) -> Result<(Option<SigningKey>, Vec<String>)> {
+    let private = keys::source(args, "private-key")?;
+    let mode = match &*args.text("key-mode").trim().to_ascii_lowercase() {
+        "" | "none" if !private.is_given() => return Ok((None, Vec::new())),
+        "" | "none" => KeyMode::Prod,
+        given @ ("dev" | "prod") => KeyMode::parse(given)?,
+        _ => {
+            return Err(invalid("--key-mode must be none, dev, or prod")
+                .because("key_mode_unsupported", "use --key-mode none, dev or prod"));
+        }
+    };
+    let request = SigningRequest {
+        mode,
+        private,
+        public: KeySource::None,
+    };
+    let identity = request.resolve(&*context.environment)?;
+    Ok((Some(identity.key), identity.warnings))
+}

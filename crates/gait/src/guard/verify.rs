@@ -1,0 +1,93 @@
+//! Verifying a guard pack, offline.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Seek};
+use std::path::Path;
+
+use worldcompute_fault::Result;
+
+use super::manifest::Manifest;
+use crate::archive::Archive;
+use crate::limits::MAX_PACK_MANIFEST_BYTES;
+use crate::pack::{MANIFEST_NAME, Report, VerifyOptions, check_signatures, compare};
+use crate::signature::unverified;
+
+/// Verifies the guard pack at `path`.
+///
+/// Errors: `verification_failed` for what is no guard pack, or one that contradicts itself; those of reading. Missing,
+/// changed and undeclared entries and signatures that do not hold are in the report: see [`Report::ok`].
+pub fn verify(path: &Path, options: &VerifyOptions<'_>) -> Result<Report> {
+    let mut archive = Archive::open(path)?;
+    if archive.entry(MANIFEST_NAME).is_none() {
+        return Err(unverified(format!("missing {MANIFEST_NAME}")));
+    }
+    let bytes = archive.bytes(MANIFEST_NAME, MAX_PACK_MANIFEST_BYTES as u64)?;
+    check(&mut archive, &bytes, options).map(|(_, report)| report)
+}
+
+/// Verifies an open guard pack with this manifest.
+pub(crate) fn check<R: Read + Seek>(
+    archive: &mut Archive<R>,
+    manifest: &[u8],
+    options: &VerifyOptions<'_>,
+) -> Result<(Manifest, Report)> {
+    let (manifest, signable) = Manifest::parse(manifest)?;
+    check_pointers(&manifest)?;
+    let declared = manifest
+        .contents
+        .iter()
+        .map(|entry| (&*entry.path, &*entry.sha256));
+    let found = compare(archive, MANIFEST_NAME, declared)?;
+    let signatures = check_signatures(
+        &manifest.signatures,
+        &signable,
+        options.key,
+        options.require_signature,
+    );
+    let report = Report {
+        pack_id: manifest.pack_id.clone(),
+        pack_type: "guard".to_owned(),
+        source_ref: manifest.run_id.clone(),
+        files_checked: manifest.contents.len(),
+        proof_records: 0,
+        missing_files: found.missing,
+        hash_mismatches: found.mismatches,
+        undeclared_files: found.undeclared,
+        signature_status: signatures.status,
+        signature_errors: signatures.errors,
+        signatures_total: signatures.total,
+        signatures_valid: signatures.valid,
+        legacy_type: "guard",
+        asked_for: options.ask(),
+    };
+    Ok((manifest, report))
+}
+
+/// What the manifest points an auditor to has to be what it declares.
+fn check_pointers(manifest: &Manifest) -> Result<()> {
+    let declared: BTreeSet<(&str, &str)> = manifest
+        .contents
+        .iter()
+        .map(|entry| (&*entry.path, &*entry.sha256))
+        .collect();
+    if declared.len() != manifest.contents.len() {
+        return Err(unverified("an entry is declared twice"));
+    }
+    let pointers = manifest
+        .evidence_pointers
+        .iter()
+        .map(|one| (&*one.path, &*one.sha256));
+    let rendered = manifest
+        .rendered_artifacts
+        .iter()
+        .map(|one| (&*one.path, &*one.sha256));
+    match pointers
+        .chain(rendered)
+        .find(|pointer| !declared.contains(pointer))
+    {
+        None => Ok(()),
+        Some((path, _)) => Err(unverified(format!(
+            "{path} is pointed to and not declared as such"
+        ))),
+    }
+}

@@ -1,0 +1,402 @@
+//! Packs for other systems: lines of telemetry and an index row for PostgreSQL.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof::{Sha256, parse_json_within};
+
+use super::SignatureStatus;
+use super::diff::manifest_digest;
+use super::manifest::{PackType, is_digest};
+use super::open::{Pack, embedded_runpack, open};
+use super::verify::Kind;
+use crate::archive::Archive;
+use crate::json_stream;
+use crate::limits::MAX_JSONL_LINE;
+use crate::signature::unverified;
+use crate::wire_time::WireTime;
+
+/// What is exported of a pack.
+#[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the contract")]
+pub struct Export {
+    pub pack_id: String,
+    pub pack_type: String,
+    pub source_ref: String,
+    pub manifest_digest: String,
+    pub files_checked: usize,
+    pub hash_mismatches: usize,
+    pub missing_files: usize,
+    pub undeclared_files: usize,
+    pub signature_status: SignatureStatus,
+    pub signatures_total: usize,
+    pub signatures_valid: usize,
+    pub created_at: WireTime,
+    pub metrics: ExportMetrics,
+}
+
+/// How the tool calls of a run went.
+#[derive(Clone, Debug, Default, Serialize)]
+#[expect(missing_docs, reason = "the names are those of the contract")]
+pub struct ExportMetrics {
+    pub tool_calls_total: u64,
+    pub tool_calls_success: u64,
+    pub tool_calls_success_rate: f64,
+    pub policy_blocked: u64,
+    pub approval_required: u64,
+    pub regress_failures: u64,
+}
+
+/// Reads what is exported of the pack at `path`, once it was verified.
+///
+/// Errors: those of [`open`].
+pub fn export(path: &Path) -> Result<Export> {
+    let mut pack = open(path)?;
+    let metrics = metrics(&mut pack)?;
+    let manifest_digest = manifest_digest(&mut pack)?;
+    let created_at = match &pack.kind {
+        Kind::Pack(manifest) => manifest.created_at,
+        Kind::Guard(manifest) => manifest.created_at,
+        Kind::Runpack(_) => WireTime::at(WireTime::UNDATED),
+    };
+    let report = pack.report;
+    Ok(Export {
+        pack_id: report.pack_id,
+        pack_type: report.pack_type,
+        source_ref: report.source_ref,
+        manifest_digest,
+        files_checked: report.files_checked,
+        hash_mismatches: report.hash_mismatches.len(),
+        missing_files: report.missing_files.len(),
+        undeclared_files: report.undeclared_files.len(),
+        signature_status: report.signature_status,
+        signatures_total: report.signatures_total,
+        signatures_valid: report.signatures_valid,
+        created_at,
+        metrics,
+    })
+}
+
+fn metrics(pack: &mut Pack) -> Result<ExportMetrics> {
+    let is_run = matches!(&pack.kind, Kind::Pack(manifest)
+        if matches!(manifest.pack_type, PackType::Run | PackType::Call));
+    match pack.kind {
+        Kind::Runpack(_) => run_metrics(&mut pack.archive),
+        _ if is_run => run_metrics(&mut embedded_runpack(&mut pack.archive)?.archive),
+        _ => Ok(ExportMetrics::default()),
+    }
+}
+
+/// The part of a result that is counted.
+#[derive(Deserialize)]
+struct Counted {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    result: Map<String, Value>,
+}
+
+fn run_metrics(runpack: &mut Archive<File>) -> Result<ExportMetrics> {
+    const NAME: &str = "results.jsonl";
+    let mut metrics = ExportMetrics::default();
+    json_stream::lines(NAME, runpack.read(NAME)?, |number, line| {
+        let malformed = |why: &str| unverified(format!("{NAME} line {number}: {why}"));
+        let value =
+            parse_json_within(line, MAX_JSONL_LINE).map_err(|fault| malformed(fault.message()))?;
+        let counted: Counted =
+            serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?;
+        metrics.count(&counted);
+        Ok(())
+    })?;
+    if metrics.tool_calls_total == 0 {
+        const INTENTS: &str = "intents.jsonl";
+        json_stream::lines(INTENTS, runpack.read(INTENTS)?, |_, _| {
+            metrics.tool_calls_total += 1;
+            Ok(())
+        })?;
+    }
+    if metrics.tool_calls_total > 0 {
+        metrics.tool_calls_success_rate =
+            metrics.tool_calls_success as f64 / metrics.tool_calls_total as f64;
+    }
+    Ok(metrics)
+}
+
+impl ExportMetrics {
+    fn count(&mut self, counted: &Counted) {
+        self.tool_calls_total += 1;
+        self.tool_calls_success += u64::from(counted.status.trim().eq_ignore_ascii_case("ok"));
+        match &*counted.text("verdict") {
+            "block" => self.policy_blocked += 1,
+            "require_approval" | "approval_required" | "needs_approval" | "needsapproval" => {
+                self.approval_required += 1;
+            }
+            _ => {}
+        }
+        self.regress_failures += u64::from(counted.is_regression());
+    }
+}
+
+impl Counted {
+    fn text(&self, name: &str) -> String {
+        let text = self.result.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().trim().to_ascii_lowercase()
+    }
+
+    /// Whether the result reports a failed regression, in one of the ways graders do.
+    fn is_regression(&self) -> bool {
+        let counts = |name: &str| self.result.get(name).and_then(Value::as_f64);
+        if ["regress_failures", "failed"]
+            .iter()
+            .any(|name| counts(name).is_some_and(|n| n >= 1.0))
+        {
+            return true;
+        }
+        let failed =
+            |name: &&str| matches!(&*self.text(name), "fail" | "failed" | "regress_failed");
+        if ["regress_status", "status", "result_status"]
+            .iter()
+            .any(failed)
+        {
+            return true;
+        }
+        let codes = self.result.get("reason_codes").and_then(Value::as_array);
+        let listed = codes.into_iter().flatten().filter_map(Value::as_str);
+        let reasons = listed.map(|code| code.trim().to_ascii_lowercase());
+        reasons
+            .chain(["reason", "failure_reason"].map(|name| self.text(name)))
+            .any(|reason| {
+                reason.contains("regress") && (reason.contains("fail") || reason.contains("drift"))
+            })
+    }
+}
+
+/// The export as lines of OpenTelemetry-like JSON: a span, an event and six metrics.
+pub fn otel_lines(export: &Export) -> Vec<String> {
+    let nanos = export
+        .created_at
+        .get()
+        .unwrap_or(WireTime::UNDATED)
+        .as_nanosecond();
+    let nanos = i64::try_from(nanos).unwrap_or_default();
+    let (trace_id, span_id) = otel_ids(export);
+    let attributes = attributes(export);
+    let intact = attributes.get("gait.integrity_ok") == Some(&Value::Bool(true));
+    let mut lines = vec![
+        json!({
+            "record_type": "span", "trace_id": trace_id, "span_id": span_id, "name": "gait.pack.verify",
+            "start_time_unix_nano": nanos, "end_time_unix_nano": nanos,
+            "status": {"code": if intact { "ok" } else { "error" }},
+            "attributes": attributes, "instrumentation_scope": "gait.pack.export",
+        }),
+        json!({
+            "record_type": "event", "time_unix_nano": nanos, "severity_text": "INFO",
+            "body": "gait.pack.export.metadata", "trace_id": trace_id, "span_id": span_id,
+            "attributes": attributes,
+        }),
+    ];
+    let metrics = &export.metrics;
+    let counts = [
+        (
+            "gait.pack.tool_calls_total",
+            json!(metrics.tool_calls_total),
+            "value_int",
+            "1",
+        ),
+        (
+            "gait.pack.tool_calls_success_total",
+            json!(metrics.tool_calls_success),
+            "value_int",
+            "1",
+        ),
+        (
+            "gait.pack.tool_calls_success_rate",
+            json!(metrics.tool_calls_success_rate),
+            "value_double",
+            "ratio",
+        ),
+        (
+            "gait.pack.policy_blocked_total",
+            json!(metrics.policy_blocked),
+            "value_int",
+            "1",
+        ),
+        (
+            "gait.pack.approval_required_total",
+            json!(metrics.approval_required),
+            "value_int",
+            "1",
+        ),
+        (
+            "gait.pack.regress_failures_total",
+            json!(metrics.regress_failures),
+            "value_int",
+            "1",
+        ),
+    ];
+    lines.extend(counts.map(|(name, value, kind, unit)| {
+        json!({
+            "record_type": "metric", "time_unix_nano": nanos, "name": name, "unit": unit,
+            "attributes": attributes, kind: value,
+        })
+    }));
+    lines.iter().map(Value::to_string).collect()
+}
+
+fn attributes(export: &Export) -> Map<String, Value> {
+    let intact = export.hash_mismatches + export.missing_files + export.undeclared_files == 0;
+    let attributes = json!({
+        "gait.pack_id": export.pack_id,
+        "gait.pack_type": export.pack_type,
+        "gait.source_ref": export.source_ref,
+        "gait.manifest_digest": export.manifest_digest,
+        "gait.files_checked": export.files_checked,
+        "gait.hash_mismatches": export.hash_mismatches,
+        "gait.missing_files": export.missing_files,
+        "gait.undeclared_files": export.undeclared_files,
+        "gait.signature_status": export.signature_status,
+        "gait.signatures_total": export.signatures_total,
+        "gait.signatures_valid": export.signatures_valid,
+        "gait.integrity_ok": intact,
+        "gait.tool_calls_total": export.metrics.tool_calls_total,
+        "gait.tool_calls_ok": export.metrics.tool_calls_success,
+        "gait.policy_blocked": export.metrics.policy_blocked,
+        "gait.approval_required": export.metrics.approval_required,
+        "gait.regress_failures": export.metrics.regress_failures,
+    });
+    match attributes {
+        Value::Object(attributes) => attributes,
+        _ => Map::new(),
+    }
+}
+
+/// Ids that follow from the pack, so that the same pack is the same trace wherever it is exported.
+fn otel_ids(export: &Export) -> (String, String) {
+    let named = [&export.pack_id, &export.manifest_digest];
+    let seed = named.into_iter().find(|id| is_digest(id)).map_or_else(
+        || Sha256::of(format!("{}|{}", export.pack_type, export.source_ref)).to_string(),
+        |id| id.to_ascii_lowercase(),
+    );
+    let (trace, rest) = seed.split_at(32);
+    (trace.to_owned(), rest.chars().take(16).collect())
+}
+
+/// The columns of the index, in order, with their types.
+const COLUMNS: [(&str, &str); 15] = [
+    ("pack_id", "TEXT PRIMARY KEY"),
+    ("pack_type", "TEXT NOT NULL"),
+    ("source_ref", "TEXT NOT NULL"),
+    ("manifest_digest", "TEXT NOT NULL"),
+    ("files_checked", "INTEGER NOT NULL"),
+    ("hash_mismatches", "INTEGER NOT NULL"),
+    ("missing_files", "INTEGER NOT NULL"),
+    ("undeclared_files", "INTEGER NOT NULL"),
+    ("signature_status", "TEXT NOT NULL"),
+    ("signatures_total", "INTEGER NOT NULL"),
+    ("signatures_valid", "INTEGER NOT NULL"),
+    ("tool_calls_total", "INTEGER NOT NULL"),
+    ("tool_calls_success", "INTEGER NOT NULL"),
+    ("tool_calls_success_rate", "DOUBLE PRECISION NOT NULL"),
+    ("policy_blocked", "INTEGER NOT NULL"),
+];
+/// Those after the counts that are columns as well.
+const MORE_COLUMNS: [(&str, &str); 3] = [
+    ("approval_required", "INTEGER NOT NULL"),
+    ("regress_failures", "INTEGER NOT NULL"),
+    ("created_at", "TIMESTAMPTZ NOT NULL"),
+];
+
+/// The export as SQL for PostgreSQL that inserts or updates one row of `table` (`table` or `schema.table`), after
+/// making the table with `ddl`.
+///
+/// Errors: `invalid_table_name`.
+pub fn postgres_sql(export: &Export, table: &str, ddl: bool) -> Result<String> {
+    let (quoted, name) = quoted_table(table)?;
+    let columns: Vec<(&str, &str)> = COLUMNS.into_iter().chain(MORE_COLUMNS).collect();
+    let mut sql = String::new();
+    if ddl {
+        let lines: Vec<String> = columns
+            .iter()
+            .map(|(name, kind)| format!("  {name} {kind}"))
+            .collect();
+        sql.push_str(&format!(
+            "CREATE TABLE IF NOT EXISTS {quoted} (\n{}\n);\n",
+            lines.join(",\n")
+        ));
+        for (suffix, on) in [
+            ("pack_type_created_at", "pack_type, created_at DESC"),
+            ("source_ref", "source_ref"),
+        ] {
+            sql.push_str(&format!(
+                "CREATE INDEX IF NOT EXISTS \"idx_{name}_{suffix}\" ON {quoted} ({on});\n"
+            ));
+        }
+        sql.push('\n');
+    }
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let updated = names
+        .iter()
+        .skip(1)
+        .map(|name| format!("  {name} = EXCLUDED.{name}"));
+    sql.push_str(&format!(
+        "INSERT INTO {quoted} (\n  {}\n) VALUES (\n  {}\n)\nON CONFLICT (pack_id) DO UPDATE SET\n{};\n",
+        names.join(",\n  "),
+        values(export).join(",\n  "),
+        updated.collect::<Vec<_>>().join(",\n"),
+    ));
+    Ok(sql)
+}
+
+fn values(export: &Export) -> Vec<String> {
+    let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    let status = serde_json::to_value(export.signature_status).unwrap_or_default();
+    let metrics = &export.metrics;
+    vec![
+        text(&export.pack_id),
+        text(&export.pack_type),
+        text(&export.source_ref),
+        text(&export.manifest_digest),
+        export.files_checked.to_string(),
+        export.hash_mismatches.to_string(),
+        export.missing_files.to_string(),
+        export.undeclared_files.to_string(),
+        text(status.as_str().unwrap_or_default()),
+        export.signatures_total.to_string(),
+        export.signatures_valid.to_string(),
+        metrics.tool_calls_total.to_string(),
+        metrics.tool_calls_success.to_string(),
+        format!("{:.6}", metrics.tool_calls_success_rate),
+        metrics.policy_blocked.to_string(),
+        metrics.approval_required.to_string(),
+        metrics.regress_failures.to_string(),
+        format!("{}::timestamptz", text(&export.created_at.to_string())),
+    ]
+}
+
+/// The table quoted, and its bare name.
+fn quoted_table(table: &str) -> Result<(String, String)> {
+    let parts: Vec<&str> = table.split('.').map(str::trim).collect();
+    let plain = |part: &&str| {
+        let start = part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        start
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    match parts.last() {
+        Some(name) if parts.len() <= 2 && parts.iter().all(plain) => {
+            let quoted: Vec<String> = parts.iter().map(|part| format!("\"{part}\"")).collect();
+            Ok((quoted.join("."), name.to_ascii_lowercase()))
+        }
+        _ => {
+            let message = format!("{table:?} is not <table> or <schema.table>");
+            Err(
+                Fault::new(Category::InvalidInput, "invalid_table_name", message)
+                    .hint("use letters, digits and underscores with --postgres-table"),
+            )
+        }
+    }
+}
