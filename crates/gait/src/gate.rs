@@ -48,9 +48,24 @@ impl Gate {
 
     /// [`Gate::decide`], with a correlation id in the trace.
     pub fn decide_correlated(&self, intent: &Intent, correlation_id: &str) -> Result<Decision> {
+        self.decide_adjusted(intent, correlation_id, |evaluation| {
+            if evaluation.verdict == Verdict::RequireApproval {
+                evaluation.add("approval_token_missing", "approval_not_granted");
+            }
+        })
+    }
+
+    /// [`Gate::decide_correlated`], with what `adjust` adds to the outcome before it is signed.
+    pub(crate) fn decide_adjusted(
+        &self,
+        intent: &Intent,
+        correlation_id: &str,
+        adjust: impl FnOnce(&mut Evaluation),
+    ) -> Result<Decision> {
         let started_at = self.clock.now();
         let prepared = intent.prepare(&Evidence::at(started_at))?;
-        let evaluation = alone(self.policy.evaluate(&prepared), prepared.intent());
+        let mut evaluation = alone(self.policy.evaluate(&prepared), prepared.intent());
+        adjust(&mut evaluation);
         let intent = prepared.intent();
         let observation = Observation {
             started_at,
@@ -67,7 +82,7 @@ impl Gate {
     }
 }
 
-/// The outcome when there are neither tokens nor counters nor a broker.
+/// The outcome when there are neither delegation tokens nor counters nor a broker.
 fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
     let destructive = intent.targets().iter().any(|target| target.destructive);
     let budgeted = destructive && evaluation.destructive_budget.is_some();
@@ -93,9 +108,6 @@ fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
     for (_, reason, violation) in needs.into_iter().filter(|(needed, ..)| *needed && !blocked) {
         evaluation.raise(Verdict::Block);
         evaluation.add(reason, violation);
-    }
-    if evaluation.verdict == Verdict::RequireApproval {
-        evaluation.add("approval_token_missing", "approval_not_granted");
     }
     evaluation
 }

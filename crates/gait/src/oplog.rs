@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, append_line, write_atomic};
+use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::clock::Clock;
@@ -172,10 +172,17 @@ impl<'a> Run<'a> {
 
 fn append(path: &Path, event: &impl Serialize) -> Result<()> {
     let line = serde_json::to_vec(event).map_err(unwritable)?;
+    append_line(path, &line)
+}
+
+/// Appends a line to a log that several processes write to.
+///
+/// Errors: `state_contention` when others have it all the time, and those of writing.
+pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let _lock = LockFile::acquire(Path::new(&lock), &LOCK_FORM, LOCK)?;
-    append_line(path, &line, Mode::Private)
+    worldcompute_durable::append_line(path, line, Mode::Private)
 }
 
 fn write_health(path: &Path, health: &Health<'_>) -> Result<()> {

@@ -10,6 +10,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use super::args::Args;
 use super::exit::Exit;
 use super::flag::Flag;
+use super::output::Output;
 use super::streamed::Streamed;
 
 /// One command of the table.
@@ -73,6 +74,21 @@ pub struct Outcome {
     pub streamed: Option<Streamed>,
 }
 
+impl Context {
+    /// Says that a service has started, in the one line that it prints.
+    pub fn announce(&self, fields: &impl Serialize, human: &str) -> Result<()> {
+        let outcome = Outcome::ok(fields, human)?;
+        match Output::new(self.json, self.correlation_id.clone()).outcome(outcome) {
+            Exit::Ok => Ok(()),
+            _ => Err(Fault::new(
+                Category::IoFailure,
+                "io_failure",
+                "standard output is closed",
+            )),
+        }
+    }
+}
+
 impl Command {
     /// The command with the longest run of words at the start of `arguments`, and the arguments behind them.
     pub fn find<'a>(
@@ -120,6 +136,22 @@ impl Outcome {
             fault: None,
             streamed: None,
         })
+    }
+
+    /// The end of a service that was announced: there is nothing left to say.
+    pub fn announced() -> Self {
+        Self {
+            exit: Exit::Ok,
+            fields: Map::new(),
+            human: String::new(),
+            fault: None,
+            streamed: None,
+        }
+    }
+
+    /// Whether there is nothing to print.
+    pub fn is_silent(&self) -> bool {
+        self.fields.is_empty() && self.human.is_empty() && self.fault.is_none()
     }
 
     /// A failure that has results to show; the exit is the fault's.

@@ -11,6 +11,7 @@ mod keys;
 mod kill_switch;
 mod pack;
 mod policy;
+mod mcp;
 mod registry;
 mod run;
 mod scripts;
@@ -64,6 +65,10 @@ pub static COMMANDS: &[&Command] = &[
     &policy::SIMULATE,
     &policy::TEST,
     &policy::VALIDATE,
+    &mcp::BRIDGE,
+    &mcp::PROXY,
+    &mcp::SERVE,
+    &mcp::VERIFY,
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,

@@ -31,7 +31,13 @@ pub enum Exit {
 impl Exit {
     /// The exit of a failed command.
     pub fn of(fault: &Fault) -> Self {
-        match fault.gait_exit_code() {
+        Self::from_code(fault.gait_exit_code())
+    }
+
+    /// The exit of that number; an unknown one is [`Exit::Failure`].
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Ok,
             2 => Self::VerificationFailed,
             3 => Self::PolicyBlocked,
             4 => Self::ApprovalRequired,

@@ -41,6 +41,9 @@ impl Output {
 
     /// Prints what a command achieved.
     pub fn outcome(&self, outcome: Outcome) -> Exit {
+        if outcome.is_silent() {
+            return outcome.exit;
+        }
         let fault = outcome.fault.as_ref();
         let printed = match (self.json, outcome.streamed) {
             (false, _) => print(&outcome.human),

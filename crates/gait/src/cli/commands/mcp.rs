@@ -1,0 +1,54 @@
+//! `gait mcp`.
+
+mod proxy;
+mod serve;
+mod verify;
+
+pub use proxy::{BRIDGE, PROXY};
+pub use serve::SERVE;
+pub use verify::VERIFY;
+
+use std::path::{Path, PathBuf};
+
+use gait::limits::MAX_POLICY_BYTES;
+use gait::mcp::{Boundary, Profile};
+use gait::{Gate, Policy};
+use std::sync::Arc;
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::Result;
+
+use crate::cli::args::{Args, invalid};
+use crate::cli::command::Context;
+use crate::cli::flag::Flag;
+use crate::cli::keys;
+
+/// What rules on calls.
+const RULING: &[Flag] = &[
+    Flag::text("policy", ""),
+    Flag::text("profile", "standard"),
+    Flag::text("kill-switch-state", ""),
+    Flag::text("job-root", "./gait-out/jobs"),
+    Flag::group(keys::SIGNING),
+];
+
+/// The boundary that [`RULING`] asks for, and what to warn of.
+fn boundary(context: &Context, args: &Args, policy: &str) -> Result<(Boundary, Vec<String>)> {
+    let profile = Profile::parse(args.text("profile"))?;
+    if profile == Profile::OssProd && !args.text("key-mode").trim().eq_ignore_ascii_case("prod") {
+        return Err(invalid("oss-prod profile requires --key-mode prod"));
+    }
+    let signer = keys::signing(context, args)?;
+    let policy = Policy::parse(&read_bounded(Path::new(policy), MAX_POLICY_BYTES as u64)?)?;
+    let gate = Gate::new(policy, signer.key, Arc::clone(&context.clock));
+    let boundary = Boundary::new(gate, Arc::clone(&context.clock), profile)
+        .with_kill_switch(path(args, "kill-switch-state"))
+        .with_jobs(path(args, "job-root"));
+    Ok((boundary, signer.warnings))
+}
+
+/// The path of a flag, unless it is empty.
+fn path(args: &Args, flag: &str) -> Option<PathBuf> {
+    Some(args.text(flag).trim())
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+}

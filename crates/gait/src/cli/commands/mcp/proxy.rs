@@ -1,0 +1,195 @@
+//! `gait mcp proxy` and `gait mcp bridge`.
+
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use gait::artefact;
+use gait::mcp::http::{elapsed_ms, exit_code};
+use gait::mcp::stdio::Proxy;
+use gait::mcp::{Adapter, ExportEvent, MAX_PAYLOAD, Ruling, log_line, otel_line};
+use gait::mcp_trust::Server;
+use gait::oplog;
+use serde_json::{Value, json};
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::{Fault, Result};
+
+use super::{RULING, boundary, path};
+use crate::cli::args::{Args, invalid};
+use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::exit::Exit;
+use crate::cli::flag::Flag;
+use crate::cli::output;
+
+const FLAGS: &[Flag] = &[
+    Flag::group(RULING),
+    Flag::text("call", ""),
+    Flag::text("adapter", "mcp"),
+    Flag::text("trace-out", ""),
+    Flag::text("run-id", ""),
+    Flag::text("export-log-out", ""),
+    Flag::text("export-otel-out", ""),
+    Flag::switch("stdio"),
+    Flag::text("server-id", ""),
+    Flag::text("session-id", ""),
+    Flag::text("trace-dir", "./gait-out/mcp-proxy/traces"),
+];
+const POSITIONALS: Positionals = Positionals::Interleaved {
+    min: 0,
+    max: usize::MAX,
+    expected: "",
+};
+
+/// `gait mcp proxy`
+pub static PROXY: Command = Command {
+    words: &["mcp", "proxy"],
+    help: "Rule on one tool call and sign the decision; with --stdio, stand between an MCP client and the server behind --.",
+    flags: FLAGS,
+    positionals: POSITIONALS,
+    run,
+};
+
+/// `gait mcp bridge`
+pub static BRIDGE: Command = Command {
+    words: &["mcp", "bridge"],
+    help: "The same as mcp proxy.",
+    flags: FLAGS,
+    positionals: POSITIONALS,
+    run,
+};
+
+const EXPECTED: &str = "expected --policy <policy.yaml> and --call <tool_call.json|->";
+
+/// Nothing is ever executed here, and failures say so too.
+fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let done = match args.switch("stdio") {
+        true => stdio(context, args),
+        false => once(context, args),
+    };
+    done.or_else(|fault| Outcome::failed(fault, &json!({ "executed": false })))
+}
+
+fn once(context: &Context, args: &Args) -> Result<Outcome> {
+    let started = Instant::now();
+    let (policy, call) = inputs(args)?;
+    let adapter = Adapter::parse(args.text("adapter"))?;
+    let payload = payload(call)?;
+    let call = adapter.decode(&payload)?;
+    let (boundary, warnings) = boundary(context, args, policy)?;
+    let mut ruling = boundary.decide(&call, args.text("run-id"), &context.correlation_id)?;
+    ruling.warnings.splice(0..0, warnings);
+    let trace_path = path(args, "trace-out").unwrap_or_else(|| default_trace(context, &ruling));
+    artefact::write(&trace_path, ruling.decision.trace().bytes())?;
+    let latency = elapsed_ms(started);
+    export(args, &ruling, &trace_path, latency)?;
+    outcome(args, &ruling, adapter, &trace_path, latency)
+}
+
+/// The policy and the call, by flag or by place.
+fn inputs(args: &Args) -> Result<(&str, &str)> {
+    let mut places = args.positionals().iter().map(String::as_str);
+    let mut named = |flag: &str| match args.text(flag) {
+        "" => places.next(),
+        given => Some(given),
+    };
+    match (named("policy"), named("call"), places.next()) {
+        (Some(policy), Some(call), None) => Ok((policy, call)),
+        _ => Err(invalid(EXPECTED)),
+    }
+}
+
+fn payload(call: &str) -> Result<Vec<u8>> {
+    if call != "-" {
+        return read_bounded(Path::new(call), MAX_PAYLOAD as u64);
+    }
+    let mut payload = Vec::new();
+    let limit = (MAX_PAYLOAD as u64).saturating_add(1);
+    std::io::stdin()
+        .take(limit)
+        .read_to_end(&mut payload)
+        .map_err(|error| Fault::io("read standard input", &error))?;
+    Ok(payload)
+}
+
+fn default_trace(context: &Context, ruling: &Ruling) -> PathBuf {
+    let now = context
+        .clock
+        .now()
+        .strftime("%Y%m%dT%H%M%S%.9f")
+        .to_string();
+    PathBuf::from(format!("trace_{}_{now}.json", ruling.run_id))
+}
+
+fn export(args: &Args, ruling: &Ruling, trace_path: &Path, latency: u64) -> Result<()> {
+    let event = ExportEvent::of(ruling, trace_path, latency);
+    if let Some(path) = path(args, "export-log-out") {
+        oplog::append_line(&path, &log_line(&event)?)?;
+    }
+    if let Some(path) = path(args, "export-otel-out") {
+        oplog::append_line(&path, &otel_line(&event)?)?;
+    }
+    Ok(())
+}
+
+fn outcome(
+    args: &Args,
+    ruling: &Ruling,
+    adapter: Adapter,
+    trace_path: &Path,
+    latency: u64,
+) -> Result<Outcome> {
+    let mut fields = ruling.to_value(adapter, trace_path, latency);
+    for (field, flag) in [
+        ("log_export", "export-log-out"),
+        ("otel_export", "export-otel-out"),
+    ] {
+        if let Some(path) = path(args, flag) {
+            fields.insert(field.to_owned(), Value::from(path.display().to_string()));
+        }
+    }
+    let verdict = ruling.decision.verdict();
+    let human = format!(
+        "mcp proxy: verdict={verdict}\ntrace: {}",
+        trace_path.display()
+    );
+    Outcome::with(Exit::from_code(exit_code(verdict)), &fields, human)
+}
+
+fn stdio(context: &Context, args: &Args) -> Result<Outcome> {
+    if context.json {
+        return Err(invalid(
+            "--stdio speaks MCP on standard output and cannot print --json",
+        ));
+    }
+    if args.text("policy").is_empty() || args.given("call") || args.positionals().is_empty() {
+        return Err(invalid(
+            "expected --policy <policy.yaml> and the server's command after --",
+        ));
+    }
+    let (boundary, warnings) = boundary(context, args, args.text("policy"))?;
+    for warning in warnings {
+        output::warn(&format!("warning: {warning}"));
+    }
+    let server_id = args.text("server-id").trim();
+    let session_id = match args.text("session-id").trim() {
+        "" => context.correlation_id.clone(),
+        given => given.to_owned(),
+    };
+    let proxy = Proxy {
+        boundary,
+        server: (!server_id.is_empty()).then(|| Server {
+            server_id: server_id.to_owned(),
+            ..Server::default()
+        }),
+        trace_dir: PathBuf::from(args.text("trace-dir")),
+        session_id,
+        correlation_id: context.correlation_id.clone(),
+    };
+    let client = Box::new(BufReader::new(std::io::stdin()));
+    let tally = proxy.run(args.positionals(), client, Box::new(std::io::stdout()))?;
+    output::warn(&format!(
+        "gait: {} allowed, {} denied, {} refused",
+        tally.allowed, tally.denied, tally.refused
+    ));
+    Outcome::ok(&json!({}), "")
+}

@@ -1,0 +1,212 @@
+//! The shapes in which agents write their calls.
+
+use serde_json::{Map, Value};
+use worldcompute_fault::Result;
+use worldcompute_proof::parse_json_within;
+
+use super::MAX_PAYLOAD;
+use super::call::ToolCall;
+use crate::intent::Target;
+use crate::limits::invalid;
+
+/// A shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adapter {
+    /// This program's own: `{name, args, targets, context, ..}`.
+    Mcp,
+    /// `{type: "function", function: {name, arguments}}`.
+    OpenAi,
+    /// `{type: "tool_use", name, input}`.
+    Anthropic,
+    /// `{tool, tool_input}`.
+    LangChain,
+    /// `{hook_event_name, session_id, tool_name, tool_input}`.
+    ClaudeCode,
+}
+
+impl Adapter {
+    /// The adapter of that name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "" | "mcp" => Ok(Self::Mcp),
+            "openai" => Ok(Self::OpenAi),
+            "anthropic" => Ok(Self::Anthropic),
+            "langchain" => Ok(Self::LangChain),
+            "claude_code" | "claude-code" | "claudecode" => Ok(Self::ClaudeCode),
+            _ => Err(invalid(format!("unsupported adapter: {name}"))),
+        }
+    }
+
+    /// The name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mcp => "mcp",
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::LangChain => "langchain",
+            Self::ClaudeCode => "claude_code",
+        }
+    }
+
+    /// The call in `payload`, of at most [`MAX_PAYLOAD`] bytes of strict JSON.
+    pub fn decode(self, payload: &[u8]) -> Result<ToolCall> {
+        let value = parse_json_within(payload, MAX_PAYLOAD)
+            .map_err(|fault| self.malformed(fault.message()))?;
+        self.read(value)
+    }
+
+    /// The call in a value that was read already.
+    pub fn read(self, value: Value) -> Result<ToolCall> {
+        let Value::Object(mut members) = value else {
+            return Err(self.malformed("not an object"));
+        };
+        match self {
+            Self::Mcp => serde_json::from_value(without_nulls(Value::Object(members)))
+                .map_err(|error| self.malformed(&error.to_string())),
+            Self::OpenAi => match members.remove("function") {
+                Some(Value::Object(mut function)) => self.plain(&mut function, "name", "arguments"),
+                _ => Err(self.malformed("function is missing")),
+            },
+            Self::Anthropic => self.plain(&mut members, "name", "input"),
+            Self::LangChain => self.plain(&mut members, "tool", "tool_input"),
+            Self::ClaudeCode => self.hook(&mut members),
+        }
+    }
+
+    fn plain(self, members: &mut Map<String, Value>, name: &str, args: &str) -> Result<ToolCall> {
+        let args = self.arguments(members.remove(args))?;
+        Ok(ToolCall::new(self.text(members, name)?, args))
+    }
+
+    fn hook(self, members: &mut Map<String, Value>) -> Result<ToolCall> {
+        let mut raw = self.text(members, "tool_name")?;
+        if raw.is_empty() {
+            raw = self.text(members, "name")?;
+        }
+        let name =
+            tool_name(&raw).ok_or_else(|| invalid("claude code tool call name is required"))?;
+        let input = members
+            .remove("tool_input")
+            .filter(|input| !input.is_null());
+        let args = self.arguments(input.or_else(|| members.remove("input")))?;
+        let targets = targets(&name, &args);
+        let mut call = ToolCall::new(name, args);
+        call.targets = targets;
+        call.context.intent.session_id = self.text(members, "session_id")?;
+        let event = self.text(members, "hook_event_name")?;
+        if !event.is_empty() {
+            let told = [
+                ("hook_event_name", event),
+                ("adapter", self.as_str().to_owned()),
+            ];
+            call.context.intent.auth_context = told
+                .map(|(key, value)| (key.to_owned(), value.into()))
+                .into_iter()
+                .collect();
+        }
+        Ok(call)
+    }
+
+    /// The arguments: an object, or text that is the JSON of one.
+    fn arguments(self, value: Option<Value>) -> Result<Map<String, Value>> {
+        match value {
+            None | Some(Value::Null) => Ok(Map::new()),
+            Some(Value::Object(args)) => Ok(args),
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(Map::new()),
+            Some(Value::String(text)) => match parse_json_within(text.as_bytes(), MAX_PAYLOAD) {
+                Ok(Value::Object(args)) => Ok(args),
+                Ok(_) => Err(self.malformed("arguments are not an object")),
+                Err(fault) => Err(self.malformed(fault.message())),
+            },
+            Some(_) => Err(self.malformed("arguments are not an object")),
+        }
+    }
+
+    fn text(self, members: &Map<String, Value>, key: &str) -> Result<String> {
+        match members.get(key) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.trim().to_owned()),
+            Some(_) => Err(self.malformed(&format!("{key} is not text"))),
+        }
+    }
+
+    fn malformed(self, why: &str) -> worldcompute_fault::Fault {
+        invalid(format!("parse {} tool call: {why}", self.as_str())).because(
+            "tool_call_malformed",
+            "check the payload against its adapter",
+        )
+    }
+}
+
+/// In this program's own shape `null` means "left out", but in what the tool gets it is a value.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| match key.as_str() {
+                "args" | "auth_context" => (key, value),
+                _ => (key, without_nulls(value)),
+            })
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+/// The name by which policies know a tool of the agent.
+fn tool_name(raw: &str) -> Option<String> {
+    let lower = raw.trim().to_lowercase();
+    let bare: String = lower.chars().filter(|c| !" _-".contains(*c)).collect();
+    let known = match bare.as_str() {
+        "" => return None,
+        "read" | "grep" | "glob" | "webfetch" | "websearch" => "tool.read",
+        "write" | "edit" | "notebookedit" => "tool.write",
+        "bash" => "tool.exec",
+        "task" => "tool.delegate",
+        _ if lower.contains('.') => return Some(lower),
+        _ => return Some(format!("tool.{}", lower.replace([' ', '-'], "_"))),
+    };
+    Some(known.to_owned())
+}
+
+const PATHS: [&str; 4] = ["path", "file_path", "filepath", "file"];
+
+/// What a call of the agent's own tools touches.
+fn targets(tool: &str, args: &Map<String, Value>) -> Vec<Target> {
+    let found = match tool {
+        "tool.read" => vec![
+            target(args, &PATHS, "path", "read"),
+            target(args, &["url", "uri"], "url", "read"),
+        ],
+        "tool.write" => vec![target(args, &PATHS, "path", "write")],
+        "tool.exec" => vec![target(
+            args,
+            &["command", "cmd", "script"],
+            "other",
+            "execute",
+        )],
+        "tool.delegate" => vec![target(
+            args,
+            &["task", "prompt", "description"],
+            "other",
+            "delegate",
+        )],
+        _ => Vec::new(),
+    };
+    found.into_iter().flatten().collect()
+}
+
+fn target(args: &Map<String, Value>, keys: &[&str], kind: &str, operation: &str) -> Option<Target> {
+    let value = keys
+        .iter()
+        .filter_map(|key| args.get(*key)?.as_str())
+        .map(str::trim)
+        .find(|value| !value.is_empty())?;
+    Some(Target {
+        kind: kind.to_owned(),
+        value: value.to_owned(),
+        operation: operation.to_owned(),
+        ..Target::default()
+    })
+}

@@ -1,0 +1,236 @@
+//! The ruling on one call.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::Result;
+
+use super::call::ToolCall;
+use super::oauth;
+use crate::clock::Clock;
+use crate::decision::Decision;
+use crate::evaluate::Evaluation;
+use crate::gate::Gate;
+use crate::intent::Intent;
+use crate::job::{JobId, Jobs, Status};
+use crate::kill_switch::{self, KillSwitch};
+use crate::limits::{MAX_SNAPSHOT_BYTES, invalid};
+use crate::mcp_trust::{McpTrust, Server, Snapshot, TrustDecision};
+use crate::policy::Policy;
+use crate::verdict::Verdict;
+
+/// How much a caller may leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// What is left out is assumed.
+    Standard,
+    /// What is left out is refused.
+    OssProd,
+}
+
+/// The gate at the boundary, with what else stops a call.
+pub struct Boundary {
+    gate: Gate,
+    clock: Arc<dyn Clock>,
+    profile: Profile,
+    kill_switch: Option<PathBuf>,
+    jobs: Option<PathBuf>,
+}
+
+/// What was decided on one call.
+pub struct Ruling {
+    /// The intent behind the call.
+    pub intent: Intent,
+    /// The signed decision.
+    pub decision: Decision,
+    /// What the policy says to the server.
+    pub trust: Option<TrustDecision>,
+    /// The name of the run that the call belongs to.
+    pub run_id: String,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+}
+
+impl Profile {
+    /// `standard` or `oss-prod`.
+    pub fn parse(name: &str) -> Result<Self> {
+        match name.trim().to_ascii_lowercase().as_str() {
+            "" | "standard" => Ok(Self::Standard),
+            "oss-prod" => Ok(Self::OssProd),
+            _ => Err(invalid(format!("unsupported profile: {name}"))),
+        }
+    }
+}
+
+impl Boundary {
+    /// A boundary that rules by `gate`.
+    pub fn new(gate: Gate, clock: Arc<dyn Clock>, profile: Profile) -> Self {
+        Self {
+            gate,
+            clock,
+            profile,
+            kill_switch: None,
+            jobs: None,
+        }
+    }
+
+    /// Also asks the kill switch whose state is at `state`.
+    #[must_use]
+    pub fn with_kill_switch(mut self, state: Option<PathBuf>) -> Self {
+        self.kill_switch = state;
+        self
+    }
+
+    /// Also stops the calls of jobs under `root` that were stopped.
+    #[must_use]
+    pub fn with_jobs(mut self, root: Option<PathBuf>) -> Self {
+        self.jobs = root;
+        self
+    }
+
+    /// The gate.
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Rules on `call`. The run is `run_id`, else the one of the call, else one named after the intent.
+    pub fn decide(&self, call: &ToolCall, run_id: &str, correlation_id: &str) -> Result<Ruling> {
+        let strict = self.profile == Profile::OssProd;
+        oauth::check(&call.context, strict)?;
+        let intent = call.intent(strict)?;
+        let trust = self.trust(call.server.as_ref(), &intent);
+        let stops = [self.killed(&intent), self.stopped(&intent)];
+        let decision = self
+            .gate
+            .decide_adjusted(&intent, correlation_id, |evaluation| {
+                for codes in stops.iter().flatten() {
+                    stop(evaluation, codes);
+                }
+                if let (Some(clause), Some(trust)) = (self.gate.policy().mcp_trust(), &trust) {
+                    clause.apply(trust, evaluation);
+                }
+            })?;
+        Ok(Ruling {
+            run_id: run_of(run_id, &intent, &decision),
+            warnings: self.warnings(call),
+            intent,
+            decision,
+            trust,
+        })
+    }
+
+    fn trust(&self, server: Option<&Server>, intent: &Intent) -> Option<TrustDecision> {
+        let clause = self.gate.policy().mcp_trust()?;
+        let snapshot = snapshot(clause).ok();
+        let risk_class = &intent.context().risk_class;
+        Some(clause.judge(server, risk_class, snapshot.as_ref(), self.clock.now()))
+    }
+
+    /// Why the kill switch stops the call; a switch that cannot be read stops it.
+    fn killed(&self, intent: &Intent) -> Option<Vec<String>> {
+        let state = KillSwitch::at(self.kill_switch.as_deref()?);
+        let now = self.clock.now();
+        let decision = match state.required() {
+            Ok(state) => kill_switch::Decision::of(&state, intent, now),
+            Err(fault) => kill_switch::Decision::unavailable(fault.code(), now),
+        };
+        (decision.status != kill_switch::Status::Inactive).then_some(decision.reason_codes)
+    }
+
+    /// Why the state of its job stops the call; a job that cannot be read stops it.
+    fn stopped(&self, intent: &Intent) -> Option<Vec<String>> {
+        let root = self.jobs.as_deref()?;
+        let job_id = intent.context().job_id.trim();
+        if job_id.is_empty() {
+            return None;
+        }
+        let code = match self.job(root, job_id) {
+            Ok(Status::EmergencyStopped) => "emergency_stop_preempted",
+            Ok(_) => return None,
+            Err(_) => "job_state_unavailable",
+        };
+        Some(vec![code.to_owned()])
+    }
+
+    fn job(&self, root: &Path, job_id: &str) -> Result<Status> {
+        let id: JobId = job_id.parse()?;
+        Ok(Jobs::at(root, Arc::clone(&self.clock)).status(&id)?.status)
+    }
+
+    fn warnings(&self, call: &ToolCall) -> Vec<String> {
+        let assumed = "standard profile applied fallback intent context; use --profile oss-prod for strict context enforcement";
+        let lacking = self.profile == Profile::Standard && call.lacks_context();
+        lacking.then(|| assumed.to_owned()).into_iter().collect()
+    }
+}
+
+impl Ruling {
+    /// Whether the tool may run.
+    pub fn is_allowed(&self) -> bool {
+        self.decision.verdict() == Verdict::Allow
+    }
+}
+
+fn stop(evaluation: &mut Evaluation, codes: &[String]) {
+    evaluation.raise(Verdict::Block);
+    for code in codes {
+        evaluation.add(code, code);
+    }
+}
+
+/// What is known of servers, from where the clause says.
+fn snapshot(clause: &McpTrust) -> Result<Snapshot> {
+    Snapshot::parse(&read_bounded(
+        Path::new(&clause.snapshot),
+        MAX_SNAPSHOT_BYTES as u64,
+    )?)
+}
+
+fn run_of(given: &str, intent: &Intent, decision: &Decision) -> String {
+    let named = [given, &intent.context().run_id];
+    let named = named.into_iter().map(run_id).find(|id| !id.is_empty());
+    named.unwrap_or_else(|| {
+        let digest = decision.intent_digest().to_string();
+        format!("run_mcp_{}", digest.get(..12).unwrap_or(&digest))
+    })
+}
+
+/// `name` as the id of a run: `run_` and what of it can stand in a file name; empty when nothing can.
+pub fn run_id(name: &str) -> String {
+    let mut id = String::new();
+    for character in name.trim().chars() {
+        match character {
+            c if c.is_ascii_alphanumeric() || c == '-' || c == '_' => id.push(c),
+            _ if id.ends_with('_') => {}
+            _ => id.push('_'),
+        }
+    }
+    match id.trim_matches('_') {
+        "" => String::new(),
+        id if id.starts_with("run_") => id.to_owned(),
+        id => format!("run_{id}"),
+    }
+}
+
+/// What `policy` says to `server` when it is called with `risk_class`, and the verdict that follows.
+///
+/// Reason `mcp_trust_missing` for a policy without the clause.
+pub fn judge_server(
+    policy: &Policy,
+    server: &Server,
+    risk_class: &str,
+    at: Timestamp,
+) -> Result<(Verdict, TrustDecision)> {
+    let clause = policy.mcp_trust().ok_or_else(|| {
+        invalid("the policy has no mcp_trust clause")
+            .because("mcp_trust_missing", "add an mcp_trust clause to the policy")
+    })?;
+    let trust = clause.judge(Some(server), risk_class, snapshot(clause).ok().as_ref(), at);
+    let verdict = match trust.enforced {
+        true => clause.action,
+        false => Verdict::Allow,
+    };
+    Ok((verdict, trust))
+}

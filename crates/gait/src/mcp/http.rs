@@ -1,0 +1,243 @@
+//! Rulings over HTTP: `POST /v1/evaluate` as JSON, `/v1/evaluate/sse` as a server-sent event, `/v1/evaluate/stream` as a
+//! line of JSON; `GET /healthz`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof::parse_json_within;
+
+use super::adapter::Adapter;
+use super::boundary::{Boundary, Ruling};
+use crate::artefact;
+use crate::limits::invalid;
+use crate::verdict::Verdict;
+
+/// The service.
+pub struct Service {
+    /// Rules on the calls.
+    pub boundary: Boundary,
+    /// The shape of a call that names none.
+    pub adapter: Adapter,
+    /// Where the traces go.
+    pub trace_dir: PathBuf,
+    /// Whether the status says what the verdict is.
+    pub strict_status: bool,
+    /// The largest request, in bytes.
+    pub max_request_bytes: usize,
+    /// Makes the name of one request.
+    pub correlation_id: fn() -> String,
+}
+
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Event,
+    Line,
+}
+
+/// What a client may ask for. Paths are the server's business.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[serde(default)]
+    adapter: String,
+    call: Map<String, Value>,
+    #[serde(default)]
+    run_id: String,
+    #[serde(default)]
+    session_id: String,
+}
+
+impl Service {
+    /// The routes.
+    pub fn router(self) -> Router {
+        let service = Arc::new(self);
+        let evaluate = |form| {
+            post(
+                move |State(service): State<Arc<Self>>, body: Bytes| async move {
+                    service.evaluate(body, form).await
+                },
+            )
+        };
+        Router::new()
+            .route("/healthz", get(health))
+            .route("/v1/evaluate", evaluate(Form::Json))
+            .route("/v1/evaluate/sse", evaluate(Form::Event))
+            .route("/v1/evaluate/stream", evaluate(Form::Line))
+            .with_state(service)
+    }
+
+    async fn evaluate(self: Arc<Self>, body: Bytes, form: Form) -> Response {
+        let correlation_id = (self.correlation_id)();
+        let id = correlation_id.clone();
+        // A ruling signs and writes to stable storage: not on the threads that serve the sockets.
+        let ruled = tokio::task::spawn_blocking(move || {
+            let answer = self.rule(&body, &correlation_id);
+            answer.map(|(verdict, answer)| (self.status(verdict), answer))
+        });
+        match ruled.await {
+            Ok(Ok((status, answer))) => form.answer(status, &answer),
+            Ok(Err(fault)) => refusal(&fault, &id),
+            Err(error) => {
+                let fault = Fault::new(
+                    Category::InternalFailure,
+                    "internal_failure",
+                    "the ruling was cut short",
+                );
+                refusal(&fault.caused_by(error), &id)
+            }
+        }
+    }
+
+    fn rule(&self, body: &[u8], correlation_id: &str) -> Result<(Verdict, Value)> {
+        let started = Instant::now();
+        let request = self.read(body)?;
+        let adapter = match request.adapter.trim() {
+            "" => self.adapter,
+            name => Adapter::parse(name)?,
+        };
+        let mut call = adapter.read(Value::Object(request.call))?;
+        if !request.session_id.trim().is_empty() {
+            call.context.intent.session_id = request.session_id;
+        }
+        let ruling = self
+            .boundary
+            .decide(&call, &request.run_id, correlation_id)?;
+        let trace_path = self.keep(&ruling, correlation_id)?;
+        let mut answer = ruling.to_value(adapter, &trace_path, elapsed_ms(started));
+        answer.insert("correlation_id".to_owned(), correlation_id.into());
+        answer.insert(
+            "exit_code".to_owned(),
+            exit_code(ruling.decision.verdict()).into(),
+        );
+        Ok((ruling.decision.verdict(), Value::Object(answer)))
+    }
+
+    fn read(&self, body: &[u8]) -> Result<Request> {
+        let value = parse_json_within(body, self.max_request_bytes)
+            .map_err(|fault| invalid(format!("decode request: {}", fault.message())))?;
+        serde_json::from_value(value).map_err(|error| invalid(format!("decode request: {error}")))
+    }
+
+    fn keep(&self, ruling: &Ruling, correlation_id: &str) -> Result<PathBuf> {
+        let trace = ruling.decision.trace();
+        let path = self
+            .trace_dir
+            .join(format!("trace_{}_{correlation_id}.json", ruling.run_id));
+        artefact::write(&path, trace.bytes())?;
+        Ok(path)
+    }
+
+    fn status(&self, verdict: Verdict) -> StatusCode {
+        match verdict {
+            _ if !self.strict_status => StatusCode::OK,
+            Verdict::Allow => StatusCode::OK,
+            Verdict::Block => StatusCode::FORBIDDEN,
+            Verdict::RequireApproval | Verdict::DryRun => StatusCode::CONFLICT,
+        }
+    }
+}
+
+impl Ruling {
+    /// The ruling as `mcp proxy` prints it; what is empty is left out.
+    pub fn to_value(
+        &self,
+        adapter: Adapter,
+        trace_path: &Path,
+        latency_ms: u64,
+    ) -> Map<String, Value> {
+        let decision = &self.decision;
+        let members = json!({
+            "adapter": adapter.as_str(),
+            "decision_latency_ms": latency_ms,
+            "executed": false,
+            "intent_digest": decision.intent_digest(),
+            "mcp_trust": self.trust,
+            "ok": true,
+            "policy_digest": decision.policy_digest(),
+            "reason_codes": decision.reason_codes(),
+            "run_id": self.run_id,
+            "session_id": self.intent.context().session_id,
+            "tool_name": self.intent.tool_name(),
+            "trace_id": decision.trace().trace_id(),
+            "trace_path": trace_path,
+            "verdict": decision.verdict(),
+            "violations": decision.violations(),
+            "warnings": self.warnings,
+        });
+        let Value::Object(members) = members else {
+            return Map::new();
+        };
+        members
+            .into_iter()
+            .filter(|(_, value)| says_something(value))
+            .collect()
+    }
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Number(number) => number.as_u64() != Some(0),
+        _ => true,
+    }
+}
+
+/// The exit code that the command line has for a verdict.
+pub fn exit_code(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Allow | Verdict::DryRun => 0,
+        Verdict::Block => Category::PolicyBlocked.gait_exit(),
+        Verdict::RequireApproval => Category::ApprovalRequired.gait_exit(),
+    }
+}
+
+/// Whole milliseconds since `started`.
+pub fn elapsed_ms(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Form {
+    fn answer(self, status: StatusCode, answer: &Value) -> Response {
+        let (kind, body) = match self {
+            Self::Json => ("application/json", format!("{answer}\n")),
+            Self::Event => (
+                "text/event-stream",
+                format!("event: evaluate\ndata: {answer}\n\n"),
+            ),
+            Self::Line => ("application/x-ndjson", format!("{answer}\n")),
+        };
+        (
+            status,
+            [
+                (header::CONTENT_TYPE, kind),
+                (header::CACHE_CONTROL, "no-store"),
+            ],
+            Body::from(body),
+        )
+            .into_response()
+    }
+}
+
+fn refusal(fault: &Fault, correlation_id: &str) -> Response {
+    let status = StatusCode::from_u16(fault.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let envelope = serde_json::to_value(fault.envelope(correlation_id)).unwrap_or_default();
+    Form::Json.answer(status, &envelope)
+}
+
+async fn health() -> Response {
+    let health = json!({ "ok": true, "service": "gait.mcp.serve" });
+    Form::Json.answer(StatusCode::OK, &health)
+}

@@ -1,0 +1,338 @@
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use worldcompute_fault::Result;
+use worldcompute_proof::SigningKey;
+
+use super::*;
+use crate::clock::SystemClock;
+use crate::gate::Gate;
+use crate::policy::Policy;
+use crate::verdict::Verdict;
+
+fn boundary(policy: &str, profile: Profile) -> Boundary {
+    let policy = Policy::parse(policy.as_bytes()).unwrap();
+    let gate = Gate::new(
+        policy,
+        SigningKey::generate().unwrap(),
+        SystemClock::shared(),
+    );
+    Boundary::new(gate, Arc::new(SystemClock), profile)
+}
+
+fn decode(adapter: Adapter, payload: &Value) -> Result<ToolCall> {
+    adapter.decode(payload.to_string().as_bytes())
+}
+
+fn call(payload: &Value) -> ToolCall {
+    decode(Adapter::Mcp, payload).unwrap()
+}
+
+const ALLOW: &str = "default_verdict: allow\n";
+
+#[test]
+fn every_adapter_reads_the_same_call() {
+    let args = json!({"q": "x", "n": null});
+    let own = call(&json!({"name": "tool.search", "args": args}))
+        .intent(false)
+        .unwrap();
+    for (adapter, payload) in [
+        (
+            Adapter::OpenAi,
+            json!({"type": "function", "function": {"name": "tool.search", "arguments": args}}),
+        ),
+        (
+            Adapter::OpenAi,
+            json!({"function": {"name": "tool.search", "arguments": args.to_string()}}),
+        ),
+        (
+            Adapter::Anthropic,
+            json!({"type": "tool_use", "name": "tool.search", "input": args}),
+        ),
+        (
+            Adapter::LangChain,
+            json!({"tool": "tool.search", "tool_input": args}),
+        ),
+        (
+            Adapter::LangChain,
+            json!({"tool": "tool.search", "tool_input": args.to_string()}),
+        ),
+        (
+            Adapter::ClaudeCode,
+            json!({"tool_name": "tool.search", "tool_input": args}),
+        ),
+    ] {
+        let intent = decode(adapter, &payload).unwrap().intent(false).unwrap();
+        assert_eq!(intent.digest(), own.digest(), "{}", adapter.as_str());
+    }
+}
+
+#[test]
+fn the_agents_own_tools_get_names_and_targets_that_policies_know() {
+    for (tool, input, name, kind, operation) in [
+        (
+            "Read",
+            json!({"file_path": "/x"}),
+            "tool.read",
+            "path",
+            "read",
+        ),
+        (
+            "WebFetch",
+            json!({"url": "https://x.example"}),
+            "tool.read",
+            "url",
+            "read",
+        ),
+        (
+            "Edit",
+            json!({"file_path": "/x"}),
+            "tool.write",
+            "path",
+            "write",
+        ),
+        (
+            "Notebook_Edit",
+            json!({"path": "/x"}),
+            "tool.write",
+            "path",
+            "write",
+        ),
+        (
+            "Bash",
+            json!({"command": "ls"}),
+            "tool.exec",
+            "other",
+            "execute",
+        ),
+        (
+            "Task",
+            json!({"prompt": "do"}),
+            "tool.delegate",
+            "other",
+            "delegate",
+        ),
+    ] {
+        let call = decode(
+            Adapter::ClaudeCode,
+            &json!({"tool_name": tool, "tool_input": input}),
+        )
+        .unwrap();
+        let [target] = call.targets.as_slice() else {
+            panic!("{tool}")
+        };
+        assert_eq!(
+            (
+                call.name.as_str(),
+                target.kind.as_str(),
+                target.operation.as_str()
+            ),
+            (name, kind, operation)
+        );
+    }
+    let other = decode(Adapter::ClaudeCode, &json!({"tool_name": "My Tool-2"})).unwrap();
+    assert_eq!(other.name, "tool.my_tool_2");
+    let dotted = decode(Adapter::ClaudeCode, &json!({"tool_name": "MCP.Github"})).unwrap();
+    assert_eq!(dotted.name, "mcp.github");
+}
+
+#[test]
+fn what_is_no_call_is_refused() {
+    for (adapter, payload) in [
+        (Adapter::Mcp, "[]"),
+        (Adapter::Mcp, "{"),
+        (Adapter::Mcp, ""),
+        (Adapter::Mcp, r#"{"name":"a","name":"b"}"#),
+        (Adapter::Mcp, r#"{"name":"a"} {}"#),
+        (Adapter::Mcp, r#"{"name":7}"#),
+        (Adapter::Mcp, r#"{"name":"a","args":[]}"#),
+        (Adapter::OpenAi, r#"{"name":"a"}"#),
+        (
+            Adapter::OpenAi,
+            r#"{"function":{"name":"a","arguments":"[1]"}}"#,
+        ),
+        (
+            Adapter::OpenAi,
+            r#"{"function":{"name":"a","arguments":"{"}}"#,
+        ),
+        (Adapter::OpenAi, r#"{"function":{"name":["a"]}}"#),
+        (Adapter::Anthropic, r#"{"name":"a","input":7}"#),
+        (Adapter::LangChain, r#"{"tool":{},"tool_input":{}}"#),
+        (Adapter::ClaudeCode, r#"{"tool_input":{}}"#),
+        (
+            Adapter::ClaudeCode,
+            r#"{"tool_name":"Bash","tool_input":"rm"}"#,
+        ),
+        (
+            Adapter::ClaudeCode,
+            r#"{"tool_name":"Bash","session_id":7}"#,
+        ),
+    ] {
+        let fault = adapter.decode(payload.as_bytes()).map(drop).unwrap_err();
+        assert_eq!(fault.code(), "invalid_input", "{payload}");
+    }
+    let padded = format!("{}{{\"name\":\"a\"}}", " ".repeat(MAX_PAYLOAD));
+    assert!(Adapter::Mcp.decode(padded.as_bytes()).is_err());
+    let fitting = format!("{}{{\"name\":\"a\"}}", " ".repeat(MAX_PAYLOAD - 12));
+    assert!(Adapter::Mcp.decode(fitting.as_bytes()).is_ok());
+    assert!(Adapter::parse("cobol").is_err());
+    assert!(call(&json!({})).intent(false).is_err());
+}
+
+#[test]
+fn context_is_assumed_in_the_standard_profile_and_required_in_production() {
+    let bare = call(&json!({"name": "tool.read"}));
+    let ruling = boundary(ALLOW, Profile::Standard)
+        .decide(&bare, "", "c")
+        .unwrap();
+    assert_eq!(ruling.intent.context().identity, "mcp-proxy");
+    assert_eq!(ruling.intent.context().risk_class, "high");
+    assert_eq!(ruling.warnings.len(), 1);
+    assert!(ruling.run_id.starts_with("run_mcp_"));
+    let strict = boundary(ALLOW, Profile::OssProd);
+    let context = json!({"identity": "a", "workspace": "/w", "session_id": "s"});
+    for missing in ["identity", "workspace", "session_id"] {
+        let mut context = context.clone();
+        context.as_object_mut().unwrap().remove(missing);
+        let lacking = call(&json!({"name": "tool.read", "context": context}));
+        let fault = strict.decide(&lacking, "", "c").map(drop).unwrap_err();
+        assert!(fault.message().contains(missing), "{fault}");
+    }
+    let ruling = strict
+        .decide(
+            &call(&json!({"name": "tool.read", "context": context})),
+            "my run",
+            "c",
+        )
+        .unwrap();
+    assert_eq!(
+        (ruling.run_id.as_str(), ruling.warnings.len()),
+        ("run_my_run", 0)
+    );
+}
+
+#[test]
+fn production_asks_for_whole_oauth_evidence() {
+    let evidence = json!({
+        "issuer": "i", "audience": ["a"], "subject": "s", "client_id": "c", "token_type": "Bearer",
+        "scopes": ["x"], "redirect_uri": "https://r.example", "evidence_ref": "e", "auth_time": "2026-02-05T00:00:00Z",
+        "dcr_client_id": "d", "token_binding": "b",
+    });
+    let with = |mode: &str, evidence: &Value| {
+        call(&json!({"name": "tool.read", "context": {
+            "identity": "a", "workspace": "/w", "session_id": "s", "auth_mode": mode, "oauth_evidence": evidence,
+        }}))
+    };
+    let strict = boundary(ALLOW, Profile::OssProd);
+    strict
+        .decide(&with("oauth_dcr", &evidence), "", "c")
+        .map(drop)
+        .unwrap();
+    for field in evidence.as_object().unwrap().keys() {
+        let mut lacking = evidence.clone();
+        lacking.as_object_mut().unwrap().remove(field);
+        let fault = strict
+            .decide(&with("oauth_dcr", &lacking), "", "c")
+            .map(drop)
+            .unwrap_err();
+        assert!(fault.message().contains(field), "{fault}");
+    }
+    assert!(
+        strict
+            .decide(&with("oauth", &Value::Null), "", "c")
+            .is_err()
+    );
+    assert!(strict.decide(&with("magic", &evidence), "", "c").is_err());
+    boundary(ALLOW, Profile::Standard)
+        .decide(&with("oauth", &Value::Null), "", "c")
+        .map(drop)
+        .unwrap();
+}
+
+#[test]
+fn a_server_that_is_not_trusted_is_blocked() {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshot = dir.path().join("snapshot.json");
+    let policy = format!(
+        "default_verdict: allow\nmcp_trust:\n  snapshot: {}\n  action: block\n  required_risk_classes: [high]\n",
+        snapshot.display()
+    );
+    let boundary = boundary(&policy, Profile::Standard);
+    let rule = |server: &Value| {
+        let call = call(&json!({"name": "tool.read", "server": server}));
+        let ruling = boundary.decide(&call, "", "c").unwrap();
+        (
+            ruling.decision.verdict(),
+            ruling.decision.reason_codes().join(","),
+        )
+    };
+    let known = json!({"server_id": "github"});
+    assert_eq!(
+        rule(&known).0,
+        Verdict::Block,
+        "without a snapshot nobody is trusted"
+    );
+    let entries = json!({"entries": [{"server_id": "github", "score": 0.9, "updated_at": "2026-02-05T00:00:00Z"}]});
+    worldcompute_durable::write_atomic(
+        &snapshot,
+        entries.to_string().as_bytes(),
+        worldcompute_durable::Mode::Private,
+    )
+    .unwrap();
+    assert_eq!(rule(&known).0, Verdict::Allow);
+    assert_eq!(rule(&json!({"server_id": "evil"})).0, Verdict::Block);
+    let (verdict, reasons) = rule(&Value::Null);
+    assert_eq!(verdict, Verdict::Block);
+    assert!(
+        reasons.contains("mcp_trust_identifier_missing"),
+        "{reasons}"
+    );
+}
+
+#[test]
+fn a_kill_switch_that_is_on_or_unreadable_blocks_whatever_the_policy_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("kill.json");
+    let rule = || {
+        let boundary = boundary(ALLOW, Profile::Standard).with_kill_switch(Some(state.clone()));
+        let ruling = boundary
+            .decide(&call(&json!({"name": "tool.read"})), "", "c")
+            .unwrap();
+        (
+            ruling.decision.verdict(),
+            ruling.decision.reason_codes().join(","),
+        )
+    };
+    assert_eq!(rule().0, Verdict::Block);
+    worldcompute_durable::write_atomic(&state, b"{", worldcompute_durable::Mode::Private).unwrap();
+    let (verdict, reasons) = rule();
+    assert_eq!(verdict, Verdict::Block);
+    assert!(reasons.contains("kill_switch"), "{reasons}");
+}
+
+#[test]
+fn a_call_of_a_job_that_cannot_be_found_is_blocked() {
+    let dir = tempfile::tempdir().unwrap();
+    let boundary = boundary(ALLOW, Profile::Standard).with_jobs(Some(dir.path().to_owned()));
+    let of = |job: &str| {
+        let call = call(&json!({"name": "tool.read", "context": {"job_id": job}}));
+        boundary.decide(&call, "", "c").unwrap().decision.verdict()
+    };
+    assert_eq!(of("job_1"), Verdict::Block);
+    assert_eq!(of("../escape"), Verdict::Block);
+    assert_eq!(of(""), Verdict::Allow);
+}
+
+#[test]
+fn run_ids_are_safe_in_file_names() {
+    for (given, id) in [
+        ("run_7", "run_7"),
+        ("7", "run_7"),
+        ("  a b//c ", "run_a_b_c"),
+        ("../../etc", "run_etc"),
+        ("//", ""),
+        ("", ""),
+    ] {
+        assert_eq!(run_id(given), id, "{given:?}");
+    }
+}
