@@ -12,6 +12,7 @@ mod kill_switch;
 mod pack;
 mod policy;
 mod mcp;
+mod policy;
 mod registry;
 mod run;
 mod scripts;
