@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use worldcompute_durable::{Mode, create_new, output_dir, write_atomic};
+use worldcompute_durable::{Mode, Pending, create_new, output_dir, write_atomic};
 use worldcompute_fault::Result;
 
 use crate::limits::invalid;
@@ -21,10 +21,20 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     create_new(path, bytes, Mode::Private)
 }
 
+<<<<<<< HEAD
 /// Makes the directory of an artefact that is written piece by piece.
 ///
 /// Errors: as [`write`].
 pub fn prepare(path: &Path) -> Result<()> {
+=======
+/// Takes the place of an artefact before its content is known; errors are those of [`write`].
+pub(crate) fn reserve(path: &Path) -> Result<Pending> {
+    prepare(path)?;
+    Pending::reserve(path)
+}
+
+fn prepare(path: &Path) -> Result<()> {
+>>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if path.is_relative() && climbs {
         let message = format!(

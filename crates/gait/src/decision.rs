@@ -6,6 +6,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::Sha256;
 
 use crate::evaluate::Evaluation;
+use crate::gate::Account;
 use crate::permit::Permit;
 use crate::trace::SignedTrace;
 use crate::verdict::Verdict;
@@ -23,6 +24,7 @@ pub struct Decision {
     policy_digest: Sha256,
     intent_digest: Sha256,
     trace: SignedTrace,
+    account: Account,
     permit_taken: AtomicBool,
 }
 
@@ -32,12 +34,14 @@ impl Decision {
         policy_digest: Sha256,
         intent_digest: Sha256,
         trace: SignedTrace,
+        account: Account,
     ) -> Self {
         Self {
             evaluation,
             policy_digest,
             intent_digest,
             trace,
+            account,
             permit_taken: AtomicBool::new(false),
         }
     }
@@ -82,6 +86,11 @@ impl Decision {
         &self.trace
     }
 
+    /// How it came about.
+    pub const fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// The evidence alone, for keeping.
     pub fn into_trace(self) -> SignedTrace {
         self.trace
@@ -89,10 +98,13 @@ impl Decision {
 
     /// The right to do what was asked, once.
     ///
-    /// `policy_blocked` for block, `approval_required` for require_approval, `dry_run_only` for dry_run, each naming
+    /// `simulated_only` for a simulation, `policy_blocked` for block, `approval_required` for require_approval, `dry_run_only` for dry_run, each naming
     /// the reason codes; `permit_already_taken` the second time.
     pub fn permit(&self) -> Result<Permit> {
         match self.verdict() {
+            _ if self.account.simulated.is_some() => {
+                Err(self.refusal(Category::PolicyBlocked, "simulated_only"))
+            }
             Verdict::Allow => self.take_permit(),
             Verdict::DryRun => Err(self.refusal(Category::PolicyBlocked, "dry_run_only")),
             Verdict::RequireApproval => {

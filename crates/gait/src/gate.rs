@@ -1,18 +1,35 @@
 //! The gate itself: one policy, one key, one clock.
+//!
+//! ```text
+//! Request ─► evaluate ─► delegation ─► approvals ─► limits ─► credential   (nothing is used up so far)
+//!         ─► places for the evidence ─► redeem, count ─► audits ─► trace   (what can still fail, denies)
+//! ```
+
+mod account;
+mod case;
+mod evaluate;
+mod limits;
+mod outputs;
+mod profile;
+mod request;
+mod settle;
 
 use std::sync::Arc;
 
 use worldcompute_fault::Result;
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
+pub use account::{Account, FastPath, Simulated, VerifiedContext};
+pub use outputs::{Outputs, Written};
+pub use profile::Profile;
+pub use request::{Brokering, Presented, Request};
+
 use crate::clock::Clock;
 use crate::decision::Decision;
-use crate::evaluate::Evaluation;
 use crate::evidence::Evidence;
 use crate::intent::Intent;
 use crate::policy::Policy;
-use crate::trace::{self, Observation};
-use crate::verdict::Verdict;
+use case::Case;
 
 /// Decides intents under one policy and signs every decision.
 pub struct Gate {
@@ -41,13 +58,14 @@ impl Gate {
     ///
     /// No token, counter and broker is at hand here, so what needs one is refused: `require_approval` stays with
     /// `approval_token_missing`, a rule that requires delegation blocks with `delegation_token_missing`, a limit with
-    /// `rate_limit_state_unavailable` and a brokered credential with `broker_credential_missing`.
+    /// `rate_limit_state_unavailable` and a brokered credential with `broker_credential_required`.
     pub fn decide(&self, intent: &Intent) -> Result<Decision> {
-        self.decide_correlated(intent, "")
+        self.decide_on(intent, &Request::default())
     }
 
     /// [`Gate::decide`], with a correlation id in the trace.
     pub fn decide_correlated(&self, intent: &Intent, correlation_id: &str) -> Result<Decision> {
+<<<<<<< HEAD
         self.decide_adjusted(intent, correlation_id, |evaluation| {
             if evaluation.verdict == Verdict::RequireApproval {
                 evaluation.add("approval_token_missing", "approval_not_granted");
@@ -70,18 +88,16 @@ impl Gate {
         let observation = Observation {
             started_at,
             ended_at: self.clock.now(),
+=======
+        let request = Request {
+>>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
             correlation_id,
+            ..Request::default()
         };
-        let trace = trace::issue(&self.policy, intent, &evaluation, &observation, &self.key)?;
-        Ok(Decision::new(
-            evaluation,
-            self.policy.digest(),
-            intent.digest(),
-            trace,
-        ))
+        self.decide_on(intent, &request)
     }
-}
 
+<<<<<<< HEAD
 /// The outcome when there are neither delegation tokens nor counters nor a broker.
 fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
     let destructive = intent.targets().iter().any(|target| target.destructive);
@@ -110,4 +126,24 @@ fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
         evaluation.add(reason, violation);
     }
     evaluation
+=======
+    /// Decides with all that `request` brings, writes the evidence where it says, and signs.
+    ///
+    /// What can be used up (a limit, a token for one use) is used up only for a decision that lets the call pass, after
+    /// everything else has held and the evidence has its place on the disk. An error lets nothing pass.
+    pub fn decide_on(&self, intent: &Intent, request: &Request<'_>) -> Result<Decision> {
+        let now = self.clock.now();
+        let evidence = Evidence::at(request.at.unwrap_or(now))
+            .with_envelope(request.envelope)
+            .with_inventory(request.inventory);
+        let prepared = intent.prepare(&evidence)?;
+        let mut case = Case::open(self, &prepared, request, now);
+        case.check_delegation();
+        case.weigh_approvals()?;
+        case.look_at_limits()?;
+        case.fetch_credential()?;
+        case.simulate();
+        case.settle()
+    }
+>>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
 }

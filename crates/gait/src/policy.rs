@@ -167,6 +167,40 @@ impl Policy {
         rules.map(|rule| rule.name.as_str()).collect()
     }
 
+    /// Whether a rule lets high or critical risk pass with a credential from the broker.
+    pub fn has_brokered_high_risk_rule(&self) -> bool {
+        let is_high = |class: &String| class == "high" || class == "critical";
+        self.rules.iter().any(|rule| {
+            rule.effect != Verdict::Block
+                && rule.broker.required
+                && rule.matches.risk_classes.iter().any(is_high)
+        })
+    }
+
+    /// Whether any answer of this policy may wait for approvals.
+    pub fn may_require_approval(&self) -> bool {
+        let waits = |verdict: Verdict| verdict == Verdict::RequireApproval;
+        waits(self.default_verdict)
+            || self.scripts.require_approval_above > 0
+            || self.rules.iter().any(|rule| waits(rule.effect))
+    }
+
+    /// Whether any rule rests on a delegation.
+    pub fn may_require_delegation(&self) -> bool {
+        self.rules
+            .iter()
+            .any(|rule| rule.matches.require_delegation)
+    }
+
+    /// Every rule that is one of `names`, with its priority and its effect.
+    pub fn rules_named<'a>(
+        &'a self,
+        names: &'a [String],
+    ) -> impl Iterator<Item = (&'a str, i64, Verdict)> {
+        let named = self.rules.iter().filter(|rule| names.contains(&rule.name));
+        named.map(|rule| (rule.name.as_str(), rule.priority, rule.effect))
+    }
+
     /// How many rules there are.
     pub fn rule_count(&self) -> usize {
         self.rules.len()

@@ -14,6 +14,8 @@ pub(crate) use record::issue;
 pub use relationship::Relationship;
 pub use verify::{Claims, claims, verify};
 
+use crate::broker::Credential;
+use crate::kill_switch;
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
 
@@ -27,6 +29,33 @@ pub(crate) struct Observation<'a> {
     pub(crate) started_at: Timestamp,
     pub(crate) ended_at: Timestamp,
     pub(crate) correlation_id: &'a str,
+}
+
+/// What took part in a decision beside the policy and the intent; what is empty took no part.
+#[derive(Default)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) approval_token_ref: String,
+    pub(crate) delegation_token_ref: String,
+    pub(crate) delegation_codes: Vec<&'static str>,
+    pub(crate) kill_switch: Option<&'a kill_switch::Decision>,
+    pub(crate) approved_script: Option<&'a str>,
+    pub(crate) registry_reason: &'static str,
+    pub(crate) credential: Option<&'a Credential>,
+    pub(crate) link: Option<Link>,
+}
+
+/// The place of a trace in a session: its number and the record before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) sequence: u64,
+    pub(crate) previous: Option<Sha256>,
+}
+
+impl Link {
+    /// How a record says its number.
+    pub(crate) fn name(&self) -> String {
+        format!("decision:{}", self.sequence)
+    }
 }
 
 /// What a record beside a trace is about: one decision.

@@ -139,7 +139,7 @@ fn what_nobody_counts_and_nobody_brokers_is_blocked() {
         ("rate_limit: {requests: 1}", "rate_limit_state_unavailable"),
         (
             "require_broker_credential: true",
-            "broker_credential_missing",
+            "broker_credential_required",
         ),
     ] {
         let gate = gate(&format!("rules: [{{name: r, effect: allow, {clause}}}]"));

@@ -173,6 +173,12 @@ impl Approvals {
         ids.into_iter().collect::<Vec<_>>().join(",")
     }
 
+    /// Whether the token is one of the valid ones.
+    pub(crate) fn counts(&self, token: &Token) -> bool {
+        let mut valid = self.entries.iter().filter(|entry| entry.valid);
+        valid.any(|entry| entry.token_id == token.token_id())
+    }
+
     pub(super) fn entries(&self) -> &[Entry] {
         &self.entries
     }

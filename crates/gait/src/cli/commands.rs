@@ -4,14 +4,15 @@ mod approve;
 mod delegate;
 mod demo;
 mod doctor;
+mod gate;
 mod guard;
 mod incident;
 mod job;
 mod keys;
 mod kill_switch;
+mod mcp;
 mod pack;
 mod policy;
-mod mcp;
 mod policy;
 mod registry;
 mod run;
@@ -31,6 +32,7 @@ pub static COMMANDS: &[&Command] = &[
     &demo::DEMO,
     &doctor::EXAMINE,
     &doctor::ADOPTION,
+    &gate::EVAL,
     &guard::DECRYPT,
     &guard::ENCRYPT,
     &guard::PACK,
@@ -56,6 +58,10 @@ pub static COMMANDS: &[&Command] = &[
     &kill_switch::EXPIRE,
     &kill_switch::LIST,
     &scripts::LIST,
+    &mcp::BRIDGE,
+    &mcp::PROXY,
+    &mcp::SERVE,
+    &mcp::VERIFY,
     &pack::BUILD,
     &pack::DIFF,
     &pack::EXPORT,
@@ -66,10 +72,6 @@ pub static COMMANDS: &[&Command] = &[
     &policy::SIMULATE,
     &policy::TEST,
     &policy::VALIDATE,
-    &mcp::BRIDGE,
-    &mcp::PROXY,
-    &mcp::SERVE,
-    &mcp::VERIFY,
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,

@@ -64,6 +64,11 @@ impl<'a> KillSwitch<'a> {
         Self { path }
     }
 
+    /// Where the state is.
+    pub const fn path(&self) -> &'a Path {
+        self.path
+    }
+
     /// The state; `None` when there is none yet.
     ///
     /// Errors: `kill_switch_state_corrupt`, `kill_switch_state_unavailable`.

@@ -9,9 +9,13 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
 use super::relationship::Relationship;
-use super::{Observation, SCHEMA_ID, SCHEMA_VERSION, SignedTrace, Trace, short_id, trace_id};
+use super::{
+    Circumstances, Observation, SCHEMA_ID, SCHEMA_VERSION, SignedTrace, Trace, short_id, trace_id,
+};
+use crate::broker::Credential;
 use crate::evaluate::{Evaluation, FreezeDecision, SandboxDecision, StepVerdict};
 use crate::intent::{AgentIdentity, Delegation, Intent, Normal, SkillProvenance};
+use crate::kill_switch;
 use crate::limits::{MAX_TRACE_BYTES, at_most};
 use crate::policy::{self, Policy};
 use crate::signature::SignatureObject;
@@ -24,9 +28,10 @@ pub(crate) fn issue(
     intent: &Intent,
     evaluation: &Evaluation,
     observation: &Observation<'_>,
+    circumstances: &Circumstances<'_>,
     key: &SigningKey,
 ) -> Result<SignedTrace> {
-    let mut record = Record::new(policy, intent, evaluation, observation)?;
+    let mut record = Record::new(policy, intent, evaluation, observation, circumstances)?;
     let signature = SignatureObject::sign(&record.signable()?, key);
     let key_id = signature.key_id.clone();
     record.signature = Some(signature);
@@ -64,7 +69,25 @@ pub(super) struct Record<'a> {
     agent_identity: Option<&'a AgentIdentity>,
     #[serde(skip_serializing_if = "str::is_empty")]
     approval_ref: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    approval_token_ref: &'a str,
     args_digest: Sha256,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_credential_access_type: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_credential_issuer: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_credential_ref: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_credential_source: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_job_binding: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker_request_digest: Option<Sha256>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_run_binding: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    broker_target_binding: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     composite_risk_class: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -106,15 +129,23 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     freeze_window: Option<&'a FreezeDecision>,
     intent_digest: Sha256,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kill_switch: Option<&'a kill_switch::Decision>,
     #[serde(skip_serializing_if = "Milliseconds::is_zero")]
     latency_ms: Milliseconds,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     matched_rule_ids: &'a [String],
     observed_at: WireTime,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pattern_id: &'a str,
     policy_digest: Sha256,
     policy_id: &'static str,
     policy_version: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pre_approved: bool,
     producer_version: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    registry_reason: &'static str,
     relationship: Relationship<'a>,
     #[serde(skip_serializing_if = "str::is_empty")]
     repo: &'a str,
@@ -155,6 +186,8 @@ struct DelegationRef<'a> {
     delegation_depth: Option<usize>,
     #[serde(skip_serializing_if = "str::is_empty")]
     delegation_token_ref: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reason_codes: &'a [&'static str],
     requester_identity: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     scope_class: &'a str,
@@ -194,10 +227,13 @@ impl<'a> Record<'a> {
         intent: &'a Intent,
         evaluation: &'a Evaluation,
         observation: &Observation<'a>,
+        circumstances: &'a Circumstances<'a>,
     ) -> Result<Self> {
         let normal = intent.normal();
         let context = &normal.context;
         let script = evaluation.script.as_ref();
+        let credential = circumstances.credential;
+        let broker = |of: fn(&'a Credential) -> &'a str| credential.map_or("", of);
         let trace_id = trace_id(policy.digest(), intent.digest(), evaluation.verdict);
         let observed_at = WireTime::at(observation.ended_at);
         let rules = &evaluation.matched_rules;
@@ -206,7 +242,16 @@ impl<'a> Record<'a> {
             agent_id: &context.agent_id,
             agent_identity: context.agent_identity.as_ref(),
             approval_ref: &context.approval_ref,
+            approval_token_ref: &circumstances.approval_token_ref,
             args_digest: intent.args_digest(),
+            broker_credential_access_type: broker(|credential| &credential.access_type),
+            broker_credential_issuer: broker(Credential::issuer),
+            broker_credential_ref: broker(|credential| &credential.credential_ref),
+            broker_credential_source: broker(|credential| &credential.source),
+            broker_job_binding: broker(|credential| &credential.job_binding),
+            broker_request_digest: credential.and_then(|credential| credential.request_digest),
+            broker_run_binding: broker(|credential| &credential.run_binding),
+            broker_target_binding: broker(|credential| &credential.target_binding),
             composite_risk_class: script.map(|script| script.composite_risk_class),
             context_evidence_mode: &context.context_evidence_mode,
             context_ref_count: Some(context.context_refs.len()).filter(|count| *count > 0),
@@ -224,19 +269,24 @@ impl<'a> Record<'a> {
             credential_subject: &context.credential_subject,
             credential_target_binding: &context.credential_target_binding,
             credential_ttl_seconds: Some(context.credential_ttl_seconds).filter(|ttl| *ttl > 0),
-            delegation_ref: DelegationRef::of(normal)?,
+            delegation_ref: DelegationRef::of(normal, circumstances)?,
             environment: &context.environment,
             event_id: short_id(&format!("{trace_id}:{observed_at}")),
             freeze_window: evaluation.freeze_window.as_ref(),
             intent_digest: intent.digest(),
+            kill_switch: circumstances.kill_switch,
             latency_ms: Milliseconds::between(observation.started_at, observation.ended_at),
             matched_rule_ids: rules,
             observed_at,
+            pattern_id: circumstances.approved_script.unwrap_or_default(),
             policy_digest: policy.digest(),
             policy_id: policy::SCHEMA_ID,
             policy_version: policy::SCHEMA_VERSION,
+            pre_approved: circumstances.approved_script.is_some(),
             producer_version: crate::VERSION,
-            relationship: Relationship::new(normal, &trace_id, policy.digest(), rules),
+            registry_reason: circumstances.registry_reason,
+            relationship: Relationship::new(normal, &trace_id, policy.digest(), rules)
+                .linked(circumstances.link.as_ref()),
             repo: &context.repo,
             run_id: &context.run_id,
             sandbox: evaluation.sandbox.as_ref(),
@@ -264,15 +314,20 @@ impl<'a> Record<'a> {
 }
 
 impl<'a> DelegationRef<'a> {
-    fn of(normal: &'a Normal) -> Result<Option<Self>> {
-        normal.delegation.as_ref().map(Self::new).transpose()
+    fn of(normal: &'a Normal, circumstances: &'a Circumstances<'_>) -> Result<Option<Self>> {
+        let delegation = normal.delegation.as_ref();
+        let reference = |delegation| Self::new(delegation, circumstances);
+        delegation.map(reference).transpose()
     }
 
-    fn new(delegation: &'a Delegation) -> Result<Self> {
+    fn new(delegation: &'a Delegation, circumstances: &'a Circumstances<'_>) -> Result<Self> {
+        let claimed = delegation.token_refs.first().map_or("", String::as_str);
+        let proven = circumstances.delegation_token_ref.as_str();
         Ok(Self {
             chain_digest: Sha256::of(canonical_json(delegation)?),
             delegation_depth: Some(delegation.chain.len()).filter(|depth| *depth > 0),
-            delegation_token_ref: delegation.token_refs.first().map_or("", String::as_str),
+            delegation_token_ref: if proven.is_empty() { claimed } else { proven },
+            reason_codes: &circumstances.delegation_codes,
             requester_identity: &delegation.requester_identity,
             scope_class: &delegation.scope_class,
         })

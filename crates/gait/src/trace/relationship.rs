@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use worldcompute_proof::Sha256;
 
-use super::Subject;
+use super::{Link, Subject};
 use crate::intent::Normal;
 use crate::policy;
 
@@ -103,6 +103,16 @@ impl<'a> Relationship<'a> {
 }
 
 impl<'a> Relationship<'a> {
+    /// With the place of the trace in its session: the number of the decision, and the record before it.
+    pub(super) fn linked(mut self, link: Option<&Link>) -> Self {
+        let Some(link) = link else {
+            return self;
+        };
+        self.related_record_ids = vec![link.name()];
+        self.parent_record_id = link.previous.map(|digest| format!("sha256:{digest}"));
+        self
+    }
+
     /// The graph of an audit record of approvals.
     pub(crate) fn of_approvers(subject: &Subject<'a>, approvers: &[&'a str]) -> Self {
         Self::beside(subject, approvers.iter().copied(), Vec::new(), Vec::new())

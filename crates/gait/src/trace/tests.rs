@@ -89,7 +89,15 @@ fn observed(nanos: i64) -> Observation<'static> {
 fn signed(intent: &Intent) -> SignedTrace {
     let policy = policy();
     let evaluation = policy.ask(intent);
-    issue(&policy, intent, &evaluation, &observed(186_341), &key()).unwrap()
+    issue(
+        &policy,
+        intent,
+        &evaluation,
+        &observed(186_341),
+        &Circumstances::default(),
+        &key(),
+    )
+    .unwrap()
 }
 
 fn refusal(bytes: &[u8], key: &VerifyingKey) -> String {
@@ -99,6 +107,31 @@ fn refusal(bytes: &[u8], key: &VerifyingKey) -> String {
 
 #[test]
 fn what_is_signed_is_the_canonical_form() {
+    let credential = Credential {
+        issued_by: "vault".to_owned(),
+        source: "vault_dynamic".to_owned(),
+        access_type: "jit".to_owned(),
+        credential_ref: "ref".to_owned(),
+        target_binding: "t".to_owned(),
+        run_binding: "r".to_owned(),
+        job_binding: "j".to_owned(),
+        request_digest: Some(Sha256::of(b"request")),
+        ..Credential::default()
+    };
+    let switch = crate::kill_switch::Decision::unavailable("x", time("2026-02-05T00:00:00Z"));
+    let circumstances = Circumstances {
+        approval_token_ref: "a,b".to_owned(),
+        delegation_token_ref: "c".to_owned(),
+        delegation_codes: vec!["delegation_granted"],
+        kill_switch: Some(&switch),
+        approved_script: Some("pattern"),
+        registry_reason: "approved_script_match",
+        credential: Some(&credential),
+        link: Some(Link {
+            sequence: 7,
+            previous: Some(Sha256::of(b"previous")),
+        }),
+    };
     for (policy, intent) in [
         (policy(), everything()),
         (policy(), plain()),
@@ -118,7 +151,14 @@ fn what_is_signed_is_the_canonical_form() {
             1_500_000,
             61_000_000_000,
         ] {
-            let record = Record::new(&policy, &intent, &evaluation, &observed(nanos)).unwrap();
+            let record = Record::new(
+                &policy,
+                &intent,
+                &evaluation,
+                &observed(nanos),
+                &circumstances,
+            )
+            .unwrap();
             let signable = record.signable().unwrap();
             let canonical =
                 canonical_json(&serde_json::from_slice::<Value>(&signable).unwrap()).unwrap();
@@ -382,6 +422,14 @@ fn a_trace_that_nobody_would_read_is_not_issued() {
     });
     let intent = Intent::parse(script.to_string().as_bytes()).unwrap();
     let evaluation = policy.ask(&intent);
-    let fault = issue(&policy, &intent, &evaluation, &observed(1), &key()).unwrap_err();
+    let fault = issue(
+        &policy,
+        &intent,
+        &evaluation,
+        &observed(1),
+        &Circumstances::default(),
+        &key(),
+    )
+    .unwrap_err();
     assert_eq!(fault.code(), "trace_too_large");
 }

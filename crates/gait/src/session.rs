@@ -1,0 +1,18 @@
+//! Numbered decisions: a log in which every trace says its number and the record before it, and a signed end that says
+//! how many there are. Whatever is missing shows offline.
+//!
+//! ```text
+//! SessionLog::open ─► OpenSession::link ─► (the trace is signed with it) ─► OpenSession::append
+//! SessionLog::close ─► one signed line with the count        verify (streams, constant memory)
+//! ```
+
+mod close;
+mod log;
+mod verify;
+
+pub use close::Closing;
+pub use log::{OpenSession, SessionLog};
+pub use verify::{Report, verify};
+
+#[cfg(test)]
+mod tests;
