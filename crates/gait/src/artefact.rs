@@ -21,20 +21,16 @@ pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     create_new(path, bytes, Mode::Private)
 }
 
-<<<<<<< HEAD
-/// Makes the directory of an artefact that is written piece by piece.
-///
-/// Errors: as [`write`].
-pub fn prepare(path: &Path) -> Result<()> {
-=======
 /// Takes the place of an artefact before its content is known; errors are those of [`write`].
 pub(crate) fn reserve(path: &Path) -> Result<Pending> {
     prepare(path)?;
     Pending::reserve(path)
 }
 
-fn prepare(path: &Path) -> Result<()> {
->>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
+/// Makes the directory of an artefact that is written piece by piece.
+///
+/// Errors: as [`write`].
+pub fn prepare(path: &Path) -> Result<()> {
     let climbs = path.components().any(|part| part == Component::ParentDir);
     if path.is_relative() && climbs {
         let message = format!(

@@ -26,6 +26,7 @@ pub use request::{Brokering, Presented, Request};
 
 use crate::clock::Clock;
 use crate::decision::Decision;
+use crate::evaluate::Evaluation;
 use crate::evidence::Evidence;
 use crate::intent::Intent;
 use crate::policy::Policy;
@@ -65,68 +66,13 @@ impl Gate {
 
     /// [`Gate::decide`], with a correlation id in the trace.
     pub fn decide_correlated(&self, intent: &Intent, correlation_id: &str) -> Result<Decision> {
-<<<<<<< HEAD
-        self.decide_adjusted(intent, correlation_id, |evaluation| {
-            if evaluation.verdict == Verdict::RequireApproval {
-                evaluation.add("approval_token_missing", "approval_not_granted");
-            }
-        })
-    }
-
-    /// [`Gate::decide_correlated`], with what `adjust` adds to the outcome before it is signed.
-    pub(crate) fn decide_adjusted(
-        &self,
-        intent: &Intent,
-        correlation_id: &str,
-        adjust: impl FnOnce(&mut Evaluation),
-    ) -> Result<Decision> {
-        let started_at = self.clock.now();
-        let prepared = intent.prepare(&Evidence::at(started_at))?;
-        let mut evaluation = alone(self.policy.evaluate(&prepared), prepared.intent());
-        adjust(&mut evaluation);
-        let intent = prepared.intent();
-        let observation = Observation {
-            started_at,
-            ended_at: self.clock.now(),
-=======
         let request = Request {
->>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
             correlation_id,
             ..Request::default()
         };
         self.decide_on(intent, &request)
     }
 
-<<<<<<< HEAD
-/// The outcome when there are neither delegation tokens nor counters nor a broker.
-fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
-    let destructive = intent.targets().iter().any(|target| target.destructive);
-    let budgeted = destructive && evaluation.destructive_budget.is_some();
-    let limited = budgeted || evaluation.rate_limit.is_some();
-    let needs = [
-        (
-            limited,
-            "rate_limit_state_unavailable",
-            "rate_limit_not_counted",
-        ),
-        (
-            evaluation.require_delegation,
-            "delegation_token_missing",
-            "delegation_not_granted",
-        ),
-        (
-            evaluation.broker.required,
-            "broker_credential_missing",
-            "broker_credential_missing",
-        ),
-    ];
-    let blocked = evaluation.verdict == Verdict::Block;
-    for (_, reason, violation) in needs.into_iter().filter(|(needed, ..)| *needed && !blocked) {
-        evaluation.raise(Verdict::Block);
-        evaluation.add(reason, violation);
-    }
-    evaluation
-=======
     /// Decides with all that `request` brings, writes the evidence where it says, and signs.
     ///
     /// What can be used up (a limit, a token for one use) is used up only for a decision that lets the call pass, after
@@ -145,5 +91,25 @@ fn alone(mut evaluation: Evaluation, intent: &Intent) -> Evaluation {
         case.simulate();
         case.settle()
     }
->>>>>>> 4487b00 (gait: gate eval with approvals, delegations, limits, kill switch, approved scripts, brokers and numbered sessions)
+
+    /// [`Gate::decide_correlated`] where no approvals can be presented, with what `adjust` adds to the policy's answer.
+    pub(crate) fn decide_adjusted(
+        &self,
+        intent: &Intent,
+        correlation_id: &str,
+        adjust: impl FnOnce(&mut Evaluation),
+    ) -> Result<Decision> {
+        let now = self.clock.now();
+        let request = Request {
+            correlation_id,
+            ..Request::default()
+        };
+        let prepared = intent.prepare(&Evidence::at(now))?;
+        let mut case = Case::open(self, &prepared, &request, now);
+        adjust(&mut case.evaluation);
+        case.check_delegation();
+        case.look_at_limits()?;
+        case.fetch_credential()?;
+        case.settle()
+    }
 }

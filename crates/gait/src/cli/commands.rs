@@ -13,7 +13,6 @@ mod kill_switch;
 mod mcp;
 mod pack;
 mod policy;
-mod policy;
 mod registry;
 mod run;
 mod scripts;
