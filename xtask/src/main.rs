@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod readme;
 mod shell;
 mod tidy;
@@ -19,6 +20,7 @@ Chores:
   tidy [--check-empty] [--list]   forbidden words, long functions, machine paths, missing module docs
   readme                          runs the commands that README.md shows
   bench                           runs every bench, prints medians and ratios
+  conformance <folder>            runs the gate's conformance cases, prints the tally per family
 
 Options:
   --root <dir>                    the checkout to work on, instead of this one
@@ -47,6 +49,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         }
         ["readme"] => readme::run(&root, &[]),
         ["bench"] => bench::run(&root),
+        ["conformance", folder] => conformance::run(&root, Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())
