@@ -62,7 +62,7 @@ const ARTEFACTS: [Artefact; 13] = [
     artefact(GUARD, "OUT", "pack_manifest.json", "guard/pack_manifest"),
     artefact(REGRESS, "R", "", "regress/regress_result"),
     artefact(
-        "kill-switch add --state OUT --tool tool.write --json",
+        "kill-switch add --state OUT --tool-name tool.write --json",
         "OUT",
         "",
         "gate/kill_switch_state",

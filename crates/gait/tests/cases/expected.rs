@@ -32,20 +32,10 @@ pub fn right(case: &Case) -> Option<Right> {
     };
     Some(match case.kind.as_str() {
         "registry_install" => io,
-        "registry_install_remote" if said(case, "remote fetch failed") => Right {
-            exit: 1,
-            categories: &["network_transient"],
-        },
         "registry_install_remote" => usage,
         _ if note.starts_with("missing file") => io,
         _ => verification,
     })
-}
-
-/// Whether the defective implementation's message starts like this.
-fn said(case: &Case, start: &str) -> bool {
-    let message = case.expects("error").as_str();
-    message.is_some_and(|message| message.starts_with(start))
 }
 
 /// Fields of an output that no case compares: times, paths, words.
