@@ -159,7 +159,7 @@ impl<'a> Case<'a> {
         }
         let simulated = Simulated {
             verdict: self.evaluation.verdict,
-            reason_codes: self.evaluation.reason_codes.clone(),
+            reason_codes: std::mem::take(&mut self.evaluation.reason_codes),
         };
         self.evaluation.note("simulate_mode_non_enforcing");
         if simulated.would_have_blocked() {
