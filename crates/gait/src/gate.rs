@@ -22,11 +22,10 @@ use worldcompute_proof::{SigningKey, VerifyingKey};
 pub use account::{Account, FastPath, Simulated, VerifiedContext};
 pub use outputs::{Outputs, Written};
 pub use profile::Profile;
-pub use request::{Brokering, Presented, Request};
+pub use request::{AtBoundary, Brokering, Presented, Request};
 
 use crate::clock::Clock;
 use crate::decision::Decision;
-use crate::evaluate::Evaluation;
 use crate::evidence::Evidence;
 use crate::intent::Intent;
 use crate::policy::Policy;
@@ -89,27 +88,6 @@ impl Gate {
         case.look_at_limits()?;
         case.fetch_credential()?;
         case.simulate();
-        case.settle()
-    }
-
-    /// [`Gate::decide_correlated`] where no approvals can be presented, with what `adjust` adds to the policy's answer.
-    pub(crate) fn decide_adjusted(
-        &self,
-        intent: &Intent,
-        correlation_id: &str,
-        adjust: impl FnOnce(&mut Evaluation),
-    ) -> Result<Decision> {
-        let now = self.clock.now();
-        let request = Request {
-            correlation_id,
-            ..Request::default()
-        };
-        let prepared = intent.prepare(&Evidence::at(now))?;
-        let mut case = Case::open(self, &prepared, &request, now);
-        adjust(&mut case.evaluation);
-        case.check_delegation();
-        case.look_at_limits()?;
-        case.fetch_credential()?;
         case.settle()
     }
 }

@@ -16,7 +16,7 @@ mod oauth;
 pub mod stdio;
 
 pub use adapter::Adapter;
-pub use boundary::{Boundary, Profile, Ruling, judge_server, run_id};
+pub use boundary::{Boundary, Ruling, judge_server, run_id};
 pub use call::ToolCall;
 pub use export::{ExportEvent, log_line, otel_line};
 

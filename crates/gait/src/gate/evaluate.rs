@@ -56,9 +56,22 @@ impl<'a> Case<'a> {
         };
         self.evaluation = self.gate.policy.evaluate(self.prepared);
         self.take_fast_path();
+        self.guard_boundary();
         match switch {
             Some(decision) if decision.status == Status::Active => self.stop(decision),
             decision => self.account.kill_switch = decision,
+        }
+    }
+
+    fn guard_boundary(&mut self) {
+        let Some(boundary) = self.request.boundary else {
+            return;
+        };
+        if let (Some(clause), Some(trust)) = (self.gate.policy.mcp_trust(), &boundary.trust) {
+            clause.apply(trust, &mut self.evaluation);
+        }
+        for code in &boundary.stops {
+            self.deny(code, code);
         }
     }
 

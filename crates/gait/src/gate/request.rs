@@ -10,6 +10,7 @@ use crate::context_envelope::ContextEnvelope;
 use crate::environment::Environment;
 use crate::inventory::Inventory;
 use crate::kill_switch::KillSwitch;
+use crate::mcp_trust::TrustDecision;
 use crate::rate_limit::Counters;
 use crate::scripts::Registry;
 use crate::session::SessionLog;
@@ -44,12 +45,23 @@ pub struct Request<'a> {
     pub counters: Option<Counters<'a>>,
     /// The broker of credentials.
     pub broker: Option<Brokering<'a>>,
+    /// What is known of a call between an agent and its tools; nobody approves there.
+    pub boundary: Option<&'a AtBoundary>,
     /// Only say what would be decided: nothing is used up, and nothing is permitted.
     pub simulate: bool,
     /// The session that the decision is numbered in.
     pub session: Option<SessionLog<'a>>,
     /// Where the evidence is written; nowhere if left out.
     pub outputs: Option<&'a Outputs>,
+}
+
+/// What stops a call between an agent and its tools, beside the policy's rules.
+#[derive(Clone, Debug, Default)]
+pub struct AtBoundary {
+    /// What the policy's clause on servers says, if it has one.
+    pub trust: Option<TrustDecision>,
+    /// Why the call is stopped whatever the policy says, as stable codes.
+    pub stops: Vec<String>,
 }
 
 /// Tokens, and the key that should have signed them: the gate's own where none is given.

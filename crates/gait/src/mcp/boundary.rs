@@ -11,24 +11,15 @@ use super::call::ToolCall;
 use super::oauth;
 use crate::clock::Clock;
 use crate::decision::Decision;
-use crate::evaluate::Evaluation;
-use crate::gate::Gate;
+use crate::gate::{AtBoundary, Gate, Outputs, Profile, Request};
 use crate::intent::Intent;
 use crate::job::{JobId, Jobs, Status};
-use crate::kill_switch::{self, KillSwitch};
+use crate::kill_switch::KillSwitch;
 use crate::limits::{MAX_SNAPSHOT_BYTES, invalid};
 use crate::mcp_trust::{McpTrust, Server, Snapshot, TrustDecision};
 use crate::policy::Policy;
+use crate::rate_limit::Counters;
 use crate::verdict::Verdict;
-
-/// How much a caller may leave out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// What is left out is assumed.
-    Standard,
-    /// What is left out is refused.
-    OssProd,
-}
 
 /// The gate at the boundary, with what else stops a call.
 pub struct Boundary {
@@ -36,6 +27,7 @@ pub struct Boundary {
     clock: Arc<dyn Clock>,
     profile: Profile,
     kill_switch: Option<PathBuf>,
+    counters: Option<PathBuf>,
     jobs: Option<PathBuf>,
 }
 
@@ -49,19 +41,10 @@ pub struct Ruling {
     pub trust: Option<TrustDecision>,
     /// The name of the run that the call belongs to.
     pub run_id: String,
+    /// Where the trace is.
+    pub trace_path: PathBuf,
     /// What the caller should know.
     pub warnings: Vec<String>,
-}
-
-impl Profile {
-    /// `standard` or `oss-prod`.
-    pub fn parse(name: &str) -> Result<Self> {
-        match name.trim().to_ascii_lowercase().as_str() {
-            "" | "standard" => Ok(Self::Standard),
-            "oss-prod" => Ok(Self::OssProd),
-            _ => Err(invalid(format!("unsupported profile: {name}"))),
-        }
-    }
 }
 
 impl Boundary {
@@ -72,6 +55,7 @@ impl Boundary {
             clock,
             profile,
             kill_switch: None,
+            counters: None,
             jobs: None,
         }
     }
@@ -80,6 +64,13 @@ impl Boundary {
     #[must_use]
     pub fn with_kill_switch(mut self, state: Option<PathBuf>) -> Self {
         self.kill_switch = state;
+        self
+    }
+
+    /// Counts calls in the state at `state`, for the policy's limits. Without one, what is limited is blocked.
+    #[must_use]
+    pub fn with_counters(mut self, state: Option<PathBuf>) -> Self {
+        self.counters = state;
         self
     }
 
@@ -95,29 +86,44 @@ impl Boundary {
         &self.gate
     }
 
-    /// Rules on `call`. The run is `run_id`, else the one of the call, else one named after the intent.
-    pub fn decide(&self, call: &ToolCall, run_id: &str, correlation_id: &str) -> Result<Ruling> {
+    /// Rules on `call`, and keeps the trace at the path that `place` gives for the run.
+    ///
+    /// The run is `run_id`, else the one of the call, else one named after the intent.
+    pub fn decide(
+        &self,
+        call: &ToolCall,
+        run_id: &str,
+        correlation_id: &str,
+        place: impl FnOnce(&str) -> PathBuf,
+    ) -> Result<Ruling> {
         let strict = self.profile == Profile::OssProd;
         oauth::check(&call.context, strict)?;
         let intent = call.intent(strict)?;
-        let trust = self.trust(call.server.as_ref(), &intent);
-        let stops = [self.killed(&intent), self.stopped(&intent)];
-        let decision = self
-            .gate
-            .decide_adjusted(&intent, correlation_id, |evaluation| {
-                for codes in stops.iter().flatten() {
-                    stop(evaluation, codes);
-                }
-                if let (Some(clause), Some(trust)) = (self.gate.policy().mcp_trust(), &trust) {
-                    clause.apply(trust, evaluation);
-                }
-            })?;
+        let run_id = run_of(run_id, &intent);
+        let known = AtBoundary {
+            trust: self.trust(call.server.as_ref(), &intent),
+            stops: self.stopped(&intent).into_iter().collect(),
+        };
+        let outputs = Outputs {
+            trace: Some(place(&run_id)),
+            ..Outputs::default()
+        };
+        let request = Request {
+            correlation_id,
+            boundary: Some(&known),
+            kill_switch: self.kill_switch.as_deref().map(KillSwitch::at),
+            counters: self.counters.as_deref().map(Counters::at),
+            outputs: Some(&outputs),
+            ..Request::default()
+        };
+        let decision = self.gate.decide_on(&intent, &request)?;
         Ok(Ruling {
-            run_id: run_of(run_id, &intent, &decision),
+            run_id,
+            trace_path: outputs.trace.unwrap_or_default(),
             warnings: self.warnings(call),
+            trust: known.trust,
             intent,
             decision,
-            trust,
         })
     }
 
@@ -128,19 +134,8 @@ impl Boundary {
         Some(clause.judge(server, risk_class, snapshot.as_ref(), self.clock.now()))
     }
 
-    /// Why the kill switch stops the call; a switch that cannot be read stops it.
-    fn killed(&self, intent: &Intent) -> Option<Vec<String>> {
-        let state = KillSwitch::at(self.kill_switch.as_deref()?);
-        let now = self.clock.now();
-        let decision = match state.required() {
-            Ok(state) => kill_switch::Decision::of(&state, intent, now),
-            Err(fault) => kill_switch::Decision::unavailable(fault.code(), now),
-        };
-        (decision.status != kill_switch::Status::Inactive).then_some(decision.reason_codes)
-    }
-
     /// Why the state of its job stops the call; a job that cannot be read stops it.
-    fn stopped(&self, intent: &Intent) -> Option<Vec<String>> {
+    fn stopped(&self, intent: &Intent) -> Option<String> {
         let root = self.jobs.as_deref()?;
         let job_id = intent.context().job_id.trim();
         if job_id.is_empty() {
@@ -151,7 +146,7 @@ impl Boundary {
             Ok(_) => return None,
             Err(_) => "job_state_unavailable",
         };
-        Some(vec![code.to_owned()])
+        Some(code.to_owned())
     }
 
     fn job(&self, root: &Path, job_id: &str) -> Result<Status> {
@@ -173,13 +168,6 @@ impl Ruling {
     }
 }
 
-fn stop(evaluation: &mut Evaluation, codes: &[String]) {
-    evaluation.raise(Verdict::Block);
-    for code in codes {
-        evaluation.add(code, code);
-    }
-}
-
 /// What is known of servers, from where the clause says.
 fn snapshot(clause: &McpTrust) -> Result<Snapshot> {
     Snapshot::parse(&read_bounded(
@@ -188,11 +176,11 @@ fn snapshot(clause: &McpTrust) -> Result<Snapshot> {
     )?)
 }
 
-fn run_of(given: &str, intent: &Intent, decision: &Decision) -> String {
+fn run_of(given: &str, intent: &Intent) -> String {
     let named = [given, &intent.context().run_id];
     let named = named.into_iter().map(run_id).find(|id| !id.is_empty());
     named.unwrap_or_else(|| {
-        let digest = decision.intent_digest().to_string();
+        let digest = intent.digest().to_string();
         format!("run_mcp_{}", digest.get(..12).unwrap_or(&digest))
     })
 }

@@ -1,7 +1,5 @@
 //! Rulings for other programs' logs: one line of JSON each, without arguments.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
@@ -37,8 +35,8 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl ExportEvent {
-    /// What is told of `ruling`, whose trace is at `trace_path`.
-    pub fn of(ruling: &Ruling, trace_path: &Path, decision_latency_ms: u64) -> Self {
+    /// What is told of `ruling`.
+    pub fn of(ruling: &Ruling, decision_latency_ms: u64) -> Self {
         let decision = &ruling.decision;
         Self {
             created_at: ruling.intent.created_at(),
@@ -46,7 +44,7 @@ impl ExportEvent {
             run_id: ruling.run_id.clone(),
             session_id: ruling.intent.context().session_id.clone(),
             trace_id: decision.trace().trace_id().to_owned(),
-            trace_path: trace_path.display().to_string(),
+            trace_path: ruling.trace_path.display().to_string(),
             tool_name: ruling.intent.tool_name().to_owned(),
             verdict: decision.verdict(),
             reason_codes: decision.reason_codes().to_vec(),

@@ -1,7 +1,7 @@
 //! Rulings over HTTP: `POST /v1/evaluate` as JSON, `/v1/evaluate/sse` as a server-sent event, `/v1/evaluate/stream` as a
 //! line of JSON; `GET /healthz`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +18,6 @@ use worldcompute_proof::parse_json_within;
 
 use super::adapter::Adapter;
 use super::boundary::{Boundary, Ruling};
-use crate::artefact;
 use crate::limits::invalid;
 use crate::verdict::Verdict;
 
@@ -110,11 +109,14 @@ impl Service {
         if !request.session_id.trim().is_empty() {
             call.context.intent.session_id = request.session_id;
         }
+        let place = |run: &str| {
+            self.trace_dir
+                .join(format!("trace_{run}_{correlation_id}.json"))
+        };
         let ruling = self
             .boundary
-            .decide(&call, &request.run_id, correlation_id)?;
-        let trace_path = self.keep(&ruling, correlation_id)?;
-        let mut answer = ruling.to_value(adapter, &trace_path, elapsed_ms(started));
+            .decide(&call, &request.run_id, correlation_id, place)?;
+        let mut answer = ruling.to_value(adapter, elapsed_ms(started));
         answer.insert("correlation_id".to_owned(), correlation_id.into());
         answer.insert(
             "exit_code".to_owned(),
@@ -129,15 +131,6 @@ impl Service {
         serde_json::from_value(value).map_err(|error| invalid(format!("decode request: {error}")))
     }
 
-    fn keep(&self, ruling: &Ruling, correlation_id: &str) -> Result<PathBuf> {
-        let trace = ruling.decision.trace();
-        let path = self
-            .trace_dir
-            .join(format!("trace_{}_{correlation_id}.json", ruling.run_id));
-        artefact::write(&path, trace.bytes())?;
-        Ok(path)
-    }
-
     fn status(&self, verdict: Verdict) -> StatusCode {
         match verdict {
             _ if !self.strict_status => StatusCode::OK,
@@ -150,12 +143,7 @@ impl Service {
 
 impl Ruling {
     /// The ruling as `mcp proxy` prints it; what is empty is left out.
-    pub fn to_value(
-        &self,
-        adapter: Adapter,
-        trace_path: &Path,
-        latency_ms: u64,
-    ) -> Map<String, Value> {
+    pub fn to_value(&self, adapter: Adapter, latency_ms: u64) -> Map<String, Value> {
         let decision = &self.decision;
         let members = json!({
             "adapter": adapter.as_str(),
@@ -170,7 +158,7 @@ impl Ruling {
             "session_id": self.intent.context().session_id,
             "tool_name": self.intent.tool_name(),
             "trace_id": decision.trace().trace_id(),
-            "trace_path": trace_path,
+            "trace_path": self.trace_path,
             "verdict": decision.verdict(),
             "violations": decision.violations(),
             "warnings": self.warnings,

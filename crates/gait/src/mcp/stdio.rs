@@ -11,6 +11,7 @@ mod reply;
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use serde_json::{Map, Value};
@@ -20,7 +21,6 @@ use worldcompute_proof::parse_json_within;
 use self::lines::{Line, read_line};
 use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
-use crate::artefact;
 use crate::mcp_trust::Server;
 
 /// The longest message, in bytes.
@@ -38,6 +38,8 @@ pub struct Proxy {
     pub session_id: String,
     /// The name of this invocation.
     pub correlation_id: String,
+    /// How many calls were ruled on.
+    pub sequence: AtomicU64,
 }
 
 /// Where the client reads.
@@ -177,15 +179,12 @@ impl Proxy {
     /// The ruling, once its trace is kept and, if it allows, its permit is used up.
     fn rule(&self, message: &Map<String, Value>) -> Result<Ruling> {
         let call = self.tool_call(message)?;
-        let ruling = self.boundary.decide(&call, "", &self.correlation_id)?;
-        let trace = ruling.decision.trace();
-        let event = worldcompute_proof::Sha256::of(trace.bytes()).to_string();
-        let name = format!(
-            "trace_{}_{}.json",
-            trace.trace_id(),
-            event.get(..12).unwrap_or(&event)
-        );
-        artefact::write(&self.trace_dir.join(name), trace.bytes())?;
+        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let name = format!("trace_{}_{number:06}.json", self.correlation_id);
+        let place = |_: &str| self.trace_dir.join(name);
+        let ruling = self
+            .boundary
+            .decide(&call, "", &self.correlation_id, place)?;
         if ruling.is_allowed() {
             let digest = ruling.decision.intent_digest();
             ruling.decision.permit()?.redeem(&digest)?;

@@ -6,7 +6,7 @@ use worldcompute_proof::SigningKey;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::gate::Gate;
+use crate::gate::{Gate, Profile};
 use crate::policy::Policy;
 use crate::verdict::Verdict;
 
@@ -26,6 +26,14 @@ fn decode(adapter: Adapter, payload: &Value) -> Result<ToolCall> {
 
 fn call(payload: &Value) -> ToolCall {
     decode(Adapter::Mcp, payload).unwrap()
+}
+
+impl Boundary {
+    /// [`Boundary::decide`] with the trace in a directory that is gone afterwards.
+    fn rule(&self, call: &ToolCall, run: &str, correlation_id: &str) -> Result<Ruling> {
+        let dir = tempfile::tempdir().unwrap();
+        self.decide(call, run, correlation_id, |_| dir.path().join("trace.json"))
+    }
 }
 
 const ALLOW: &str = "default_verdict: allow\n";
@@ -183,7 +191,7 @@ fn what_is_no_call_is_refused() {
 fn context_is_assumed_in_the_standard_profile_and_required_in_production() {
     let bare = call(&json!({"name": "tool.read"}));
     let ruling = boundary(ALLOW, Profile::Standard)
-        .decide(&bare, "", "c")
+        .rule(&bare, "", "c")
         .unwrap();
     assert_eq!(ruling.intent.context().identity, "mcp-proxy");
     assert_eq!(ruling.intent.context().risk_class, "high");
@@ -195,11 +203,11 @@ fn context_is_assumed_in_the_standard_profile_and_required_in_production() {
         let mut context = context.clone();
         context.as_object_mut().unwrap().remove(missing);
         let lacking = call(&json!({"name": "tool.read", "context": context}));
-        let fault = strict.decide(&lacking, "", "c").map(drop).unwrap_err();
+        let fault = strict.rule(&lacking, "", "c").map(drop).unwrap_err();
         assert!(fault.message().contains(missing), "{fault}");
     }
     let ruling = strict
-        .decide(
+        .rule(
             &call(&json!({"name": "tool.read", "context": context})),
             "my run",
             "c",
@@ -225,26 +233,22 @@ fn production_asks_for_whole_oauth_evidence() {
     };
     let strict = boundary(ALLOW, Profile::OssProd);
     strict
-        .decide(&with("oauth_dcr", &evidence), "", "c")
+        .rule(&with("oauth_dcr", &evidence), "", "c")
         .map(drop)
         .unwrap();
     for field in evidence.as_object().unwrap().keys() {
         let mut lacking = evidence.clone();
         lacking.as_object_mut().unwrap().remove(field);
         let fault = strict
-            .decide(&with("oauth_dcr", &lacking), "", "c")
+            .rule(&with("oauth_dcr", &lacking), "", "c")
             .map(drop)
             .unwrap_err();
         assert!(fault.message().contains(field), "{fault}");
     }
-    assert!(
-        strict
-            .decide(&with("oauth", &Value::Null), "", "c")
-            .is_err()
-    );
-    assert!(strict.decide(&with("magic", &evidence), "", "c").is_err());
+    assert!(strict.rule(&with("oauth", &Value::Null), "", "c").is_err());
+    assert!(strict.rule(&with("magic", &evidence), "", "c").is_err());
     boundary(ALLOW, Profile::Standard)
-        .decide(&with("oauth", &Value::Null), "", "c")
+        .rule(&with("oauth", &Value::Null), "", "c")
         .map(drop)
         .unwrap();
 }
@@ -260,7 +264,7 @@ fn a_server_that_is_not_trusted_is_blocked() {
     let boundary = boundary(&policy, Profile::Standard);
     let rule = |server: &Value| {
         let call = call(&json!({"name": "tool.read", "server": server}));
-        let ruling = boundary.decide(&call, "", "c").unwrap();
+        let ruling = boundary.rule(&call, "", "c").unwrap();
         (
             ruling.decision.verdict(),
             ruling.decision.reason_codes().join(","),
@@ -296,7 +300,7 @@ fn a_kill_switch_that_is_on_or_unreadable_blocks_whatever_the_policy_says() {
     let rule = || {
         let boundary = boundary(ALLOW, Profile::Standard).with_kill_switch(Some(state.clone()));
         let ruling = boundary
-            .decide(&call(&json!({"name": "tool.read"})), "", "c")
+            .rule(&call(&json!({"name": "tool.read"})), "", "c")
             .unwrap();
         (
             ruling.decision.verdict(),
@@ -316,7 +320,7 @@ fn a_call_of_a_job_that_cannot_be_found_is_blocked() {
     let boundary = boundary(ALLOW, Profile::Standard).with_jobs(Some(dir.path().to_owned()));
     let of = |job: &str| {
         let call = call(&json!({"name": "tool.read", "context": {"job_id": job}}));
-        boundary.decide(&call, "", "c").unwrap().decision.verdict()
+        boundary.rule(&call, "", "c").unwrap().decision.verdict()
     };
     assert_eq!(of("job_1"), Verdict::Block);
     assert_eq!(of("../escape"), Verdict::Block);

@@ -10,8 +10,10 @@ pub use verify::VERIFY;
 
 use std::path::{Path, PathBuf};
 
+use gait::gate::Profile;
 use gait::limits::MAX_POLICY_BYTES;
-use gait::mcp::{Boundary, Profile};
+use gait::mcp::Boundary;
+use gait::rate_limit::DEFAULT_STATE;
 use gait::{Gate, Policy};
 use std::sync::Arc;
 use worldcompute_durable::read_bounded;
@@ -27,6 +29,7 @@ const RULING: &[Flag] = &[
     Flag::text("policy", ""),
     Flag::text("profile", "standard"),
     Flag::text("kill-switch-state", ""),
+    Flag::text("rate-limit-state", DEFAULT_STATE),
     Flag::text("job-root", "./gait-out/jobs"),
     Flag::group(keys::SIGNING),
 ];
@@ -42,6 +45,7 @@ fn boundary(context: &Context, args: &Args, policy: &str) -> Result<(Boundary, V
     let gate = Gate::new(policy, signer.key, Arc::clone(&context.clock));
     let boundary = Boundary::new(gate, Arc::clone(&context.clock), profile)
         .with_kill_switch(path(args, "kill-switch-state"))
+        .with_counters(path(args, "rate-limit-state"))
         .with_jobs(path(args, "job-root"));
     Ok((boundary, signer.warnings))
 }

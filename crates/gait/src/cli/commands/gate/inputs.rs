@@ -114,6 +114,7 @@ impl<'a> Inputs<'a> {
                 key: self.delegation_key,
             },
             counters: Some(Counters::at(&self.counters)),
+            boundary: None,
             broker: self.broker.as_ref().map(|broker| Brokering {
                 broker,
                 reference: self.settings.text("credential-ref"),

@@ -2,9 +2,9 @@
 
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use gait::artefact;
 use gait::mcp::http::{elapsed_ms, exit_code};
 use gait::mcp::stdio::Proxy;
 use gait::mcp::{Adapter, ExportEvent, MAX_PAYLOAD, Ruling, log_line, otel_line};
@@ -76,13 +76,13 @@ fn once(context: &Context, args: &Args) -> Result<Outcome> {
     let payload = payload(call)?;
     let call = adapter.decode(&payload)?;
     let (boundary, warnings) = boundary(context, args, policy)?;
-    let mut ruling = boundary.decide(&call, args.text("run-id"), &context.correlation_id)?;
+    let place = |run: &str| path(args, "trace-out").unwrap_or_else(|| default_trace(context, run));
+    let run_id = args.text("run-id");
+    let mut ruling = boundary.decide(&call, run_id, &context.correlation_id, place)?;
     ruling.warnings.splice(0..0, warnings);
-    let trace_path = path(args, "trace-out").unwrap_or_else(|| default_trace(context, &ruling));
-    artefact::write(&trace_path, ruling.decision.trace().bytes())?;
     let latency = elapsed_ms(started);
-    export(args, &ruling, &trace_path, latency)?;
-    outcome(args, &ruling, adapter, &trace_path, latency)
+    export(args, &ruling, latency)?;
+    outcome(args, &ruling, adapter, latency)
 }
 
 /// The policy and the call, by flag or by place.
@@ -111,17 +111,17 @@ fn payload(call: &str) -> Result<Vec<u8>> {
     Ok(payload)
 }
 
-fn default_trace(context: &Context, ruling: &Ruling) -> PathBuf {
+fn default_trace(context: &Context, run_id: &str) -> PathBuf {
     let now = context
         .clock
         .now()
         .strftime("%Y%m%dT%H%M%S%.9f")
         .to_string();
-    PathBuf::from(format!("trace_{}_{now}.json", ruling.run_id))
+    PathBuf::from(format!("trace_{run_id}_{now}.json"))
 }
 
-fn export(args: &Args, ruling: &Ruling, trace_path: &Path, latency: u64) -> Result<()> {
-    let event = ExportEvent::of(ruling, trace_path, latency);
+fn export(args: &Args, ruling: &Ruling, latency: u64) -> Result<()> {
+    let event = ExportEvent::of(ruling, latency);
     if let Some(path) = path(args, "export-log-out") {
         oplog::append_line(&path, &log_line(&event)?)?;
     }
@@ -131,14 +131,8 @@ fn export(args: &Args, ruling: &Ruling, trace_path: &Path, latency: u64) -> Resu
     Ok(())
 }
 
-fn outcome(
-    args: &Args,
-    ruling: &Ruling,
-    adapter: Adapter,
-    trace_path: &Path,
-    latency: u64,
-) -> Result<Outcome> {
-    let mut fields = ruling.to_value(adapter, trace_path, latency);
+fn outcome(args: &Args, ruling: &Ruling, adapter: Adapter, latency: u64) -> Result<Outcome> {
+    let mut fields = ruling.to_value(adapter, latency);
     for (field, flag) in [
         ("log_export", "export-log-out"),
         ("otel_export", "export-otel-out"),
@@ -150,7 +144,7 @@ fn outcome(
     let verdict = ruling.decision.verdict();
     let human = format!(
         "mcp proxy: verdict={verdict}\ntrace: {}",
-        trace_path.display()
+        ruling.trace_path.display()
     );
     Outcome::with(Exit::from_code(exit_code(verdict)), &fields, human)
 }
@@ -184,6 +178,7 @@ fn stdio(context: &Context, args: &Args) -> Result<Outcome> {
         trace_dir: PathBuf::from(args.text("trace-dir")),
         session_id,
         correlation_id: context.correlation_id.clone(),
+        sequence: AtomicU64::new(1),
     };
     let client = Box::new(BufReader::new(std::io::stdin()));
     let tally = proxy.run(args.positionals(), client, Box::new(std::io::stdout()))?;
