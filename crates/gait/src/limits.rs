@@ -125,6 +125,15 @@ pub const MAX_CALL_RECORD_BYTES: usize = 16 << 20;
 /// Events, and commitments, decisions and receipts, of a voice call.
 pub const MAX_CALL_RECORDS: usize = 10_000;
 
+/// Bytes of one line of a session journal (the format's own limit).
+pub const MAX_SESSION_LINE: usize = 8 << 20;
+/// Bytes of what is kept of a session journal beside it.
+pub const MAX_SESSION_STATE: u64 = 64 << 10;
+/// Events of one checkpoint of a session.
+pub const MAX_CHECKPOINT_EVENTS: usize = 10_000;
+/// Bytes of a session chain.
+pub const MAX_CHAIN_BYTES: usize = 16 << 20;
+
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)

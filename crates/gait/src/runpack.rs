@@ -28,6 +28,7 @@ pub use locate::locate;
 pub use manifest::{CaptureMode, Manifest};
 pub use read::Runpack;
 pub use record::{Env, Intent, Payload, Receipt, ResultRecord, Run, TimelineEvent};
+pub(crate) use recorder::check_run_id;
 pub use recorder::{Recorded, Recorder};
 pub use reduce::{Predicate, ReduceReport, Reduced, reduce};
 pub use refs::{Refs, evidence_mode};

@@ -80,8 +80,15 @@ pub static COMMANDS: &[&Command] = &[
     &run::RECORD,
     &run::REDUCE,
     &run::REPLAY,
+    &run::session::APPEND,
+    &run::session::CHECKPOINT,
+    &run::session::COMPACT,
+    &run::session::START,
+    &run::session::STATUS,
     &trace_verify::VERIFY,
     &verify::VERIFY,
+    &verify::CHAIN,
+    &verify::SESSION_CHAIN,
     &version::VERSION,
 ];
 

@@ -6,6 +6,7 @@ mod receipt;
 mod record;
 mod reduce;
 mod replay;
+pub mod session;
 
 pub use diff::DIFF;
 pub use inspect::INSPECT;

@@ -1,5 +1,11 @@
 //! `gait verify`.
 
+mod chain;
+mod session_chain;
+
+pub use chain::CHAIN;
+pub use session_chain::SESSION_CHAIN;
+
 use std::path::{Path, PathBuf};
 
 use gait::runpack::{self, Report, Requirements, SignatureStatus};

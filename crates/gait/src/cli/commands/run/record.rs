@@ -146,7 +146,7 @@ fn prove(args: &Args, mode: EvidenceMode, input: &mut RecordInput) -> Result<Vec
 }
 
 /// The key to sign with, if one is asked for in any way.
-fn signer(context: &Context, args: &Args) -> Result<Option<SigningIdentity>> {
+pub fn signer(context: &Context, args: &Args) -> Result<Option<SigningIdentity>> {
     let private = source(args, "private-key")?;
     let mode = match args.text("key-mode").trim() {
         "" if !private.is_given() => return Ok(None),

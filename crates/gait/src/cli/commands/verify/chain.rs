@@ -1,0 +1,91 @@
+//! `gait verify chain`.
+
+use std::path::Path;
+
+use gait::limits::MAX_TRACE_BYTES;
+use gait::trace;
+use serde_json::{Map, Value, json};
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::{Category, Result};
+
+use super::{Asked, REQUIREMENTS, Verified, exit};
+use crate::cli::args::{Args, invalid};
+use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::flag::Flag;
+
+/// `gait verify chain`
+pub static CHAIN: Command = Command {
+    words: &["verify", "chain"],
+    help: "Verify runpack and trace artifacts together to produce one deterministic integrity verdict.",
+    flags: &[
+        Flag::text("run", ""),
+        Flag::text("trace", ""),
+        Flag::group(REQUIREMENTS),
+    ],
+    positionals: Positionals::None,
+    run,
+};
+
+fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let reference = args.text("run").trim();
+    if reference.is_empty() {
+        return Err(invalid("--run is required"));
+    }
+    let asked = Asked::of(context, args)?;
+    let path = args.text("trace").trim();
+    if !path.is_empty() && asked.key.is_none() {
+        return Err(invalid(
+            "trace verification requires --public-key/--public-key-env or private key source",
+        ));
+    }
+    let verified = Verified::of(reference, context, &asked)?;
+    let mut holds = verified.ok;
+    let mut fields = Map::new();
+    let mut human = verified.human();
+    fields.insert("run".to_owned(), json!(verified));
+    if !path.is_empty() {
+        let (ok, shown) = verify_trace(path, &asked)?;
+        holds &= ok;
+        human.push_str(&format!(
+            "\ntrace: {path} ({})",
+            if ok { "verified" } else { "failed" }
+        ));
+        fields.insert("trace".to_owned(), shown);
+    }
+    fields.insert("ok".to_owned(), holds.into());
+    Outcome::with(exit(holds), &fields, human)
+}
+
+/// Whether the trace at `path` holds, and what to show of it.
+fn verify_trace(path: &str, asked: &Asked) -> Result<(bool, Value)> {
+    let Some(key) = &asked.key else {
+        return Err(invalid("trace verification requires a key"));
+    };
+    let bytes = read_bounded(Path::new(path), MAX_TRACE_BYTES as u64)?;
+    let claims = trace::claims(&bytes)?;
+    match trace::verify(&bytes, key) {
+        Ok(verified) => Ok((
+            true,
+            json!({
+                "ok": true,
+                "path": path,
+                "trace_id": verified.trace_id(),
+                "verdict": verified.verdict(),
+                "signature_status": "verified",
+                "key_id": verified.key_id(),
+            }),
+        )),
+        Err(fault) if fault.category() == Category::VerificationFailed => Ok((
+            false,
+            json!({
+                "ok": false,
+                "path": path,
+                "trace_id": claims.trace_id,
+                "verdict": claims.verdict,
+                "signature_status": "failed",
+                "error": fault.message(),
+            }),
+        )),
+        Err(fault) => Err(fault),
+    }
+}

@@ -1,0 +1,230 @@
+//! The checkpoints of a session, one hanging on the other.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::{Category, Result};
+use worldcompute_proof::parse_json_within;
+
+use super::journal::Journal;
+use super::record::{Checkpoint, VERSION};
+use crate::artefact;
+use crate::limits::{MAX_CHAIN_BYTES, invalid};
+use crate::record::json_file;
+use crate::runpack::{self, Requirements, SignatureStatus, Stamp};
+use crate::signature::unverified;
+
+const SCHEMA_ID: &str = "gait.runpack.session_chain";
+
+/// The checkpoints of a session, first to last.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    schema_id: String,
+    schema_version: String,
+    created_at: Stamp,
+    producer_version: String,
+    pub session_id: String,
+    pub run_id: String,
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// What is wrong with a chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChainReport {
+    pub session_id: String,
+    pub run_id: String,
+    pub checkpoints_checked: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub linkage_errors: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub checkpoint_errors: Vec<String>,
+}
+
+impl Chain {
+    pub(super) fn of(journal: Journal, last: Checkpoint) -> Result<Self> {
+        let header = journal.header()?.clone();
+        let mut checkpoints = journal.checkpoints;
+        checkpoints.push(last);
+        Ok(Self {
+            schema_id: SCHEMA_ID.to_owned(),
+            schema_version: VERSION.to_owned(),
+            created_at: header.created_at,
+            producer_version: header.producer_version,
+            session_id: header.session_id,
+            run_id: header.run_id,
+            checkpoints,
+        })
+    }
+
+    /// Reads the chain at `path`.
+    ///
+    /// # Errors
+    /// `verification_failed` for what is no chain; the refusals of the disk.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path, MAX_CHAIN_BYTES as u64)?;
+        let value = parse_json_within(&bytes, MAX_CHAIN_BYTES)
+            .map_err(|fault| unverified(format!("parse session chain: {}", fault.message())))?;
+        let chain: Self = serde_json::from_value(value)
+            .map_err(|error| unverified("parse session chain").caused_by(error))?;
+        if chain.schema_id != SCHEMA_ID || chain.schema_version != VERSION {
+            return Err(unverified("unsupported session chain schema"));
+        }
+        if chain.session_id.is_empty() || chain.run_id.is_empty() {
+            return Err(unverified("session chain missing session_id/run_id"));
+        }
+        match chain.checkpoints.is_empty() {
+            true => Err(unverified("session chain has no checkpoints")),
+            false => Ok(chain),
+        }
+    }
+
+    /// Writes the chain to `path`.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        artefact::write(path, &json_file(self)?)
+    }
+
+    /// Where the chain of a journal goes unless told otherwise: beside it, as `<name>_chain.json`.
+    pub fn beside(journal: &Path) -> PathBuf {
+        let stem = journal
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or("session");
+        journal.with_file_name(format!("{stem}_chain.json"))
+    }
+
+    /// The checkpoint that `reference` names: `latest` or its number.
+    ///
+    /// # Errors
+    /// `invalid_input` when there is none.
+    pub fn checkpoint(&self, reference: &str) -> Result<&Checkpoint> {
+        let reference = reference.trim();
+        if reference.is_empty() || reference.eq_ignore_ascii_case("latest") {
+            return self
+                .checkpoints
+                .last()
+                .ok_or_else(|| invalid("session chain has no checkpoints"));
+        }
+        let index: u64 = reference
+            .parse()
+            .map_err(|_| invalid(format!("invalid checkpoint reference: {reference}")))?;
+        let mut checkpoints = self.checkpoints.iter();
+        checkpoints
+            .find(|checkpoint| checkpoint.checkpoint_index == index)
+            .ok_or_else(|| invalid(format!("checkpoint {index} not found")))
+    }
+}
+
+impl ChainReport {
+    /// Whether nothing is wrong.
+    pub fn holds(&self) -> bool {
+        self.linkage_errors.is_empty() && self.checkpoint_errors.is_empty()
+    }
+}
+
+/// Verifies the chain at `path` and the runpack of every checkpoint.
+///
+/// # Errors
+/// Those of [`Chain::load`]; the refusals of the disk that are not about one runpack.
+pub fn verify_chain(path: &Path, requirements: &Requirements<'_>) -> Result<ChainReport> {
+    let chain = Chain::load(path)?;
+    let mut report = ChainReport {
+        session_id: chain.session_id.clone(),
+        run_id: chain.run_id.clone(),
+        checkpoints_checked: chain.checkpoints.len(),
+        linkage_errors: Vec::new(),
+        checkpoint_errors: Vec::new(),
+    };
+    let mut last = Checkpoint::default();
+    for (position, checkpoint) in chain.checkpoints.iter().enumerate() {
+        let belongs =
+            (&checkpoint.session_id, &checkpoint.run_id) == (&chain.session_id, &chain.run_id);
+        if !belongs {
+            let error = format!(
+                "checkpoint {} of another session",
+                checkpoint.checkpoint_index
+            );
+            report.linkage_errors.push(error);
+        }
+        report
+            .linkage_errors
+            .extend(linkage(position, checkpoint, &last));
+        report
+            .checkpoint_errors
+            .extend(content(checkpoint, requirements)?);
+        last = checkpoint.clone();
+    }
+    Ok(report)
+}
+
+/// What is wrong between a checkpoint and the one before.
+fn linkage(position: usize, checkpoint: &Checkpoint, last: &Checkpoint) -> Vec<String> {
+    let index = checkpoint.checkpoint_index;
+    let checks = [
+        (
+            index == last.checkpoint_index.saturating_add(1),
+            format!("checkpoint index mismatch at position {position}"),
+        ),
+        (
+            checkpoint.prev_checkpoint_digest == last.checkpoint_digest,
+            format!("prev_checkpoint_digest mismatch at checkpoint {index}"),
+        ),
+        (
+            checkpoint.sequence_start > last.sequence_end,
+            format!("sequence overlap at checkpoint {index}"),
+        ),
+        (
+            checkpoint.sequence_start <= last.sequence_end.saturating_add(1),
+            format!("sequence gap at checkpoint {index}"),
+        ),
+        (
+            checkpoint.sequence_end >= checkpoint.sequence_start,
+            format!("sequence range empty at checkpoint {index}"),
+        ),
+        (
+            checkpoint.checkpoint_digest == checkpoint.digest(),
+            format!("checkpoint_digest mismatch at checkpoint {index}"),
+        ),
+    ];
+    let failed = checks.into_iter().filter(|(holds, _)| !holds);
+    failed.map(|(_, error)| error).collect()
+}
+
+/// What is wrong with the runpack of a checkpoint.
+fn content(checkpoint: &Checkpoint, requirements: &Requirements<'_>) -> Result<Vec<String>> {
+    let index = checkpoint.checkpoint_index;
+    let report = match runpack::verify(Path::new(&checkpoint.runpack_path), requirements) {
+        Ok(report) => report,
+        Err(fault)
+            if fault.category() == Category::VerificationFailed || fault.code() == "not_found" =>
+        {
+            return Ok(vec![format!(
+                "checkpoint {index} verify error: {}",
+                fault.message()
+            )]);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let unsigned = match report.signature_status {
+        SignatureStatus::Verified => false,
+        SignatureStatus::Missing => requirements.signature || requirements.key.is_some(),
+        SignatureStatus::Skipped => requirements.signature,
+        SignatureStatus::Failed => true,
+    };
+    let checks = [
+        (
+            report.manifest_digest == checkpoint.manifest_digest,
+            "manifest digest mismatch",
+        ),
+        (report.holds() || unsigned, "runpack integrity failure"),
+        (!unsigned, "signature verification failed"),
+    ];
+    let failed = checks.into_iter().filter(|(holds, _)| !holds);
+    Ok(failed
+        .map(|(_, what)| format!("checkpoint {index} {what}"))
+        .collect())
+}

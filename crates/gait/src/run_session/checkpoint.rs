@@ -1,0 +1,209 @@
+//! A runpack of what happened since the last one.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use worldcompute_fault::Result;
+use worldcompute_proof::SigningKey;
+
+use super::Session;
+use super::chain::Chain;
+use super::journal::{self, Journal};
+use super::record::{Checkpoint, Event, Line, VERSION};
+use super::relation::Relation;
+use super::state::State;
+use crate::limits::{MAX_CHECKPOINT_EVENTS, invalid};
+use crate::runpack::{
+    CaptureMode, Intent, Payload, Recorder, Refs, ResultRecord, Run, TimelineEvent,
+};
+
+/// Writes the runpack of the events since the last checkpoint to `out`, notes it in the journal, and returns it with the
+/// chain it is the end of.
+///
+/// # Errors
+/// `invalid_input` when nothing happened since; `session_checkpoint_too_large` when too much did; those of reading the
+/// journal and of writing.
+pub fn checkpoint(
+    session: &Session<'_>,
+    out: &Path,
+    key: Option<&SigningKey>,
+) -> Result<(Checkpoint, Chain)> {
+    let _lock = session.lock.acquire(session.journal)?;
+    let mut timeline = Vec::new();
+    let journal = journal::read(session.journal, |_, _| Ok(()))?;
+    let (from, run_id) = (journal.checkpointed(), next_run_id(&journal)?);
+    each_event_after(session, from, |event| {
+        if timeline.len() >= MAX_CHECKPOINT_EVENTS {
+            return Err(too_large());
+        }
+        timeline.push(in_timeline(event, &run_id));
+        Ok(())
+    })?;
+    if timeline.is_empty() {
+        return Err(invalid("no new session events available for checkpoint"));
+    }
+    timeline.push(emission(&journal, &run_id, session));
+    let manifest_digest = write(session, from, timeline, &run_id, out, key)?;
+    let checkpoint = next(&journal, session, out, manifest_digest, &run_id)?;
+    session.append(&Line::Checkpoint {
+        checkpoint: checkpoint.clone(),
+    })?;
+    let mut state = State::of(&journal, session)?;
+    state.note_checkpoint(&checkpoint, session);
+    state.write(session)?;
+    let chain = Chain::of(journal, checkpoint.clone())?;
+    Ok((checkpoint, chain))
+}
+
+fn too_large() -> worldcompute_fault::Fault {
+    let message = format!("more than {MAX_CHECKPOINT_EVENTS} events since the last checkpoint");
+    worldcompute_fault::Fault::new(
+        worldcompute_fault::Category::InvalidInput,
+        "session_checkpoint_too_large",
+        message,
+    )
+    .hint("make checkpoints more often; these events stay in the journal")
+}
+
+fn next_run_id(journal: &Journal) -> Result<String> {
+    let index = journal.checkpoints.len() + 1;
+    Ok(format!("{}_cp_{index:04}", journal.header()?.run_id))
+}
+
+fn each_event_after(
+    session: &Session<'_>,
+    sequence: u64,
+    mut each: impl FnMut(&Event) -> Result<()>,
+) -> Result<()> {
+    journal::read(session.journal, |line, _| match line {
+        Line::Event { event } if event.sequence > sequence => each(event),
+        _ => Ok(()),
+    })?;
+    Ok(())
+}
+
+fn in_timeline(event: &Event, run_id: &str) -> TimelineEvent {
+    TimelineEvent {
+        event: "session_event".to_owned(),
+        reference: event.trace_id.clone(),
+        relationship: Some(Relation::in_timeline(event, run_id)),
+        ts: event.created_at.utc(),
+    }
+}
+
+fn emission(journal: &Journal, run_id: &str, session: &Session<'_>) -> TimelineEvent {
+    let reference = format!("checkpoint:{}", journal.checkpoints.len() + 1);
+    TimelineEvent {
+        event: "session_checkpoint_emitted".to_owned(),
+        relationship: Some(Relation::of_emission(&reference, run_id)),
+        reference,
+        ts: session.now,
+    }
+}
+
+fn write(
+    session: &Session<'_>,
+    from: u64,
+    timeline: Vec<TimelineEvent>,
+    run_id: &str,
+    out: &Path,
+    key: Option<&SigningKey>,
+) -> Result<String> {
+    let run = Run {
+        created_at: session.now,
+        producer_version: session.producer_version.to_owned(),
+        run_id: run_id.to_owned(),
+        timeline,
+        ..Run::default()
+    };
+    let mut recorder = Recorder::new(run, Refs::default(), CaptureMode::Reference, session.now)?;
+    let mut number = 0_u64;
+    each_event_after(session, from, |event| {
+        number += 1;
+        let id = match event.intent_id.trim() {
+            "" => format!("intent_{number}"),
+            id => id.to_owned(),
+        };
+        recorder.intent(intent(event, &id)?, None)?;
+        recorder.result(result(event, id)?, None)
+    })?;
+    out.parent()
+        .map_or(Ok(()), worldcompute_durable::output_dir)?;
+    Ok(recorder.finish(out, key)?.manifest_digest)
+}
+
+fn intent(event: &Event, id: &str) -> Result<Intent> {
+    let args = members(json!({
+        "session_id": event.session_id,
+        "sequence": event.sequence,
+        "trace_id": event.trace_id,
+        "trace_path": event.trace_path,
+    }));
+    Ok(Intent {
+        args: Some(Payload::new(&args)?),
+        args_digest: event.intent_digest.clone(),
+        created_at: event.created_at.utc(),
+        intent_id: id.to_owned(),
+        tool_name: event.tool_name.clone(),
+        ..Intent::default()
+    })
+}
+
+fn result(event: &Event, id: String) -> Result<ResultRecord> {
+    let result = members(json!({
+        "verdict": event.verdict,
+        "reason_codes": event.reason_codes,
+        "violations": event.violations,
+        "trace_id": event.trace_id,
+        "trace_path": event.trace_path,
+    }));
+    let status = match event.verdict.as_str() {
+        "block" | "require_approval" => "error",
+        _ => "ok",
+    };
+    Ok(ResultRecord {
+        created_at: event.created_at.utc(),
+        intent_id: id,
+        result: Some(Payload::new(&result)?),
+        status: status.to_owned(),
+        ..ResultRecord::default()
+    })
+}
+
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+fn next(
+    journal: &Journal,
+    session: &Session<'_>,
+    out: &Path,
+    manifest_digest: String,
+    run_id: &str,
+) -> Result<Checkpoint> {
+    let header = journal.header()?;
+    let last = journal.checkpoints.last();
+    let mut checkpoint = Checkpoint {
+        schema_id: "gait.runpack.session_checkpoint".to_owned(),
+        schema_version: VERSION.to_owned(),
+        created_at: session.now,
+        producer_version: session.producer_version.to_owned(),
+        session_id: header.session_id.clone(),
+        run_id: header.run_id.clone(),
+        checkpoint_index: journal.checkpoints.len() as u64 + 1,
+        sequence_start: journal.checkpointed() + 1,
+        sequence_end: journal.last_sequence,
+        runpack_path: out.display().to_string(),
+        manifest_digest,
+        prev_checkpoint_digest: last
+            .map(|last| last.checkpoint_digest.clone())
+            .unwrap_or_default(),
+        ..Checkpoint::default()
+    };
+    checkpoint.checkpoint_digest = checkpoint.digest();
+    checkpoint.relationship = Some(Relation::of_checkpoint(&checkpoint, run_id));
+    Ok(checkpoint)
+}
