@@ -16,6 +16,7 @@ mod policy;
 mod registry;
 mod run;
 mod scripts;
+mod session;
 mod trace_verify;
 mod verify;
 mod version;
@@ -85,6 +86,8 @@ pub static COMMANDS: &[&Command] = &[
     &run::session::COMPACT,
     &run::session::START,
     &run::session::STATUS,
+    &session::CLOSE,
+    &session::VERIFY,
     &trace_verify::VERIFY,
     &verify::VERIFY,
     &verify::CHAIN,
