@@ -24,12 +24,14 @@ mod script;
 use jiff::Timestamp;
 
 pub(crate) use agent::AgentClause;
+pub(crate) use breach::Breach;
 pub use broker::Broker;
 pub(crate) use broker::BrokerClause;
 pub(crate) use constraint::{Constraint, Patterns};
 pub(crate) use context::ContextClause;
 pub(crate) use credential::CredentialClause;
 pub(crate) use dataflow::Dataflow;
+pub(crate) use fail_closed::MissingField;
 pub(crate) use freeze::{Freeze, FreezeRange, Zone};
 pub use freeze::{FreezeDecision, FreezeStatus};
 pub(crate) use index::Index;
@@ -41,7 +43,7 @@ pub(crate) use sandbox::SandboxClause;
 pub use sandbox::{SandboxDecision, SandboxStatus};
 
 use crate::evidence::{Prepared, VerifiedContext};
-use crate::intent::{ArgProvenance, Context, Delegation, SkillProvenance, Target};
+use crate::intent::{ArgProvenance, Context, Delegation, ScriptStep, SkillProvenance, Target};
 use crate::inventory::ToolRecord;
 use crate::policy::Policy;
 use crate::verdict::Verdict;
@@ -70,7 +72,7 @@ impl Policy {
         }
         let call = Call::of(prepared);
         let mut outcome = match prepared.intent().script() {
-            Some((script, _)) => script::evaluate(self, prepared, &call, script),
+            Some((script, _)) => script::evaluate(self, prepared, script),
             None => self.evaluate_call(&call),
         };
         outcome.context_source = prepared.context_source();
@@ -103,9 +105,30 @@ impl Policy {
 
     /// The rules that match, in order.
     fn matching(&self, call: &Call<'_>) -> impl Iterator<Item = &Rule> {
+        self.matching_places(call).map(|(_, rule)| rule)
+    }
+
+    fn matching_places(&self, call: &Call<'_>) -> impl Iterator<Item = (usize, &Rule)> {
         let candidates = self.index.candidates(call.tool_name);
-        let rules = candidates.filter_map(|place| self.rules.get(place));
-        rules.filter(|rule| rule.matches.holds(call))
+        let rules = candidates.filter_map(|place| Some((place, self.rules.get(place)?)));
+        rules.filter(|(_, rule)| rule.matches.holds(call))
+    }
+
+    /// The rules that decide about `call`, with their places.
+    pub(crate) fn deciding(&self, call: &Call<'_>) -> Vec<(usize, &Rule)> {
+        let mut matching = self.matching_places(call);
+        let Some(first) = matching.next() else {
+            return Vec::new();
+        };
+        let priority = first.1.priority;
+        let others = matching.take_while(|(_, rule)| rule.priority == priority);
+        std::iter::once(first).chain(others).collect()
+    }
+
+    /// The first thing that the intent leaves out although its class fails closed.
+    pub(crate) fn first_missing(&self, prepared: &Prepared<'_>) -> Option<MissingField> {
+        let missing = fail_closed::missing(&self.fail_closed, &Call::of(prepared));
+        missing.into_iter().next()
     }
 
     fn evaluate_default(&self) -> Evaluation {
@@ -133,6 +156,21 @@ impl<'a> Call<'a> {
         }
     }
 
+    fn step(&self, prepared: &'a Prepared<'_>, step: &'a ScriptStep) -> Self {
+        Self {
+            tool_name: &step.tool_name,
+            targets: &step.targets,
+            arg_provenance: &step.arg_provenance,
+            tool: prepared.tool(&step.tool_name),
+            ..*self
+        }
+    }
+
+    /// Whether it only executes, in a sandbox about which everything is declared.
+    pub(crate) fn runs_in_a_declared_sandbox(&self) -> bool {
+        self.only_executes() && sandbox::is_declared(self.context.sandbox.as_ref())
+    }
+
     pub(crate) fn is_destructive(&self) -> bool {
         self.targets.iter().any(|target| target.destructive)
     }
@@ -143,6 +181,19 @@ impl<'a> Call<'a> {
                 .targets
                 .iter()
                 .all(|target| target.endpoint_class == "proc.exec")
+    }
+}
+
+/// What rules are asked about: the intent, or each step of its script.
+pub(crate) fn calls<'a>(prepared: &'a Prepared<'_>) -> Vec<Call<'a>> {
+    let whole = Call::of(prepared);
+    match prepared.intent().script() {
+        None => vec![whole],
+        Some((script, _)) => script
+            .steps
+            .iter()
+            .map(|step| whole.step(prepared, step))
+            .collect(),
     }
 }
 

@@ -5,10 +5,12 @@ mod file;
 mod normalise;
 mod report;
 pub mod simulate;
+pub mod why_not;
 
 use std::path::Path;
 
 use serde::Serialize;
+use serde_json::Value;
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json};
@@ -100,6 +102,13 @@ impl Policy {
         let file: Option<file::PolicyFile> =
             serde_saphyr::from_slice_with_options(bytes, yaml_options()).map_err(unreadable)?;
         normalise::policy(file.unwrap_or_default())
+    }
+
+    /// The policy that `document` is, as [`Policy::document`] gives it.
+    fn from_document(document: Value) -> Result<Self> {
+        let file = serde_json::from_value(document)
+            .map_err(|error| invalid("parse policy document").caused_by(error))?;
+        normalise::policy(file)
     }
 
     fn seal(

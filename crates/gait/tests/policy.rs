@@ -270,3 +270,29 @@ fn what_a_simulation_needs_is_asked_for() {
         );
     }
 }
+
+#[test]
+fn a_test_can_say_what_would_allow_it() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    let asked = gait.file("intent.json", intent("tool.ask"));
+    let (code, json) = gait.json(&["policy", "test", &policy, &asked, "--why-not"]);
+    assert_eq!(code, 4);
+    assert_eq!(json["why_not"]["causes"][0]["rule"], "ask");
+    assert_eq!(json["why_not"]["causes"][0]["clause"], "effect");
+    assert_eq!(json["why_not"]["change"][0]["action"], "insert_rule");
+    let shown = gait
+        .run(&["policy", "test", &policy, &asked, "--why-not"])
+        .stdout;
+    assert!(
+        shown.contains("because effect says require_approval in rule ask"),
+        "{shown}"
+    );
+    let fine = gait.file("fine.json", intent("tool.read"));
+    assert_eq!(
+        gait.json(&["policy", "test", &policy, &fine, "--why-not"])
+            .1
+            .get("why_not"),
+        None
+    );
+}

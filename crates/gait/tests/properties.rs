@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 use gait::intent::Intent;
+use gait::policy::why_not::why_not;
 use gait::{Evaluation, Evidence, Gate, Policy, SystemClock, Verdict, trace};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -37,14 +38,21 @@ prop_compose! {
         targets in targets(),
         risk in select(&RISKS),
         phase in select(&["plan", "apply"]),
+        agent in select(&["bot", ""]),
+        tainted in any::<bool>(),
         steps in prop::option::weighted(0.3, vec(step(), 1..4)),
     ) -> Value {
         let mut intent = json!({
             "tool_name": tool,
             "args": {"text": args, "number": number},
             "targets": targets,
-            "context": {"identity": "alice", "workspace": "/w", "risk_class": risk, "phase": phase}
+            "context": {
+                "identity": "alice", "workspace": "/w", "risk_class": risk, "phase": phase, "agent_id": agent
+            }
         });
+        if tainted {
+            intent["arg_provenance"] = json!([{"arg_path": "a", "source": "user"}]);
+        }
         if let Some(steps) = steps {
             intent["script"] = json!({ "steps": steps });
         }
@@ -61,6 +69,7 @@ prop_compose! {
         risks in subsequence(RISKS.to_vec(), 0..=1),
         endpoint in select(&["", "path_allowlist", "domain_denylist"]),
         approvals in 0..3,
+        clauses in clauses(),
     ) -> Value {
         let mut rule = json!({
             "priority": priority,
@@ -68,10 +77,42 @@ prop_compose! {
             "match": {"tool_names": tools, "target_kinds": kinds, "risk_classes": risks},
             "min_approvals": approvals,
         });
+        for (key, clause) in clauses {
+            rule[key] = clause;
+        }
         if !endpoint.is_empty() {
             rule["endpoint"] = json!({ endpoint: ["/tmp/**", "a.example"] });
         }
         rule
+    }
+}
+
+/// Clauses that raise a rule, each of which some intents keep and others break.
+const CLAUSES: [(&str, &str); 9] = [
+    ("denied_agent_ids", r#"["bot"]"#),
+    ("allowed_agent_ids", r#"["bot"]"#),
+    ("require_declared_agent", "true"),
+    ("allowed_credential_sources", r#"["env"]"#),
+    ("max_context_age_seconds", "5"),
+    (
+        "sandbox",
+        r#"{"enabled": true, "allowed_user_modes": ["root"]}"#,
+    ),
+    (
+        "dataflow",
+        r#"{"destination_kinds": ["path"], "tainted_sources": ["user"], "action": "block"}"#,
+    ),
+    (
+        "freeze_window",
+        r#"{"timezone": "UTC", "windows": [{"start": "2026-01-01T00:00:00", "end": "2027-01-01T00:00:00"}]}"#,
+    ),
+    ("rate_limit", r#"{"requests": 1}"#),
+];
+
+prop_compose! {
+    fn clauses()(clauses in subsequence(CLAUSES.to_vec(), 0..=2)) -> Vec<(&'static str, Value)> {
+        let parse = |text: &str| serde_json::from_str(text).unwrap();
+        clauses.into_iter().map(|(key, text)| (key, parse(text))).collect()
     }
 }
 
@@ -189,5 +230,36 @@ proptest! {
         prop_assert_eq!(verified.verdict(), decision.verdict());
         prop_assert_eq!(verified.intent_digest(), asked.digest());
         prop_assert_eq!(decision.permit().is_ok(), decision.verdict() == Verdict::Allow);
+    }
+
+    #[test]
+    fn the_suggested_change_really_brings_what_it_promises(value in intents(), rules in policies()) {
+        let asked = intent(&value);
+        let at = "2026-02-05T00:00:00Z".parse().unwrap();
+        let prepared = asked.prepare(&Evidence::at(at)).unwrap();
+        let before = policy(&rules);
+        let verdict = before.evaluate(&prepared).verdict;
+        let Some(why) = why_not(&before, &prepared) else {
+            prop_assert_eq!(verdict, Verdict::Allow);
+            return Ok(());
+        };
+        prop_assert!(!why.causes.is_empty());
+        let mut changed = before;
+        for edit in &why.change {
+            let edited = edit.apply(&changed).unwrap();
+            changed = Policy::parse(edited.to_yaml().unwrap().as_bytes()).unwrap();
+        }
+        let after = changed.evaluate(&prepared).verdict;
+        prop_assert!(after <= why.attainable, "{after} after {:?}", why.change);
+        prop_assert!(verdict <= why.attainable || !why.change.is_empty());
+    }
+
+    #[test]
+    fn the_normal_form_of_a_policy_decides_as_the_policy_does(value in intents(), rules in policies()) {
+        let asked = intent(&value);
+        let policy = policy(&rules);
+        let again = Policy::parse(policy.to_yaml().unwrap().as_bytes()).unwrap();
+        prop_assert_eq!(policy.digest(), again.digest());
+        prop_assert_eq!(policy.ask(&asked), again.ask(&asked));
     }
 }

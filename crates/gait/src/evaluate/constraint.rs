@@ -84,19 +84,12 @@ impl Constraint {
 
     /// The clauses that `target` violates, with their codes.
     fn violations(&self, target: &Target) -> [Option<(&'static str, &'static str)>; 5] {
-        let path = (target.kind == "path").then(|| text::clean_path(&target.value));
-        let denied_path = path
-            .as_deref()
-            .is_some_and(|path| self.path_denylist.match_path(path));
-        let foreign_path = path.as_deref().is_some_and(|path| {
-            !self.path_allowlist.is_empty() && !self.path_allowlist.match_path(path)
-        });
         let domains = Domains::of(target);
-        let leaves_class = target.endpoint_class.starts_with("net.")
-            && !admits(&self.egress_classes, &target.endpoint_class);
         [
-            denied_path.then_some(("endpoint.path_denylist", "endpoint_path_denied")),
-            foreign_path.then_some(("endpoint.path_allowlist", "endpoint_path_not_allowlisted")),
+            self.denying_path(target)
+                .map(|_| ("endpoint.path_denylist", "endpoint_path_denied")),
+            self.foreign_path(target)
+                .map(|_| ("endpoint.path_allowlist", "endpoint_path_not_allowlisted")),
             domains
                 .denied_by(&self.domain_denylist)
                 .then_some(("endpoint.domain_denylist", "endpoint_domain_denied")),
@@ -104,12 +97,59 @@ impl Constraint {
                 "endpoint.domain_allowlist",
                 "endpoint_domain_not_allowlisted",
             )),
-            leaves_class.then_some((
-                "endpoint.egress_classes",
-                "endpoint_egress_class_not_allowed",
-            )),
+            self.foreign_class(target).map(|_| {
+                (
+                    "endpoint.egress_classes",
+                    "endpoint_egress_class_not_allowed",
+                )
+            }),
         ]
     }
+
+    /// The pattern that denies the path of `target`.
+    pub(crate) fn denying_path(&self, target: &Target) -> Option<&str> {
+        if self.path_denylist.is_empty() {
+            return None;
+        }
+        self.path_denylist.matching_path(&path(target)?)
+    }
+
+    /// The cleaned path of `target`, if it is not one of the allowed ones.
+    pub(crate) fn foreign_path(&self, target: &Target) -> Option<String> {
+        if self.path_allowlist.is_empty() {
+            return None;
+        }
+        path(target).filter(|path| self.path_allowlist.matching_path(path).is_none())
+    }
+
+    /// The pattern that denies a domain of `target`.
+    pub(crate) fn denying_domain(&self, target: &Target) -> Option<&str> {
+        let domains = Domains::of(target);
+        let mut known = domains.known().iter();
+        known.find_map(|domain| self.domain_denylist.matching_domain(domain))
+    }
+
+    /// A domain of `target` that is not one of the allowed ones.
+    pub(crate) fn foreign_domain(&self, target: &Target) -> Option<String> {
+        let domains = Domains::of(target);
+        let mut known = domains.known().iter();
+        let foreign = |domain: &&String| self.domain_allowlist.matching_domain(domain).is_none();
+        known
+            .find(foreign)
+            .filter(|_| !self.domain_allowlist.is_empty())
+            .cloned()
+    }
+
+    /// The network class of `target`, if it is not one of the allowed ones.
+    pub(crate) fn foreign_class<'t>(&self, target: &'t Target) -> Option<&'t str> {
+        let class = target.endpoint_class.as_str();
+        let foreign = class.starts_with("net.") && !admits(&self.egress_classes, class);
+        foreign.then_some(class)
+    }
+}
+
+fn path(target: &Target) -> Option<String> {
+    (target.kind == "path").then(|| text::clean_path(&target.value))
 }
 
 /// The domains that a target may reach: the one it claims and the one in its address.
@@ -141,11 +181,20 @@ impl Domains {
         )
     }
 
+    fn known(&self) -> &[String] {
+        match self {
+            Self::None | Self::Unreadable => &[],
+            Self::Known(domains) => domains,
+        }
+    }
+
     fn denied_by(&self, list: &Patterns) -> bool {
         match self {
             Self::None => false,
             Self::Unreadable => !list.is_empty(),
-            Self::Known(domains) => domains.iter().any(|domain| list.match_domain(domain)),
+            Self::Known(domains) => domains
+                .iter()
+                .any(|domain| list.matching_domain(domain).is_some()),
         }
     }
 
@@ -154,7 +203,9 @@ impl Domains {
             _ if list.is_empty() => false,
             Self::None => false,
             Self::Unreadable => true,
-            Self::Known(domains) => !domains.iter().all(|domain| list.match_domain(domain)),
+            Self::Known(domains) => !domains
+                .iter()
+                .all(|domain| list.matching_domain(domain).is_some()),
         }
     }
 }
@@ -222,30 +273,35 @@ impl Patterns {
         self.prepared.is_empty()
     }
 
-    fn match_path(&self, path: &str) -> bool {
-        self.prepared.iter().any(|pattern| {
+    /// The first pattern that fits the cleaned `path`, as the policy spells it.
+    fn matching_path(&self, path: &str) -> Option<&str> {
+        self.first(|pattern| {
             let inside = |directory: &String| {
                 path.strip_prefix(directory.as_str())
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             };
-            pattern.exact == path
-                || pattern.below.as_ref().is_some_and(inside)
-                || pattern.glob.as_ref().is_some_and(|glob| glob.matches(path))
+            pattern.fits(path) || pattern.below.as_ref().is_some_and(inside)
         })
     }
 
-    fn match_domain(&self, domain: &str) -> bool {
-        self.prepared.iter().any(|pattern| {
-            pattern.exact == domain
-                || pattern
-                    .below
-                    .as_ref()
-                    .is_some_and(|suffix| domain.ends_with(suffix.as_str()))
-                || pattern
-                    .glob
-                    .as_ref()
-                    .is_some_and(|glob| glob.matches(domain))
+    /// The first pattern that fits `domain`, as the policy spells it.
+    fn matching_domain(&self, domain: &str) -> Option<&str> {
+        self.first(|pattern| {
+            let ends = |suffix: &String| domain.ends_with(suffix.as_str());
+            pattern.fits(domain) || pattern.below.as_ref().is_some_and(ends)
         })
+    }
+
+    fn first(&self, fits: impl Fn(&Pattern) -> bool) -> Option<&str> {
+        let mut pairs = self.prepared.iter().zip(&self.spelling);
+        let found = pairs.find(|(pattern, _)| fits(pattern));
+        found.map(|(_, spelling)| spelling.as_str())
+    }
+}
+
+impl Pattern {
+    fn fits(&self, text: &str) -> bool {
+        self.exact == text || self.glob.as_ref().is_some_and(|glob| glob.matches(text))
     }
 }
 

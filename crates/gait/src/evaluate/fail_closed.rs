@@ -5,33 +5,57 @@ use crate::intent::Context;
 use crate::policy::FailClosed;
 use crate::verdict::Verdict;
 
+/// What an intent leaves out that its class must say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum MissingField {
+    /// A class of endpoint that is known, for every target.
+    EndpointClass,
+    /// One of `required_fields`.
+    Required(String),
+    /// One of `required_high_risk_fields`.
+    HighRisk(String),
+}
+
 /// The block, if `call` is of a class that fails closed and leaves something out.
 pub(super) fn check(policy: &FailClosed, call: &Call<'_>) -> Option<Evaluation> {
-    if !policy.enabled || !policy.risk_classes.contains(&call.context.risk_class) {
+    let missing = missing(policy, call);
+    if missing.is_empty() {
         return None;
     }
     let mut outcome = Evaluation::of(Verdict::Block);
+    for field in &missing {
+        match field {
+            MissingField::EndpointClass => outcome.add(
+                "fail_closed_endpoint_class_unknown",
+                "endpoint_class_unknown",
+            ),
+            MissingField::Required(field) | MissingField::HighRisk(field) => {
+                note_missing(&mut outcome, field);
+            }
+        }
+    }
+    Some(outcome)
+}
+
+/// Everything that `call` leaves out although its class fails closed.
+pub(super) fn missing(policy: &FailClosed, call: &Call<'_>) -> Vec<MissingField> {
+    if !policy.enabled || !policy.risk_classes.contains(&call.context.risk_class) {
+        return Vec::new();
+    }
     let unknown_class = call
         .targets
         .iter()
         .any(|target| target.endpoint_class == "other");
-    if unknown_class {
-        outcome.add(
-            "fail_closed_endpoint_class_unknown",
-            "endpoint_class_unknown",
-        );
-    }
-    for field in &policy.required_fields {
-        if !has_field(call, field, unknown_class) {
-            note_missing(&mut outcome, field);
-        }
-    }
-    for field in &policy.required_high_risk_fields {
-        if !has_high_risk_field(call.context, field) {
-            note_missing(&mut outcome, field);
-        }
-    }
-    (!outcome.reason_codes.is_empty()).then_some(outcome)
+    let class = unknown_class.then_some(MissingField::EndpointClass);
+    let required = policy.required_fields.iter();
+    let required = required.filter(|field| !has_field(call, field, unknown_class));
+    let high_risk = policy.required_high_risk_fields.iter();
+    let high_risk = high_risk.filter(|field| !has_high_risk_field(call.context, field));
+    class
+        .into_iter()
+        .chain(required.cloned().map(MissingField::Required))
+        .chain(high_risk.cloned().map(MissingField::HighRisk))
+        .collect()
 }
 
 fn note_missing(outcome: &mut Evaluation, field: &str) {

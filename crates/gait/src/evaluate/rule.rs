@@ -79,12 +79,8 @@ impl Rule {
     fn unraised(&self) -> Evaluation {
         let mut outcome = Evaluation::of(self.effect);
         outcome.matched_rules.push(self.name.clone());
-        outcome.reason_codes.clone_from(&self.reason_codes);
+        outcome.reason_codes = self.own_reasons();
         outcome.violations.clone_from(&self.violations);
-        if outcome.reason_codes.is_empty() {
-            let code = format!("matched_rule_{}", code_of(&self.name));
-            outcome.reason_codes.push(code);
-        }
         outcome.distinct_approvers = self.require_distinct_approvers;
         outcome.require_delegation = self.matches.require_delegation;
         let scopes = &self.matches.delegation_scopes;
@@ -93,6 +89,14 @@ impl Rule {
         outcome.rate_limit = self.rate_limit;
         outcome.destructive_budget = self.destructive_budget;
         outcome
+    }
+
+    /// The codes that the rule gives for its effect.
+    pub(crate) fn own_reasons(&self) -> Vec<String> {
+        if self.reason_codes.is_empty() {
+            return vec![format!("matched_rule_{}", code_of(&self.name))];
+        }
+        self.reason_codes.clone()
     }
 
     /// Everything that raises this rule's effect for `call`.

@@ -7,7 +7,7 @@ use super::matching::{admits, contains};
 use crate::intent::Sandbox;
 
 /// The sandbox clause of a rule; serialised, it is the rule's `Sandbox` of the policy digest.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct SandboxClause {
     /// Always true: a clause that is not enabled is none.
@@ -160,15 +160,26 @@ impl SandboxClause {
         Some(("sandbox.max_timeout_seconds", code))
     }
 
-    fn paths(&self, sandbox: &Sandbox) -> impl Iterator<Item = Fault> {
+    /// The first writable path that is below none of the allowed prefixes.
+    pub(crate) fn foreign_writable_path<'s>(&self, sandbox: &'s Sandbox) -> Option<&'s str> {
         let prefixes = &self.allowed_writable_path_prefixes;
-        let allowed = |path: &String| prefixes.iter().any(|prefix| is_below(path, prefix));
-        let writable = prefixes.is_empty() || sandbox.writable_paths.iter().all(allowed);
+        let allowed = |path: &&String| prefixes.iter().any(|prefix| is_below(path, prefix));
+        let mut foreign = sandbox.writable_paths.iter().filter(|path| !allowed(path));
+        let first = foreign.next().filter(|_| !prefixes.is_empty());
+        first.map(String::as_str)
+    }
+
+    /// The first required root that is not read-only.
+    pub(crate) fn missing_root(&self, sandbox: &Sandbox) -> Option<&str> {
         let roots = &sandbox.read_only_roots;
-        let rooted = self
-            .required_read_only_roots
-            .iter()
-            .all(|root| contains(roots, root));
+        let mut required = self.required_read_only_roots.iter();
+        let missing = required.find(|root| !contains(roots, root));
+        missing.map(String::as_str)
+    }
+
+    fn paths(&self, sandbox: &Sandbox) -> impl Iterator<Item = Fault> {
+        let writable = self.foreign_writable_path(sandbox).is_none();
+        let rooted = self.missing_root(sandbox).is_none();
         let faults = [
             (
                 writable,
@@ -185,6 +196,12 @@ impl SandboxClause {
             .into_iter()
             .filter_map(|(holds, clause, code)| (!holds).then_some((clause, code)))
     }
+}
+
+/// Whether everything about the sandbox is declared, so that a clause without lists trusts it.
+pub(super) fn is_declared(sandbox: Option<&Sandbox>) -> bool {
+    let bare = SandboxClause::default();
+    sandbox.is_some_and(|sandbox| bare.faults(sandbox).is_empty())
 }
 
 fn mode(

@@ -1,30 +1,19 @@
 //! Several calls as one: each judged alone, then together.
 
 use super::outcome::insert;
-use super::{Call, Evaluation, ScriptEvaluation, StepVerdict};
+use super::{Evaluation, ScriptEvaluation, StepVerdict, calls};
 use crate::evidence::Prepared;
 use crate::intent::{Script, ScriptStep, Target};
 use crate::limits::MAX_SCRIPT_STEPS;
 use crate::policy::{Policy, Scripts};
 use crate::verdict::Verdict;
 
-pub(super) fn evaluate(
-    policy: &Policy,
-    prepared: &Prepared<'_>,
-    whole: &Call<'_>,
-    script: &Script,
-) -> Evaluation {
+pub(super) fn evaluate(policy: &Policy, prepared: &Prepared<'_>, script: &Script) -> Evaluation {
     let mut outcome = Evaluation::of(Verdict::Allow);
     let mut steps = Vec::with_capacity(script.steps.len());
     let mut risks = Vec::with_capacity(script.steps.len());
-    for (index, step) in script.steps.iter().enumerate() {
-        let alone = policy.evaluate_call(&Call {
-            tool_name: &step.tool_name,
-            targets: &step.targets,
-            arg_provenance: &step.arg_provenance,
-            tool: prepared.tool(&step.tool_name),
-            ..*whole
-        });
+    for (index, (step, call)) in script.steps.iter().zip(calls(prepared)).enumerate() {
+        let alone = policy.evaluate_call(&call);
         risks.push(risk(&step.targets));
         steps.push(step_verdict(index, step, &alone));
         outcome.raise(alone.verdict);

@@ -29,7 +29,13 @@ fn path(args: &Args) -> Result<&str> {
 
 /// Optional fields are left out when they are zero.
 fn set_count(fields: &mut Value, name: &str, count: usize) {
-    if let Some(fields) = fields.as_object_mut().filter(|_| count > 0) {
-        fields.insert(name.to_owned(), count.into());
+    if count > 0 {
+        set(fields, name, count.into());
+    }
+}
+
+fn set(fields: &mut Value, name: &str, value: Value) {
+    if let Value::Object(fields) = fields {
+        fields.insert(name.to_owned(), value);
     }
 }

@@ -31,7 +31,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let fields = fields(path, write, &formatted.policy, formatted.changed);
     let mut fields = fields;
     if !write && context.json {
-        set(&mut fields, "formatted", json!(formatted.yaml));
+        super::set(&mut fields, "formatted", json!(formatted.yaml));
     }
     let human = if write {
         format!(
@@ -53,16 +53,10 @@ fn fields(path: &str, write: bool, policy: &Policy, changed: bool) -> Value {
     });
     super::set_count(&mut fields, "rule_count", policy.rule_count());
     if changed {
-        set(&mut fields, "changed", json!(true));
+        super::set(&mut fields, "changed", json!(true));
     }
     if changed && write {
-        set(&mut fields, "written", json!(true));
+        super::set(&mut fields, "written", json!(true));
     }
     fields
-}
-
-fn set(fields: &mut Value, name: &str, value: Value) {
-    if let Value::Object(fields) = fields {
-        fields.insert(name.to_owned(), value);
-    }
 }

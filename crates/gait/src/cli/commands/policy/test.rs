@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gait::policy::why_not::why_not;
 use gait::policy::{TEST_SCHEMA_ID, TEST_SCHEMA_VERSION, summary};
 use gait::{Evaluation, Evidence, Intent, Policy, Verdict, WireTime};
 use serde_json::{Value, json};
@@ -10,12 +11,13 @@ use worldcompute_fault::Result;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::exit::Exit;
+use crate::cli::flag::Flag;
 
 /// `gait policy test`
 pub static TEST: Command = Command {
     words: &["policy", "test"],
     help: "Ask a policy about an intent, without a gate: the verdict and why.",
-    flags: &[],
+    flags: &[Flag::switch("why-not")],
     positionals: Positionals::Interleaved {
         min: 2,
         max: 2,
@@ -34,8 +36,15 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let intent = Intent::load(Path::new(intent))?;
     let prepared = intent.prepare(&Evidence::at(context.clock.now()))?;
     let evaluation = policy.evaluate(&prepared);
-    let fields = fields(&policy, &intent, &evaluation);
-    Outcome::with(exit(evaluation.verdict), &fields, summary(&evaluation))
+    let mut fields = fields(&policy, &intent, &evaluation);
+    let mut human = summary(&evaluation);
+    if args.switch("why-not") {
+        if let Some(why) = why_not(&policy, &prepared) {
+            human += &why.to_string();
+            super::set(&mut fields, "why_not", json!(why));
+        }
+    }
+    Outcome::with(exit(evaluation.verdict), &fields, human)
 }
 
 /// The verdict as an exit code; what was asked was answered, so none of them is a failure.
