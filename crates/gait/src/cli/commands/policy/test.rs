@@ -38,11 +38,11 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let evaluation = policy.evaluate(&prepared);
     let mut fields = fields(&policy, &intent, &evaluation);
     let mut human = summary(&evaluation);
-    if args.switch("why-not") {
-        if let Some(why) = why_not(&policy, &prepared) {
-            human += &why.to_string();
-            super::set(&mut fields, "why_not", json!(why));
-        }
+    let asked = args.switch("why-not");
+    let why = asked.then(|| why_not(&policy, &prepared)).flatten();
+    if let Some(why) = why {
+        human += &why.to_string();
+        super::set(&mut fields, "why_not", json!(why));
     }
     Outcome::with(exit(evaluation.verdict), &fields, human)
 }
