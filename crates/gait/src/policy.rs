@@ -2,6 +2,7 @@
 
 mod document;
 mod file;
+mod locate;
 mod normalise;
 mod report;
 pub mod simulate;
@@ -100,15 +101,17 @@ impl Policy {
             "policy_too_large",
         )?;
         let file: Option<file::PolicyFile> =
-            serde_saphyr::from_slice_with_options(bytes, yaml_options()).map_err(unreadable)?;
+            serde_saphyr::from_slice_with_options(bytes, yaml_options())
+                .map_err(|error| locate::unreadable(&error, bytes))?;
         normalise::policy(file.unwrap_or_default())
+            .map_err(|misplaced| locate::misplaced(&misplaced, bytes))
     }
 
     /// The policy that `document` is, as [`Policy::document`] gives it.
     fn from_document(document: Value) -> Result<Self> {
         let file = serde_json::from_value(document)
             .map_err(|error| invalid("parse policy document").caused_by(error))?;
-        normalise::policy(file)
+        normalise::policy(file).map_err(|misplaced| misplaced.fault)
     }
 
     fn seal(
@@ -229,10 +232,6 @@ pub(crate) fn yaml_options() -> serde_saphyr::Options {
         strict_booleans: true,
         with_snippet: false,
     }
-}
-
-fn unreadable(error: serde_saphyr::Error) -> Fault {
-    invalid(format!("parse policy yaml: {error}"))
 }
 
 #[cfg(test)]

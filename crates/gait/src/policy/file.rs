@@ -252,6 +252,9 @@ impl PolicyFile {
             names.join(", "),
             ways.join("; ")
         );
-        Err(invalid(message).hint("rewrite the policy with the keys named in the message"))
+        Err(invalid(message).because(
+            "legacy_policy",
+            "rewrite the policy with the keys named in the message",
+        ))
     }
 }

@@ -4,13 +4,16 @@ mod clause;
 mod constraint;
 mod declared;
 mod matches;
+mod misplaced;
 mod trust;
 mod value;
 
 use worldcompute_fault::Result;
 
 use self::matches::matches;
-use self::value::{all_of, count, lower_set, plain, set, word};
+pub(super) use self::misplaced::Misplaced;
+use self::misplaced::{Checked, Under};
+use self::value::{count, known_set, lower_set, plain, set, word};
 use super::file::{FailClosedFile, PolicyFile, RuleFile, ScriptsFile};
 use super::{FailClosed, Policy, SCHEMA_ID, SCHEMA_VERSION, Scripts};
 use crate::evaluate::Rule;
@@ -43,28 +46,38 @@ const HIGH_RISK_FIELDS: [&str; 14] = [
     "agent_action_bom_ref",
 ];
 
-pub(super) fn policy(file: PolicyFile) -> Result<Policy> {
+pub(super) fn policy(file: PolicyFile) -> Checked<Policy> {
     file.refuse_legacy()?;
-    known("policy schema_id", file.schema_id.as_deref(), SCHEMA_ID)?;
+    known("policy schema_id", file.schema_id.as_deref(), SCHEMA_ID).under("schema_id")?;
     known(
         "policy schema_version",
         file.schema_version.as_deref(),
         SCHEMA_VERSION,
-    )?;
-    let files = file.rules.unwrap_or_default();
-    at_most("policy rules", files.len(), MAX_RULES, "policy_too_large")?;
-    let mut rules: Vec<Rule> = files.into_iter().map(rule).collect::<Result<_>>()?;
-    rules.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
-    Policy::seal(
-        default_verdict(
-            file.default_verdict.as_deref(),
-            file.default_action.as_deref(),
-        )?,
-        file.scripts.map(scripts).transpose()?.unwrap_or_default(),
-        fail_closed(file.fail_closed.unwrap_or_default())?,
-        trust::trust(file.mcp_trust.unwrap_or_default())?,
-        rules,
     )
+    .under("schema_version")?;
+    let verdict = file.default_verdict.as_deref();
+    let default = default_verdict(verdict, file.default_action.as_deref());
+    Ok(Policy::seal(
+        default.under(either(verdict, "default_verdict", "default_action"))?,
+        scripts(file.scripts.unwrap_or_default()).under("scripts")?,
+        fail_closed(file.fail_closed.unwrap_or_default()).under("fail_closed")?,
+        trust::trust(file.mcp_trust.unwrap_or_default()).under("mcp_trust")?,
+        rules(file.rules.unwrap_or_default()).under("rules")?,
+    )?)
+}
+
+fn rules(files: Vec<RuleFile>) -> Checked<Vec<Rule>> {
+    at_most("policy rules", files.len(), MAX_RULES, "policy_too_large")?;
+    let rules = files.into_iter().enumerate();
+    let rules = rules.map(|(index, file)| rule(file).under(&format!("[{index}]")));
+    let mut rules: Vec<Rule> = rules.collect::<Checked<_>>()?;
+    rules.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+    Ok(rules)
+}
+
+/// Which of two keys for one thing the file uses.
+fn either(given: Option<&str>, key: &'static str, alias: &'static str) -> &'static str {
+    if given.is_some() { key } else { alias }
 }
 
 fn known(what: &str, given: Option<&str>, only: &str) -> Result<()> {
@@ -90,68 +103,72 @@ fn default_verdict(verdict: Option<&str>, action: Option<&str>) -> Result<Verdic
     Verdict::parse(&name).ok_or_else(|| invalid(format!("invalid default_verdict: {name}")))
 }
 
-fn scripts(file: ScriptsFile) -> Result<Scripts> {
+fn scripts(file: ScriptsFile) -> Checked<Scripts> {
+    let steps = |key: &str, number| count(&format!("scripts.{key}"), number).under(key);
     Ok(Scripts {
-        max_steps: count("scripts.max_steps", file.max_steps)?,
-        require_approval_above: count(
-            "scripts.require_approval_above",
-            file.require_approval_above,
-        )?,
+        max_steps: steps("max_steps", file.max_steps)?,
+        require_approval_above: steps("require_approval_above", file.require_approval_above)?,
         block_mixed_risk: file.block_mixed_risk.unwrap_or_default(),
     })
 }
 
-fn fail_closed(file: FailClosedFile) -> Result<FailClosed> {
+fn fail_closed(file: FailClosedFile) -> Checked<FailClosed> {
     let enabled = file.enabled.unwrap_or_default();
-    let mut risk_classes = lower_set(file.risk_classes.as_deref())?;
+    let mut risk_classes = lower_set(file.risk_classes.as_deref()).under("risk_classes")?;
     if enabled && risk_classes.is_empty() {
         risk_classes = vec!["critical".to_owned(), "high".to_owned()];
     }
-    let required_fields = lower_set(file.required_fields.as_deref())?;
-    all_of(
-        "fail_closed required_field",
-        &required_fields,
-        &REQUIRED_FIELDS,
-    )?;
-    let required_high_risk_fields = lower_set(file.required_high_risk_fields.as_deref())?;
-    all_of(
-        "fail_closed required_high_risk_field",
-        &required_high_risk_fields,
-        &HIGH_RISK_FIELDS,
-    )?;
     Ok(FailClosed {
         enabled,
         risk_classes,
-        required_fields,
-        required_high_risk_fields,
+        required_fields: known_set(
+            "fail_closed required_field",
+            file.required_fields.as_deref(),
+            &REQUIRED_FIELDS,
+        )
+        .under("required_fields")?,
+        required_high_risk_fields: known_set(
+            "fail_closed required_high_risk_field",
+            file.required_high_risk_fields.as_deref(),
+            &HIGH_RISK_FIELDS,
+        )
+        .under("required_high_risk_fields")?,
     })
 }
 
-fn rule(file: RuleFile) -> Result<Rule> {
-    let name = plain(file.name.as_deref())?;
+fn rule(file: RuleFile) -> Checked<Rule> {
+    let name = plain(file.name.as_deref()).under("name")?;
     if name.is_empty() {
-        return Err(invalid("rule name is required"));
+        return Err(invalid("rule name is required").into());
     }
-    let min_approvals = count(&format!("min_approvals of {name}"), file.min_approvals)?;
+    let min_approvals = count(&format!("min_approvals of {name}"), file.min_approvals)
+        .under("min_approvals")?;
+    let given = file.effect.as_deref();
+    let effect = effect(&name, given, file.action.as_deref());
     Ok(Rule {
         agent: declared::agent(&name, &file)?,
         credential: declared::credential(&name, &file)?,
         context: declared::context(&name, &file)?,
         broker: clause::broker(&file)?,
         priority: file.priority.unwrap_or_default(),
-        effect: effect(&name, file.effect.as_deref(), file.action.as_deref())?,
-        matches: matches(&name, file.matches.unwrap_or_default())?,
-        freeze: clause::freeze(&name, file.freeze_window.unwrap_or_default())?,
-        sandbox: constraint::sandbox(&name, file.sandbox.unwrap_or_default())?,
-        dataflow: constraint::dataflow(&name, file.dataflow.unwrap_or_default())?,
-        endpoint: constraint::endpoint(&name, file.endpoint.unwrap_or_default())?,
-        reason_codes: set(file.reason_codes.as_deref())?,
-        violations: set(file.violations.as_deref())?,
-        rate_limit: clause::rate_limit(&name, &file.rate_limit.unwrap_or_default())?,
+        effect: effect.under(either(given, "effect", "action"))?,
+        matches: matches(&name, file.matches.unwrap_or_default()).under("match")?,
+        freeze: clause::freeze(&name, file.freeze_window.unwrap_or_default())
+            .under("freeze_window")?,
+        sandbox: constraint::sandbox(&name, file.sandbox.unwrap_or_default()).under("sandbox")?,
+        dataflow: constraint::dataflow(&name, file.dataflow.unwrap_or_default())
+            .under("dataflow")?,
+        endpoint: constraint::endpoint(&name, file.endpoint.unwrap_or_default())
+            .under("endpoint")?,
+        reason_codes: set(file.reason_codes.as_deref()).under("reason_codes")?,
+        violations: set(file.violations.as_deref()).under("violations")?,
+        rate_limit: clause::rate_limit(&name, &file.rate_limit.unwrap_or_default())
+            .under("rate_limit")?,
         destructive_budget: clause::destructive_budget(
             &name,
             &file.destructive_budget.unwrap_or_default(),
-        )?,
+        )
+        .under("destructive_budget")?,
         require_distinct_approvers: file.require_distinct_approvers.unwrap_or_default()
             || min_approvals > 1,
         min_approvals,

@@ -2,6 +2,7 @@
 
 use worldcompute_fault::{Fault, Result};
 
+use super::misplaced::{Checked, Under};
 use super::value::{few, lower_set, or, plain, raise, word};
 use crate::evaluate::{BrokerClause, Freeze, FreezeRange, RateLimit, Scope, Window, Zone};
 use crate::limits::invalid;
@@ -17,12 +18,13 @@ pub(super) fn broker(file: &RuleFile) -> Result<BrokerClause> {
 }
 
 /// A clause that says anything is on, and then has to say all that it needs.
-pub(super) fn freeze(rule: &str, file: FreezeFile) -> Result<Option<Freeze>> {
+pub(super) fn freeze(rule: &str, file: FreezeFile) -> Checked<Option<Freeze>> {
     let timezone = plain(file.timezone.as_deref())?;
     let effect = raise(
         &format!("freeze_window.effect for {rule}"),
         file.effect.as_deref(),
-    )?;
+    )
+    .under("effect")?;
     let reason = plain(file.reason.as_deref())?;
     let environments = lower_set(file.environments.as_deref())?;
     let risk_classes = lower_set(file.risk_classes.as_deref())?;
@@ -33,22 +35,24 @@ pub(super) fn freeze(rule: &str, file: FreezeFile) -> Result<Option<Freeze>> {
         return Ok(None);
     }
     if timezone.is_empty() {
-        return Err(missing("freeze_window.timezone", rule));
+        return Err(missing("freeze_window.timezone", rule).into());
     }
     if ranges.is_empty() {
-        return Err(missing("freeze_window.windows", rule));
+        return Err(missing("freeze_window.windows", rule).into());
     }
     few("freeze_window.windows", ranges.len())?;
     let timezone = Zone::named(timezone);
     let windows = ranges.into_iter().enumerate();
-    let windows = windows.map(|(index, file)| freeze_range(rule, index, &file, &timezone));
+    let windows = windows.map(|(index, file)| {
+        freeze_range(rule, index, &file, &timezone).under(&format!("windows[{index}]"))
+    });
     Ok(Some(Freeze {
         enabled: true,
         effect: effect.unwrap_or(Verdict::Block),
         reason,
         environments,
         risk_classes,
-        windows: windows.collect::<Result<_>>()?,
+        windows: windows.collect::<Checked<_>>()?,
         timezone,
     }))
 }
@@ -75,28 +79,28 @@ fn missing(clause: &str, rule: &str) -> Fault {
 }
 
 /// The format reads a rate limit of no requests as none.
-pub(super) fn rate_limit(rule: &str, file: &LimitFile) -> Result<Option<RateLimit>> {
+pub(super) fn rate_limit(rule: &str, file: &LimitFile) -> Checked<Option<RateLimit>> {
     let limit = limit("rate_limit", rule, file)?;
     Ok(Some(limit).filter(|limit| limit.requests > 0))
 }
 
 /// The format refuses a destructive budget of no requests, unless it is empty.
-pub(super) fn destructive_budget(rule: &str, file: &LimitFile) -> Result<Option<RateLimit>> {
+pub(super) fn destructive_budget(rule: &str, file: &LimitFile) -> Checked<Option<RateLimit>> {
     if *file == LimitFile::default() {
         return Ok(None);
     }
     let limit = limit("destructive_budget", rule, file)?;
     if limit.requests == 0 {
-        return Err(invalid(format!(
-            "destructive_budget.requests must be >= 1 for {rule}"
-        )));
+        let message = format!("destructive_budget.requests must be >= 1 for {rule}");
+        return Err(invalid(message)).under("requests");
     }
     Ok(Some(limit))
 }
 
-fn limit(clause: &str, rule: &str, file: &LimitFile) -> Result<RateLimit> {
+fn limit(clause: &str, rule: &str, file: &LimitFile) -> Checked<RateLimit> {
     let requests = u64::try_from(file.requests.unwrap_or_default())
-        .map_err(|_| invalid(format!("{clause}.requests must be >= 0 for {rule}")))?;
+        .map_err(|_| invalid(format!("{clause}.requests must be >= 0 for {rule}")))
+        .under("requests")?;
     Ok(RateLimit {
         requests,
         window: one(
@@ -104,13 +108,13 @@ fn limit(clause: &str, rule: &str, file: &LimitFile) -> Result<RateLimit> {
             rule,
             file.window.as_deref(),
             &Window::ALL,
-        )?,
+        ).under("window")?,
         scope: one(
             &format!("{clause}.scope"),
             rule,
             file.scope.as_deref(),
             &Scope::ALL,
-        )?,
+        ).under("scope")?,
     })
 }
 

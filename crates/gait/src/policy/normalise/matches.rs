@@ -1,14 +1,13 @@
 //! The normal form of the conditions of a rule.
 
-use worldcompute_fault::Result;
-
+use super::misplaced::{Checked, Under};
 use super::value::{known_set, lower_set, set};
 use crate::evaluate::{Annotations, InventoryMatch, Match};
 use crate::intent::{CLASSES, DISCOVERY};
 use crate::limits::invalid;
 use crate::policy::file::{AnnotationsFile, MatchFile};
 
-pub(super) fn matches(name: &str, file: MatchFile) -> Result<Match> {
+pub(super) fn matches(name: &str, file: MatchFile) -> Checked<Match> {
     let lower = |list: &Option<Vec<String>>| lower_set(list.as_deref());
     let plain = |list: &Option<Vec<String>>| set(list.as_deref());
     let what = |key: &str| format!("match {key} for {name}");
@@ -24,7 +23,8 @@ pub(super) fn matches(name: &str, file: MatchFile) -> Result<Match> {
             &what("discovery_method"),
             file.discovery_method.as_deref(),
             &DISCOVERY,
-        )?,
+        )
+        .under("discovery_method")?,
         annotations: file.tool_annotations.map(annotations).unwrap_or_default(),
         skill_publishers: lower(&file.skill_publishers)?,
         skill_sources: lower(&file.skill_sources)?,
@@ -45,7 +45,7 @@ pub(super) fn matches(name: &str, file: MatchFile) -> Result<Match> {
         allowed_delegator_identities: plain(&file.allowed_delegator_identities)?,
         allowed_delegate_identities: plain(&file.allowed_delegate_identities)?,
         delegation_scopes: lower(&file.delegation_scopes)?,
-        max_delegation_depth: depth.transpose()?,
+        max_delegation_depth: depth.transpose().under("max_delegation_depth")?,
         tool_names: lower(&join(
             file.tool_names,
             file.tool_name.map(|name| vec![name]),
@@ -54,7 +54,8 @@ pub(super) fn matches(name: &str, file: MatchFile) -> Result<Match> {
             &what("endpoint_class"),
             join(file.endpoint_classes, file.endpoint_class).as_deref(),
             &CLASSES,
-        )?,
+        )
+        .under("endpoint_classes")?,
     })
 }
 

@@ -1,0 +1,182 @@
+//! Where in a policy file something is, for messages: only asked after the file was refused.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
+use worldcompute_fault::Fault;
+
+use super::normalise::Misplaced;
+use super::yaml_options;
+use crate::limits::invalid;
+
+/// The refusal of a file that is no policy by its shape: what the reader says, with the key that it stumbled over.
+pub(super) fn unreadable(error: &serde_saphyr::Error, bytes: &[u8]) -> Fault {
+    let keys = Keys::of(bytes);
+    let place = error.location().map(|location| Place::of(&location));
+    let key = place.and_then(|place| keys.at(place));
+    let at = key.map(|key| format!(" (key {key})")).unwrap_or_default();
+    refusal(&invalid(format!("parse policy yaml: {error}{at}")))
+}
+
+/// The refusal of a file that is no policy by its meaning, with the key and its line.
+pub(super) fn misplaced(misplaced: &Misplaced, bytes: &[u8]) -> Fault {
+    let fault = &misplaced.fault;
+    let place = Keys::of(bytes).place(&misplaced.key);
+    let at = place.map(|place| format!(" (line {}, key {})", place.line, misplaced.key));
+    let message = format!("{}{}", fault.message(), at.unwrap_or_default());
+    if fault.code() == "invalid_input" {
+        return refusal(&invalid(message));
+    }
+    Fault::new(fault.category(), fault.code().to_owned(), message)
+}
+
+fn refusal(fault: &Fault) -> Fault {
+    fault.clone().because(
+        "policy_invalid",
+        "correct the key that the message names, then run gait policy validate",
+    )
+}
+
+/// A place in a file, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) line: u64,
+    pub(super) column: u64,
+}
+
+impl Place {
+    pub(super) fn of(location: &Location) -> Self {
+        Self {
+            line: location.line(),
+            column: location.column(),
+        }
+    }
+}
+
+/// Every key of the file with its place, in the order of the file: `rules[0].match.tool_names[1]`.
+pub(super) struct Keys(Vec<(String, Place)>);
+
+impl Keys {
+    /// The keys of a file; none when it is no YAML.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let mut options = yaml_options();
+        options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::FirstWins;
+        let root = serde_saphyr::from_slice_with_options::<Node>(bytes, options);
+        let mut keys = Vec::new();
+        if let Ok(root) = root {
+            root.list("", &mut keys);
+        }
+        Self(keys)
+    }
+
+    /// The key that `place` is in: the last one that starts before it or there.
+    pub(super) fn at(&self, place: Place) -> Option<&str> {
+        let before = self.0.iter().filter(|(_, start)| *start <= place);
+        before.max_by_key(|(_, start)| *start).map(|(key, _)| key.as_str())
+    }
+
+    /// Where `key` is, or else the nearest key around it.
+    pub(super) fn place(&self, key: &str) -> Option<Place> {
+        let mut key = key;
+        loop {
+            if let Some((_, place)) = self.0.iter().find(|(known, _)| known == key) {
+                return Some(*place);
+            }
+            key = key.get(..key.rfind(['.', '['])?)?;
+        }
+    }
+}
+
+/// A value of which only the keys and places count.
+enum Node {
+    Leaf,
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Self)>),
+}
+
+impl Node {
+    fn list(&self, path: &str, keys: &mut Vec<(String, Place)>) {
+        match self {
+            Self::Leaf => {}
+            Self::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    keys.push((path.clone(), Place::of(&item.referenced)));
+                    item.value.list(&path, keys);
+                }
+            }
+            Self::Map(members) => {
+                for (key, value) in members {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    let path = format!("{path}{dot}{}", key.value);
+                    keys.push((path.clone(), Place::of(&key.referenced)));
+                    value.list(&path, keys);
+                }
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+macro_rules! leaves {
+    ($($visit:ident($kind:ty)),*) => {
+        $(fn $visit<E>(self, _: $kind) -> Result<Node, E> {
+            Ok(Node::Leaf)
+        })*
+    };
+}
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    leaves!(
+        visit_bool(bool),
+        visit_i64(i64),
+        visit_u64(u64),
+        visit_i128(i128),
+        visit_u128(u128),
+        visit_f64(f64),
+        visit_str(&str)
+    );
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf)
+    }
+
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Leaf)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = map.next_key()? {
+            members.push((key, map.next_value()?));
+        }
+        Ok(Node::Map(members))
+    }
+}
