@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::{Fault, Result};
+use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, canonical_json};
 
 pub use document::{Formatted, format_file};

@@ -74,7 +74,9 @@ impl Keys {
     /// The key that `place` is in: the last one that starts before it or there.
     pub(super) fn at(&self, place: Place) -> Option<&str> {
         let before = self.0.iter().filter(|(_, start)| *start <= place);
-        before.max_by_key(|(_, start)| *start).map(|(key, _)| key.as_str())
+        before
+            .max_by_key(|(_, start)| *start)
+            .map(|(key, _)| key.as_str())
     }
 
     /// Where `key` is, or else the nearest key around it.

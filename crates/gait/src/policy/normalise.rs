@@ -141,8 +141,8 @@ fn rule(file: RuleFile) -> Checked<Rule> {
     if name.is_empty() {
         return Err(invalid("rule name is required").into());
     }
-    let min_approvals = count(&format!("min_approvals of {name}"), file.min_approvals)
-        .under("min_approvals")?;
+    let min_approvals =
+        count(&format!("min_approvals of {name}"), file.min_approvals).under("min_approvals")?;
     let given = file.effect.as_deref();
     let effect = effect(&name, given, file.action.as_deref());
     Ok(Rule {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::limits::{MAX_POLICY_LIST, MAX_POLICY_STRING, MAX_RULES};
+use worldcompute_fault::Fault;
 
 fn parse(yaml: &str) -> Result<Policy> {
     Policy::parse(yaml.as_bytes())
@@ -227,6 +228,107 @@ fn nesting_and_aliases_cannot_blow_up_the_reader() {
         assert!(
             !fault.message().contains("legacy"),
             "read to the end: {fault}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_names_the_key_and_its_line() {
+    for (yaml, key, line) in [
+        ("default_verdict: perhaps", "default_verdict", 1),
+        ("\ndefault_action: perhaps", "default_action", 2),
+        ("rules:\n- name: a\n  effect: blocked", "rules[0].effect", 3),
+        (
+            "rules:\n- {name: a, effect: allow}\n- name: b\n  action: deny",
+            "rules[1].action",
+            4,
+        ),
+        ("rules:\n- effect: allow", "rules[0]", 2),
+        ("rules:\n- name: a", "rules[0]", 2),
+        (
+            "rules:\n- name: a\n  effect: allow\n  rate_limit:\n    requests: 1\n    window: day",
+            "rules[0].rate_limit.window",
+            6,
+        ),
+        (
+            "rules:\n- name: a\n  effect: allow\n  freeze_window:\n    timezone: UTC",
+            "rules[0].freeze_window",
+            4,
+        ),
+        (
+            "rules:\n- name: a\n  effect: allow\n  freeze_window:\n    timezone: UTC\n    windows:\n    - {start: a, end: b}\n    - {start: a}",
+            "rules[0].freeze_window.windows[1]",
+            8,
+        ),
+        (
+            "rules:\n- name: a\n  effect: allow\n  endpoint:\n    action: allow",
+            "rules[0].endpoint.action",
+            5,
+        ),
+        (
+            "rules:\n- name: a\n  effect: allow\n  match:\n    discovery_method: [psychic]",
+            "rules[0].match.discovery_method",
+            5,
+        ),
+        (
+            "fail_closed:\n  required_fields: [hope]",
+            "fail_closed.required_fields",
+            2,
+        ),
+        ("scripts:\n  max_steps: -1", "scripts.max_steps", 2),
+        (
+            "mcp_trust:\n  snapshot: a\n  min_score: 2",
+            "mcp_trust.min_score",
+            3,
+        ),
+    ] {
+        let fault = refusal(yaml);
+        assert_eq!(fault.code(), "invalid_input", "{yaml}");
+        let place = format!("(line {line}, key {key}");
+        assert!(
+            fault.message().contains(&place),
+            "{} lacks {place}",
+            fault.message()
+        );
+        assert_eq!(fault.hint_text(), "check command usage and input schema");
+    }
+}
+
+#[test]
+fn a_file_of_another_shape_names_the_key_and_its_line_too() {
+    for (yaml, key, line) in [
+        (
+            "rules:\n- name: a\n  effect: allow\n  priority: high",
+            "rules[0].priority",
+            4,
+        ),
+        ("rules:\n- name: a\n  efect: allow", "rules[0].efect", 3),
+        (
+            "default_verdict: allow\ndefault_verdict: block",
+            "default_verdict",
+            2,
+        ),
+        (
+            "rules:\n- name: a\n  effect: allow\n  match:\n    tool_names: 7",
+            "rules[0].match.tool_names",
+            5,
+        ),
+        (
+            "rules: [{name: a, effect: allow, match: [x]}]",
+            "rules[0].match",
+            1,
+        ),
+    ] {
+        let fault = refusal(yaml);
+        assert_eq!(fault.code(), "invalid_input", "{yaml}");
+        let message = fault.message();
+        assert!(
+            message.contains(&format!("(key {key}")),
+            "{message} lacks {key}"
+        );
+        assert!(
+            message.contains(&format!("line {line}")),
+            "{message} lacks line {line}"
         );
     }
 }

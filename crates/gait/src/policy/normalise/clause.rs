@@ -108,13 +108,15 @@ fn limit(clause: &str, rule: &str, file: &LimitFile) -> Checked<RateLimit> {
             rule,
             file.window.as_deref(),
             &Window::ALL,
-        ).under("window")?,
+        )
+        .under("window")?,
         scope: one(
             &format!("{clause}.scope"),
             rule,
             file.scope.as_deref(),
             &Scope::ALL,
-        ).under("scope")?,
+        )
+        .under("scope")?,
     })
 }
 

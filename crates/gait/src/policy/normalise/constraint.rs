@@ -109,11 +109,8 @@ pub(super) fn sandbox(name: &str, file: SandboxFile) -> Checked<Option<SandboxCl
             &file.allowed_writable_path_prefixes,
         )
         .under("allowed_writable_path_prefixes")?,
-        required_read_only_roots: paths(
-            "required_read_only_roots",
-            &file.required_read_only_roots,
-        )
-        .under("required_read_only_roots")?,
+        required_read_only_roots: paths("required_read_only_roots", &file.required_read_only_roots)
+            .under("required_read_only_roots")?,
         allowed_env_exposure_modes: modes(
             "allowed_env_exposure_mode",
             &file.allowed_env_exposure_modes,

@@ -68,6 +68,7 @@ pub(super) fn context(name: &str, file: &RuleFile) -> Checked<ContextClause> {
             "max_context_age_seconds",
             name,
             file.max_context_age_seconds,
-        ).under("max_context_age_seconds")?,
+        )
+        .under("max_context_age_seconds")?,
     })
 }
