@@ -1,6 +1,8 @@
 //! Deterministic CBOR (RFC 8949, 4.2.1), the part of it that DAG-CBOR shares: no tags, no NaN, no infinity.
 
-use ciborium::Value;
+use std::io;
+
+use ciborium::{Value, de, ser, value};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worldcompute_fault::{Fault, Result};
@@ -19,7 +21,7 @@ pub const MAX_CBOR_DEPTH: usize = 64;
 /// `not_canonical_cbor` when it has no such form: a map key twice, a float that is not finite, an
 /// integer beyond 64 bits, nesting deeper than [`MAX_CBOR_DEPTH`].
 pub fn canonical_cbor<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>> {
-    let tree = Value::serialized(value).map_err(|error| no_form(&error.to_string()))?;
+    let tree = Value::serialized(value).map_err(|value::Error::Custom(why)| no_form(&why))?;
     encode(&ordered(tree, 0)?)
 }
 
@@ -39,7 +41,12 @@ pub fn from_canonical_cbor<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Res
         ));
     }
     let value: T = ciborium::de::from_reader_with_recursion_limit(bytes, MAX_CBOR_DEPTH + 1)
-        .map_err(|error| malformed("invalid_cbor", format!("not the expected CBOR: {error}")))?;
+        .map_err(|error| {
+            malformed(
+                "invalid_cbor",
+                format!("not the expected CBOR: {}", in_words(&error)),
+            )
+        })?;
     if canonical_cbor(&value)? == bytes {
         Ok(value)
     } else {
@@ -94,8 +101,22 @@ fn ordered_map(entries: Vec<(Value, Value)>, depth: usize) -> Result<Value> {
 
 fn encode(value: &Value) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(value, &mut bytes).map_err(|error| no_form(&error.to_string()))?;
+    ciborium::into_writer(value, &mut bytes).map_err(|error| match error {
+        ser::Error::Io(error) => no_form(&error.to_string()),
+        ser::Error::Value(why) => no_form(&why),
+    })?;
     Ok(bytes)
+}
+
+/// The library shows its errors as Rust values. Bytes in memory can only fail to be read by ending.
+fn in_words(error: &de::Error<io::Error>) -> String {
+    match error {
+        de::Error::Io(_) => "it ends too early".to_owned(),
+        de::Error::Syntax(at) => format!("byte {at} begins nothing that CBOR knows"),
+        de::Error::Semantic(Some(at), why) => format!("at byte {at}: {why}"),
+        de::Error::Semantic(None, why) => why.clone(),
+        de::Error::RecursionLimitExceeded => "nested too deep".to_owned(),
+    }
 }
 
 fn no_form(why: &str) -> Fault {
@@ -209,6 +230,36 @@ mod tests {
             read::<Open>("a2616101616202").unwrap_err().code(),
             "not_canonical_cbor"
         );
+    }
+
+    #[test]
+    fn a_refusal_speaks_of_the_bytes_and_not_of_the_librarys_types() {
+        let cases = [
+            ("61", "it ends too early"),
+            ("1c", "byte 0 begins nothing that CBOR knows"),
+            ("f6", "expected string"),
+        ];
+        for (hex, words) in cases {
+            let fault = read::<String>(hex).unwrap_err();
+            assert!(fault.message().ends_with(words), "{}", fault.message());
+        }
+        let deep = read::<Value>(&"81".repeat(MAX_CBOR_DEPTH + 2)).unwrap_err();
+        assert!(
+            deep.message().ends_with("nested too deep"),
+            "{}",
+            deep.message()
+        );
+        let unserialisable = canonical_cbor(&Refusing).unwrap_err();
+        assert!(unserialisable.message().ends_with(": it refuses"));
+    }
+
+    /// Has no form at all.
+    struct Refusing;
+
+    impl Serialize for Refusing {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> std::result::Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it refuses"))
+        }
     }
 
     #[test]
