@@ -10,8 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 use worldcompute_telemetry::{
-    Config, CorrelationId, Names, Redactor, build, current, in_correlation, init, spawn,
-    with_correlation,
+    Config, CorrelationId, DEFAULT_FILTER, Names, Redactor, build, current, in_correlation, init,
+    spawn, with_correlation,
 };
 
 /// Runs `work` with a subscriber of its own, and gives back what it wrote to its log file.
@@ -91,6 +91,27 @@ fn a_record_says_when_where_and_what() {
         serde_json::json!([{"name": "task", "fields": {"index": 3}}])
     );
     assert_eq!(record.get("correlation_id"), None);
+}
+
+#[test]
+fn by_default_libraries_warn_but_not_of_a_lone_start_or_of_an_ordinary_farewell() {
+    let records = logged(DEFAULT_FILTER, || {
+        tracing::warn!(target: "libp2p_kad::behaviour", "Failed to trigger bootstrap: No known peers.");
+        tracing::warn!(target: "yamux::connection", "Failure while closing connection: connection is closed");
+        tracing::error!(target: "yamux::connection", "maximum number of streams reached");
+        tracing::warn!(target: "libp2p_kad::query", "a library's warning");
+        tracing::info!(target: "libp2p_swarm", "a library's chatter");
+        tracing::info!(target: "worldcompute_mesh", "ours");
+    });
+    let messages: Vec<_> = records.iter().map(|record| &record["message"]).collect();
+    assert_eq!(
+        messages,
+        [
+            "maximum number of streams reached",
+            "a library's warning",
+            "ours"
+        ]
+    );
 }
 
 #[derive(Debug)]
