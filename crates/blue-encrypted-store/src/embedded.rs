@@ -23,12 +23,17 @@ use worldcompute_fault::{Category, Fault, Result};
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 
+/// What SQLite extends its shared memory by, in bytes.
+const MOST_AT_ONCE: u64 = 32 << 10;
+
 /// A DynamoDB table in a SQLite file or in memory, owned by this process.
 #[derive(Clone)]
 pub(crate) struct Engine(Arc<Inner>);
 
 struct Inner {
     database: Database,
+    /// `None` in memory.
+    path: Option<PathBuf>,
     /// Released after the database is closed.
     _lock: Option<OwnedLock>,
 }
@@ -42,9 +47,10 @@ impl fmt::Debug for Engine {
 impl Engine {
     /// An engine that forgets everything when its last handle is dropped.
     pub(crate) fn memory() -> Result<Self> {
-        let database = Database::memory().map_err(|error| engine_fault(&error))?;
+        let database = Database::memory().map_err(|error| engine_fault(&error, None))?;
         Ok(Self(Arc::new(Inner {
             database,
+            path: None,
             _lock: None,
         })))
     }
@@ -66,9 +72,10 @@ impl Engine {
             created => created?,
         }
         let database = Database::new(name_of(path)?.as_str())
-            .map_err(|error| engine_fault(&error).hint(corrupt_hint(path)))?;
+            .map_err(|error| engine_fault(&error, Some(path)))?;
         Ok(Self(Arc::new(Inner {
             database,
+            path: Some(path.to_owned()),
             _lock: Some(lock),
         })))
     }
@@ -81,8 +88,11 @@ impl Engine {
     fn answer(&self, request: &Request) -> Result<HttpResponse, ConnectorError> {
         match dispatch(&self.0.database, request) {
             Ok(body) => response(200, body),
-            Err(error) => match fatal(&error) {
-                Some(fault) => Err(ConnectorError::user(fault.into())),
+            Err(error) => match Trouble::of(&error) {
+                Some(trouble) => {
+                    let fault = trouble.fault(&error, self.0.path.as_deref());
+                    Err(ConnectorError::user(fault.into()))
+                }
                 None => response(error.status_code(), error.to_json().into_bytes()),
             },
         }
@@ -208,47 +218,98 @@ fn run<Q: DeserializeOwned, A: Serialize>(
     serde_json::to_vec(&answer).map_err(refuse)
 }
 
-/// Failures of the file itself, which no retry of the SDK mends. SQLite's own words are all that the engine passes on.
-fn fatal(error: &DynoxideError) -> Option<Fault> {
-    if error.status_code() < 500 {
-        return None;
-    }
-    let words = error.to_string();
-    let has = |needle: &str| words.contains(needle);
-    let (category, code) = if has("malformed") || has("not a database") || has("not a valid SQLite")
-    {
-        (Category::VerificationFailed, "store_corrupt")
-    } else if has("database or disk is full") {
-        (Category::IoFailure, "disk_full")
-    } else if has("disk I/O error") || has("unable to open database file") {
-        (Category::IoFailure, "io_failure")
-    } else if has("database is locked") {
-        (Category::StateContention, "state_contention")
-    } else {
-        return None;
-    };
-    Some(Fault::new(
-        category,
-        code,
-        format!("the store's file: {words}"),
-    ))
+/// What is wrong with the file itself, which no retry of the SDK mends.
+#[derive(Clone, Copy)]
+enum Trouble {
+    Corrupt,
+    Full,
+    Unusable,
+    Locked,
 }
 
-fn engine_fault(error: &DynoxideError) -> Fault {
-    fatal(error).unwrap_or_else(|| {
-        Fault::new(
+impl Trouble {
+    /// The engine passes no type on, only SQLite's fixed messages and its own, each of which stands here.
+    const MESSAGES: [(&'static str, Self); 8] = [
+        ("malformed", Self::Corrupt),
+        ("not a database", Self::Corrupt),
+        ("not a valid database", Self::Corrupt),
+        ("not a valid SQLite database", Self::Corrupt),
+        ("database or disk is full", Self::Full),
+        ("I/O error", Self::Unusable),
+        ("unable to open database file", Self::Unusable),
+        ("database is locked", Self::Locked),
+    ];
+
+    fn of(error: &DynoxideError) -> Option<Self> {
+        if error.status_code() < 500 {
+            return None;
+        }
+        let words = error.to_string();
+        let known = Self::MESSAGES
+            .iter()
+            .find(|(message, _)| words.contains(message));
+        known.map(|(_, trouble)| *trouble)
+    }
+
+    /// The engine's own words go to the log: they speak of its build and of its calls.
+    fn fault(self, error: &DynoxideError, path: Option<&Path>) -> Fault {
+        tracing::debug!(%error, "the embedded engine failed");
+        let file = path.map_or_else(
+            || "the store".to_owned(),
+            |path| format!("the store {}", path.display()),
+        );
+        match self {
+            // What SQLite maps into memory cannot be extended on a full disk, which it only calls an I/O error.
+            Self::Unusable if path.is_some_and(is_full) => Self::Full.of_file(&file),
+            trouble => trouble.of_file(&file),
+        }
+    }
+
+    fn of_file(self, file: &str) -> Fault {
+        match self {
+            Self::Corrupt => Fault::new(
+                Category::VerificationFailed,
+                "store_corrupt",
+                format!("{file} is damaged, or is no store"),
+            )
+            .hint("restore it from a backup, or move it away to start with an empty store"),
+            Self::Full => Fault::new(
+                Category::IoFailure,
+                "disk_full",
+                format!("no space is left on the disk of {file}"),
+            )
+            .hint("free disk space and retry; what the store holds is whole"),
+            Self::Unusable => Fault::new(
+                Category::IoFailure,
+                "io_failure",
+                format!("the disk refuses to read or write {file}"),
+            )
+            .hint("look at the disk and at the owner of the file, then try again"),
+            Self::Locked => Fault::new(
+                Category::StateContention,
+                "state_contention",
+                format!("another program has {file} open"),
+            )
+            .hint("end the other program, then try again"),
+        }
+    }
+}
+
+fn engine_fault(error: &DynoxideError, path: Option<&Path>) -> Fault {
+    match Trouble::of(error) {
+        Some(trouble) => trouble.fault(error, path),
+        None => Fault::new(
             Category::IoFailure,
             "store_engine_failed",
             format!("the embedded engine: {error}"),
-        )
-    })
+        ),
+    }
 }
 
-fn corrupt_hint(path: &Path) -> String {
-    format!(
-        "restore {} from a backup, or move it away to start with an empty store",
-        path.display()
-    )
+/// Whether the disk of a file has no room for one more piece of its shared memory.
+fn is_full(path: &Path) -> bool {
+    rustix::fs::statvfs(path)
+        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < MOST_AT_ONCE)
 }
 
 fn panicked(error: &tokio::task::JoinError) -> Fault {
@@ -258,4 +319,46 @@ fn panicked(error: &tokio::task::JoinError) -> Fault {
         "the embedded engine stopped in the middle of a request",
     )
     .caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_says_of_its_file_is_told_in_our_words_with_the_next_action() {
+        let path = Path::new("/");
+        let cases = [
+            (
+                "Database file is encrypted or not a valid SQLite database. If encrypted, enable the `encryption` feature",
+                "store_corrupt",
+                "backup",
+            ),
+            ("backend: not a valid database", "store_corrupt", "backup"),
+            (
+                "backend: database or disk is full",
+                "disk_full",
+                "free disk space",
+            ),
+            (
+                "backend: I/O error: disk I/O error",
+                "io_failure",
+                "look at the disk",
+            ),
+            (
+                "backend: database is locked or busy",
+                "state_contention",
+                "other program",
+            ),
+        ];
+        for (words, code, next) in cases {
+            let error = DynoxideError::InternalServerError(words.to_owned());
+            let fault = engine_fault(&error, Some(path));
+            assert_eq!(fault.code(), code, "{words}");
+            assert!(fault.hint_text().contains(next), "{}", fault.hint_text());
+            assert!(!fault.message().contains(words), "{}", fault.message());
+        }
+        let refused = DynoxideError::ValidationException("database is locked".to_owned());
+        assert_eq!(engine_fault(&refused, None).code(), "store_engine_failed");
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::common::{key_path, note, open, partition, store_path};
@@ -167,6 +168,16 @@ async fn a_file_that_is_no_table_is_refused_with_a_code_of_its_own() {
             (fault.category(), fault.code()),
             (Category::VerificationFailed, "store_corrupt")
         );
+        let path = store_path(dir.path()).display().to_string();
+        assert!(fault.message().contains(&path), "{fault}");
+        for library in ["encrypt", "feature", "SQLite", "Database::"] {
+            assert!(!fault.message().contains(library), "{fault}");
+        }
+        assert!(
+            fault.hint_text().contains("backup"),
+            "{}",
+            fault.hint_text()
+        );
         assert_eq!(
             fs::read(store_path(dir.path())).unwrap(),
             bytes,
@@ -290,4 +301,52 @@ async fn a_path_that_cannot_be_named_is_refused() {
         Store::open(config, keys).await.err().unwrap().code(),
         "invalid_path"
     );
+}
+
+/// A file system of one mebibyte, which root can mount.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(directory.path())
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then_some(Self(directory))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(
+            Command::new("umount")
+                .arg("--lazy")
+                .arg(self.0.path())
+                .status(),
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_as_such_and_the_store_opens_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: only root can mount a small file system");
+        return;
+    };
+    let dir = disk.0.path();
+    filled(dir, 3).await;
+    let filler = dir.join("filler");
+    drop(fs::write(&filler, vec![0; 2 << 20]));
+    let fault = open(dir).await.err().unwrap();
+    assert_eq!(
+        (fault.category(), fault.code()),
+        (Category::IoFailure, "disk_full")
+    );
+    assert!(fault.hint_text().contains("free disk space"));
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(read_all(dir).await.unwrap(), 3);
 }
