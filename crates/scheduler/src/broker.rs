@@ -47,7 +47,7 @@ use job::Job;
 use leases::Lease;
 
 pub use donors::{Capacity, Classes, DONOR_SILENCE, MAX_DONORS, MAX_SLOTS};
-pub use ends::{MAX_ATTEMPTS, MAX_FAILED_TASKS, MAX_REASON_BYTES, MAX_REFUSING_DONORS};
+pub use ends::{MAX_ATTEMPTS, MAX_FAILED_TASKS, MAX_LOSSES, MAX_REASON_BYTES, MAX_REFUSING_DONORS};
 pub use execution::Execution;
 pub use leases::{HEARTBEAT_EVERY, LEASE_TTL, RUN_GRACE};
 pub use settle::{COMMIT_TASKS, Commit, Settlement};

@@ -253,6 +253,20 @@ impl Donors {
         ranked.min().map(|(.., peer)| *peer)
     }
 
+    /// Whether one of these donors can take a task, now or once it has room.
+    pub(super) fn any_in_time(
+        &self,
+        now: Duration,
+        need: &Need,
+        of: impl Fn(&PeerId) -> bool,
+    ) -> bool {
+        let in_time =
+            |donor: &Donor| matches!(donor.mismatch(now, need), None | Some(Mismatch::Busy));
+        self.0
+            .iter()
+            .any(|(peer, donor)| in_time(donor) && of(peer))
+    }
+
     /// How many donors cannot take a task for which reason; `own` knows reasons of the job's own.
     pub(super) fn mismatches(
         &self,

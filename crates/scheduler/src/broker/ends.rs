@@ -11,6 +11,8 @@ use crate::{JobId, JobState, LeaseRecord, LeaseState, TaskId, TaskRecord, TaskSt
 
 /// Most donors a task is given to before it counts as impossible.
 pub const MAX_ATTEMPTS: usize = 16;
+/// So often one donor may lose a task before others that could take it are waited for.
+pub const MAX_LOSSES: usize = 3;
 /// So many donors declining a job that nobody ever ran make it impossible.
 pub const MAX_REFUSING_DONORS: usize = 3;
 /// So many failed tasks end a job; the rest of it is cancelled.
@@ -69,9 +71,11 @@ impl Broker {
             .as_ref()
             .map(|problem| format!("; the first: {}", problem.detail))
             .unwrap_or_default();
+        let hint = job.failure.as_ref().map(|problem| problem.hint.clone());
         let fault = task_failed(format!(
             "{failures} tasks failed, the other {open} were not run{example}"
         ));
+        let fault = hint.into_iter().fold(fault, Fault::hint);
         self.end_job(now, id, JobState::Failed, fault);
     }
 
@@ -160,7 +164,6 @@ pub(super) fn overdue() -> Fault {
 /// A program's own failure.
 pub(super) fn task_failed(message: String) -> Fault {
     Fault::new(Category::InvalidInput, "task_failed", message)
-        .hint("read the standard error of the task: `worldcompute job results <ID>`")
 }
 
 fn refused_by_all(declined: &BTreeMap<PeerId, String>) -> Fault {

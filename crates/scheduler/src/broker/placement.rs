@@ -7,10 +7,10 @@ use worldcompute_fault::{Fault, WcCode};
 use worldcompute_proof::PeerId;
 
 use super::donors::Mismatch;
-use super::ends::words_of;
+use super::ends::{MAX_LOSSES, words_of};
 use super::job::Job;
 use super::{Broker, Now};
-use crate::{JobId, JobState, LeaseState, TaskId};
+use crate::{JobId, JobState, LeaseRecord, LeaseState, TaskId, TaskRecord};
 
 impl Broker {
     /// Gives out tasks while a donor has room: to the job with the fewest in flight, and among equals to the one that
@@ -51,23 +51,38 @@ impl Broker {
         true
     }
 
-    /// The first task that wants a donor, and the best donor for it: one that has not had it, and is the least full.
+    /// The first task that wants a donor and can have one. Tasks are alike but for the donors that lost them: where one
+    /// waits for another reason, all do.
     fn choose(&self, now: Now, job: &Job) -> Option<(TaskId, PeerId)> {
-        let id = TaskId {
-            job: job.id(),
-            index: *job.ready.first()?,
-        };
-        let task = job.task(id.index)?;
-        let tried = |peer: &PeerId| {
+        for index in &job.ready {
+            let task = job.task(*index)?;
+            if let Some(donor) = self.choose_donor(now, job, task) {
+                let id = TaskId {
+                    job: job.id(),
+                    index: *index,
+                };
+                return Some((id, donor));
+            }
             task.leases
                 .iter()
-                .filter(|lease| lease.donor == *peer)
-                .count()
+                .find(|lease| gave_up(task, &lease.donor))?;
+        }
+        None
+    }
+
+    /// The best donor for a task: one that has not had it, and is the least full. One that lost it too often does not get
+    /// it again while there is another that could take it, if not at once.
+    fn choose_donor(&self, now: Now, job: &Job, task: &TaskRecord) -> Option<PeerId> {
+        let id = (job.id(), task.index, task.next_attempt);
+        let suits = |peer: &PeerId| excluded(job, peer).is_none();
+        let better = |peer: &PeerId| suits(peer) && !gave_up(task, peer);
+        let spared = self.donors.any_in_time(now.monotonic, &job.need, better);
+        let rank = |peer: &PeerId| {
+            let wanted = if spared { better(peer) } else { suits(peer) };
+            wanted.then(|| leases_of(task, peer).count())
         };
-        let rank = |peer: &PeerId| excluded(job, peer).is_none().then(|| tried(peer));
-        let tie = |peer: &PeerId| self.lot((id, task.next_attempt, peer));
-        let donor = self.donors.best(now.monotonic, &job.need, rank, tie)?;
-        Some((id, donor))
+        let tie = |peer: &PeerId| self.lot((id, peer));
+        self.donors.best(now.monotonic, &job.need, rank, tie)
     }
 
     /// A number that is the same for the same seed and choice, and otherwise anything.
@@ -130,6 +145,18 @@ fn excluded(job: &Job, peer: &PeerId) -> Option<Mismatch> {
     job.declined
         .contains_key(peer)
         .then_some(Mismatch::Declined)
+}
+
+fn leases_of<'a>(task: &'a TaskRecord, peer: &PeerId) -> impl Iterator<Item = &'a LeaseRecord> {
+    let peer = *peer;
+    task.leases.iter().filter(move |lease| lease.donor == peer)
+}
+
+/// Whether a donor had the task so often, and each time answered without a result that could be used, that there is no
+/// point in asking it again: its sandbox fails, or it never gives the bytes that its receipts name.
+fn gave_up(task: &TaskRecord, peer: &PeerId) -> bool {
+    let lost = |lease: &&LeaseRecord| lease.state == LeaseState::Released && lease.reason.is_some();
+    leases_of(task, peer).filter(lost).count() >= MAX_LOSSES
 }
 
 fn in_words(reasons: &BTreeMap<Mismatch, usize>) -> String {

@@ -237,7 +237,8 @@ fn granted_lease(task: &TaskRecord) -> Option<LeaseId> {
 
 /// What a signed run says about its task: nothing but success is a result, and the program's failure is the job's.
 fn verdict(execution: &Execution) -> Option<Fault> {
-    let TaskId { index, .. } = execution.lease.task;
+    let task = execution.lease.task;
+    let index = task.index;
     let why = execution
         .error
         .as_deref()
@@ -252,8 +253,26 @@ fn verdict(execution: &Execution) -> Option<Fault> {
             )
             .hint("raise spec.max_wall_time, or give the task less to do"),
         ),
-        other => Some(task_failed(format!("task {index} {}{why}", ended(other)))),
+        other => Some(
+            task_failed(format!("task {index} {}{why}", ended(other))).hint(remedy(other, task)),
+        ),
     }
+}
+
+/// What its submitter can do about it.
+fn remedy(status: Status, task: TaskId) -> String {
+    let limit = match status {
+        Status::OutOfFuel => "fuel",
+        Status::OutOfMemory => "memory",
+        Status::OutputLimit => "scratch",
+        _ => {
+            let TaskId { job, index } = task;
+            return format!(
+                "read its standard error: 'worldcompute job results {job} --task {index} --name stderr'"
+            );
+        }
+    };
+    format!("raise spec.resources.{limit}, or let the program do with less")
 }
 
 const fn ended(status: Status) -> &'static str {
@@ -264,7 +283,7 @@ const fn ended(status: Status) -> &'static str {
         Status::OutOfFuel => "ran out of fuel",
         Status::OutOfMemory => "ran out of memory",
         Status::TimedOut => "ran out of time",
-        Status::OutputLimit => "wrote more than its scratch limit",
+        Status::OutputLimit => "wrote too much",
         Status::Cancelled => "was cancelled",
     }
 }

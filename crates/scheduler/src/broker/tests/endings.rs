@@ -88,22 +88,25 @@ fn donors_that_decline_do_not_end_a_job_that_others_run() {
 #[test]
 fn a_program_that_fails_is_the_jobs_failure_and_is_not_run_again() {
     let statuses = [
-        (Status::Failed, "task_failed"),
-        (Status::Trapped, "task_failed"),
-        (Status::OutOfFuel, "task_failed"),
-        (Status::OutOfMemory, "task_failed"),
-        (Status::OutputLimit, "task_failed"),
-        (Status::TimedOut, "WC-017"),
+        (Status::Failed, "task_failed", "--task 0 --name stderr"),
+        (Status::Trapped, "task_failed", "--task 0 --name stderr"),
+        (Status::OutOfFuel, "task_failed", "spec.resources.fuel"),
+        (Status::OutOfMemory, "task_failed", "spec.resources.memory"),
+        (Status::OutputLimit, "task_failed", "spec.resources.scratch"),
+        (Status::TimedOut, "WC-017", "spec.max_wall_time"),
     ];
-    for (status, code) in statuses {
+    for (status, code, remedy) in statuses {
         let mut desk = Desk::with_donors(3, 1);
-        desk.submit(manifest(1, 1, &[]));
+        let job = desk.submit(manifest(1, 1, &[]));
         desk.ran(desk.last(), status);
         assert_eq!(desk.dispatched.len(), 1);
         assert_eq!(desk.finished[0].state, JobState::Failed);
         let fault = desk.finished[0].fault.as_ref().unwrap();
         assert_eq!(fault.code, code);
         assert!(fault.detail.contains("it went wrong"));
+        assert!(fault.hint.contains(remedy), "{}", fault.hint);
+        let names_the_job = fault.hint.contains(&job.to_string());
+        assert_eq!(names_the_job, remedy.contains("stderr"));
         let commit = desk.commits.last().unwrap();
         assert_eq!(commit.receipts.len(), 1, "the receipt of a failure is kept");
         assert_eq!(commit.tasks[0].fault, desk.finished[0].fault);
@@ -131,6 +134,14 @@ fn one_failed_task_leaves_its_siblings_running_and_too_many_stop_them() {
             .unwrap()
             .detail
             .contains("16 tasks failed")
+    );
+    assert!(
+        record
+            .fault
+            .as_ref()
+            .unwrap()
+            .hint
+            .contains("--name stderr")
     );
 }
 

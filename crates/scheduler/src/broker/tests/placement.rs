@@ -259,3 +259,43 @@ fn the_same_seed_and_events_give_the_same_choices() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_task_that_a_donor_keeps_losing_waits_for_another_that_is_busy() {
+    let mut desk = Desk::new();
+    desk.donor(0, 1);
+    let long = desk.submit(manifest(1, 1, &["max_wall_time: 7d"]));
+    let busy = desk.last();
+    desk.donor(1, 1);
+    let job = desk.submit(manifest(2, 2, &[]));
+    for _ in 0..MAX_LOSSES {
+        let (lease, donor) = desk.last();
+        assert_eq!((lease.task.index, donor), (0, peer(1)));
+        desk.reply(lease, donor, lost("its bytes cannot be had"));
+        desk.pass(5.0);
+        desk.heartbeat(busy, true);
+    }
+    let sibling = desk.last();
+    assert_eq!((sibling.0.task.index, sibling.1), (1, peer(1)));
+    desk.ran(sibling, Status::Succeeded);
+    let waiting = desk.broker.job(job).unwrap().waiting;
+    assert_eq!(waiting.as_deref(), Some("1 donor is busy"));
+    desk.ran(busy, Status::Succeeded);
+    assert!(desk.broker.job(long).is_none());
+    assert_eq!((desk.last().0.task.index, desk.last().1), (0, peer(0)));
+}
+
+#[test]
+fn a_task_that_its_only_donor_keeps_losing_is_tried_there_again() {
+    let mut desk = Desk::with_donors(1, 1);
+    desk.submit(manifest(1, 1, &[]));
+    for _ in 0..=MAX_LOSSES {
+        desk.reply(
+            desk.last().0,
+            desk.last().1,
+            lost("its bytes cannot be had"),
+        );
+        desk.pass(8.0);
+    }
+    assert_eq!(desk.dispatched.len(), MAX_LOSSES + 2);
+}
