@@ -41,7 +41,8 @@ impl Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     pub status: Status,
-    /// The guest's exit code, 0..=255, where it got as far as exiting.
+    /// The guest's exit code, where it got as far as exiting: any 32 bits for a module, as preview 1 lets it choose; 0 or 1
+    /// for a component that returns, 0..=255 for one that exits with a code.
     pub exit_code: Option<i32>,
     /// What was printed up to the end, whatever the status.
     #[serde(with = "serde_bytes")]

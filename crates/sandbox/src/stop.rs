@@ -5,11 +5,11 @@
 pub enum Stop {
     #[error("exit code {0}")]
     Exit(i32),
-    #[error("printed or kept more than limits.output_bytes")]
+    #[error("printed or kept more than spec.resources.scratch allows")]
     OutputLimit,
-    #[error("used more than limits.fuel")]
+    #[error("used more than spec.resources.fuel allows")]
     OutOfFuel,
-    #[error("ran longer than limits.wall_ms")]
+    #[error("ran longer than spec.max_wall_time allows")]
     TimedOut,
     #[error("cancelled")]
     Cancelled,
