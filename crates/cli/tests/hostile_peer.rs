@@ -224,6 +224,7 @@ async fn a_lease_is_nobodys_but_its_submitters() {
     let mallory = Submitter::of(&donor).await;
     let asking = alice.clone();
     let request = alice.request("hers", SPINS, "general");
+    let again = request.clone();
     let run = tokio::spawn(async move { asking.dispatch(request).await });
     until("it runs", || status(donor.home())["running"] == 1);
     assert!(!mallory.known(heartbeat("hers")).await);
@@ -234,7 +235,21 @@ async fn a_lease_is_nobodys_but_its_submitters() {
     assert!(alice.known(cancel("hers")).await);
     let reply = run.await.unwrap().unwrap();
     assert_eq!(reply.status, DispatchStatus::Preempted);
-    assert!(!alice.known(heartbeat("hers")).await);
+    assert!(!alice.known(cancel("hers")).await, "nothing runs any more");
+    assert!(
+        alice.known(heartbeat("hers")).await,
+        "the answer is kept, so that it can be asked for again"
+    );
+    assert!(!mallory.known(heartbeat("hers")).await);
+    assert!(!alice.known(heartbeat("another")).await);
+    let kept = alice.dispatch(again).await.unwrap();
+    assert_eq!(kept.receipt, reply.receipt);
+    assert!(
+        mallory
+            .dispatch(mallory.request("hers", ENDS, "general"))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
