@@ -95,6 +95,23 @@ const SLOW: &str = r#"(module
     (i32.store (i32.const 4) (i32.const 5))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
+/// The correlation ids of the records with this message in a node's log.
+fn correlations(home: &Path, message: &str) -> Vec<String> {
+    let log = fs::read_to_string(home.join("log/daemon.log")).unwrap();
+    let records = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    records
+        .filter(|record| record["message"] == message)
+        .map(|record| {
+            record["correlation_id"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect()
+}
+
 fn evidence(job: &Value) -> PathBuf {
     PathBuf::from(job["evidence"].as_str().unwrap())
 }
@@ -119,6 +136,15 @@ fn a_module_runs_on_a_donor_behind_a_relay_and_its_evidence_verifies() {
     let bundle = evidence(job);
     let report = json(cluster.root.path(), &["verify", bundle.to_str().unwrap()]);
     assert_eq!(report["ok"], true);
+
+    let accepted = correlations(cluster.home(), "job accepted");
+    assert!(
+        accepted.len() == 1 && !accepted[0].is_empty(),
+        "{accepted:?}"
+    );
+    let ran = |donor: &Daemon| correlations(donor.home(), "task ran");
+    let ran: Vec<_> = cluster.donors.iter().flat_map(ran).collect();
+    assert_eq!(ran, accepted, "one id from the command to the donor");
 
     let receipt = fs::read_to_string(bundle.join("receipts/00000.json")).unwrap();
     assert!(receipt.contains("payload"));

@@ -1,8 +1,11 @@
 //! The donor: what stands between this machine and the jobs of others. Nothing runs here that the manifest's signature, the
 //! donor's consent and the gate did not all let through, and nothing that ran goes without a signed receipt.
 
+mod fetches;
 mod guard;
 mod running;
+#[cfg(test)]
+mod tests;
 mod write_up;
 
 use std::collections::BTreeMap;
@@ -23,6 +26,7 @@ use worldcompute_mesh::wire::{
 };
 use worldcompute_proof::{Cid, PeerId, SigningKey};
 use worldcompute_sandbox::{CancelToken, RunRequest, Sandbox, SandboxConfig};
+use worldcompute_scheduler::broker::RUN_GRACE;
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 use worldcompute_telemetry::metrics::Counter;
@@ -30,12 +34,13 @@ use worldcompute_telemetry::metrics::Counter;
 use crate::api::{DonorState, DonorStatus};
 use crate::config::Config;
 use crate::keep::keep;
+use fetches::{Fetches, Place};
 use guard::Guard;
 use running::Leases;
 use write_up::Attempt;
 
 /// How long a donor that leaves waits for what still runs before it is handed back.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
+pub const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Modules and inputs that one task may have fetched, in bytes each.
 const MAX_OBJECT_BYTES: u64 = crate::api::MAX_CONTENT_BYTES as u64;
@@ -79,6 +84,7 @@ struct Inner {
     mesh: Mesh,
     load: Arc<LoadSampler>,
     slots: Arc<Semaphore>,
+    fetches: Fetches,
     leases: Leases,
     paused: AtomicBool,
     leaving: AtomicBool,
@@ -109,6 +115,7 @@ impl Donor {
             mesh: parts.mesh,
             load: parts.load,
             slots: Arc::new(Semaphore::new(slots)),
+            fetches: Fetches::new(slots),
             leases: Leases::default(),
             paused: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -124,9 +131,7 @@ impl Donor {
             .0
             .check_taking()
             .and_then(|()| self.0.guard.check_offer(offer));
-        let reason = willing
-            .err()
-            .or_else(|| (self.0.slots.available_permits() == 0).then(no_slot));
+        let reason = willing.err().or_else(|| self.0.check_slots().err());
         OfferReply {
             accepted: reason.is_none(),
             load: self.0.load.sample().overall(),
@@ -158,8 +163,9 @@ impl Donor {
         ended
     }
 
-    /// The submitter still waits for this lease. False when nothing runs under it and no result of it is kept: an answer
-    /// that is on its way counts as known.
+    /// The submitter still waits for this lease. False when nothing runs under it and no answer of it is kept. One that is
+    /// kept counts as known for as long as it can be asked for again: its submitter may still be receiving it, or fetching
+    /// the results that it names, and would otherwise give the task to another.
     pub fn heartbeat(&self, from: &PeerId, lease: &str) -> bool {
         let kept = || matches!(self.0.log.reply_of(from, lease), Ok(Some(_)));
         self.0.leases.heartbeat(from, lease) || kept()
@@ -194,11 +200,11 @@ impl Donor {
         self.0.mesh.announce(self.capacity()).await;
     }
 
-    /// Takes no more tasks, and waits for what runs; what takes too long is handed back to its submitter.
-    pub async fn leave(&self) {
+    /// Takes no more tasks, and waits for what runs; what takes longer than `patience` is handed back to its submitter.
+    pub async fn leave(&self, patience: Duration) {
         self.0.leaving.store(true, Ordering::Relaxed);
         self.0.mesh.announce(self.capacity()).await;
-        if tokio::time::timeout(LEAVE_PATIENCE, self.0.leases.all_ended())
+        if tokio::time::timeout(patience, self.0.leases.all_ended())
             .await
             .is_err()
         {
@@ -264,11 +270,12 @@ impl Inner {
         self.check_taking()?;
         let task =
             debug_span!("verify_origin").in_scope(|| self.guard.check_origin(from, request))?;
-        let slot = self.slot()?;
+        self.check_slots()?;
         let admitted = debug_span!("decide").in_scope(|| self.guard.admit(&task.run))?;
-        self.collect(from, &task.run, &request.inline_inputs)
+        self.collect(from, &task.run, &request.inline_inputs, &cancel)
             .instrument(debug_span!("collect"))
             .await?;
+        let slot = self.slot()?;
         let exit = self
             .log
             .next_exit()
@@ -307,25 +314,67 @@ impl Inner {
 
     /// Has the module, standard input and all inputs in the content store: taken along, here already, or fetched from the
     /// submitter. Whatever the way, bytes that are not the named ones are refused.
-    async fn collect(&self, from: &PeerId, run: &RunRequest, inline: &[NamedBytes]) -> Result<()> {
+    async fn collect(
+        &self,
+        from: &PeerId,
+        run: &RunRequest,
+        inline: &[NamedBytes],
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let mut elsewhere = Vec::new();
         for cid in needed(run) {
             if self.content.has(cid)? {
                 continue;
             }
-            let bytes = match inline.iter().find(|one| one.name == cid.to_string()) {
-                Some(one) => one.bytes.clone(),
-                None if *from == self.me => return Err(missing(cid)),
-                None => self.mesh.fetch(*from, cid, MAX_OBJECT_BYTES).await?,
-            };
-            if !cid.matches(&bytes) {
-                return Err(Fault::wc(
-                    WcCode::InvalidManifest,
-                    format!("the submitter's bytes are not {cid}"),
-                ));
+            match inline.iter().find(|one| one.name == cid.to_string()) {
+                Some(one) => self.take_in(cid, one.bytes.clone()).await?,
+                None => elsewhere.push(*cid),
             }
-            keep(&self.content, bytes).await?;
+        }
+        match elsewhere.first() {
+            None => Ok(()),
+            Some(cid) if *from == self.me => Err(missing(cid)),
+            Some(_) => self.fetch(from, &elsewhere, cancel).await,
+        }
+    }
+
+    /// A submitter that names bytes and does not give them keeps nobody waiting but itself.
+    async fn fetch(&self, from: &PeerId, cids: &[Cid], cancel: &CancelToken) -> Result<()> {
+        let place = self.fetches.enter(from)?;
+        let fetching = tokio::time::timeout(RUN_GRACE, self.fetch_in_turn(from, cids, &place));
+        match cancel.run_until_cancelled(fetching).await {
+            Some(Ok(fetched)) => fetched,
+            Some(Err(_)) => Err(too_slow(from)),
+            None => Err(cancelled()),
+        }
+    }
+
+    async fn fetch_in_turn(&self, from: &PeerId, cids: &[Cid], place: &Place) -> Result<()> {
+        let _turn = place.turn().await;
+        for cid in cids {
+            if !self.content.has(cid)? {
+                let bytes = self.mesh.fetch(*from, cid, MAX_OBJECT_BYTES).await?;
+                self.take_in(cid, bytes).await?;
+            }
         }
         Ok(())
+    }
+
+    async fn take_in(&self, cid: &Cid, bytes: Vec<u8>) -> Result<()> {
+        if !cid.matches(&bytes) {
+            return Err(Fault::wc(
+                WcCode::InvalidManifest,
+                format!("the submitter's bytes are not {cid}"),
+            ));
+        }
+        keep(&self.content, bytes).await.map(drop)
+    }
+
+    fn check_slots(&self) -> Result<()> {
+        match self.slots.available_permits() {
+            0 => Err(no_slot()),
+            _ => Ok(()),
+        }
     }
 
     fn slot(&self) -> Result<OwnedSemaphorePermit> {
@@ -380,6 +429,24 @@ fn missing(cid: &Cid) -> Fault {
         format!("{cid} is not in the content store"),
     )
     .hint("add the file that the manifest names, then submit again")
+}
+
+fn too_slow(from: &PeerId) -> Fault {
+    Fault::new(
+        Category::NetworkTransient,
+        "fetch_timed_out",
+        format!("{from} did not give the bytes of its task in time"),
+    )
+}
+
+/// Nothing ran, so there is no receipt.
+fn cancelled() -> Fault {
+    Fault::new(
+        Category::StateContention,
+        "task_cancelled",
+        "the task was cancelled before its bytes were here",
+    )
+    .hint("ask another donor")
 }
 
 fn no_slot() -> Fault {

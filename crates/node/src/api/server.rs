@@ -23,6 +23,7 @@ use worldcompute_telemetry::{CorrelationId, with_correlation};
 use super::socket;
 use super::types::{ContentAdded, JobView, SubmitRequest, Submitted};
 use crate::daemon::Node;
+use crate::donor::LEAVE_PATIENCE;
 
 /// The largest JSON body that is taken, in bytes: above the largest signed manifest in base64.
 pub const MAX_JSON_BYTES: usize = 4 << 20;
@@ -114,7 +115,7 @@ async fn donor_resume(State(node): State<Node>) -> Answer<impl Serialize> {
 }
 
 async fn donor_leave(State(node): State<Node>) -> Answer<impl Serialize> {
-    node.donor()?.leave().await;
+    node.donor()?.leave(LEAVE_PATIENCE).await;
     let last = node.donor()?.status();
     node.request_stop();
     Ok(Json(last))

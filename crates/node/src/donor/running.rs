@@ -14,6 +14,7 @@ use worldcompute_mesh::wire::DispatchReply;
 use worldcompute_proof::PeerId;
 use worldcompute_sandbox::CancelToken;
 use worldcompute_scheduler::broker::LEASE_TTL;
+use worldcompute_telemetry::spawn;
 
 type Ending = Shared<BoxFuture<'static, Result<Arc<DispatchReply>>>>;
 
@@ -123,9 +124,9 @@ impl Leases {
         key: Key,
         work: impl Future<Output = Result<DispatchReply>> + Send + 'static,
     ) -> Ending {
-        let task = tokio::spawn(work);
+        let task = spawn(work);
         let state = self.0.clone();
-        let ending = tokio::spawn(async move {
+        let ending = spawn(async move {
             let ended = task.await.unwrap_or_else(|_| Err(broke_off()));
             state.forget(&key);
             ended.map(Arc::new)
