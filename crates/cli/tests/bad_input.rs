@@ -162,6 +162,28 @@ fn what_is_no_manifest_is_refused_before_a_daemon_is_asked() {
 }
 
 #[test]
+fn a_refusal_names_the_flag_or_the_file_at_fault_and_names_it_once() {
+    let world = World::new();
+    for (flag, value) in [("--consent", "mining"), ("--slots", "99999")] {
+        let output = world.run(&["donor", "join", "--no-mdns", flag, value]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(&format!("{flag}: ")), "{stderr}");
+        assert!(stderr.contains(value), "{stderr}");
+        assert!(!stderr.contains("config.toml"), "{stderr}");
+    }
+    let nowhere = world.root.path().join("nowhere.yaml").display().to_string();
+    let refused = world.run(&["job", "submit", &nowhere]);
+    assert_refused(&refused, &[&nowhere]);
+    assert_eq!(text(&refused.stderr).matches(&nowhere).count(), 1);
+    let cut = world.bytes("cut.cbor", b"\xa2\x64body");
+    let refused = world.run(&["job", "submit", &cut]);
+    assert_refused(&refused, &["it ends too early"]);
+    assert!(!text(&refused.stderr).contains("Error {"));
+    assert!(!world.home().exists());
+}
+
+#[test]
 fn a_manifest_that_names_a_missing_file_is_refused_by_that_files_name() {
     let world = World::new();
     let module = world.manifest("moduleless", "gone.wasm", "");
@@ -324,7 +346,7 @@ fn unknown_jobs_tasks_and_names_are_refused_and_leave_no_file() {
     until("it has ended", || world.status_of(&id) == "completed");
     let target = world.root.path().join("out").display().to_string();
     let unknown = "01M7Z4840XS2F837YY6YYVD71E";
-    let not_found: [&[&str]; 9] = [
+    let not_found: [&[&str]; 8] = [
         &["job", "status", unknown],
         &["job", "status", unknown, "--watch"],
         &["job", "status", "nonsense"],
@@ -335,11 +357,14 @@ fn unknown_jobs_tasks_and_names_are_refused_and_leave_no_file() {
         &[
             "job", "results", &id, "--name", "nothing", "--output", &target,
         ],
-        &["job", "cancel", &id],
     ];
     for command in not_found {
         assert_refused(&world.run(command), &["WC-018"]);
     }
+    assert_refused(
+        &world.run(&["job", "cancel", &id]),
+        &["has ended already: it is completed", &id],
+    );
     assert_refused(
         &world.run(&["job", "status", "../admin/status"]),
         &["not an id"],
@@ -491,6 +516,9 @@ fn a_daemon_in_the_background_says_why_it_did_not_start_and_lives_without_a_term
     let background = ["donor", "join", "--no-mdns", "--port", "0", "--daemon"];
     fs::write(&policy, b"rules: [").unwrap();
     assert_refused(&world.run(&background), &["policy/donor.yaml"]);
+    let foreground = world.run(&["donor", "join", "--no-mdns", "--port", "0", "--json"]);
+    let fault: serde_json::Value = serde_json::from_slice(&foreground.stderr).unwrap();
+    assert_eq!(fault["error_code"], "policy_invalid", "{fault}");
     fs::write(&policy, honest).unwrap();
 
     let status = json(&world.home(), &background);

@@ -17,6 +17,9 @@ pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 /// The most bootstrap addresses that are taken.
 pub const MAX_BOOTSTRAP: usize = 64;
 
+/// The most tasks that one node may be told to run at once.
+pub const MAX_SLOTS: usize = 1024;
+
 /// The port on which a node listens for TCP and QUIC unless told otherwise.
 pub const DEFAULT_PORT: u16 = 19999;
 
@@ -73,12 +76,12 @@ impl Config {
         config
             .bootstrap
             .extend(seeds_of(std::env::var(SEEDS_VARIABLE).ok().as_deref()));
-        config.checked()
+        config.checked().map_err(in_file)
     }
 
     /// The same, as the text of `config.toml`.
     pub fn to_toml(&self) -> Result<String> {
-        let body = toml::to_string(self).map_err(|error| invalid(&error.to_string()))?;
+        let body = toml::to_string(self).map_err(|error| invalid(error.to_string()))?;
         Ok(format!(
             "# The choices of this node. Unknown keys are refused.\n{body}"
         ))
@@ -93,29 +96,34 @@ impl Config {
     }
 
     /// Refuses values that could not work.
+    ///
+    /// # Errors
+    /// `config_invalid`; its message begins with the name of the setting, which is also that of its flag.
     pub fn checked(self) -> Result<Self> {
-        if let Some(class) = self
-            .consent
-            .iter()
-            .find(|class| !CLASSES.contains(&class.as_str()))
-        {
-            return Err(invalid(&format!("unknown class {class:?} in consent"))
+        let known = |class: &&String| !CLASSES.contains(&class.as_str());
+        if let Some(class) = self.consent.iter().find(known) {
+            return Err(invalid(format!("consent: {class:?} is no class of work"))
                 .hint(format!("classes are {}", CLASSES.join(", "))));
         }
         if self.bootstrap.len() > MAX_BOOTSTRAP {
-            return Err(invalid(&format!(
-                "more than {MAX_BOOTSTRAP} bootstrap addresses"
-            )));
+            return Err(
+                invalid(format!("bootstrap: more than {MAX_BOOTSTRAP} addresses")).hint(format!(
+                    "name fewer; those of config.toml, of --bootstrap and of {SEEDS_VARIABLE} count together"
+                )),
+            );
         }
-        if self.slots > 1024 {
-            return Err(invalid("slots must be at most 1024"));
+        if self.slots > MAX_SLOTS {
+            return Err(invalid(format!("slots: {} are too many", self.slots))
+                .hint(format!("give at most {MAX_SLOTS}, or 0 for one per core")));
         }
         Ok(self)
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(bytes).map_err(|_| invalid("not UTF-8"))?;
-        toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end()))
+        let text =
+            std::str::from_utf8(bytes).map_err(|_| in_file(invalid("not UTF-8".to_owned())))?;
+        toml::from_str(text)
+            .map_err(|error| in_file(invalid(error.to_string().trim_end().to_owned())))
     }
 }
 
@@ -127,13 +135,15 @@ fn seeds_of(variable: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-fn invalid(what: &str) -> Fault {
-    Fault::new(
-        Category::InvalidInput,
-        "config_invalid",
-        format!("config.toml: {what}"),
-    )
-    .hint("mend config.toml, or remove it to start from the defaults")
+fn invalid(what: String) -> Fault {
+    Fault::new(Category::InvalidInput, "config_invalid", what)
+        .hint("mend config.toml, or remove it to start from the defaults")
+}
+
+/// A fault of what stands in the file, not of a flag.
+fn in_file(fault: Fault) -> Fault {
+    let hint = fault.hint_text().to_owned();
+    invalid(format!("config.toml: {}", fault.message())).hint(hint)
 }
 
 #[cfg(test)]
@@ -154,12 +164,35 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_class_is_refused() {
-        let config = Config {
+    fn an_unknown_class_and_one_slot_too_many_are_refused_and_blamed_on_the_file_only_where_they_stand_in_it()
+     {
+        let consents = Config {
             consent: ["mining".to_owned()].into(),
             ..Config::default()
         };
-        assert!(config.checked().unwrap_err().message().contains("mining"));
+        let slots = |slots| Config {
+            slots,
+            ..Config::default()
+        };
+        assert!(slots(MAX_SLOTS).checked().is_ok());
+        for (config, setting) in [(consents, "consent: "), (slots(MAX_SLOTS + 1), "slots: ")] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("config.toml");
+            durable::write_atomic(
+                &path,
+                config.to_toml().unwrap().as_bytes(),
+                durable::Mode::Private,
+            )
+            .unwrap();
+            let in_file = Config::load(&path).unwrap_err();
+            let alone = config.checked().unwrap_err();
+            assert!(alone.message().starts_with(setting), "{}", alone.message());
+            assert_eq!(
+                in_file.message(),
+                format!("config.toml: {}", alone.message())
+            );
+            assert_eq!(in_file.hint_text(), alone.hint_text());
+        }
     }
 
     #[test]

@@ -423,7 +423,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
 fn policy(path: &Path) -> Result<Policy> {
     Policy::parse(&durable::read_private(path, MAX_POLICY_BYTES)?).map_err(|fault| {
         let message = format!("{}: {}", path.display(), fault.message());
-        Fault::new(fault.category(), fault.code().to_owned(), message)
+        Fault::new(fault.category(), "policy_invalid", message)
             .hint("mend this policy, or move it away to start with the starter policy")
     })
 }

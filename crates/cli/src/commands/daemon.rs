@@ -27,12 +27,22 @@ pub struct Ready {
 }
 
 /// Applies the flags on top of the configuration file.
+///
+/// # Errors
+/// `usage` for a flag whose value could not work: what the file says was checked when it was read.
 pub fn configure(config: Config, listen: &ListenArgs) -> Result<Config> {
     let mut config = config;
     config.port = listen.port.unwrap_or(config.port);
     config.bootstrap.extend(listen.bootstrap.iter().cloned());
     config.mdns &= !listen.no_mdns;
-    config.checked()
+    checked(config)
+}
+
+/// Settings and their flags have the same names.
+pub fn checked(config: Config) -> Result<Config> {
+    config.checked().map_err(|fault| {
+        Fault::usage(format!("--{}", fault.message())).hint(fault.hint_text().to_owned())
+    })
 }
 
 /// Runs a node until it is told to stop.

@@ -63,7 +63,7 @@ async fn join(context: &Context, args: JoinArgs) -> Result<ExitCode> {
     daemon::run(
         context,
         home,
-        config.checked()?,
+        daemon::checked(config)?,
         Roles::DONOR,
         args.listen.port.is_some(),
         args.process.end_with_stdin,

@@ -71,10 +71,8 @@ fn looks_signed(bytes: &[u8]) -> bool {
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     durable::read_bounded(path, limit).map_err(|fault| {
         let category = fault.category();
-        let wrapped = Fault::wc(
-            WcCode::InvalidManifest,
-            format!("{}: {}", path.display(), fault.message()),
-        );
+        // It names the path already.
+        let wrapped = Fault::wc(WcCode::InvalidManifest, fault.message());
         match category {
             Category::IoFailure | Category::InvalidInput => {
                 wrapped.hint("check the path; files lie relative to the manifest")

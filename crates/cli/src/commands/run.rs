@@ -158,7 +158,7 @@ fn slug(name: &str) -> String {
 
 fn exit_of(job: &JobView) -> Result<ExitCode> {
     match (job.exit_code, &job.error) {
-        (Some(code), _) => Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(1))),
+        (Some(code), _) => Ok(ExitCode::from(low_byte(code))),
         (None, Some(error)) => Err(Fault::from_problem(error.clone())),
         (None, None) => Err(Fault::wc(
             WcCode::Internal,
@@ -166,6 +166,14 @@ fn exit_of(job: &JobView) -> Result<ExitCode> {
                 .clone()
                 .unwrap_or_else(|| format!("the job is {}", job.status)),
         )),
+    }
+}
+
+/// A process has eight bits for its exit status, a guest thirty-two. What is not 0 there is not 0 here.
+fn low_byte(code: i32) -> u8 {
+    match code.to_le_bytes() {
+        [0, rest @ ..] if rest != [0; 3] => 1,
+        [low, ..] => low,
     }
 }
 
@@ -186,6 +194,21 @@ mod tests {
     fn a_jobs_name_is_a_slug_of_the_file() {
         assert_eq!(slug("Hello World.wasm"), "hello-world-wasm");
         assert_eq!(slug("---"), "module");
+    }
+
+    #[test]
+    fn a_guest_that_failed_never_looks_like_one_that_succeeded() {
+        for (code, status) in [
+            (0, 0),
+            (3, 3),
+            (255, 255),
+            (256, 1),
+            (259, 3),
+            (-1, 255),
+            (i32::MIN, 1),
+        ] {
+            assert_eq!(low_byte(code), status, "{code}");
+        }
     }
 
     #[test]

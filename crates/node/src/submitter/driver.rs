@@ -12,16 +12,16 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{Instrument, debug_span};
-use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::{ExecutorReceipt, SignedReceipt};
 use worldcompute_mesh::{MeshEvent, wire};
 use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey};
-use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::broker::{
     Action, Broker, Capacity, Classes, Commit, Event, Now, Options, Settlement, StoredJob,
 };
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::records::Records;
+use worldcompute_scheduler::{JobId, JobState};
 use worldcompute_telemetry::with_correlation;
 
 use super::dispatch::Ways;
@@ -205,10 +205,11 @@ impl Driver {
     /// Answered once the end is on disk.
     fn cancel(&mut self, id: JobId, reason: &str, reply: oneshot::Sender<Result<JobView>>) {
         let now = self.now();
-        let cancelled = self
-            .job(id)
-            .map(|_| ())
-            .and_then(|()| self.broker.cancel(now, id, reason));
+        let open = self.job(id).and_then(|job| match job.record.state {
+            state if state.is_final() => Err(has_ended(id, state)),
+            _ => Ok(()),
+        });
+        let cancelled = open.and_then(|()| self.broker.cancel(now, id, reason));
         match cancelled {
             Ok(()) => self.ending.entry(id).or_default().push(reply),
             Err(fault) => answer(reply, Err(fault)),
@@ -524,6 +525,12 @@ fn submitted_before(id: JobId) -> Fault {
         format!("job {id} was submitted before"),
     )
     .hint("sign the manifest again to run it again")
+}
+
+fn has_ended(id: JobId, state: JobState) -> Fault {
+    let message = format!("job {id} has ended already: it is {}", state.as_str());
+    Fault::new(Category::InvalidInput, "job_ended", message)
+        .hint(format!("'worldcompute job status {id}' shows how it ended"))
 }
 
 fn no_output(task: u32, name: &str) -> Fault {

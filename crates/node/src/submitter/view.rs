@@ -23,18 +23,20 @@ pub struct Beside<'a> {
 
 /// Puts it together. A job counts as ended once its evidence is written.
 pub fn view(job: &JobRecord, tasks: &[TaskRecord], beside: Beside<'_>) -> JobView {
-    let state = if job.state.is_final() && beside.concluding {
+    let concluding = job.state.is_final() && beside.concluding;
+    let state = if concluding {
         JobState::Verifying
     } else {
         job.state
     };
+    let ended_at = job.finished_at.filter(|_| !concluding);
     JobView {
         job_id: job.id.to_string(),
         name: job.name.clone(),
         status: state.as_str().to_owned(),
         manifest_cid: beside.manifest_cid,
         submitted_at: job.submitted_at.to_string(),
-        ended_at: job.finished_at.map(|at| at.to_string()),
+        ended_at: ended_at.map(|at| at.to_string()),
         tasks: counts(job),
         executors: executors(tasks),
         redispatched: tasks.iter().map(tried_again).sum(),
@@ -78,4 +80,43 @@ fn executors(tasks: &[TaskRecord]) -> BTreeMap<PeerId, u32> {
 
 fn tried_again(task: &TaskRecord) -> u32 {
     u32::try_from(task.leases.len().saturating_sub(1)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use worldcompute_scheduler::{JobId, Tally};
+
+    fn ended() -> JobRecord {
+        JobRecord {
+            id: JobId::generate(),
+            name: "test".to_owned(),
+            state: JobState::Completed,
+            tally: Tally::default(),
+            submitted_at: Timestamp::now(),
+            finished_at: Some(Timestamp::now()),
+            waiting: None,
+            ending: None,
+            fault: None,
+        }
+    }
+
+    #[test]
+    fn a_job_has_no_end_while_its_evidence_is_still_to_come() {
+        let beside = |concluding| Beside {
+            manifest_cid: Cid::raw(b"manifest"),
+            exit_code: None,
+            evidence: None,
+            concluding,
+        };
+        let before = view(&ended(), &[], beside(true));
+        assert_eq!(
+            (before.status.as_str(), before.ended_at),
+            ("verifying", None)
+        );
+        let after = view(&ended(), &[], beside(false));
+        assert_eq!(after.status, "completed");
+        assert!(after.ended_at.is_some());
+    }
 }
