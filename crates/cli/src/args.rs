@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
+use worldcompute_node::api::{DEFAULT_PAGE, MAX_PAGE};
 use worldcompute_proof::PeerId;
 
 /// What `--version` says, behind the program's name.
@@ -209,8 +210,30 @@ pub enum JobCommand {
         /// The job's id
         id: String,
     },
-    /// All jobs of this node
-    List,
+    /// The latest jobs of this node, oldest first
+    #[command(
+        after_help = "Examples:\n  worldcompute job list\n  worldcompute job list --limit 20 --before 01J..."
+    )]
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_PAGE, value_parser = page_size)]
+    pub limit: usize,
+
+    /// Only jobs older than this one
+    #[arg(long, value_name = "ID")]
+    pub before: Option<String>,
+}
+
+fn page_size(text: &str) -> Result<usize, String> {
+    let size = text
+        .parse()
+        .ok()
+        .filter(|size| (1..=MAX_PAGE).contains(size));
+    size.ok_or_else(|| format!("give a number from 1 to {MAX_PAGE}"))
 }
 
 #[derive(Debug, Args)]

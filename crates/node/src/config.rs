@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use worldcompute_durable as durable;
@@ -19,6 +20,9 @@ pub const MAX_BOOTSTRAP: usize = 64;
 
 /// The most tasks that one node may be told to run at once.
 pub const MAX_SLOTS: usize = 1024;
+
+/// The longest time for which jobs that have ended can be kept, in days.
+pub const MAX_RETENTION_DAYS: u32 = 36_500;
 
 /// The port on which a node listens for TCP and QUIC unless told otherwise.
 pub const DEFAULT_PORT: u16 = 19999;
@@ -43,6 +47,8 @@ pub struct Config {
     pub max_task_memory_mb: u64,
     /// Bytes of content (modules, inputs, outputs) kept on disk.
     pub content_bytes: u64,
+    /// Days for which the records of a job are kept after its end. Its evidence stays longer.
+    pub retention_days: u32,
     /// OTLP/HTTP endpoint for traces and metrics.
     pub otlp_endpoint: Option<String>,
 }
@@ -58,6 +64,7 @@ impl Default for Config {
             slots: 0,
             max_task_memory_mb: 1024,
             content_bytes: 8 << 30,
+            retention_days: 30,
             otlp_endpoint: None,
         }
     }
@@ -95,6 +102,11 @@ impl Config {
         }
     }
 
+    /// For how long the records of a job are kept after its end.
+    pub fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_days) * 86_400)
+    }
+
     /// Refuses values that could not work.
     ///
     /// # Errors
@@ -115,6 +127,11 @@ impl Config {
         if self.slots > MAX_SLOTS {
             return Err(invalid(format!("slots: {} are too many", self.slots))
                 .hint(format!("give at most {MAX_SLOTS}, or 0 for one per core")));
+        }
+        if !(1..=MAX_RETENTION_DAYS).contains(&self.retention_days) {
+            let days = self.retention_days;
+            return Err(invalid(format!("retention_days: {days} is out of range"))
+                .hint(format!("give 1 to {MAX_RETENTION_DAYS} days")));
         }
         Ok(self)
     }
@@ -192,6 +209,22 @@ mod tests {
                 format!("config.toml: {}", alone.message())
             );
             assert_eq!(in_file.hint_text(), alone.hint_text());
+        }
+    }
+
+    #[test]
+    fn jobs_are_kept_for_a_day_at_least_and_a_century_at_most() {
+        let days = |retention_days| Config {
+            retention_days,
+            ..Config::default()
+        };
+        assert_eq!(Config::default().retention().as_secs(), 30 * 24 * 3_600);
+        for kept in [1, MAX_RETENTION_DAYS] {
+            assert!(days(kept).checked().is_ok());
+        }
+        for refused in [0, MAX_RETENTION_DAYS + 1] {
+            let fault = days(refused).checked().unwrap_err();
+            assert!(fault.message().starts_with("retention_days: "));
         }
     }
 

@@ -1,7 +1,6 @@
 //! The daemon: one process that is donor, submitter and relay, as its roles say. It wires the parts together and holds none
 //! of their logic.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -229,10 +228,7 @@ impl Node {
     pub async fn admin_status(&self) -> Result<AdminStatus> {
         let mesh = self.0.mesh.status().await?;
         let load = self.0.load.sample();
-        let mut jobs = BTreeMap::new();
-        for job in self.0.submitter.list().await? {
-            *jobs.entry(job.status).or_default() += 1;
-        }
+        let jobs = self.0.submitter.counts().await?;
         Ok(AdminStatus {
             peer_id: self.0.me,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -402,6 +398,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
         mesh: mesh.clone(),
         donor: donor.clone(),
         evidence: paths.evidence(),
+        retention: options.config.retention(),
     })
     .await?;
     Ok(Node(Arc::new(Inner {

@@ -7,9 +7,11 @@ mod dispatch;
 mod driver;
 mod evidence;
 mod job;
+mod past;
 mod settle;
 mod view;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +30,13 @@ use worldcompute_sandbox::check_workload;
 use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::broker::Options;
 use worldcompute_scheduler::manifest::VerifiedManifest;
+use worldcompute_scheduler::records::Records;
 use worldcompute_telemetry::CorrelationId;
 
-use crate::api::{JobEvent, JobView, SubmitRequest, Submitted};
+use crate::api::{DEFAULT_PAGE, JobEvent, JobPage, JobView, MAX_PAGE, SubmitRequest, Submitted};
 use crate::donor::Donor;
 use driver::Driver;
+use past::{Archive, Keeping, MAX_PAST_JOBS, Past, check_unseen};
 
 /// Questions that wait for the driver; askers beyond that wait themselves.
 const COMMAND_QUEUE: usize = 64;
@@ -56,6 +60,8 @@ pub struct SubmitterParts {
     pub donor: Option<Donor>,
     /// Where evidence bundles go.
     pub evidence: PathBuf,
+    /// For how long a job that has ended is kept.
+    pub retention: Duration,
 }
 
 /// A handle on the submitter. Cheap to clone.
@@ -65,6 +71,8 @@ pub struct Submitter {
     content: Arc<ContentStore>,
     gate: Arc<Gate>,
     key: SigningKey,
+    records: Arc<Records>,
+    past: Past,
 }
 
 /// A job that the gate let through: only [`clear`] makes one.
@@ -77,14 +85,14 @@ struct Cleared {
 
 enum Command {
     Submit(Box<Cleared>, Options, oneshot::Sender<Result<JobView>>),
-    List(oneshot::Sender<Vec<JobView>>),
+    /// The jobs that are not past.
+    List(oneshot::Sender<Vec<(JobId, JobView)>>),
     View(JobId, oneshot::Sender<Result<JobView>>),
     Cancel(JobId, String, oneshot::Sender<Result<JobView>>),
     Watch(
         JobId,
         oneshot::Sender<Result<(JobView, broadcast::Receiver<JobEvent>)>>,
     ),
-    Output(JobId, u32, String, oneshot::Sender<Result<Cid>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -95,13 +103,27 @@ impl Submitter {
     /// Records that do not verify.
     pub async fn start(parts: SubmitterParts) -> Result<Self> {
         let (commands, queue) = mpsc::channel(COMMAND_QUEUE);
+        let records = Arc::new(Records::new(parts.store.clone()));
+        let archive = Archive {
+            records: records.clone(),
+            content: parts.content.clone(),
+            key: parts.key.clone(),
+            evidence: parts.evidence.clone(),
+        };
+        let keeping = Keeping {
+            time: parts.retention,
+            most: MAX_PAST_JOBS,
+        };
+        let past = Past::load(archive, keeping).await?;
         let submitter = Self {
             commands,
             content: parts.content.clone(),
             gate: parts.gate.clone(),
             key: parts.key.clone(),
+            records: records.clone(),
+            past: past.clone(),
         };
-        let driver = Driver::load(parts, submitter.gate.clone()).await?;
+        let driver = Driver::load(parts, records, past).await?;
         tokio::spawn(driver.run(queue));
         Ok(submitter)
     }
@@ -117,7 +139,11 @@ impl Submitter {
         request: SubmitRequest,
         patience: Option<Duration>,
     ) -> Result<Submitted> {
+        let came_signed = matches!(request, SubmitRequest::Signed(_));
         let manifest = debug_span!("sign_manifest").in_scope(|| self.signed(request))?;
+        if came_signed {
+            check_unseen(&self.records, manifest.job_id()).await?;
+        }
         self.check_content(&manifest)?;
         let cleared = debug_span!("clear").in_scope(|| clear(&self.gate, manifest))?;
         let manifest_cid = *cleared.manifest.cid();
@@ -138,15 +164,48 @@ impl Submitter {
         })
     }
 
-    /// Every job, oldest first.
-    pub async fn list(&self) -> Result<Vec<JobView>> {
-        self.ask(Command::List).await
+    /// A page of the jobs, oldest first.
+    ///
+    /// # Errors
+    /// WC-018 for a page that does not begin at a job's id; those of the store.
+    pub async fn list(&self, page: &JobPage) -> Result<Vec<JobView>> {
+        let end = page.before.as_deref().map(job_id).transpose()?;
+        let most = page.limit.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
+        let past = self.past.latest(end, most).into_iter();
+        let mut jobs: BTreeMap<JobId, Option<JobView>> = past.map(|id| (id, None)).collect();
+        let open = self.ask(Command::List).await?.into_iter();
+        let earlier = open.filter(|(id, _)| end.is_none_or(|end| *id < end));
+        jobs.extend(earlier.map(|(id, view)| (id, Some(view))));
+        let surplus = jobs.len().saturating_sub(most);
+        let mut views = Vec::with_capacity(most);
+        for (id, view) in jobs.into_iter().skip(surplus) {
+            views.extend(match view {
+                Some(view) => Some(view),
+                None => unless_gone(self.past.view(id).await)?,
+            });
+        }
+        Ok(views)
+    }
+
+    /// How many jobs there are in each phase.
+    pub async fn counts(&self) -> Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for (_, view) in self.ask(Command::List).await? {
+            *counts.entry(view.status).or_default() += 1;
+        }
+        for (state, count) in self.past.counts() {
+            *counts.entry(state.as_str().to_owned()).or_default() += count;
+        }
+        Ok(counts)
     }
 
     /// One job.
     pub async fn view(&self, id: &str) -> Result<JobView> {
         let id = job_id(id)?;
-        self.ask(|reply| Command::View(id, reply)).await?
+        match unless_gone(self.ask(|reply| Command::View(id, reply)).await?)? {
+            Some(view) => Ok(view),
+            None => self.past.view(id).await,
+        }
     }
 
     /// Ends a job; what runs is told to stop.
@@ -158,7 +217,11 @@ impl Submitter {
     /// The job as it stands, then what happens to it, until it has ended.
     pub async fn watch(&self, id: &str) -> Result<impl Stream<Item = JobEvent> + Send + use<>> {
         let id = job_id(id)?;
-        let (now, events) = self.ask(|reply| Command::Watch(id, reply)).await??;
+        let watched = self.ask(|reply| Command::Watch(id, reply)).await?;
+        let (now, events) = match unless_gone(watched)? {
+            Some(watched) => watched,
+            None => (self.past.view(id).await?, broadcast::channel(1).1),
+        };
         let ended = now.is_ended();
         let first = futures::stream::iter([JobEvent::Job { job: Box::new(now) }]);
         let later = BroadcastStream::new(events).filter_map(|event| async { event.ok() });
@@ -168,10 +231,7 @@ impl Submitter {
 
     /// The bytes of one output of one accepted task.
     pub async fn result(&self, id: &str, task: u32, name: &str) -> Result<Bytes> {
-        let (id, name) = (job_id(id)?, name.to_owned());
-        let cid = self
-            .ask(|reply| Command::Output(id, task, name, reply))
-            .await??;
+        let cid = output_of(&self.records, job_id(id)?, task, name).await?;
         let content = self.content.clone();
         let read = tokio::task::spawn_blocking(move || content.get(&cid)).await;
         read.map_err(|_| gone())?.map(Bytes::from)
@@ -254,6 +314,40 @@ fn until_ended(events: impl Stream<Item = JobEvent> + Send) -> impl Stream<Item 
     })
 }
 
+async fn output_of(records: &Records, id: JobId, task: u32, name: &str) -> Result<Cid> {
+    let receipt = records
+        .receipt(id, task)
+        .await?
+        .ok_or_else(|| no_output(task, name))?;
+    let outcome = &receipt.receipt().outcome;
+    match name {
+        "stdout" => Ok(outcome.stdout_cid),
+        "stderr" => Ok(outcome.stderr_cid),
+        name => outcome
+            .outputs
+            .iter()
+            .find(|output| output.name == name)
+            .map(|output| output.cid)
+            .ok_or_else(|| no_output(task, name)),
+    }
+}
+
+fn no_output(task: u32, name: &str) -> Fault {
+    Fault::wc(
+        WcCode::NotFound,
+        format!("task {task} has no result {name:?}"),
+    )
+    .hint("'worldcompute job status' shows whether the task has ended")
+}
+
+/// What is not among the open jobs may be past, and what was past may be deleted by now.
+fn unless_gone<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Err(fault) if fault.number() == Some(WcCode::NotFound) => Ok(None),
+        found => found.map(Some),
+    }
+}
+
 fn job_id(text: &str) -> Result<JobId> {
     text.parse().map_err(|_| no_such_job(text))
 }
@@ -273,52 +367,4 @@ fn gone() -> Fault {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
-    use gait::{Policy, SystemClock};
-    use worldcompute_content::Limits;
-    use worldcompute_mesh::MeshConfig;
-    use worldcompute_scheduler::manifest::Manifest;
-
-    const MODULE: &[u8] = include_bytes!("../../../examples/hello/hello.wat");
-
-    /// A submitter whose mesh has nobody else in it.
-    async fn alone(directory: &std::path::Path) -> Submitter {
-        let key = SigningKey::generate().unwrap();
-        let keys = Arc::new(LocalFileKeyProvider::new(directory.join("keys/umk.key")));
-        let store = Store::open(StoreConfig::new(StorePath::Memory), keys);
-        let content = ContentStore::open(directory.join("content"), Limits::default());
-        let (mesh, _) = Mesh::start(MeshConfig::new(key.clone())).await.unwrap();
-        let policy = Policy::parse(gait::starter::submitter_policy().as_bytes()).unwrap();
-        let gate = Gate::new(policy, key.clone(), SystemClock::shared());
-        Submitter::start(SubmitterParts {
-            key,
-            gate: Arc::new(gate),
-            store: store.await.unwrap(),
-            content: Arc::new(content.unwrap()),
-            mesh,
-            donor: None,
-            evidence: directory.join("evidence"),
-        })
-        .await
-        .unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_accepted_job_has_its_decision_on_disk() {
-        let directory = tempfile::tempdir().unwrap();
-        let submitter = alone(directory.path()).await;
-        let module = submitter.content.put(MODULE).unwrap();
-        let document = format!(
-            "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: test}}, spec: {{wasm: 'cid:{module}'}}}}"
-        );
-        let manifest = Manifest::parse(document.as_bytes()).unwrap();
-        let manifest = manifest.resolve(|_| unreachable!()).unwrap();
-        let before = submitter.content.used();
-        let request = SubmitRequest::Manifest(Box::new(manifest));
-        submitter.submit(request, None).await.unwrap();
-        assert!(submitter.content.used() > before);
-        submitter.stop().await.unwrap();
-    }
-}
+mod tests;

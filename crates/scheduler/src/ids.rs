@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ulid::Ulid;
 use worldcompute_fault::{Category, Fault, Result};
@@ -23,6 +24,12 @@ impl JobId {
     /// An id with the given parts: milliseconds since 1970 (48 bits) and randomness (80 bits).
     pub const fn from_parts(millis: u64, random: u128) -> Self {
         Self(Ulid::from_parts(millis, random))
+    }
+
+    /// When it was made, which is when its manifest was signed.
+    pub fn made_at(self) -> Timestamp {
+        let millis = i64::try_from(self.0.timestamp_ms()).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -11,11 +11,11 @@
 
 mod entities;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blue_encrypted_store::{
-    Batch, CrossPartition, Kind, Partition, PartitionVersion, Snapshot, Store, Stored,
+    Batch, CrossPartition, Entity, Kind, Partition, PartitionVersion, Snapshot, Store, Stored,
 };
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::SignedReceipt;
@@ -103,7 +103,53 @@ impl Records {
         Ok(jobs)
     }
 
-    /// One job; `None` when the store never had it.
+    /// The jobs that came to their end, and to which. What says so is not authenticated: it is for finding and counting.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn ended(&self) -> Result<BTreeMap<JobId, JobState>> {
+        let mut ended = BTreeMap::new();
+        for state in JobState::ALL.into_iter().filter(|state| state.is_final()) {
+            let ids = self.ids_in(state).await?;
+            ended.extend(ids.into_iter().map(|id| (id, state)));
+        }
+        Ok(ended)
+    }
+
+    /// Whether the store has, or ever had, a job of that id.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn had(&self, id: JobId) -> Result<bool> {
+        let partition = self.store.partition(Kind::JOB, &id.to_string())?;
+        Ok(partition.load().await?.is_some())
+    }
+
+    /// Deletes the records of a job that came to its end. That there was such a job stays known, so that its manifest
+    /// never runs again.
+    ///
+    /// # Errors
+    /// `job_open` for a job that has not come to its end; those of the store.
+    pub async fn remove(&self, id: JobId) -> Result<()> {
+        let Some(snapshot) = self.snapshot(id).await? else {
+            return Ok(());
+        };
+        let Some(job) = snapshot.get::<JobRecord>("")? else {
+            return Err(foreign(id, "it has no job record"));
+        };
+        if !job.value().state.is_final() {
+            return Err(still_open(id));
+        }
+        let mut batch = Batch::new();
+        batch.delete(&job)?;
+        delete_all::<Submission>(&mut batch, &snapshot)?;
+        delete_all::<TaskRecord>(&mut batch, &snapshot)?;
+        delete_all::<Receipt>(&mut batch, &snapshot)?;
+        let partition = self.store.partition(Kind::JOB, &id.to_string())?;
+        partition.commit(batch, snapshot.version()).await.map(drop)
+    }
+
+    /// One job; `None` when the store does not have it.
     ///
     /// # Errors
     /// As [`Records::load`].
@@ -148,12 +194,7 @@ impl Records {
     async fn load_in(&self, states: &[JobState]) -> Result<Vec<StoredJob>> {
         let mut ids = BTreeSet::new();
         for state in states {
-            let hints = self.store.list(Kind::JOB, state.as_str()).await?;
-            ids.extend(
-                hints
-                    .iter()
-                    .filter_map(|hint| hint.partition.id.as_str().parse::<JobId>().ok()),
-            );
+            ids.extend(self.ids_in(*state).await?);
         }
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
@@ -162,11 +203,17 @@ impl Records {
         Ok(jobs)
     }
 
+    async fn ids_in(&self, state: JobState) -> Result<Vec<JobId>> {
+        let hints = self.store.list(Kind::JOB, state.as_str()).await?;
+        let ids = hints.iter().map(|hint| hint.partition.id.as_str().parse());
+        Ok(ids.filter_map(Result::ok).collect())
+    }
+
+    /// `None` also for a job whose records were deleted.
     async fn snapshot(&self, id: JobId) -> Result<Option<Snapshot>> {
-        self.store
-            .partition(Kind::JOB, &id.to_string())?
-            .load()
-            .await
+        let partition = self.store.partition(Kind::JOB, &id.to_string())?;
+        let snapshot = partition.load().await?;
+        Ok(snapshot.filter(|snapshot| !snapshot.is_empty()))
     }
 
     /// The first commit of a job, which is taken to be new: it is read only if the store says otherwise.
@@ -215,6 +262,13 @@ impl Records {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&id);
     }
+}
+
+fn delete_all<E: Entity>(batch: &mut Batch, snapshot: &Snapshot) -> Result<()> {
+    for stored in snapshot.entities::<E>()? {
+        batch.delete(&stored)?;
+    }
+    Ok(())
 }
 
 /// What a commit builds on, read at the start and after a commit that failed.
@@ -290,6 +344,11 @@ fn stored_job(id: JobId, snapshot: &Snapshot) -> Result<StoredJob> {
         options,
         tasks,
     })
+}
+
+fn still_open(id: JobId) -> Fault {
+    let message = format!("job {id} has not come to its end");
+    Fault::new(Category::InvalidInput, "job_open", message).hint("cancel it first")
 }
 
 /// WC-015: the store holds what this program does not write.

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_node::api::{Client, JobEvent, JobView, SubmitRequest, Submitted};
+use worldcompute_node::api::{Client, JobEvent, JobPage, JobView, SubmitRequest, Submitted};
 use worldcompute_node::durable::{self, Mode};
 
 use super::manifest::Prepared;
 use super::{Context, run};
-use crate::args::{JobCommand, ResultsArgs, SubmitArgs};
+use crate::args::{JobCommand, ListArgs, ResultsArgs, SubmitArgs};
 
 /// Runs one job command.
 pub async fn run(context: &Context, command: JobCommand) -> Result<ExitCode> {
@@ -24,7 +24,7 @@ pub async fn run(context: &Context, command: JobCommand) -> Result<ExitCode> {
         JobCommand::Status(args) => print(context, &context.client()?.job(&args.id).await?),
         JobCommand::Results(args) => results(context, &args).await,
         JobCommand::Cancel { id } => print(context, &context.client()?.cancel(&id).await?),
-        JobCommand::List => list(context).await,
+        JobCommand::List(args) => list(context, args).await,
     }
 }
 
@@ -230,15 +230,24 @@ async fn one_file_a_task(
     Ok(())
 }
 
-async fn list(context: &Context) -> Result<ExitCode> {
-    let jobs = context.client()?.jobs().await?;
+async fn list(context: &Context, args: ListArgs) -> Result<ExitCode> {
+    let page = JobPage {
+        limit: Some(args.limit),
+        before: args.before,
+    };
+    let jobs = context.client()?.jobs(&page).await?;
     context.output.data(&jobs, |jobs| table(jobs))?;
+    if let Some(first) = jobs.first().filter(|_| jobs.len() == args.limit) {
+        let id = &first.job_id;
+        let note = format!("there may be older ones: 'worldcompute job list --before {id}'");
+        context.output.note(&note);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn table(jobs: &[JobView]) -> String {
     if jobs.is_empty() {
-        return "no jobs yet: 'worldcompute job submit job.yaml'".to_owned();
+        return "no jobs here: 'worldcompute job submit job.yaml'".to_owned();
     }
     let header = format!("{:<26}  {:<11}  {:>11}  NAME", "JOB", "STATUS", "ACCEPTED");
     let row = |job: &JobView| {

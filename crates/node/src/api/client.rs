@@ -18,8 +18,8 @@ use worldcompute_telemetry::CorrelationId;
 use super::server::CORRELATION_HEADER;
 use super::socket;
 use super::types::{
-    AdminStatus, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent, JobView, Peer,
-    SubmitRequest, Submitted,
+    AdminStatus, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent, JobPage, JobView,
+    Peer, SubmitRequest, Submitted,
 };
 
 /// The largest reply that is read, in bytes: above the largest single result.
@@ -97,9 +97,13 @@ impl Client {
         self.call(Method::POST, &path, encode(request)?).await
     }
 
-    /// `GET /v1/jobs`.
-    pub async fn jobs(&self) -> Result<Vec<JobView>> {
-        self.get("/v1/jobs").await
+    /// `GET /v1/jobs`: a page of the jobs, oldest first.
+    pub async fn jobs(&self, page: &JobPage) -> Result<Vec<JobView>> {
+        let limit = page.limit.map(|limit| format!("limit={limit}"));
+        let before = page.before.as_deref().map(segment).transpose()?;
+        let before = before.map(|id| format!("before={id}"));
+        let query: Vec<_> = limit.into_iter().chain(before).collect();
+        self.get(&format!("/v1/jobs?{}", query.join("&"))).await
     }
 
     /// `GET /v1/jobs/{id}`.

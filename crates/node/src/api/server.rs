@@ -21,7 +21,7 @@ use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use super::socket;
-use super::types::{ContentAdded, JobView, SubmitRequest, Submitted};
+use super::types::{ContentAdded, JobPage, JobView, SubmitRequest, Submitted};
 use crate::daemon::Node;
 use crate::donor::LEAVE_PATIENCE;
 
@@ -151,8 +151,8 @@ async fn submit(
     Ok((StatusCode::ACCEPTED, Json(submitted)))
 }
 
-async fn jobs(State(node): State<Node>) -> Answer<Vec<JobView>> {
-    Ok(Json(node.submitter().list().await?))
+async fn jobs(State(node): State<Node>, Query(page): Query<JobPage>) -> Answer<Vec<JobView>> {
+    Ok(Json(node.submitter().list(&page).await?))
 }
 
 async fn job(State(node): State<Node>, Path(id): Path<String>) -> Answer<JobView> {

@@ -219,6 +219,21 @@ pub struct TaskCounts {
     pub failed: u32,
 }
 
+/// Jobs on a page of `GET /v1/jobs` unless said.
+pub const DEFAULT_PAGE: usize = 100;
+
+/// The most jobs on a page of `GET /v1/jobs`.
+pub const MAX_PAGE: usize = 1_000;
+
+/// Query of `GET /v1/jobs`, which answers with the latest jobs, the oldest of them first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobPage {
+    /// How many; [`DEFAULT_PAGE`] unless said, [`MAX_PAGE`] at most.
+    pub limit: Option<usize>,
+    /// Only jobs that are older than the one with this id: the first of the page before.
+    pub before: Option<String>,
+}
+
 /// `GET /v1/jobs/{id}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobView {

@@ -11,22 +11,24 @@ use jiff::Timestamp;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug_span};
-use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_ledger::receipt::{ExecutorReceipt, SignedReceipt};
 use worldcompute_mesh::{MeshEvent, wire};
-use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey};
+use worldcompute_proof::{PeerId, Sha256, SigningKey};
 use worldcompute_scheduler::broker::{
     Action, Broker, Capacity, Classes, Commit, Event, Now, Options, Settlement, StoredJob,
 };
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::records::Records;
 use worldcompute_scheduler::{JobId, JobState};
-use worldcompute_telemetry::with_correlation;
+use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use super::dispatch::Ways;
 use super::evidence::Conclusion;
 use super::job::{Evidence, Job};
+use super::past::{Past, submitted_before};
 use super::settle::Asked;
 use super::{Cleared, Command, SubmitterParts, clear, no_such_job};
 use crate::api::{JobEvent, JobView};
@@ -49,6 +51,9 @@ enum Heard {
 pub struct Driver {
     broker: Broker,
     records: Arc<Records>,
+    past: Past,
+    /// Ends with the driver.
+    _housekeeping: AbortOnDropHandle<()>,
     ways: Ways,
     gate: Arc<Gate>,
     key: SigningKey,
@@ -64,20 +69,22 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Loads every job from the store, and takes up again what was under way.
-    pub async fn load(parts: SubmitterParts, gate: Arc<Gate>) -> Result<Self> {
+    /// Loads the open jobs from the store, and takes up again what was under way.
+    pub async fn load(parts: SubmitterParts, records: Arc<Records>, past: Past) -> Result<Self> {
         let (tell, inbox) = mpsc::channel(INBOX);
         let me = parts.key.peer_id();
         let mut driver = Self {
             broker: Broker::new(seed_of(me)),
-            records: Arc::new(Records::new(parts.store)),
+            records,
+            past: past.clone(),
+            _housekeeping: AbortOnDropHandle::new(tokio::spawn(past.keep_house())),
             ways: Ways {
                 me,
                 mesh: parts.mesh,
                 local: parts.donor,
                 content: parts.content,
             },
-            gate,
+            gate: parts.gate,
             key: parts.key,
             evidence: parts.evidence,
             jobs: BTreeMap::new(),
@@ -118,22 +125,9 @@ impl Driver {
     }
 
     async fn restore(&mut self) -> Result<()> {
-        for stored in self.records.load().await? {
-            match stored.job.state.is_final() {
-                true => self.restore_ended(stored).await?,
-                false => self.restore_open(stored)?,
-            }
+        for stored in self.records.load_open().await? {
+            self.restore_open(stored)?;
         }
-        Ok(())
-    }
-
-    async fn restore_ended(&mut self, stored: StoredJob) -> Result<()> {
-        let id = stored.job.id;
-        let mut job = Job::new(stored.manifest, Arc::default(), stored.job, stored.tasks);
-        let receipts = self.records.receipts(id).await?;
-        job.exit_code = job.exit_code_in(&receipts);
-        self.jobs.insert(id, job);
-        self.conclude(id);
         Ok(())
     }
 
@@ -167,13 +161,15 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Submit(cleared, options, reply) => self.submit(*cleared, options, reply),
-            Command::List(reply) => answer(reply, self.jobs.values().map(Job::view).collect()),
+            Command::List(reply) => {
+                let views = self.jobs.iter().map(|(id, job)| (*id, job.view()));
+                answer(reply, views.collect());
+            }
             Command::View(id, reply) => answer(reply, self.job(id).map(|job| job.view())),
             Command::Cancel(id, reason, reply) => self.cancel(id, &reason, reply),
             Command::Watch(id, reply) => {
                 answer(reply, self.job(id).map(|job| (job.view(), job.watch())))
             }
-            Command::Output(id, task, name, reply) => self.output(id, task, name, reply),
             Command::Stop(done) => answer(done, ()),
         }
     }
@@ -186,8 +182,9 @@ impl Driver {
         reply: oneshot::Sender<Result<JobView>>,
     ) {
         let (now, manifest) = (self.now(), Arc::new(cleared.manifest));
-        if self.jobs.contains_key(&manifest.job_id()) {
-            return answer(reply, Err(submitted_before(manifest.job_id())));
+        let id = manifest.job_id();
+        if self.jobs.contains_key(&id) || self.past.state(id).is_some() {
+            return answer(reply, Err(submitted_before(id)));
         }
         let taken = self.broker.submit(now, manifest.clone(), options);
         match taken.map(|id| (id, self.broker.job(id))) {
@@ -205,20 +202,20 @@ impl Driver {
     /// Answered once the end is on disk.
     fn cancel(&mut self, id: JobId, reason: &str, reply: oneshot::Sender<Result<JobView>>) {
         let now = self.now();
-        let open = self.job(id).and_then(|job| match job.record.state {
-            state if state.is_final() => Err(has_ended(id, state)),
-            _ => Ok(()),
-        });
-        let cancelled = open.and_then(|()| self.broker.cancel(now, id, reason));
+        let state = self.job(id).map(|job| job.record.state);
+        let ended = state
+            .as_ref()
+            .ok()
+            .filter(|state| state.is_final())
+            .copied();
+        let cancelled = match ended.or_else(|| self.past.state(id)) {
+            Some(state) => Err(has_ended(id, state)),
+            None => state.and_then(|_| self.broker.cancel(now, id, reason)),
+        };
         match cancelled {
             Ok(()) => self.ending.entry(id).or_default().push(reply),
             Err(fault) => answer(reply, Err(fault)),
         }
-    }
-
-    fn output(&self, id: JobId, task: u32, name: String, reply: oneshot::Sender<Result<Cid>>) {
-        let records = self.records.clone();
-        tokio::spawn(async move { answer(reply, output_of(&records, id, task, &name).await) });
     }
 
     fn heard(&mut self, heard: Heard) {
@@ -277,13 +274,16 @@ impl Driver {
             }),
             Action::Heartbeat { lease, donor } => {
                 let ways = self.ways.clone();
-                self.tell_later(
-                    async move { ways.heartbeat(lease, donor).await.map(Heard::Happened) },
-                );
+                self.tell_later(lease.task.job, async move {
+                    ways.heartbeat(lease, donor).await.map(Heard::Happened)
+                });
             }
             Action::CancelLease { lease, donor } => {
                 let ways = self.ways.clone();
-                tokio::spawn(async move { ways.cancel(lease, donor).await });
+                self.tell_later(lease.task.job, async move {
+                    ways.cancel(lease, donor).await;
+                    None
+                });
             }
             Action::JobFinished { job } => self.conclude(job.id),
         }
@@ -299,7 +299,7 @@ impl Driver {
         let (records, key) = (self.records.clone(), self.key.clone());
         let content = self.ways.content.clone();
         self.storing += 1;
-        self.tell_later(async move {
+        self.tell_later(commit.job.id, async move {
             let decided = async {
                 match commit.first {
                     true => keep(&content, decision).await.map(drop),
@@ -330,8 +330,9 @@ impl Driver {
             attempt,
         });
         let (ways, trace) = (self.ways.clone(), job.trace.clone());
+        let asked_for = asked.lease.task.job;
         let asking = async move { Some(Heard::Happened(ways.dispatch(asked, trace).await)) };
-        self.tell_later(with_correlation(job.correlation, asking));
+        self.tell_later(asked_for, asking);
     }
 
     /// Writes the evidence of a job that has ended.
@@ -347,23 +348,19 @@ impl Driver {
             root: self.evidence.clone(),
         };
         let writing = conclusion.write().instrument(debug_span!("evidence"));
-        self.tell_later(async move { Some(Heard::Concluded(id, writing.await)) });
+        self.tell_later(id, async move { Some(Heard::Concluded(id, writing.await)) });
     }
 
     fn concluded(&mut self, id: JobId, evidence: Result<Option<PathBuf>>) {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
-        job.evidence = match evidence {
-            Ok(Some(path)) => Evidence::Written(path),
-            Ok(None) => Evidence::None,
-            Err(fault) => {
-                tracing::error!(job = %id, code = fault.code(), reason = fault.message(), "no evidence bundle was written");
-                Evidence::None
-            }
-        };
+        job.evidence = Evidence::of(id, evidence);
         job.show();
-        let view = job.view();
+        let (view, state) = (job.view(), job.record.state);
+        // First there, then gone from here: whoever asks finds it.
+        self.past.add(id, state);
+        self.jobs.remove(&id);
         for reply in self.ending.remove(&id).unwrap_or_default() {
             answer(reply, Ok(view.clone()));
         }
@@ -421,15 +418,17 @@ impl Driver {
         answer(done, ());
     }
 
-    /// Runs beside the driver, and tells it when done.
-    fn tell_later(&self, work: impl Future<Output = Option<Heard>> + Send + 'static) {
+    /// Runs beside the driver, as a part of what was asked for with the job, and tells the driver when done.
+    fn tell_later(&self, job: JobId, work: impl Future<Output = Option<Heard>> + Send + 'static) {
         let tell = self.tell.clone();
-        tokio::spawn(async move {
+        let asked_with = self.jobs.get(&job).map(|job| job.correlation);
+        let correlation = asked_with.unwrap_or_else(CorrelationId::random);
+        tokio::spawn(with_correlation(correlation, async move {
             if let Some(heard) = work.await {
                 // A driver that has ended does not want to know.
                 drop(tell.send(heard).await);
             }
-        });
+        }));
     }
 
     fn job(&mut self, id: JobId) -> Result<&mut Job> {
@@ -470,24 +469,6 @@ async fn write(
     Ok(receipts)
 }
 
-async fn output_of(records: &Records, id: JobId, task: u32, name: &str) -> Result<Cid> {
-    let receipt = records
-        .receipt(id, task)
-        .await?
-        .ok_or_else(|| no_output(task, name))?;
-    let outcome = &receipt.receipt().outcome;
-    match name {
-        "stdout" => Ok(outcome.stdout_cid),
-        "stderr" => Ok(outcome.stderr_cid),
-        name => outcome
-            .outputs
-            .iter()
-            .find(|output| output.name == name)
-            .map(|output| output.cid)
-            .ok_or_else(|| no_output(task, name)),
-    }
-}
-
 fn donor(peer: PeerId, capacity: &wire::Capacity) -> Event {
     let capacity = Capacity {
         slots: capacity.slots,
@@ -519,26 +500,10 @@ fn seed_of(peer: PeerId) -> u64 {
         .fold(0, |seed, byte| seed << 8 | u64::from(*byte))
 }
 
-fn submitted_before(id: JobId) -> Fault {
-    Fault::wc(
-        WcCode::AlreadyExists,
-        format!("job {id} was submitted before"),
-    )
-    .hint("sign the manifest again to run it again")
-}
-
 fn has_ended(id: JobId, state: JobState) -> Fault {
     let message = format!("job {id} has ended already: it is {}", state.as_str());
     Fault::new(Category::InvalidInput, "job_ended", message)
         .hint(format!("'worldcompute job status {id}' shows how it ended"))
-}
-
-fn no_output(task: u32, name: &str) -> Fault {
-    Fault::wc(
-        WcCode::NotFound,
-        format!("task {task} has no result {name:?}"),
-    )
-    .hint("'worldcompute job status' shows whether the task has ended")
 }
 
 /// An asker that has gone needs no answer.

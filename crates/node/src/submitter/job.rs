@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
+use worldcompute_fault::Result;
 use worldcompute_ledger::receipt::SignedReceipt;
 use worldcompute_scheduler::broker::Commit;
 use worldcompute_scheduler::manifest::VerifiedManifest;
-use worldcompute_scheduler::{JobRecord, LeaseRecord, LeaseState, TaskRecord, TaskState};
+use worldcompute_scheduler::{JobId, JobRecord, LeaseRecord, LeaseState, TaskRecord, TaskState};
 use worldcompute_telemetry::CorrelationId;
 
 use super::EVENT_QUEUE;
@@ -23,6 +24,20 @@ pub enum Evidence {
     Written(PathBuf),
     /// There is none: nothing ran to its end.
     None,
+}
+
+impl Evidence {
+    /// What became of writing it.
+    pub fn of(job: JobId, written: Result<Option<PathBuf>>) -> Self {
+        match written {
+            Ok(Some(path)) => Self::Written(path),
+            Ok(None) => Self::None,
+            Err(fault) => {
+                tracing::error!(%job, code = fault.code(), reason = fault.message(), "no evidence bundle was written");
+                Self::None
+            }
+        }
+    }
 }
 
 /// One job.

@@ -1,6 +1,6 @@
 //! Jobs in the encrypted store survive restarts at any point, and commits that fail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -444,4 +444,35 @@ async fn a_task_in_the_place_of_another_is_refused_even_with_the_stores_own_keys
     let fault = records.load().await.unwrap_err();
     assert_eq!(fault.number(), Some(WcCode::Internal));
     assert!(fault.message().contains("place of another"), "{fault}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_deleted_is_gone_but_for_the_knowledge_that_it_was() {
+    let (store, _home) = memory().await;
+    let records = Arc::new(Records::new(store));
+    let mut desk = Desk::new(records.clone());
+    desk.donor(0, 1);
+    let ended = desk.submit(manifest(1, 2)).await;
+    for _ in 0..2 {
+        let lease = desk.dispatched.last().unwrap().0;
+        desk.ran(lease, 0, Status::Succeeded).await;
+    }
+    let open = desk.submit(manifest(2, 1)).await;
+    let states = BTreeMap::from([(ended, JobState::Completed)]);
+    assert_eq!(records.ended().await.unwrap(), states);
+
+    records.remove(ended).await.unwrap();
+    assert!(records.ended().await.unwrap().is_empty());
+    assert!(records.job(ended).await.unwrap().is_none());
+    assert!(records.receipts(ended).await.unwrap().is_empty());
+    assert!(records.receipt(ended, 0).await.unwrap().is_none());
+    assert!(records.had(ended).await.unwrap());
+    records.remove(ended).await.unwrap();
+
+    assert_eq!(records.remove(open).await.unwrap_err().code(), "job_open");
+    assert!(records.job(open).await.unwrap().is_some());
+    assert!(!records.had(job_id(9)).await.unwrap());
+    let ids: Vec<_> = records.load().await.unwrap();
+    assert_eq!(ids.len(), 1);
+    assert_eq!(ended.made_at().as_millisecond(), 1_700_000_000_001);
 }

@@ -1,0 +1,245 @@
+//! A submitter whose mesh has nobody else in it.
+
+use super::*;
+use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
+use futures::StreamExt;
+use gait::{Policy, SystemClock};
+use worldcompute_content::Limits;
+use worldcompute_mesh::MeshConfig;
+use worldcompute_scheduler::manifest::Manifest;
+
+const MODULE: &[u8] = include_bytes!("../../../../examples/hello/hello.wat");
+
+/// What outlives a submitter.
+struct Home {
+    directory: tempfile::TempDir,
+    key: SigningKey,
+    store: Store,
+}
+
+impl Home {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = Arc::new(LocalFileKeyProvider::new(
+            directory.path().join("keys/umk.key"),
+        ));
+        let store = Store::open(StoreConfig::new(StorePath::Memory), keys).await;
+        Self {
+            directory,
+            key: SigningKey::generate().unwrap(),
+            store: store.unwrap(),
+        }
+    }
+
+    async fn submitter(&self) -> Submitter {
+        let path = self.directory.path();
+        let content = ContentStore::open(path.join("content"), Limits::default());
+        let (mesh, _) = Mesh::start(MeshConfig::new(self.key.clone()))
+            .await
+            .unwrap();
+        let policy = Policy::parse(gait::starter::submitter_policy().as_bytes()).unwrap();
+        let gate = Gate::new(policy, self.key.clone(), SystemClock::shared());
+        let submitter = Submitter::start(SubmitterParts {
+            key: self.key.clone(),
+            gate: Arc::new(gate),
+            store: self.store.clone(),
+            content: Arc::new(content.unwrap()),
+            mesh,
+            donor: None,
+            evidence: path.join("evidence"),
+            retention: Duration::from_secs(86_400),
+        });
+        submitter.await.unwrap()
+    }
+}
+
+fn manifest(submitter: &Submitter) -> Manifest {
+    let module = submitter.content.put(MODULE).unwrap();
+    let document = format!(
+        "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: test}}, spec: {{wasm: 'cid:{module}'}}}}"
+    );
+    let manifest = Manifest::parse(document.as_bytes()).unwrap();
+    manifest.resolve(|_| unreachable!()).unwrap()
+}
+
+/// Submits a job, which no donor takes, and cancels it.
+async fn past(submitter: &Submitter) -> String {
+    let request = SubmitRequest::Manifest(Box::new(manifest(submitter)));
+    let id = submitter.submit(request, None).await.unwrap().job_id;
+    let ended = submitter.cancel(&id, "enough".to_owned()).await.unwrap();
+    assert_eq!(ended.status, "cancelled");
+    id
+}
+
+async fn list(submitter: &Submitter, limit: usize, before: Option<&str>) -> Vec<String> {
+    let page = JobPage {
+        limit: Some(limit),
+        before: before.map(String::from),
+    };
+    let jobs = submitter.list(&page).await.unwrap();
+    jobs.into_iter().map(|job| job.job_id).collect()
+}
+
+#[tokio::test]
+async fn an_accepted_job_has_its_decision_on_disk() {
+    let home = Home::new().await;
+    let submitter = home.submitter().await;
+    let manifest = manifest(&submitter);
+    let before = submitter.content.used();
+    let request = SubmitRequest::Manifest(Box::new(manifest));
+    submitter.submit(request, None).await.unwrap();
+    assert!(submitter.content.used() > before);
+    submitter.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_leaves_memory_and_is_read_from_the_store() {
+    let home = Home::new().await;
+    let submitter = home.submitter().await;
+    let id = past(&submitter).await;
+    assert!(submitter.ask(Command::List).await.unwrap().is_empty());
+
+    let before = submitter.view(&id).await.unwrap();
+    assert_eq!(before.status, "cancelled");
+    assert!(before.ended_at.is_some() && before.error.is_some());
+    let events: Vec<_> = submitter.watch(&id).await.unwrap().collect().await;
+    assert!(matches!(&events[..], [JobEvent::Job { job }] if **job == before));
+    let again = submitter.cancel(&id, "again".to_owned()).await.unwrap_err();
+    assert_eq!(again.code(), "job_ended");
+    assert!(again.message().contains("cancelled"), "{again}");
+    submitter.stop().await.unwrap();
+
+    let restarted = home.submitter().await;
+    assert!(restarted.ask(Command::List).await.unwrap().is_empty());
+    assert_eq!(restarted.view(&id).await.unwrap(), before);
+    assert_eq!(restarted.counts().await.unwrap()["cancelled"], 1);
+    let unknown = restarted.view("01M7Z4840XS2F837YY6YYVD71E").await;
+    assert_eq!(unknown.unwrap_err().number(), Some(WcCode::NotFound));
+}
+
+#[tokio::test]
+async fn the_list_of_jobs_comes_in_pages_of_open_and_ended_ones() {
+    let home = Home::new().await;
+    let submitter = home.submitter().await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(past(&submitter).await);
+    }
+    let open = SubmitRequest::Manifest(Box::new(manifest(&submitter)));
+    ids.push(submitter.submit(open, None).await.unwrap().job_id);
+    ids.sort();
+    assert_eq!(list(&submitter, MAX_PAGE, None).await, ids);
+    assert_eq!(list(&submitter, 2, None).await, ids[3..]);
+    assert_eq!(list(&submitter, 2, Some(&ids[3])).await, ids[1..3]);
+    assert_eq!(list(&submitter, 2, Some(&ids[1])).await, ids[..1]);
+    assert!(list(&submitter, 2, Some(&ids[0])).await.is_empty());
+    assert_eq!(submitter.counts().await.unwrap()["cancelled"], 4);
+}
+
+#[tokio::test]
+async fn a_signed_manifest_runs_once_also_when_its_job_was_deleted_since() {
+    let home = Home::new().await;
+    let submitter = home.submitter().await;
+    let signed = manifest(&submitter).sign(&home.key).unwrap();
+    let (id, bytes) = (signed.job_id(), signed.bytes().to_vec());
+    let submit = async || {
+        let request = SubmitRequest::Signed(bytes.clone());
+        submitter.submit(request, None).await
+    };
+    submit().await.unwrap();
+    assert_eq!(
+        submit().await.unwrap_err().number(),
+        Some(WcCode::AlreadyExists)
+    );
+    submitter
+        .cancel(&id.to_string(), String::new())
+        .await
+        .unwrap();
+    submitter.records.remove(id).await.unwrap();
+    assert_eq!(
+        submit().await.unwrap_err().number(),
+        Some(WcCode::AlreadyExists)
+    );
+}
+
+mod deleted {
+    //! What becomes of jobs whose time is over.
+
+    use super::*;
+    use jiff::{SignedDuration, Timestamp};
+    use worldcompute_scheduler::JobState;
+
+    async fn archive(home: &Home, submitter: &Submitter, most: usize) -> Past {
+        let archive = Archive {
+            records: submitter.records.clone(),
+            content: submitter.content.clone(),
+            key: home.key.clone(),
+            evidence: home.directory.path().join("evidence"),
+        };
+        let time = Duration::from_secs(86_400);
+        Past::load(archive, Keeping { time, most }).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn records_are_deleted_a_while_after_the_end_and_not_before() {
+        let home = Home::new().await;
+        let submitter = home.submitter().await;
+        let id: JobId = past(&submitter).await.parse().unwrap();
+        let open = SubmitRequest::Manifest(Box::new(manifest(&submitter)));
+        let open = submitter.submit(open, None).await.unwrap().job_id;
+        let past = archive(&home, &submitter, 10).await;
+        let finished = submitter.records.job(id).await.unwrap().unwrap();
+        let finished = finished.job.finished_at.unwrap();
+        let day = SignedDuration::from_hours(24);
+        past.retire(finished + day).await;
+        assert!(past.view(id).await.is_ok());
+        past.retire(finished + day + SignedDuration::from_secs(1))
+            .await;
+        let gone = past.view(id).await.unwrap_err();
+        assert_eq!(gone.number(), Some(WcCode::NotFound));
+        assert_eq!(past.state(id), None);
+        let open = submitter.records.job(open.parse().unwrap()).await.unwrap();
+        assert!(open.is_some(), "an open job is never too old");
+        assert!(
+            archive(&home, &submitter, 10)
+                .await
+                .latest(None, 10)
+                .is_empty()
+        );
+    }
+
+    #[tokio::test]
+    async fn the_oldest_of_too_many_jobs_are_deleted() {
+        let home = Home::new().await;
+        let submitter = home.submitter().await;
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            ids.push(past(&submitter).await.parse::<JobId>().unwrap());
+        }
+        ids.sort();
+        let past = archive(&home, &submitter, 3).await;
+        past.retire(Timestamp::now()).await;
+        assert_eq!(past.latest(None, 10), ids[2..]);
+        for (at, id) in ids.iter().enumerate() {
+            let kept = submitter.records.job(*id).await.unwrap().is_some();
+            assert_eq!(kept, at >= 2, "job {at}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ten_thousand_past_jobs_cost_their_ids_only() {
+        let home = Home::new().await;
+        let submitter = home.submitter().await;
+        let past = archive(&home, &submitter, MAX_PAST_JOBS).await;
+        for number in 0..MAX_PAST_JOBS as u64 {
+            past.add(JobId::from_parts(number, 0), JobState::Completed);
+        }
+        let page = past.latest(Some(JobId::from_parts(5_000, 0)), 2);
+        assert_eq!(
+            page,
+            [4_998, 4_999].map(|number| JobId::from_parts(number, 0))
+        );
+        assert_eq!(past.counts()[&JobState::Completed], MAX_PAST_JOBS);
+        assert!(size_of::<(JobId, JobState)>() <= 32);
+    }
+}
