@@ -29,10 +29,11 @@ pub(crate) fn object_with_list<T: DeserializeOwned>(
 ) -> Result<Map<String, Value>> {
     let left = Rc::new(Cell::new(MAX_JSONL_LINE as u64));
     let refused = RefCell::new(None);
-    let metered = Metered {
-        inner: BufReader::new(reader),
+    // The buffer is outermost: the parser asks for one byte at a time.
+    let metered = BufReader::new(Metered {
+        inner: reader,
         left: Rc::clone(&left),
-    };
+    });
     let mut take = |element: T| {
         left.set(MAX_JSONL_LINE as u64);
         each(element)
@@ -86,7 +87,7 @@ pub(crate) fn lines(
     Ok(())
 }
 
-/// Refuses to hand out more than `left` bytes between two pieces.
+/// Refuses to hand out more than `left` bytes between two pieces, give or take a buffer.
 struct Metered<R> {
     inner: R,
     left: Rc<Cell<u64>>,

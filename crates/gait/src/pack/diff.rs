@@ -10,7 +10,7 @@ use worldcompute_proof::{Sha256, canonicalize_json};
 use super::MANIFEST_NAME;
 use super::manifest::{Entry, PackType};
 use super::open::{Pack, embedded_runpack, open};
-use super::refs::{Drift, Refs};
+use super::refs::{Context, Drift};
 use super::verify::Kind;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::wire_time::WireTime;
@@ -73,7 +73,7 @@ struct Side {
     pack_type: String,
     manifest_digest: String,
     files: BTreeMap<String, String>,
-    refs: Option<Refs>,
+    context: Option<Context>,
 }
 
 impl Side {
@@ -84,9 +84,9 @@ impl Side {
         };
         let is_run =
             matches!(&pack.kind, Kind::Pack(manifest) if manifest.pack_type == PackType::Run);
-        let refs = match &pack.kind {
-            Kind::Runpack(_) => Some(Refs::read(&mut pack.archive)?),
-            _ if is_run => Some(Refs::read(
+        let context = match &pack.kind {
+            Kind::Runpack(_) => Some(Context::read(&mut pack.archive)?),
+            _ if is_run => Some(Context::read(
                 &mut embedded_runpack(&mut pack.archive)?.archive,
             )?),
             _ => None,
@@ -101,7 +101,7 @@ impl Side {
             pack_type: pack.report.pack_type,
             manifest_digest,
             files,
-            refs,
+            context,
         })
     }
 
@@ -120,7 +120,7 @@ impl Side {
         };
         let (added, removed) = (only(right, self), only(self, right));
         let changed: Vec<String> = self.files.iter().filter_map(differs).collect();
-        let drift = match (&self.refs, &right.refs) {
+        let drift = match (&self.context, &right.context) {
             (Some(left), Some(right)) => left.drift(right),
             _ => Drift::None,
         };

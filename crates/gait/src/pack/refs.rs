@@ -76,6 +76,12 @@ pub(crate) struct Refs {
     pub(crate) privacy_mode: String,
     /// Whether they come in the order they are written in.
     sorted: bool,
+}
+
+/// All that a run looked at, to be compared with what another one did.
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    refs: Refs,
     /// All receipts, whatever their order.
     content: Sha256,
     /// All receipts but for when they were retrieved.
@@ -104,7 +110,7 @@ impl Refs {
             "receipts",
             |receipt: Receipt| {
                 let receipt = receipt.normalised();
-                tally.add(&receipt)?;
+                tally.add(&receipt);
                 let key = receipt.key();
                 tally.unsorted |= last.as_ref().is_some_and(|last| *last > key);
                 last = Some(key);
@@ -125,23 +131,6 @@ impl Refs {
     /// The mode of evidence that the run declares, if it does.
     pub(crate) fn evidence_mode(&self) -> &str {
         &self.header.context_evidence_mode
-    }
-
-    /// How the context of `self` and `other` differs.
-    pub(super) fn drift(&self, other: &Self) -> Drift {
-        let same_mode = self.evidence_mode() == other.evidence_mode();
-        let same_count = self.ref_count() == other.ref_count();
-        let header = |refs: &Self| (refs.header.created_at, refs.header.run_id.clone());
-        let same = |a: &Sha256, b: &Sha256| {
-            a == b && same_mode && same_count && header(self) == header(other)
-        };
-        if same(&self.content, &other.content) && self.set_digest() == other.set_digest() {
-            Drift::None
-        } else if same(&self.timeless, &other.timeless) {
-            Drift::RuntimeOnly
-        } else {
-            Drift::Semantic
-        }
     }
 
     /// Hands every receipt to `each`, in order.
@@ -228,6 +217,44 @@ impl Refs {
     }
 }
 
+impl Context {
+    /// Reads all that a runpack's run looked at.
+    pub(super) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Self> {
+        let refs = Refs::read(archive)?;
+        let (mut content, mut timeless) = (Sum::default(), Sum::default());
+        refs.for_each(archive, |receipt| {
+            content.add(Sha256::of(canonical_json(receipt)?));
+            let undated = Receipt {
+                retrieved_at: WireTime::at(WireTime::UNDATED),
+                ..receipt.clone()
+            };
+            timeless.add(Sha256::of(canonical_json(&undated)?));
+            Ok(())
+        })?;
+        Ok(Self {
+            content: content.digest(refs.receipts),
+            timeless: timeless.digest(refs.receipts),
+            refs,
+        })
+    }
+
+    /// How the context of `self` and `other` differs.
+    pub(super) fn drift(&self, other: &Self) -> Drift {
+        let (ours, theirs) = (&self.refs, &other.refs);
+        let alike = ours.evidence_mode() == theirs.evidence_mode()
+            && ours.ref_count() == theirs.ref_count()
+            && ours.header.created_at == theirs.header.created_at
+            && ours.header.run_id == theirs.header.run_id;
+        if !alike || self.timeless != other.timeless {
+            Drift::Semantic
+        } else if self.content == other.content && ours.set_digest() == theirs.set_digest() {
+            Drift::None
+        } else {
+            Drift::RuntimeOnly
+        }
+    }
+}
+
 impl Header {
     fn check(&mut self) -> Result<()> {
         let mode = self.context_evidence_mode.trim().to_ascii_lowercase();
@@ -302,12 +329,10 @@ struct Tally {
     receipts: u64,
     modes: Vec<String>,
     unsorted: bool,
-    content: Sum,
-    timeless: Sum,
 }
 
 impl Tally {
-    fn add(&mut self, receipt: &Receipt) -> Result<()> {
+    fn add(&mut self, receipt: &Receipt) {
         self.receipts += 1;
         let mode = match &*receipt.redaction_mode {
             "" => "unknown",
@@ -316,13 +341,6 @@ impl Tally {
         if self.modes.len() < 2 && !self.modes.iter().any(|known| known == mode) {
             self.modes.push(mode.to_owned());
         }
-        self.content.add(Sha256::of(canonical_json(receipt)?));
-        let timeless = Receipt {
-            retrieved_at: WireTime::at(WireTime::UNDATED),
-            ..receipt.clone()
-        };
-        self.timeless.add(Sha256::of(canonical_json(&timeless)?));
-        Ok(())
     }
 
     fn finish(self, header: Header) -> Refs {
@@ -335,8 +353,6 @@ impl Tally {
                 _ => "mixed".to_owned(),
             },
             sorted: !self.unsorted,
-            content: self.content.digest(self.receipts),
-            timeless: self.timeless.digest(self.receipts),
         }
     }
 }
