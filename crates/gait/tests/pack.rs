@@ -1,6 +1,6 @@
 //! Packs, as a caller and as an attacker sees them.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "support/packs.rs"]
 mod packs;
