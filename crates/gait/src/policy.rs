@@ -111,7 +111,7 @@ impl Policy {
     fn from_document(document: Value) -> Result<Self> {
         let file = serde_json::from_value(document)
             .map_err(|error| invalid("parse policy document").caused_by(error))?;
-        normalise::policy(file).map_err(|misplaced| misplaced.fault)
+        normalise::policy(file).map_err(|misplaced| *misplaced.fault)
     }
 
     fn seal(

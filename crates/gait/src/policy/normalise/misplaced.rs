@@ -7,7 +7,7 @@ pub(in crate::policy) struct Misplaced {
     /// The key, such as `rules[0].effect`; empty when it is the whole file.
     pub(in crate::policy) key: String,
     /// What is wrong.
-    pub(in crate::policy) fault: Fault,
+    pub(in crate::policy) fault: Box<Fault>,
 }
 
 /// A checked value.
@@ -17,7 +17,7 @@ impl From<Fault> for Misplaced {
     fn from(fault: Fault) -> Self {
         Self {
             key: String::new(),
-            fault,
+            fault: Box::new(fault),
         }
     }
 }
