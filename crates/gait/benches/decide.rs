@@ -34,9 +34,30 @@ fn main() {
     criterion.bench_function("decide and sign: 200 rules", |b| {
         b.iter(|| large.decide(black_box(&intent)))
     });
+    let evaluations = [
+        ("evaluate: typical policy, 20 rules", policy(&typical())),
+        (
+            "evaluate: 1,000 rules that name other tools",
+            policy(&many_rules(1000)),
+        ),
+        (
+            "evaluate: 1,000 rules of any tool",
+            policy(&many_rules_of_any_tool(1000)),
+        ),
+        (
+            "evaluate: 100 rules that name other tools",
+            policy(&many_rules(100)),
+        ),
+    ];
+    for (what, policy) in &evaluations {
+        criterion.bench_function(what, |b| b.iter(|| policy.evaluate(black_box(&prepared))));
+    }
     criterion.final_summary();
     let baseline = percentiles(|| name(&intent));
     report("name the intent", baseline, baseline);
+    for (what, policy) in &evaluations {
+        report(what, percentiles(|| policy.evaluate(&prepared)), baseline);
+    }
     report(
         "decide, donor policy",
         percentiles(|| small.decide(&intent)),
@@ -53,10 +74,13 @@ fn name(intent: &Intent) -> Sha256 {
     Sha256::of(intent.canonical_bytes().unwrap_or_default())
 }
 
-fn gate(policy: &str) -> Gate {
-    let policy = Policy::parse(policy.as_bytes()).expect("the policy is sound");
+fn policy(yaml: &str) -> Policy {
+    Policy::parse(yaml.as_bytes()).expect("the policy is sound")
+}
+
+fn gate(yaml: &str) -> Gate {
     Gate::new(
-        policy,
+        policy(yaml),
         SigningKey::from_seed([7; 32]),
         SystemClock::shared(),
     )
@@ -71,6 +95,43 @@ fn many_rules(count: usize) -> String {
     };
     let rules: String = (0..count).map(rule).collect();
     format!("rules:\n{rules}- {{name: last, priority: {count}, effect: allow}}\n")
+}
+
+/// A policy whose every rule has to be looked at in vain, because none names its tools.
+fn many_rules_of_any_tool(count: usize) -> String {
+    let rule = |index| {
+        format!(
+            "- {{name: r{index}, priority: {index}, effect: block, match: {{target_values: [v{index}], identities: [i{index}]}}}}\n"
+        )
+    };
+    let rules: String = (0..count).map(rule).collect();
+    format!("rules:\n{rules}- {{name: last, priority: {count}, effect: allow}}\n")
+}
+
+/// A policy as people write them: two rules for each of ten tools, and what fails closed; the task is allowed by the
+/// last of them, within the limits of its endpoint and with its agent, flow of data and freeze window looked at.
+fn typical() -> String {
+    let pair = |tool: &str, priority: usize| {
+        format!(
+            "- {{name: block-{tool}, priority: {priority}, effect: block, match: {{tool_names: [{tool}], data_classes: [secret]}}}}
+- name: allow-{tool}
+  priority: {}
+  effect: allow
+  match: {{tool_names: [{tool}], risk_classes: [low, medium]}}
+  endpoint: {{domain_allowlist: ['public.class:*', 'example.com']}}
+  dataflow: {{enabled: true}}
+  denied_agent_ids: [nobody]
+  freeze_window: {{timezone: Europe/Berlin, windows: [{{start: '2020-01-01T00:00:00', end: '2020-01-02T00:00:00'}}]}}
+",
+            priority + 1
+        )
+    };
+    let tools = (0..9).map(|index| format!("tool.{index}"));
+    let pairs = tools.chain([starter::TASK_RUN.to_owned()]).enumerate();
+    let rules: String = pairs.map(|(index, tool)| pair(&tool, index * 2)).collect();
+    format!(
+        "default_verdict: block\nfail_closed: {{enabled: true, required_fields: [targets]}}\nrules:\n{rules}"
+    )
 }
 
 /// The intent of running one task, at its usual size.
