@@ -3,6 +3,7 @@
 //! The signature covers the canonical JSON of the whole record but for the signature itself, so nothing in a verified
 //! trace is hearsay, and nothing can be added to it.
 
+mod parts;
 mod record;
 mod relationship;
 mod verify;

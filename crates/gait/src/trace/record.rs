@@ -6,15 +6,15 @@
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Sha256, SigningKey, canonical_json};
+use worldcompute_proof::{Sha256, SigningKey};
 
+use super::parts::{Brokered, Claimed, DelegationRef};
 use super::relationship::Relationship;
 use super::{
     Circumstances, Observation, SCHEMA_ID, SCHEMA_VERSION, SignedTrace, Trace, short_id, trace_id,
 };
-use crate::broker::Credential;
 use crate::evaluate::{Evaluation, FreezeDecision, SandboxDecision, StepVerdict};
-use crate::intent::{AgentIdentity, Delegation, Intent, Normal, SkillProvenance};
+use crate::intent::{AgentIdentity, Intent, SkillProvenance};
 use crate::kill_switch;
 use crate::limits::{MAX_TRACE_BYTES, at_most};
 use crate::policy::{self, Policy};
@@ -72,22 +72,8 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     approval_token_ref: &'a str,
     args_digest: Sha256,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_credential_access_type: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_credential_issuer: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_credential_ref: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_credential_source: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_job_binding: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    broker_request_digest: Option<Sha256>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_run_binding: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    broker_target_binding: &'a str,
+    #[serde(flatten)]
+    brokered: Brokered<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     composite_risk_class: Option<&'static str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -101,26 +87,8 @@ pub(super) struct Record<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     correlation_id: &'a str,
     created_at: WireTime,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_access_type: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_issuer: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_job_binding: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_owner: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_ref: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_run_binding: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_source: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_subject: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    credential_target_binding: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential_ttl_seconds: Option<i64>,
+    #[serde(flatten)]
+    claimed: Claimed<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delegation_ref: Option<DelegationRef<'a>>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -178,21 +146,6 @@ pub(super) struct Record<'a> {
     wrkr_inventory_ref: &'a str,
 }
 
-/// On whose authority the call was made, by reference.
-#[derive(Serialize)]
-struct DelegationRef<'a> {
-    chain_digest: Sha256,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delegation_depth: Option<usize>,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    delegation_token_ref: &'a str,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    reason_codes: &'a [&'static str],
-    requester_identity: &'a str,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    scope_class: &'a str,
-}
-
 /// A span of time, kept in nanoseconds and written in milliseconds.
 struct Milliseconds(u64);
 
@@ -232,8 +185,6 @@ impl<'a> Record<'a> {
         let normal = intent.normal();
         let context = &normal.context;
         let script = evaluation.script.as_ref();
-        let credential = circumstances.credential;
-        let broker = |of: fn(&'a Credential) -> &'a str| credential.map_or("", of);
         let trace_id = trace_id(policy.digest(), intent.digest(), evaluation.verdict);
         let observed_at = WireTime::at(observation.ended_at);
         let rules = &evaluation.matched_rules;
@@ -244,14 +195,10 @@ impl<'a> Record<'a> {
             approval_ref: &context.approval_ref,
             approval_token_ref: &circumstances.approval_token_ref,
             args_digest: intent.args_digest(),
-            broker_credential_access_type: broker(|credential| &credential.access_type),
-            broker_credential_issuer: broker(Credential::issuer),
-            broker_credential_ref: broker(|credential| &credential.credential_ref),
-            broker_credential_source: broker(|credential| &credential.source),
-            broker_job_binding: broker(|credential| &credential.job_binding),
-            broker_request_digest: credential.and_then(|credential| credential.request_digest),
-            broker_run_binding: broker(|credential| &credential.run_binding),
-            broker_target_binding: broker(|credential| &credential.target_binding),
+            brokered: circumstances
+                .credential
+                .map(Brokered::of)
+                .unwrap_or_default(),
             composite_risk_class: script.map(|script| script.composite_risk_class),
             context_evidence_mode: &context.context_evidence_mode,
             context_ref_count: Some(context.context_refs.len()).filter(|count| *count > 0),
@@ -259,16 +206,7 @@ impl<'a> Record<'a> {
             context_source: &evaluation.context_source,
             correlation_id: observation.correlation_id,
             created_at: WireTime::at(intent.created_at().get().unwrap_or(WireTime::UNDATED)),
-            credential_access_type: &context.credential_access_type,
-            credential_issuer: &context.credential_issuer,
-            credential_job_binding: &context.credential_job_binding,
-            credential_owner: &context.credential_owner,
-            credential_ref: &context.credential_ref,
-            credential_run_binding: &context.credential_run_binding,
-            credential_source: &context.credential_source,
-            credential_subject: &context.credential_subject,
-            credential_target_binding: &context.credential_target_binding,
-            credential_ttl_seconds: Some(context.credential_ttl_seconds).filter(|ttl| *ttl > 0),
+            claimed: Claimed::of(context),
             delegation_ref: DelegationRef::of(normal, circumstances)?,
             environment: &context.environment,
             event_id: short_id(&format!("{trace_id}:{observed_at}")),
@@ -310,26 +248,5 @@ impl<'a> Record<'a> {
     /// The canonical JSON that the signature covers.
     pub(super) fn signable(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).map_err(unwritable)
-    }
-}
-
-impl<'a> DelegationRef<'a> {
-    fn of(normal: &'a Normal, circumstances: &'a Circumstances<'_>) -> Result<Option<Self>> {
-        let delegation = normal.delegation.as_ref();
-        let reference = |delegation| Self::new(delegation, circumstances);
-        delegation.map(reference).transpose()
-    }
-
-    fn new(delegation: &'a Delegation, circumstances: &'a Circumstances<'_>) -> Result<Self> {
-        let claimed = delegation.token_refs.first().map_or("", String::as_str);
-        let proven = circumstances.delegation_token_ref.as_str();
-        Ok(Self {
-            chain_digest: Sha256::of(canonical_json(delegation)?),
-            delegation_depth: Some(delegation.chain.len()).filter(|depth| *depth > 0),
-            delegation_token_ref: if proven.is_empty() { claimed } else { proven },
-            reason_codes: &circumstances.delegation_codes,
-            requester_identity: &delegation.requester_identity,
-            scope_class: &delegation.scope_class,
-        })
     }
 }
