@@ -63,6 +63,7 @@ pub mod project_config;
 pub mod rate_limit;
 mod record;
 pub mod registry;
+pub mod regress;
 pub mod run_session;
 pub mod runpack;
 pub mod scripts;

@@ -134,6 +134,13 @@ pub const MAX_CHECKPOINT_EVENTS: usize = 10_000;
 /// Bytes of a session chain.
 pub const MAX_CHAIN_BYTES: usize = 16 << 20;
 
+/// Bytes of a regress configuration or of what a fixture expects.
+pub const MAX_REGRESS_BYTES: usize = 16 << 20;
+/// Fixtures of a regress configuration.
+pub const MAX_REGRESS_FIXTURES: usize = 10_000;
+/// Bytes of the name of a fixture.
+pub const MAX_FIXTURE_NAME: usize = 128;
+
 /// A refusal of malformed input: code `invalid_input`.
 pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)

@@ -14,6 +14,7 @@ mod mcp;
 mod pack;
 mod policy;
 mod registry;
+mod regress;
 mod run;
 mod scripts;
 mod session;
@@ -75,6 +76,10 @@ pub static COMMANDS: &[&Command] = &[
     &registry::INSTALL,
     &registry::LIST,
     &registry::VERIFY,
+    &regress::ADD,
+    &regress::BOOTSTRAP,
+    &regress::INIT,
+    &regress::RUN,
     &run::DIFF,
     &run::INSPECT,
     &run::RECEIPT,

@@ -1,0 +1,115 @@
+//! Regressions: runs that are kept as fixtures, and graders that say whether a new run still does the same.
+//!
+//! `init` copies a runpack into `fixtures/<name>` and lists it in `gait.yaml`; `run` grades every fixture against its
+//! candidate, deterministically and offline.
+
+mod config;
+mod fixture;
+mod grade;
+mod init;
+mod junit;
+mod trajectory;
+
+pub use fixture::Fixture;
+pub use grade::{GraderResult, Rules};
+pub use init::{Initialised, init};
+
+use std::path::Path;
+
+use serde::Serialize;
+use worldcompute_fault::Result;
+
+use crate::artefact;
+use crate::limits::invalid;
+use crate::record::json_file;
+use crate::runpack::Stamp;
+use crate::wire_time::WireTime;
+use crate::{VERSION, regress::grade::grade};
+
+/// Where the fixtures are listed, unless told otherwise.
+pub const CONFIG: &str = "gait.yaml";
+
+/// What all graders found.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegressResult {
+    pub schema_id: &'static str,
+    pub schema_version: &'static str,
+    pub created_at: Stamp,
+    pub producer_version: &'static str,
+    pub fixture_set: String,
+    pub status: Status,
+    pub graders: Vec<GraderResult>,
+}
+
+/// Whether it still does the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pass,
+    Fail,
+}
+
+impl RegressResult {
+    /// How many graders failed.
+    pub fn failed(&self) -> usize {
+        self.failures().count()
+    }
+
+    /// The first reason of the first grader that failed.
+    pub fn top_failure_reason(&self) -> Option<&str> {
+        let first = self.failures().next()?;
+        Some(
+            first
+                .reason_codes
+                .first()
+                .map_or("grader_failed", String::as_str),
+        )
+    }
+
+    fn failures(&self) -> impl Iterator<Item = &GraderResult> {
+        let failed = |grader: &&GraderResult| grader.status == Status::Fail;
+        self.graders.iter().filter(failed)
+    }
+}
+
+/// Grades every fixture that `config` lists and writes the result to `output`, and to `junit` for CI systems.
+///
+/// # Errors
+/// `invalid_input` for a configuration or fixture that is not what it should be; those of writing.
+pub fn run(
+    config: &Path,
+    output: &Path,
+    junit: Option<&Path>,
+    rules: Rules,
+) -> Result<RegressResult> {
+    let config = config::Config::load(config)?;
+    let fixtures: Vec<Fixture> = config.load_fixtures()?;
+    let Some(first) = fixtures.first() else {
+        return Err(invalid("no fixtures configured"));
+    };
+    let created_at = first.created_at.or(Stamp::at(WireTime::UNDATED)).utc();
+    let conformance = rules.context_conformance || fixtures.iter().any(Fixture::asks_context);
+    let mut graders = Vec::new();
+    for fixture in &fixtures {
+        graders.extend(grade(fixture, rules, conformance));
+    }
+    graders.sort_by(|a, b| a.name.cmp(&b.name));
+    let failed = graders.iter().any(|grader| grader.status == Status::Fail);
+    let result = RegressResult {
+        schema_id: "gait.regress.result",
+        schema_version: "1.0.0",
+        created_at,
+        producer_version: VERSION,
+        fixture_set: config.fixture_set,
+        status: if failed { Status::Fail } else { Status::Pass },
+        graders,
+    };
+    artefact::write(output, &json_file(&result)?)?;
+    if let Some(junit) = junit {
+        artefact::write(junit, junit::report(&result).as_bytes())?;
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! `gait.yaml`: the fixtures of a project. It is JSON, which every YAML reader reads.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use worldcompute_durable::read_bounded;
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::parse_json_within;
+
+use super::fixture::Fixture;
+use crate::limits::{MAX_REGRESS_BYTES, MAX_REGRESS_FIXTURES, at_most, invalid};
+
+pub(super) const SCHEMA_ID: &str = "gait.regress.config";
+pub(super) const VERSION: &str = "1.0.0";
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Config {
+    pub(super) schema_id: String,
+    pub(super) schema_version: String,
+    pub(super) fixture_set: String,
+    pub(super) fixtures: Vec<Listed>,
+}
+
+/// A fixture as the configuration lists it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Listed {
+    pub(super) name: String,
+    pub(super) run_id: String,
+    pub(super) runpack: String,
+}
+
+impl Config {
+    /// Reads the configuration at `path`. One that is not there is a mistake of the caller, who names it.
+    pub(super) fn load(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path, MAX_REGRESS_BYTES as u64).map_err(missing)?;
+        let mut config: Self = parse(&bytes, "config")?;
+        for (what, given, only) in [
+            ("schema_id", &config.schema_id, SCHEMA_ID),
+            ("schema_version", &config.schema_version, VERSION),
+        ] {
+            if !given.is_empty() && given != only {
+                return Err(invalid(format!("unsupported config {what}: {given}")));
+            }
+        }
+        at_most(
+            "fixtures",
+            config.fixtures.len(),
+            MAX_REGRESS_FIXTURES,
+            "invalid_input",
+        )?;
+        if config.fixture_set.is_empty() {
+            "default".clone_into(&mut config.fixture_set);
+        }
+        config.fixtures.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(config)
+    }
+
+    pub(super) fn load_fixtures(&self) -> Result<Vec<Fixture>> {
+        self.fixtures.iter().map(Fixture::load).collect()
+    }
+}
+
+fn missing(fault: Fault) -> Fault {
+    match fault.code() {
+        "not_found" => invalid(format!("read config: {}", fault.message())).because(
+            "config_not_found",
+            "make one with gait regress init --from <run_id|path>",
+        ),
+        _ => fault,
+    }
+}
+
+/// Reads a small strict JSON file of the format.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    let value = parse_json_within(bytes, MAX_REGRESS_BYTES)
+        .map_err(|fault| invalid(format!("parse {what}: {}", fault.message())))?;
+    serde_json::from_value(value).map_err(|error| invalid(format!("parse {what}")).caused_by(error))
+}

@@ -1,0 +1,1 @@
+//! Fixtures that pass, drift and lie.
