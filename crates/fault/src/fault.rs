@@ -23,7 +23,8 @@ pub struct Fault {
     number: Option<WcCode>,
     message: String,
     hint: Option<Cow<'static, str>>,
-    because: Option<Because>,
+    /// On the heap: an error is carried in every result, and few have this.
+    because: Option<Box<Because>>,
 }
 
 /// What tells apart the faults that share a code for the sake of a contract.
@@ -91,8 +92,8 @@ impl Fault {
     /// Names the cause with a stable snake_case `reason` and the next action for it, where a contract fixes code and
     /// hint for several causes at once.
     #[must_use]
-    pub const fn because(mut self, reason: &'static str, remedy: &'static str) -> Self {
-        self.because = Some(Because { reason, remedy });
+    pub fn because(mut self, reason: &'static str, remedy: &'static str) -> Self {
+        self.because = Some(Box::new(Because { reason, remedy }));
         self
     }
 
@@ -151,12 +152,12 @@ impl Fault {
 
     /// The cause behind a code that several causes share; empty when the code says it all.
     pub fn reason(&self) -> &'static str {
-        self.because.map_or("", |because| because.reason)
+        self.because.as_ref().map_or("", |because| because.reason)
     }
 
     /// The next action for [`Fault::reason`]; empty when the hint says it all.
     pub fn remedy(&self) -> &'static str {
-        self.because.map_or("", |because| because.remedy)
+        self.because.as_ref().map_or("", |because| because.remedy)
     }
 
     /// The exit code of the `worldcompute` binary.

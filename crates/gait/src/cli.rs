@@ -1,17 +1,12 @@
 //! The frame of the command line: which command, which flags, which output, which exit code.
 
-#[allow(dead_code, reason = "used up as the commands of the table land")]
 mod args;
-#[allow(dead_code, reason = "used up as the commands of the table land")]
 mod command;
 mod commands;
 mod correlation;
-#[allow(dead_code, reason = "used up as the commands of the table land")]
 mod exit;
-#[allow(dead_code, reason = "used up as the commands of the table land")]
 mod flag;
 mod go;
-#[allow(dead_code, reason = "used up as the commands of the table land")]
 mod keys;
 mod output;
 mod streamed;
@@ -83,6 +78,10 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
     let output = Output::new(json, correlation::new_id());
     let args = match args {
         Ok(args) => args,
+        // To an agent a hook that fails is a hook that is not there.
+        Err(fault) if is_hook(command) => {
+            return closed(output.text(&commands::hook::deny(&fault)));
+        }
         Err(fault) => return output.fault(&fault),
     };
     if args.wants_help() {
@@ -97,7 +96,7 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
         environment: Box::new(SystemEnvironment),
         json,
     };
-    logged(command, &context, || {
+    let exit = logged(command, &context, || {
         let ended = (command.run)(&context, &args);
         let fault = match &ended {
             Ok(outcome) => outcome.fault.clone(),
@@ -108,7 +107,23 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
             Err(fault) => output.fault(&fault),
         };
         (exit, fault)
-    })
+    });
+    match is_hook(command) {
+        true => closed(exit),
+        false => exit,
+    }
+}
+
+fn is_hook(command: &Command) -> bool {
+    command.words == commands::hook::HOOK.words
+}
+
+/// The exit of a hook: to an agent, any other code than 2 is a hook that is out of order, which it does without.
+fn closed(exit: Exit) -> Exit {
+    match exit {
+        Exit::Ok => Exit::Ok,
+        _ => Exit::Child(2),
+    }
 }
 
 /// Notes start and end of the command where the user keeps a log of them.
@@ -120,7 +135,7 @@ fn logged(
     let (environment, clock) = (&*context.environment, &*context.clock);
     let log = oplog::Run::start(environment, clock, &command.name(), &context.correlation_id);
     let (exit, fault) = run();
-    for warning in log.end(Ended::of(exit as u8, fault.as_ref())) {
+    for warning in log.end(Ended::of(exit.code(), fault.as_ref())) {
         output::warn(&warning);
     }
     exit

@@ -54,6 +54,10 @@ impl Gate {
         self.key.verifying_key()
     }
 
+    pub(crate) const fn signing_key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// Decides and signs.
     ///
     /// No token, counter and broker is at hand here, so what needs one is refused: `require_approval` stays with

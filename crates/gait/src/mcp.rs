@@ -8,6 +8,7 @@
 //! passes on only what was allowed, and [`http`] answers rulings over a socket.
 
 mod adapter;
+mod artefacts;
 mod boundary;
 mod call;
 mod export;

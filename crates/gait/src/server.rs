@@ -72,6 +72,9 @@ impl Listener {
         remove_dead(path)?;
         let listener = UnixListener::bind(path)
             .map_err(|error| failed(&path.display().to_string(), &error))?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(path, mode)
+            .map_err(|error| failed(&path.display().to_string(), &error))?;
         Ok(Self::Unix(UnixSocket {
             listener,
             path: path.to_owned(),

@@ -25,8 +25,8 @@ fn a_fresh_pair_verifies() {
     assert_eq!(verified["key_id"], made["key_id"]);
     let (code, again) = gait.json(&["keys", "init", "--out-dir", "k"]);
     assert_eq!(
-        (code, again["error_code"].as_str()),
-        (6, Some("already_exists"))
+        (code, again["error_reason"].as_str()),
+        (6, Some("key_exists"))
     );
     let (code, rotated) = gait.json(&["keys", "rotate", "--out-dir", "k"]);
     assert_eq!(code, 0);

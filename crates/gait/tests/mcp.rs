@@ -215,6 +215,46 @@ fn a_single_call_is_ruled_on_signed_and_exported() {
 }
 
 #[test]
+fn a_ruling_becomes_a_runpack_and_a_pack_that_verify_and_hold_no_arguments() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    let call = gait.file(
+        "call.json",
+        r#"{"name": "read", "args": {"p": "secret-argument"}}"#,
+    );
+    let base = [
+        "mcp", "proxy", "--policy", &policy, "--call", &call, "--run-id", "run_x",
+    ];
+    let (code, json) = gait.json(
+        &[
+            &base[..],
+            &["--runpack-out", "r.zip", "--pack-out", "p.zip"],
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        (code, &json["runpack_path"], &json["pack_path"]),
+        (0, &"r.zip".into(), &"p.zip".into()),
+        "{json}"
+    );
+    assert_eq!(gait.json(&["verify", "./r.zip"]).1["run_id"], "run_x");
+    let (code, pack) = gait.json(&["pack", "verify", "p.zip"]);
+    assert_eq!((code, &pack["pack_id"]), (0, &json["pack_id"]), "{pack}");
+    let (_, alone) = gait.json(&[&base[..], &["--pack-out", "q.zip"]].concat());
+    assert_eq!(alone["pack_path"], "q.zip");
+    let left: Vec<_> = std::fs::read_dir(gait.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_str().unwrap().ends_with(".runpack")),
+        "{left:?}"
+    );
+}
+
+#[test]
 fn a_key_that_cannot_be_used_is_refused_before_a_trace_is_written() {
     let gait = Gait::new();
     let policy = gait.file("policy.yaml", POLICY);

@@ -35,7 +35,6 @@ enum Value {
     Text(String),
     Switch(bool),
     Int(i64),
-    Float(f64),
     Duration(SignedDuration),
 }
 
@@ -73,15 +72,6 @@ impl Args {
             (Some(Value::Int(number)), _) => *number,
             (_, Some(Kind::Int(default))) => default,
             _ => 0,
-        }
-    }
-
-    /// The number of `name`, or its default.
-    pub fn float(&self, name: &str) -> f64 {
-        match (self.given.get(name), self.default(name)) {
-            (Some(Value::Float(number)), _) => *number,
-            (_, Some(Kind::Float(default))) => default,
-            _ => 0.0,
         }
     }
 
@@ -216,7 +206,6 @@ impl Value {
             Kind::Text(_) | Kind::Csv | Kind::Group(_) => Some(Self::Text(text.to_owned())),
             Kind::Switch => go::bool(text).map(Self::Switch),
             Kind::Int(_) => go::int(text).map(Self::Int),
-            Kind::Float(_) => go::float(text).map(Self::Float),
             Kind::Duration(_) => go::duration(text).map(Self::Duration),
         };
         let what = match flag.kind {

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod gate;
 mod guard;
+pub mod hook;
 mod incident;
 mod job;
 mod keys;
@@ -13,6 +14,7 @@ mod kill_switch;
 mod mcp;
 mod pack;
 mod policy;
+mod project;
 mod registry;
 mod regress;
 mod run;
@@ -21,6 +23,7 @@ mod session;
 mod trace_verify;
 mod verify;
 mod version;
+mod wrap;
 
 use super::command::Command;
 
@@ -28,18 +31,23 @@ use super::command::Command;
 pub static COMMANDS: &[&Command] = &[
     &approve::APPROVE,
     &scripts::APPROVE,
+    &project::CHECK,
     &delegate::MINT,
     &delegate::VERIFY,
     &demo::DEMO,
     &doctor::EXAMINE,
     &doctor::ADOPTION,
+    &wrap::ENFORCE,
     &gate::EVAL,
+    &gate::SERVE,
     &guard::DECRYPT,
     &guard::ENCRYPT,
     &guard::PACK,
     &guard::RETAIN,
     &guard::VERIFY,
+    &hook::HOOK,
     &incident::PACK,
+    &project::INIT,
     &job::APPROVE,
     &job::CANCEL,
     &job::ADD,
@@ -93,6 +101,8 @@ pub static COMMANDS: &[&Command] = &[
     &run::session::STATUS,
     &session::CLOSE,
     &session::VERIFY,
+    &wrap::TEST,
+    &wrap::TRACE,
     &trace_verify::VERIFY,
     &verify::VERIFY,
     &verify::CHAIN,

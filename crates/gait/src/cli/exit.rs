@@ -6,26 +6,27 @@ use worldcompute_fault::Fault;
 
 /// How a command ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// Done; of a verdict: allow, dry run, or simulated.
-    Ok = 0,
+    Ok,
     /// The machine, the network or this program failed.
-    Failure = 1,
+    Failure,
     /// A digest or signature does not hold, or two things differ.
-    VerificationFailed = 2,
+    VerificationFailed,
     /// The policy says no.
-    PolicyBlocked = 3,
+    PolicyBlocked,
     /// The policy waits for an approval.
-    ApprovalRequired = 4,
+    ApprovalRequired,
     /// A regression failed.
-    RegressFailed = 5,
+    RegressFailed,
     /// The input or the command line is wrong.
-    InvalidInput = 6,
+    InvalidInput,
     /// Something needed is missing.
-    DependencyMissing = 7,
+    DependencyMissing,
     /// An unsafe operation was refused.
-    Unsafe = 8,
+    Unsafe,
+    /// As another program did.
+    Child(u8),
 }
 
 impl Exit {
@@ -49,6 +50,22 @@ impl Exit {
         }
     }
 
+    /// The number.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failure => 1,
+            Self::VerificationFailed => 2,
+            Self::PolicyBlocked => 3,
+            Self::ApprovalRequired => 4,
+            Self::RegressFailed => 5,
+            Self::InvalidInput => 6,
+            Self::DependencyMissing => 7,
+            Self::Unsafe => 8,
+            Self::Child(code) => code,
+        }
+    }
+
     /// This exit unless it is [`Exit::Ok`], else `other`.
     pub fn or(self, other: Self) -> Self {
         match self {
@@ -60,6 +77,6 @@ impl Exit {
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.code())
     }
 }

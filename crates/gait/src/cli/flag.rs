@@ -20,8 +20,6 @@ pub enum Kind {
     Switch,
     /// A whole number.
     Int(i64),
-    /// A number.
-    Float(f64),
     /// A span such as `1h30m`.
     Duration(SignedDuration),
     /// Texts separated by commas.
@@ -44,11 +42,6 @@ impl Flag {
     /// A flag that takes a whole number.
     pub const fn int(name: &'static str, default: i64) -> Self {
         Self::new(name, Kind::Int(default))
-    }
-
-    /// A flag that takes a number.
-    pub const fn float(name: &'static str, default: f64) -> Self {
-        Self::new(name, Kind::Float(default))
     }
 
     /// A flag that takes a span of time.

@@ -23,11 +23,6 @@ pub fn int(text: &str) -> Option<i64> {
     i64::try_from(if negative { -magnitude } else { magnitude }).ok()
 }
 
-/// A finite number in decimal notation.
-pub fn float(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|number: &f64| number.is_finite())
-}
-
 fn unsigned(text: &str) -> (bool, &str) {
     match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -74,13 +69,5 @@ mod tests {
         ] {
             assert_eq!(int(text), number, "{text:?}");
         }
-    }
-
-    #[test]
-    fn numbers_that_are_not_finite_are_refused() {
-        for text in ["NaN", "inf", "-inf", "1e999", "", "x"] {
-            assert_eq!(float(text), None, "{text:?}");
-        }
-        assert_eq!(float("0.7"), Some(0.7));
     }
 }

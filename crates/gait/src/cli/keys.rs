@@ -25,9 +25,18 @@ pub const VERIFYING: &[Flag] = &[
 
 /// The key that [`SIGNING`] asks for. Call it before anything is written.
 pub fn signing(context: &Context, args: &Args) -> Result<SigningIdentity> {
+    signing_with(context, |flag| args.text(flag).to_owned())
+}
+
+/// [`signing`], with flags that stand for something else when they are not given.
+pub fn signing_with(context: &Context, text: impl Fn(&str) -> String) -> Result<SigningIdentity> {
     let request = SigningRequest {
-        mode: KeyMode::parse(args.text("key-mode"))?,
-        private: source(args, "private-key")?,
+        mode: KeyMode::parse(&text("key-mode"))?,
+        private: KeySource::new(
+            "private-key",
+            &text("private-key"),
+            &text("private-key-env"),
+        )?,
         public: KeySource::None,
     };
     request.resolve(&*context.environment)

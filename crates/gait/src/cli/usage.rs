@@ -66,7 +66,6 @@ fn value(kind: Kind) -> String {
         Kind::Text("") => " <text>".to_owned(),
         Kind::Text(default) => format!(" <text> (default {default})"),
         Kind::Int(default) => format!(" <number> (default {default})"),
-        Kind::Float(default) => format!(" <number> (default {default})"),
         Kind::Duration(default) => format!(" <span> (default {default:#})"),
     }
 }

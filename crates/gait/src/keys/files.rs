@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use worldcompute_durable::{Mode, create_new, output_dir, write_atomic};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
 use super::refused;
@@ -27,7 +27,7 @@ pub struct KeyFiles {
 
 /// Makes a pair `<prefix>_private.key` and `<prefix>_public.key` in `dir`, both of mode 0600.
 ///
-/// `already_exists` when there is one, unless `replace`. Reason `key_prefix_invalid` for a name that is not a plain
+/// Reasons: `key_exists` when there is one, unless `replace`; `key_prefix_invalid` for a name that is not a plain
 /// part of a file name.
 pub fn create(dir: &Path, prefix: &str, replace: bool) -> Result<KeyFiles> {
     check_prefix(prefix)?;
@@ -40,13 +40,14 @@ pub fn create(dir: &Path, prefix: &str, replace: bool) -> Result<KeyFiles> {
         public: key.verifying_key(),
     };
     let write = if replace { write_atomic } else { create_new };
+    let public = format!("{}\n", files.public.to_base64());
     write(
         &files.private_path,
         key.file_text().as_bytes(),
         Mode::Private,
-    )?;
-    let public = format!("{}\n", files.public.to_base64());
-    write(&files.public_path, public.as_bytes(), Mode::Private)?;
+    )
+    .map_err(taken)?;
+    write(&files.public_path, public.as_bytes(), Mode::Private).map_err(taken)?;
     Ok(files)
 }
 
@@ -58,6 +59,14 @@ pub fn rotate(dir: &Path, prefix: &str, now: Timestamp) -> Result<KeyFiles> {
         &format!("{prefix}_{}", now.strftime("%Y%m%dT%H%M%SZ")),
         false,
     )
+}
+
+fn taken(fault: Fault) -> Fault {
+    match fault.code() {
+        "already_exists" => refused(fault.message())
+            .because("key_exists", "choose another --prefix, or give --force"),
+        _ => fault,
+    }
 }
 
 fn check_prefix(prefix: &str) -> Result<()> {

@@ -221,10 +221,7 @@ fn a_pair_is_written_privately_once_and_replaced_only_when_asked() {
         verifying_key(&public, &private, &nothing()).unwrap(),
         Some(made.public)
     );
-    assert_eq!(
-        create(&keys, "gait", false).unwrap_err().code(),
-        "already_exists"
-    );
+    assert_eq!(reason(create(&keys, "gait", false)), "key_exists");
     assert_eq!(
         verifying_key(&public, &private, &nothing()).unwrap(),
         Some(made.public)
@@ -247,10 +244,7 @@ fn a_rotation_is_named_by_its_time() {
         made.private_path
             .ends_with("gait_20260205T010203Z_private.key")
     );
-    assert_eq!(
-        rotate(dir.path(), "gait", now).unwrap_err().code(),
-        "already_exists"
-    );
+    assert_eq!(reason(rotate(dir.path(), "gait", now)), "key_exists");
 }
 
 #[test]

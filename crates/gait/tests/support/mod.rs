@@ -80,6 +80,11 @@ impl Gait {
         let run = self.run(&args);
         (run.code, run.json())
     }
+    /// [`Gait::json`] for a command that is followed by another program's command line.
+    pub fn json_before(&self, args: &[&str], program: &[&str]) -> (i32, Value) {
+        let run = self.run(&[args, &["--json", "--"], program].concat());
+        (run.code, run.json())
+    }
 }
 
 impl Run {

@@ -8,7 +8,6 @@ static COMMAND: Command = Command {
         Flag::text("out", "here"),
         Flag::switch("force"),
         Flag::int("count", 3),
-        Flag::float("score", 0.5),
         Flag::duration("ttl", SignedDuration::from_secs(1)),
         Flag::group(&[Flag::csv("scope")]),
     ],
@@ -60,9 +59,9 @@ fn refusal(command: &'static Command, line: &str) -> String {
 #[test]
 fn flags_are_read_wherever_they_stand() {
     for line in [
-        "p --out x --force --count 7 --scope a,b,,c --ttl 2m --score 0.7",
-        "-out=x -force=true -count=7 -scope=a,b,c -ttl=120s -score=.7 p",
-        "--force --out x p --count 0x7 --scope a --scope ,a,b,c, --ttl 1m60s --score 7e-1",
+        "p --out x --force --count 7 --scope a,b,,c --ttl 2m",
+        "-out=x -force=true -count=7 -scope=a,b,c -ttl=120s p",
+        "--force --out x p --count 0x7 --scope a --scope ,a,b,c, --ttl 1m60s",
     ] {
         let args = args(line);
         assert_eq!(args.text("out"), "x");
@@ -70,7 +69,6 @@ fn flags_are_read_wherever_they_stand() {
         assert_eq!(args.int("count"), 7);
         assert_eq!(args.csv("scope"), ["a", "b", "c"]);
         assert_eq!(args.duration("ttl"), SignedDuration::from_mins(2));
-        assert!((args.float("score") - 0.7).abs() < f64::EPSILON);
         assert_eq!(args.positionals(), ["p"]);
         assert!(args.given("out"));
     }

@@ -4,6 +4,8 @@ mod eval;
 mod explain;
 mod inputs;
 mod output;
+mod serve;
 mod settings;
 
 pub use eval::EVAL;
+pub use serve::SERVE;

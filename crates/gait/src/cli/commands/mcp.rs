@@ -25,7 +25,7 @@ use crate::cli::flag::Flag;
 use crate::cli::keys;
 
 /// What rules on calls.
-const RULING: &[Flag] = &[
+pub(super) const RULING: &[Flag] = &[
     Flag::text("policy", ""),
     Flag::text("profile", "standard"),
     Flag::text("kill-switch-state", ""),
@@ -35,7 +35,11 @@ const RULING: &[Flag] = &[
 ];
 
 /// The boundary that [`RULING`] asks for, and what to warn of.
-fn boundary(context: &Context, args: &Args, policy: &str) -> Result<(Boundary, Vec<String>)> {
+pub(super) fn boundary(
+    context: &Context,
+    args: &Args,
+    policy: &str,
+) -> Result<(Boundary, Vec<String>)> {
     let profile = Profile::parse(args.text("profile"))?;
     if profile == Profile::OssProd && !args.text("key-mode").trim().eq_ignore_ascii_case("prod") {
         return Err(invalid("oss-prod profile requires --key-mode prod"));

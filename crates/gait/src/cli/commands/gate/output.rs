@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gait::gate::Account;
+use gait::gate::{Account, Profile};
 use gait::rate_limit::Usage;
 use gait::{Decision, Intent};
 use serde_json::{Map, Value, json};
@@ -11,16 +11,26 @@ use super::inputs::Inputs;
 
 /// The fields; what says nothing is left out.
 pub fn fields(inputs: &Inputs<'_>, decision: &Decision) -> Map<String, Value> {
+    shown(inputs.profile, &inputs.intent, decision, &inputs.warnings)
+}
+
+/// [`fields`], for whoever has no files.
+pub fn shown(
+    profile: Profile,
+    intent: &Intent,
+    decision: &Decision,
+    warnings: &[String],
+) -> Map<String, Value> {
     let mut fields = Fields::default();
     let evaluation = decision.evaluation();
     let account = decision.account();
     fields.put("ok", json!(true));
-    fields.put("profile", json!(inputs.profile.as_str()));
+    fields.put("profile", json!(profile.as_str()));
     fields.put("verdict", json!(decision.verdict()));
     fields.put("reason_codes", json!(decision.reason_codes()));
     fields.put("violations", json!(decision.violations()));
     fields.put("matched_rule", json!(decision.matched_rule()));
-    fields.put("phase", json!(inputs.intent.context().phase));
+    fields.put("phase", json!(intent.context().phase));
     fields.put("policy_digest", json!(decision.policy_digest()));
     fields.put("intent_digest", json!(decision.intent_digest()));
     fields.put("trace_id", json!(decision.trace().trace_id()));
@@ -28,7 +38,7 @@ pub fn fields(inputs: &Inputs<'_>, decision: &Decision) -> Map<String, Value> {
     fields.put("sandbox", json!(evaluation.sandbox));
     fields.put("context_source", json!(evaluation.context_source));
     fields.context(account);
-    fields.script(&inputs.intent, decision);
+    fields.script(intent, decision);
     fields.tokens(decision);
     fields.limits("rate_limit", account.rate.as_ref());
     fields.limits("destructive_budget", account.budget.as_ref());
@@ -37,7 +47,7 @@ pub fn fields(inputs: &Inputs<'_>, decision: &Decision) -> Map<String, Value> {
     fields.put("kill_switch", json!(account.kill_switch));
     fields.put("session_sequence", json!(account.sequence));
     fields.path("trace_path", account.written.trace.as_deref());
-    let mut warnings = [&inputs.warnings[..], &account.warnings].concat();
+    let mut warnings = [warnings, &account.warnings].concat();
     warnings.sort();
     warnings.dedup();
     fields.put("warnings", json!(warnings));

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use gait::mcp::http::{elapsed_ms, exit_code};
 use gait::mcp::stdio::Proxy;
-use gait::mcp::{Adapter, ExportEvent, MAX_PAYLOAD, Ruling, log_line, otel_line};
+use gait::mcp::{Adapter, Boundary, ExportEvent, MAX_PAYLOAD, Ruling, log_line, otel_line};
 use gait::mcp_trust::Server;
 use gait::oplog;
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ const FLAGS: &[Flag] = &[
     Flag::text("adapter", "mcp"),
     Flag::text("trace-out", ""),
     Flag::text("run-id", ""),
+    Flag::text("runpack-out", ""),
+    Flag::text("pack-out", ""),
     Flag::text("export-log-out", ""),
     Flag::text("export-otel-out", ""),
     Flag::switch("stdio"),
@@ -81,8 +83,29 @@ fn once(context: &Context, args: &Args) -> Result<Outcome> {
     let mut ruling = boundary.decide(&call, run_id, &context.correlation_id, place)?;
     ruling.warnings.splice(0..0, warnings);
     let latency = elapsed_ms(started);
+    let packed = packed(args, &boundary, &ruling)?;
     export(args, &ruling, latency)?;
-    outcome(args, &ruling, adapter, latency)
+    outcome(args, &ruling, adapter, latency, packed)
+}
+
+/// Writes the runpack and the pack that were asked for, and says where they are.
+fn packed(
+    args: &Args,
+    boundary: &Boundary,
+    ruling: &Ruling,
+) -> Result<Vec<(&'static str, String)>> {
+    let mut fields = Vec::new();
+    let runpack = path(args, "runpack-out");
+    if let Some(runpack) = &runpack {
+        boundary.write_runpack(ruling, runpack)?;
+        fields.push(("runpack_path", runpack.display().to_string()));
+    }
+    if let Some(pack) = path(args, "pack-out") {
+        let built = boundary.write_pack(ruling, runpack.as_deref(), &pack)?;
+        fields.push(("pack_path", built.path.display().to_string()));
+        fields.push(("pack_id", built.manifest.pack_id));
+    }
+    Ok(fields)
 }
 
 /// The policy and the call, by flag or by place.
@@ -131,8 +154,19 @@ fn export(args: &Args, ruling: &Ruling, latency: u64) -> Result<()> {
     Ok(())
 }
 
-fn outcome(args: &Args, ruling: &Ruling, adapter: Adapter, latency: u64) -> Result<Outcome> {
+fn outcome(
+    args: &Args,
+    ruling: &Ruling,
+    adapter: Adapter,
+    latency: u64,
+    packed: Vec<(&str, String)>,
+) -> Result<Outcome> {
     let mut fields = ruling.to_value(adapter, latency);
+    fields.extend(
+        packed
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.into())),
+    );
     for (field, flag) in [
         ("log_export", "export-log-out"),
         ("otel_export", "export-otel-out"),
