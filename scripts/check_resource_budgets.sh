@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Measures the built gait against perf/resource_budgets.json: median and p95 of wall time, CPU time, memory and bytes
+# written, over several runs each; then the same commands on a run of 100,000 records. Fails at the first budget that
+# does not hold, after printing all of them.
+#
+#   scripts/check_resource_budgets.sh [path of gait]      default: target/release/gait, built if missing
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+gait=${1:-${CARGO_TARGET_DIR:-target}/release/gait}
+command -v python3 >/dev/null || { echo "python3 is missing: it reads what the kernel counted" >&2; exit 7; }
+[[ -x $gait ]] || cargo build --release -p gait
+gait=$(realpath "$gait")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+GAIT=$gait BUDGETS=$PWD/perf/resource_budgets.json WORK=$work python3 - <<'PY'
+import json, os, statistics, subprocess, sys, time
+
+gait, work = os.environ["GAIT"], os.environ["WORK"]
+budgets = json.load(open(os.environ["BUDGETS"]))
+os.chdir(work)
+environment = {"HOME": work, "PATH": os.environ["PATH"]}
+failed = []
+
+
+def put(name, text):
+    with open(name, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text)
+
+
+def prepare(*args):
+    done = subprocess.run([gait, *args, "--json"], env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"gait {' '.join(args)}: exit {done.returncode}: {done.stdout.strip()}")
+
+
+def once(args):
+    start = time.monotonic()
+    child = subprocess.Popen([gait, *args, "--json"], env=environment, stdout=subprocess.PIPE, text=True)
+    answer = child.stdout.read()
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        sys.exit(f"gait {' '.join(args)}: exit {child.returncode}: {answer.strip()}")
+    return {
+        "wall": (time.monotonic() - start) * 1000,
+        "cpu_ms": (used.ru_utime + used.ru_stime) * 1000,
+        "max_rss_mib": used.ru_maxrss / 1024,
+        "written_kib": used.ru_oublock / 2,
+    }
+
+
+def check(name, args, budget, repeats):
+    runs = [once(args) for _ in range(repeats)]
+    walls = sorted(run["wall"] for run in runs)
+    found = {key: max(run[key] for run in runs) for key in ("cpu_ms", "max_rss_mib", "written_kib")}
+    found["cpu_ms"] = statistics.median(run["cpu_ms"] for run in runs)
+    found["median_ms"] = statistics.median(walls)
+    found["p95_ms"] = walls[min(len(walls) - 1, int(len(walls) * 0.95))]
+    for key, limit in budget.items():
+        holds = found[key] <= limit
+        print(f"{name:<24}{key:<14}{found[key]:>12.1f} of {limit:>8}{'' if holds else '   EXCEEDED'}")
+        if not holds:
+            failed.append(f"{name} {key}")
+
+
+POLICY = """default_verdict: block
+rules:
+  - name: allow-read
+    effect: allow
+    match: {tool_names: [tool.read], risk_classes: [low]}
+"""
+INTENT = {
+    "schema_id": "gait.gate.intent_request", "schema_version": "1.0.0", "created_at": "2026-02-05T00:00:00Z",
+    "producer_version": "1.0.0", "tool_name": "tool.read", "args": {"path": "/tmp/x"},
+    "targets": [{"kind": "path", "value": "/tmp/x", "operation": "read", "endpoint_class": "fs.read"}],
+    "context": {"identity": "a", "workspace": "/w", "risk_class": "low"},
+}
+put("policy.yaml", POLICY)
+put("intent.json", json.dumps(INTENT))
+prepare("demo")
+
+repeats, commands = budgets["repeats"], {
+    "verify": ["verify", "run_demo"],
+    "gate_eval": ["gate", "eval", "--policy", "policy.yaml", "--intent", "intent.json", "--trace-out", "trace.json"],
+    "regress_run": ["regress", "run"],
+    "guard_pack": ["guard", "pack", "--run", "run_demo", "--out", "guard.zip"],
+}
+for name, args in commands.items():
+    if name == "regress_run":
+        prepare("regress", "init", "--from", "run_demo")
+    check(name, args, budgets["commands"][name], repeats)
+
+count, at = budgets["records"], "2026-02-14T00:00:00Z"
+names = [f"intent_{number:06}" for number in range(count)]
+put("input.json", json.dumps({
+    "run": {"run_id": "run_large", "created_at": at, "env": {"os": "linux", "arch": "amd64", "runtime": "go"},
+            "timeline": [{"event": "tool_call", "ts": at, "ref": name} for name in names[:1000]]},
+    "intents": [{"intent_id": name, "tool_name": "tool.write", "created_at": at, "args": {"path": f"/tmp/{name}", "content": "x" * 100}} for name in names],
+    "results": [{"intent_id": name, "status": "ok", "created_at": at, "result": {"bytes": 100}} for name in names],
+    "refs": {"receipts": []},
+}))
+prepare("run", "record", "--input", "input.json", "--capture-mode", "raw")
+large = {
+    "verify": ["verify", "run_large"],
+    "pack_build": ["pack", "build", "--from", "run_large", "--out", "pack.zip"],
+    "pack_verify": ["pack", "verify", "pack.zip"],
+    "guard_pack": ["guard", "pack", "--run", "run_large", "--out", "large.zip"],
+}
+for name, args in large.items():
+    check(f"{name}, {count} records", args, budgets["large"][name], 1)
+
+if failed:
+    sys.exit("budgets exceeded: " + ", ".join(failed))
+print("every budget holds")
+PY
