@@ -32,7 +32,12 @@ def put(name, text):
 def prepare(*args):
     done = subprocess.run([gait, *args, "--json"], env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"gait {' '.join(args)}: exit {done.returncode}: {done.stdout.strip()}")
+        sys.exit(f"gait {' '.join(args)}: exit {done.returncode}: {done.stdout[:300].strip()}")
+
+
+def has_command(name):
+    usage = subprocess.run([gait, "--help"], env=environment, capture_output=True, text=True)
+    return name in usage.stdout
 
 
 def once(args):
@@ -60,7 +65,7 @@ def check(name, args, budget, repeats):
     found["p95_ms"] = walls[min(len(walls) - 1, int(len(walls) * 0.95))]
     for key, limit in budget.items():
         holds = found[key] <= limit
-        print(f"{name:<24}{key:<14}{found[key]:>12.1f} of {limit:>8}{'' if holds else '   EXCEEDED'}")
+        print(f"{name:<28}{key:<14}{found[key]:>12.1f} of {limit:>8}{'' if holds else '   EXCEEDED'}")
         if not holds:
             failed.append(f"{name} {key}")
 
@@ -88,19 +93,30 @@ repeats, commands = budgets["repeats"], {
     "guard_pack": ["guard", "pack", "--run", "run_demo", "--out", "guard.zip"],
 }
 for name, args in commands.items():
+    if name == "regress_run" and not has_command("regress run"):
+        failed.append("regress_run: this build has no such command")
+        continue
     if name == "regress_run":
         prepare("regress", "init", "--from", "run_demo")
     check(name, args, budgets["commands"][name], repeats)
 
-count, at = budgets["records"], "2026-02-14T00:00:00Z"
+# Written by a process of its own: a child starts with the peak of its parent's memory on its account.
+LARGE = """
+import json, sys
+count, at = int(sys.argv[1]), "2026-02-14T00:00:00Z"
 names = [f"intent_{number:06}" for number in range(count)]
-put("input.json", json.dumps({
+args = {"content": "x" * 100}
+json.dump({
     "run": {"run_id": "run_large", "created_at": at, "env": {"os": "linux", "arch": "amd64", "runtime": "go"},
             "timeline": [{"event": "tool_call", "ts": at, "ref": name} for name in names[:1000]]},
-    "intents": [{"intent_id": name, "tool_name": "tool.write", "created_at": at, "args": {"path": f"/tmp/{name}", "content": "x" * 100}} for name in names],
+    "intents": [{"intent_id": name, "tool_name": "tool.write", "created_at": at, "args": args} for name in names],
     "results": [{"intent_id": name, "status": "ok", "created_at": at, "result": {"bytes": 100}} for name in names],
     "refs": {"receipts": []},
-}))
+}, sys.stdout)
+"""
+count = budgets["records"]
+with open("input.json", "w") as file:
+    subprocess.run([sys.executable, "-c", LARGE, str(count)], stdout=file, check=True)
 prepare("run", "record", "--input", "input.json", "--capture-mode", "raw")
 large = {
     "verify": ["verify", "run_large"],
