@@ -6,7 +6,6 @@ mod demo;
 mod doctor;
 mod gate;
 mod guard;
-pub mod hook;
 mod incident;
 mod job;
 mod keys;
@@ -24,6 +23,8 @@ mod trace_verify;
 mod verify;
 mod version;
 mod wrap;
+
+pub mod hook;
 
 use super::command::Command;
 
