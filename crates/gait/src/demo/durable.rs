@@ -11,6 +11,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::VERSION;
 use crate::clock::Clock;
 use crate::job::{CheckpointKind, JobId, JobState, Jobs, NewCheckpoint, Resume, Submission};
+use crate::pack::{self, Build, VerifyOptions};
 
 /// The id of the job.
 pub const JOB_ID: &str = "job_demo_durable";
@@ -20,11 +21,12 @@ const FINGERPRINT: &str = "envfp:demo-durable";
 /// When the job begins: 2026-02-14T00:00:00Z.
 const BEGINS: Timestamp = Timestamp::constant(1_771_027_200, 0);
 
-/// Runs the job anew in `root`, one step a minute of its own time: it must not resume before it is approved.
+/// Runs the job anew in `root`, one step a minute of its own time, and packs it into `pack`: it must not resume before
+/// it is approved.
 ///
 /// # Errors
-/// Those of the job; `verification_failed` should it resume unapproved.
-pub fn durable(root: &Path) -> Result<JobState> {
+/// Those of the job and of the pack; `verification_failed` should it resume unapproved, or the pack not hold.
+pub fn durable(root: &Path, pack: &Path) -> Result<JobState> {
     output_dir(root)?;
     remove(&root.join(JOB_ID))?;
     let id: JobId = JOB_ID.parse()?;
@@ -38,13 +40,22 @@ pub fn durable(root: &Path) -> Result<JobState> {
     match at(root, 2).resume(&id, &resume("resume_without_approval")) {
         Err(fault) if fault.category() == Category::ApprovalRequired => {}
         Err(fault) => return Err(fault),
-        Ok(_) => return Err(resumed_unapproved()),
+        Ok(_) => return Err(failed("expected approval requirement before resume")),
     }
     at(root, 3).approve(&id, "demo.approver", "approved_for_resume")?;
     at(root, 4).resume(&id, &resume("approved_resume"))?;
     let done = checkpoint(CheckpointKind::Completed, "durable demo complete", "");
     at(root, 5).add_checkpoint(&id, &done)?;
-    at(root, 5).status(&id)
+    let build = Build {
+        output: Some(pack),
+        producer_version: VERSION,
+        key: None,
+    };
+    pack::build_job(&at(root, 5), &id, &build)?;
+    match pack::verify(pack, &VerifyOptions::default())?.ok() {
+        true => at(root, 5).status(&id),
+        false => Err(failed("durable pack verification failed")),
+    }
 }
 
 struct Fixed(Timestamp);
@@ -96,12 +107,8 @@ fn resume(reason: &str) -> Resume {
     }
 }
 
-fn resumed_unapproved() -> Fault {
-    Fault::new(
-        Category::VerificationFailed,
-        "verification_failed",
-        "expected approval requirement before resume",
-    )
+fn failed(message: &str) -> Fault {
+    Fault::new(Category::VerificationFailed, "verification_failed", message)
 }
 
 #[cfg(test)]
@@ -113,7 +120,8 @@ mod tests {
     fn the_demo_job_is_completed_and_can_be_run_again() {
         let dir = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let job = durable(dir.path()).unwrap();
+            let pack = dir.path().join("pack.zip");
+            let job = durable(dir.path(), &pack).unwrap();
             assert_eq!(job.status, Status::Completed);
         }
     }

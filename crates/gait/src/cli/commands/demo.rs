@@ -103,7 +103,8 @@ fn standard() -> Result<Fields> {
 
 fn durable() -> Result<Fields> {
     let root = Path::new(OUT).join("jobs");
-    let job = demo::durable(&root)?;
+    let pack = Path::new(OUT).join(format!("pack_{}.zip", demo::JOB_ID));
+    let job = demo::durable(&root, &pack)?;
     Ok(Fields {
         bundle: shown(&root.join(demo::JOB_ID).join("state.json")),
         job_id: Some(demo::JOB_ID),
@@ -111,8 +112,11 @@ fn durable() -> Result<Fields> {
         mode: "durable",
         next_commands: vec![
             format!("gait job inspect --id {} --json", demo::JOB_ID),
+            format!("gait pack inspect {} --json", shown(&pack)),
             "gait demo --policy".to_owned(),
         ],
+        pack_path: Some(shown(&pack)),
+        run_id: Some(demo::RUN_ID),
         simulated_failure: Some("resume blocked until approval"),
         ..Fields::default()
     })

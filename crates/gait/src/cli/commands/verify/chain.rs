@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use gait::limits::MAX_TRACE_BYTES;
-use gait::trace;
+use gait::pack::VerifyOptions;
+use gait::{guard, trace};
 use serde_json::{Map, Value, json};
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Result};
@@ -12,14 +13,16 @@ use super::{Asked, REQUIREMENTS, Verified, exit};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
+use crate::cli::output::without_empty;
 
 /// `gait verify chain`
 pub static CHAIN: Command = Command {
     words: &["verify", "chain"],
-    help: "Verify runpack and trace artifacts together to produce one deterministic integrity verdict.",
+    help: "Verify runpack, trace, and evidence pack artifacts together to produce one deterministic integrity verdict.",
     flags: &[
         Flag::text("run", ""),
         Flag::text("trace", ""),
+        Flag::text("pack", ""),
         Flag::group(REQUIREMENTS),
     ],
     positionals: Positionals::None,
@@ -51,6 +54,16 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
             if ok { "verified" } else { "failed" }
         ));
         fields.insert("trace".to_owned(), shown);
+    }
+    let pack = args.text("pack").trim();
+    if !pack.is_empty() {
+        let (ok, shown) = verify_pack(pack, &asked)?;
+        holds &= ok;
+        human.push_str(&format!(
+            "\npack: {pack} ({})",
+            if ok { "ok" } else { "failed" }
+        ));
+        fields.insert("pack".to_owned(), shown);
     }
     fields.insert("ok".to_owned(), holds.into());
     Outcome::with(exit(holds), &fields, human)
@@ -88,4 +101,28 @@ fn verify_trace(path: &str, asked: &Asked) -> Result<(bool, Value)> {
         )),
         Err(fault) => Err(fault),
     }
+}
+
+/// Whether the guard pack at `path` holds, and what to show of it.
+fn verify_pack(path: &str, asked: &Asked) -> Result<(bool, Value)> {
+    let options = VerifyOptions {
+        key: asked.key.as_ref(),
+        require_signature: asked.signature,
+    };
+    let report = guard::verify(Path::new(path), &options)?;
+    let mut shown = without_empty(json!({
+        "path": path,
+        "pack_id": report.pack_id,
+        "run_id": report.source_ref,
+        "files_checked": report.files_checked,
+        "missing_files": report.missing_files,
+        "undeclared_files": report.undeclared_files,
+        "hash_mismatches": report.hash_mismatches,
+        "signature_status": report.signature_status,
+        "signature_errors": report.signature_errors,
+        "signatures_total": report.signatures_total,
+        "signatures_valid": report.signatures_valid,
+    }));
+    shown.insert("ok".to_owned(), report.ok().into());
+    Ok((report.ok(), Value::Object(shown)))
 }
