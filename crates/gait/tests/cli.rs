@@ -60,6 +60,7 @@ fn help_and_explanation_succeed() {
         &["--help"][..],
         &["help"],
         &["version", "--help"],
+        &["--explain"],
         &["version", "--explain"],
     ] {
         let run = gait.run(args);

@@ -226,9 +226,12 @@ pub fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)
 }
 
-/// Whether `argument` asks for the usage.
+/// Whether `argument` asks what there is.
 pub fn is_help(argument: &str) -> bool {
-    matches!(argument, "--help" | "-help" | "--h" | "-h" | "help")
+    matches!(
+        argument,
+        "--help" | "-help" | "--h" | "-h" | "help" | "--explain" | "-explain"
+    )
 }
 
 /// What follows the dashes; `None` for a positional, among them the lone dash.
