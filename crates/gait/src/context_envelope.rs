@@ -125,6 +125,11 @@ impl ContextEnvelope {
         )?;
         let value = parse_json_within(bytes, MAX_ENVELOPE_BYTES)
             .map_err(|fault| invalid(format!("parse context envelope: {fault}")))?;
+        let records = value.get("records").and_then(Value::as_array);
+        let named = records.is_none_or(|records| records.iter().all(Value::is_object));
+        if !value.is_object() || !named {
+            return Err(invalid("parse context envelope: not an object of objects"));
+        }
         let file: File = serde_json::from_value(value)
             .map_err(|error| invalid("parse context envelope").caused_by(error))?;
         file.verify()

@@ -26,9 +26,9 @@ pub use request::{AtBoundary, Brokering, Presented, Request};
 
 use crate::clock::Clock;
 use crate::decision::Decision;
-use crate::evidence::Evidence;
 use crate::intent::Intent;
 use crate::policy::Policy;
+use crate::policy::why_not::{WhyNot, why_not};
 use case::Case;
 
 /// Decides intents under one policy and signs every decision.
@@ -82,10 +82,7 @@ impl Gate {
     /// everything else has held and the evidence has its place on the disk. An error lets nothing pass.
     pub fn decide_on(&self, intent: &Intent, request: &Request<'_>) -> Result<Decision> {
         let now = self.clock.now();
-        let evidence = Evidence::at(request.at.unwrap_or(now))
-            .with_envelope(request.envelope)
-            .with_inventory(request.inventory);
-        let prepared = intent.prepare(&evidence)?;
+        let prepared = intent.prepare(&request.evidence(now))?;
         let mut case = Case::open(self, &prepared, request, now);
         case.check_delegation();
         case.weigh_approvals()?;
@@ -93,5 +90,12 @@ impl Gate {
         case.fetch_credential()?;
         case.simulate();
         case.settle()
+    }
+
+    /// Why the policy alone, before tokens, counters and brokers, does not allow `intent`, and the least change to the
+    /// policy that would; `None` when it allows.
+    pub fn why_not(&self, intent: &Intent, request: &Request<'_>) -> Result<Option<WhyNot>> {
+        let prepared = intent.prepare(&request.evidence(self.clock.now()))?;
+        Ok(why_not(&self.policy, &prepared))
     }
 }

@@ -84,6 +84,9 @@ impl Intent {
         )?;
         let mut value =
             parse_json_strict(bytes).map_err(|fault| invalid(format!("parse intent: {fault}")))?;
+        if !value.is_object() {
+            return Err(invalid("parse intent: not an object"));
+        }
         shape::tidy(&mut value)?;
         let draft: IntentDraft = serde_json::from_value(value)
             .map_err(|error| invalid("parse intent").caused_by(error))?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use worldcompute_fault::Result;
 use worldcompute_proof::parse_json_within;
 
@@ -47,6 +48,10 @@ impl Inventory {
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let value = parse_json_within(bytes, MAX_INVENTORY_BYTES)
             .map_err(|fault| invalid(format!("parse wrkr inventory: {fault}")))?;
+        let items = value.get("items").unwrap_or(&value).as_array();
+        if items.is_none_or(|items| !items.iter().all(Value::is_object)) {
+            return Err(invalid("parse wrkr inventory: not a list of objects"));
+        }
         let file: File = serde_json::from_value(value)
             .map_err(|error| invalid("parse wrkr inventory").caused_by(error))?;
         let (File::Wrapped { items } | File::Bare(items)) = file;
@@ -130,6 +135,7 @@ mod tests {
             "7",
             r#"{"items": 7}"#,
             r#"[{"tool_name": 7}]"#,
+            r#"[["tool.write", "pii", "", ""]]"#,
             r#"[{"tool_name": "a", "tool_name": "b"}]"#,
             r#"[{"tool_name": "a", "data_class": "x"}, {"tool_name": "A", "data_class": "y"}]"#,
         ] {

@@ -667,3 +667,22 @@ fn a_clock_before_1980_decides_nothing() {
     let (code, answer) = eval(&gait, "--evaluation-time 1979-12-31T23:59:59Z");
     assert_eq!((code, &answer["error_code"]), (7, &json!("clock_not_set")));
 }
+
+#[test]
+fn a_denial_names_its_rule_and_clause_and_what_would_allow_it() {
+    let policy = "default_verdict: block
+rules:
+  - {name: write, effect: allow, match: {tool_names: [tool.write]}, endpoint: {path_allowlist: [/work/**]}}
+";
+    let gait = place(policy);
+    let (code, json) = eval(&gait, "--why-not");
+    assert_eq!(code, 3);
+    let why = &json["why_not"];
+    assert_eq!(why["causes"][0]["rule"], "write");
+    assert_eq!(why["causes"][0]["clause"], "endpoint.path_allowlist");
+    assert_eq!(why["change"][0]["key"], "endpoint.path_allowlist");
+    assert_eq!(why["change"][0]["value"], "/tmp/x");
+    assert_eq!(eval(&gait, "").1.get("why_not"), None);
+    gait.file("policy.yaml", "default_verdict: allow");
+    assert_eq!(eval(&gait, "--why-not").1.get("why_not"), None);
+}

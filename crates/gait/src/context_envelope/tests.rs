@@ -64,6 +64,7 @@ fn what_is_no_envelope_is_refused() {
         json!({"context_set_digest": "d".repeat(63)}),
         json!({"more": 1}),
         json!({"records": 7}),
+        json!({"records": [["a", "t", "l", "1".repeat(64), "2".repeat(64), "2026-02-14T00:00:00Z", "n", "", 0, "", {}]]}),
         with("ref_id", json!(" ")),
         with("query_digest", json!("x")),
         with("immutability", json!("perhaps")),

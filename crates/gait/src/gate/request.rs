@@ -8,6 +8,7 @@ use crate::approval::Redemptions;
 use crate::broker::Broker;
 use crate::context_envelope::ContextEnvelope;
 use crate::environment::Environment;
+use crate::evidence::Evidence;
 use crate::inventory::Inventory;
 use crate::kill_switch::KillSwitch;
 use crate::mcp_trust::TrustDecision;
@@ -53,6 +54,15 @@ pub struct Request<'a> {
     pub session: Option<SessionLog<'a>>,
     /// Where the evidence is written; nowhere if left out.
     pub outputs: Option<&'a Outputs>,
+}
+
+impl<'a> Request<'a> {
+    /// What was verified beside the intent, at the time that the request says or at `now`.
+    pub(super) fn evidence(&self, now: Timestamp) -> Evidence<'a> {
+        Evidence::at(self.at.unwrap_or(now))
+            .with_envelope(self.envelope)
+            .with_inventory(self.inventory)
+    }
 }
 
 /// What stops a call between an agent and its tools, beside the policy's rules.

@@ -318,6 +318,19 @@ fn is_zero(number: &i64) -> bool {
 /// The members whose contents are the author's own and not the format's.
 const FREE_FORM: [&str; 2] = ["args", "auth_context"];
 
+/// The members that are objects, wherever they stand.
+const OBJECTS: [&str; 6] = [
+    "agent_identity",
+    "context",
+    "delegation",
+    "sandbox",
+    "script",
+    "skill_provenance",
+];
+
+/// The members that are lists of objects, wherever they stand.
+const LISTS: [&str; 4] = ["arg_provenance", "chain", "steps", "targets"];
+
 /// Makes `null` mean "left out", and refuses field names that a lenient reader could take for known ones.
 pub(super) fn tidy(value: &mut Value) -> Result<()> {
     match value {
@@ -336,9 +349,21 @@ fn tidy_members(members: &mut Map<String, Value>) -> Result<()> {
         {
             return Err(invalid(format!("field names are lower-case: {name:?}")));
         }
+        refuse_nameless(name, value)?;
         if !FREE_FORM.contains(&name.as_str()) {
             tidy(value)?;
         }
+    }
+    Ok(())
+}
+
+/// Refuses a list where an object belongs: its entries could pass for the object's members, by their order.
+fn refuse_nameless(name: &str, value: &Value) -> Result<()> {
+    let is_list = OBJECTS.contains(&name) && value.is_array();
+    let entries = value.as_array().filter(|_| LISTS.contains(&name));
+    if is_list || entries.is_some_and(|entries| entries.iter().any(Value::is_array)) {
+        let message = format!("{name}: a list stands where an object belongs");
+        return Err(invalid(message));
     }
     Ok(())
 }

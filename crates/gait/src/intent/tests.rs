@@ -417,3 +417,37 @@ fn an_intent_past_its_size_is_refused_before_it_is_read() {
         "intent_too_large"
     );
 }
+
+#[test]
+fn a_list_never_passes_for_an_object_without_names() {
+    let sound = json!({
+        "tool_name": "t",
+        "targets": [{"kind": "path", "value": "/x"}],
+        "context": {"identity": "a", "workspace": "w", "risk_class": "low"}
+    });
+    for (name, value) in [
+        ("context", json!(["a", "w", "low"])),
+        ("targets", json!([["path", "/x"]])),
+        ("arg_provenance", json!([["a", "user"]])),
+        ("script", json!([[{"tool_name": "t"}]])),
+        ("skill_provenance", json!(["", "p", "", "s", "", "git"])),
+        ("delegation", json!(["a", "", [], []])),
+        (
+            "delegation",
+            json!({"requester_identity": "b", "chain": [["a", "b"]]}),
+        ),
+        (
+            "context",
+            json!({"identity": "a", "workspace": "w", "risk_class": "low", "sandbox": ["full"]}),
+        ),
+    ] {
+        let mut changed = sound.clone();
+        changed[name] = value.clone();
+        let fault = Intent::parse(changed.to_string().as_bytes()).unwrap_err();
+        assert_eq!(fault.code(), "invalid_input", "{name} {value}");
+    }
+    assert!(Intent::parse(br#"["", "", "", "t"]"#).is_err());
+    let mut args = sound.clone();
+    args["args"] = json!({"matrix": [[1, 2], [3, 4]], "context": [1]});
+    assert!(Intent::parse(args.to_string().as_bytes()).is_ok());
+}

@@ -1,6 +1,7 @@
 //! `gait gate eval`.
 
 use gait::Verdict;
+use serde_json::json;
 use worldcompute_fault::Result;
 
 use super::inputs::Inputs;
@@ -32,9 +33,16 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         Verdict::Block => Exit::PolicyBlocked,
         Verdict::RequireApproval => Exit::ApprovalRequired,
     };
-    let fields = match explains {
+    let mut fields = match explains {
         true => explain::fields(&inputs.gate, &inputs.intent, &decision, context),
         false => output::fields(&inputs, &decision),
     };
-    Outcome::with(exit, &fields, output::human(&decision))
+    let mut human = output::human(&decision);
+    if args.switch("why-not")
+        && let Some(why) = inputs.gate.why_not(&inputs.intent, &inputs.request())?
+    {
+        human += &why.to_string();
+        fields.insert("why_not".to_owned(), json!(why));
+    }
+    Outcome::with(exit, &fields, human)
 }

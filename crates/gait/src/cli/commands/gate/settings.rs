@@ -55,6 +55,7 @@ pub static FLAGS: &[Flag] = &[
     Flag::switch("no-config"),
     Flag::switch("simulate"),
     Flag::switch("explain"),
+    Flag::switch("why-not"),
 ];
 
 /// What the flags and the project say together.
