@@ -91,6 +91,7 @@ tests "-p gait --test gate_eval" \
 tests "-p gait --test cli" \
     an_unknown_flag_is_refused_on_standard_output_in_both_modes \
     an_answer_that_nobody_can_read_is_a_failure
+tests "-p gait --test failures" the_failures_are_those_of_the_golden_file
 envelope='not a["ok"] and a["error"] and a["error_code"] and a["hint"] and a["correlation_id"] and a["retryable"] is False'
 wrong_input() { exits 6 "$envelope and a['error_category'] == 'invalid_input'" gate eval --no-such-flag; }
 corrupt_pack() {
@@ -165,6 +166,16 @@ tests "-p gait --test registry" \
     each_failure_of_a_server_has_its_code_category_and_exit \
     a_refused_port_is_a_passing_failure \
     a_pinned_cached_copy_stands_in_visibly
+nobody_listens() {
+    # A port that the kernel has just given out and taken back.
+    local port
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    exits 0 'a["ok"]' keys init --out-dir keys --prefix registry || return
+    exits 1 "a['error_category'] == 'network_transient' and a['retryable'] is True and '2 attempts' in a['error']" \
+        registry install --source "http://127.0.0.1:$port/p" --allow-insecure-http --allow-host 127.0.0.1 \
+        --public-key keys/registry_public.key --cache-dir cache --retry-max-attempts 2 --retry-base-delay 1ms
+}
+live "a port where nobody listens: tried twice, network_transient, retryable" nobody_listens
 
 echo "5 doctor"
 tests "-p gait --lib" \
@@ -183,6 +194,7 @@ doctor_agrees() {
 live "the exit agrees with the status and every failure names its repair" doctor_agrees
 
 echo "6 no leak"
+tests "-p gait --test secrets" no_command_repeats_a_planted_secret
 tests "-p gait --test keys" no_output_repeats_a_secret_from_environment_file_or_argument
 tests "-p gait --test gate_eval" a_brokered_credential_is_named_and_its_secret_is_nowhere
 tests "-p gait --test guard" a_sealing_key_comes_from_one_place_and_is_never_shown
