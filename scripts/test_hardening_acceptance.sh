@@ -14,19 +14,19 @@ fail() {
     echo "  FAILED  $1"
 }
 
-# tests "<what cargo test is given>" name...: every name is a test, and passes.
+# tests "<what cargo test is given>" name...: every name is one test, in whichever module, and passes.
 tests() {
     local target=$1 output passed
     shift
     # shellcheck disable=SC2086  # the target is several words
-    if ! output=$(cargo test --quiet $target -- --exact "$@" 2>&1); then
+    if ! output=$(cargo test --quiet $target -- "$@" 2>&1); then
         printf '%s\n' "$output" | tail -40
         fail "$target: a test failed or did not compile"
         return
     fi
     passed=$(printf '%s\n' "$output" | sed -n 's/.*test result: ok\. \([0-9]*\) passed.*/\1/p' | awk '{n += $1} END {print n + 0}')
     if [[ $passed -ne $# ]]; then
-        fail "$target: $# tests are named and $passed ran: a name is wrong, or a test is ignored"
+        fail "$target: $# tests are named and $passed ran: a name is wrong or part of another, or a test is ignored"
     else
         echo "  ok      $target: $passed"
     fi
@@ -157,10 +157,10 @@ live "16 gates at once on a limit of 5: exactly 5 pass" exact_limit
 
 echo "4 network retries"
 tests "-p gait --lib" \
-    registry::tests::a_passing_failure_is_tried_again_with_growing_deterministic_delays \
-    registry::tests::each_failure_of_the_network_has_its_own_code_and_only_passing_ones_are_retried \
-    registry::tests::attempts_and_delays_are_bounded \
-    registry::tests::a_cached_copy_stands_in_only_when_asked_for_pinned_and_verified
+    a_passing_failure_is_tried_again_with_growing_deterministic_delays \
+    each_failure_of_the_network_has_its_own_code_and_only_passing_ones_are_retried \
+    attempts_and_delays_are_bounded \
+    a_cached_copy_stands_in_only_when_asked_for_pinned_and_verified
 tests "-p gait --test registry" \
     a_server_that_recovers_is_fetched_from \
     each_failure_of_a_server_has_its_code_category_and_exit \
@@ -179,10 +179,10 @@ live "a port where nobody listens: tried twice, network_transient, retryable" no
 
 echo "5 doctor"
 tests "-p gait --lib" \
-    doctor::tests::the_checks_come_in_the_order_of_the_contract \
-    doctor::tests::looking_leaves_nothing_behind \
-    doctor::tests::a_stale_lock_is_looked_for_where_the_gate_takes_it \
-    doctor::tests::ambiguous_missing_and_open_keys_fail_the_whole_report
+    the_checks_come_in_the_order_of_the_contract \
+    looking_leaves_nothing_behind \
+    a_stale_lock_is_looked_for_where_the_gate_takes_it \
+    ambiguous_missing_and_open_keys_fail_the_whole_report
 tests "-p gait --test doctor" the_exit_agrees_with_the_status an_ambiguous_key_fails
 doctor_agrees() {
     local answer code
@@ -198,8 +198,8 @@ tests "-p gait --test secrets" no_command_repeats_a_planted_secret
 tests "-p gait --test keys" no_output_repeats_a_secret_from_environment_file_or_argument
 tests "-p gait --test gate_eval" a_brokered_credential_is_named_and_its_secret_is_nowhere
 tests "-p gait --test guard" a_sealing_key_comes_from_one_place_and_is_never_shown
-tests "-p gait --test mcp" a_token_is_asked_for_and_never_shown
-tests "-p gait --lib" registry::tests::a_token_in_the_query_of_an_address_is_not_shown
+tests "-p gait --test mcp_serve" a_token_is_asked_for_and_never_shown
+tests "-p gait --lib" a_token_in_the_query_of_an_address_is_not_shown
 secret_nowhere() {
     # A sealing key by variable: good, and then too short to be one. Neither is anywhere but in the environment.
     export GAIT_ACCEPTANCE_KEY=$secret

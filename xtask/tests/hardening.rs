@@ -42,15 +42,23 @@ fn reference(span: &str) -> Option<(&str, Option<&str>)> {
     names_a_file.then_some((path, test))
 }
 
-/// What is wrong with a reference.
+/// What is wrong with a reference. The test of a module may be in one of the files of its folder.
 fn broken(root: &Path, path: &str, test: Option<&str>) -> Option<String> {
-    let Ok(text) = fs::read_to_string(root.join(path)) else {
-        return Some(format!("there is no file {path}"));
-    };
+    let path = root.join(path);
+    if !path.is_file() {
+        return Some(format!("there is no file {}", path.display()));
+    }
     let test = test?;
-    let is_test = text.contains(&format!("#[test]\nfn {test}()"))
-        || text.contains(&format!("#[test]\n    fn {test}()"));
-    (!is_test).then(|| format!("there is no test {test} in {path}"))
+    let parts = fs::read_dir(path.with_extension("")).into_iter().flatten();
+    let mut files = parts.map(|part| part.unwrap().path()).chain([path.clone()]);
+    let found = files.any(|file| is_test(&file, test));
+    (!found).then(|| format!("there is no test {test} in {}", path.display()))
+}
+
+fn is_test(file: &Path, name: &str) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.contains(&format!("#[test]\nfn {name}()"))
+        || text.contains(&format!("#[test]\n    fn {name}()"))
 }
 
 /// The rows of the tables of a page, without head and rule.
