@@ -12,7 +12,7 @@ const TESTS: &str = "cargo test --workspace";
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 /// What costs least comes first.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("fmt", |root| shell(root, "cargo fmt --all --check")),
     ("tidy", |root| tidy::run(root, tidy::Options::default())),
     ("deny", deny),
@@ -23,6 +23,9 @@ const STEPS: [Step; 8] = [
         )
     }),
     ("test", test),
+    ("hardening", |root| {
+        shell(root, "scripts/test_hardening_acceptance.sh")
+    }),
     ("demo", |root| {
         shell(root, "cargo run --release -- demo --json")
     }),
@@ -62,7 +65,7 @@ fn failed(name: &str, failure: Failure, times: &[(&str, Duration)]) -> Failure {
 fn table(times: &[(&str, Duration)]) -> String {
     times
         .iter()
-        .map(|(name, time)| format!("{name:<8}{:>8.1} s\n", time.as_secs_f64()))
+        .map(|(name, time)| format!("{name:<10}{:>8.1} s\n", time.as_secs_f64()))
         .collect()
 }
 
