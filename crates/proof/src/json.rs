@@ -253,7 +253,11 @@ mod tests {
     fn a_value_read_piece_by_piece_is_read_as_strictly() {
         let read = |text: &str| serde_json::from_str::<Vec<StrictJson>>(text);
         assert_eq!(read("[{\"a\":1}]").unwrap(), [StrictJson(json!({"a": 1}))]);
-        for text in ["[{\"a\":1,\"a\":1}]", "[1e400]", &"[".repeat(MAX_JSON_DEPTH + 3)] {
+        for text in [
+            "[{\"a\":1,\"a\":1}]",
+            "[1e400]",
+            &"[".repeat(MAX_JSON_DEPTH + 3),
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -27,8 +27,8 @@ pub use cbor::{MAX_CBOR_BYTES, MAX_CBOR_DEPTH, canonical_cbor, from_canonical_cb
 pub use cid::{Cid, Codec};
 pub use digest::{Hasher, Sha256};
 pub use json::{
-    MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_SAFE_INTEGER, StrictJson, canonical_json, canonicalize_json,
-    from_canonical_json, parse_json_strict, parse_json_within,
+    MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_SAFE_INTEGER, StrictJson, canonical_json,
+    canonicalize_json, from_canonical_json, parse_json_strict, parse_json_within,
 };
 pub use peer_id::PeerId;
 pub use signing::SigningKey;
