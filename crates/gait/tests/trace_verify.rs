@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-
 use serde_json::Value;
 use support::Gait;
 
@@ -106,59 +104,4 @@ fn a_missing_path_or_key_is_refused_in_words_of_its_own() {
         (code, &json["error_reason"]),
         (6, &"verify_key_required".into())
     );
-}
-
-#[test]
-fn the_shared_cases_of_traces_hold() {
-    let Some(folder) = shared() else {
-        println!("skipped: no folder shared/cases/gait beside or inside the checkout");
-        return;
-    };
-    let index = std::fs::read_to_string(folder.join("index.tsv")).unwrap();
-    let mut ran = 0;
-    for line in index.lines() {
-        let columns: Vec<&str> = line.split('\t').collect();
-        let [id, "trace_verify", _, command, expected, _, note] = columns[..] else {
-            continue;
-        };
-        let expected: Value = serde_json::from_str(expected).unwrap();
-        let args: Vec<&str> = command.split_whitespace().collect();
-        let run = support::Run::of(
-            Gait::new()
-                .command(&args)
-                .current_dir(&folder)
-                .output()
-                .unwrap(),
-        );
-        let json = run.json();
-        if note.is_empty() {
-            assert_eq!(expected["exit_code"], run.code, "{id}");
-            for field in [
-                "error_category",
-                "error_code",
-                "ok",
-                "signature_status",
-                "verdict",
-            ] {
-                assert_eq!(json[field], expected[field], "{id}: {field}");
-            }
-        } else {
-            assert_eq!(
-                (run.code, &json["error_category"]),
-                (1, &"io_failure".into()),
-                "{id}: {note}"
-            );
-        }
-        ran += 1;
-    }
-    assert_eq!(ran, 7);
-}
-
-fn shared() -> Option<PathBuf> {
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let places =
-        ["shared/cases/gait", "../shared/cases/gait"].map(|relative| checkout.join(relative));
-    places
-        .into_iter()
-        .find(|folder| folder.join("index.tsv").is_file())
 }
