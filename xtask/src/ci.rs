@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::shell::{Failure, Result, quiet, run as shell, tee};
-use crate::{readme, tidy};
+use crate::{conformance, readme, tidy};
 
 /// The test command of the README, to the letter.
 const TESTS: &str = "cargo test --workspace";
@@ -12,7 +12,7 @@ const TESTS: &str = "cargo test --workspace";
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 /// What costs least comes first.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 10] = [
     ("fmt", |root| shell(root, "cargo fmt --all --check")),
     ("tidy", |root| tidy::run(root, tidy::Options::default())),
     ("deny", deny),
@@ -26,6 +26,7 @@ const STEPS: [Step; 9] = [
     ("hardening", |root| {
         shell(root, "scripts/test_hardening_acceptance.sh")
     }),
+    ("conformance", conformance::run_beside),
     ("demo", |root| {
         shell(root, "cargo run --release -- demo --json")
     }),
@@ -65,7 +66,7 @@ fn failed(name: &str, failure: Failure, times: &[(&str, Duration)]) -> Failure {
 fn table(times: &[(&str, Duration)]) -> String {
     times
         .iter()
-        .map(|(name, time)| format!("{name:<10}{:>8.1} s\n", time.as_secs_f64()))
+        .map(|(name, time)| format!("{name:<12}{:>8.1} s\n", time.as_secs_f64()))
         .collect()
 }
 

@@ -15,6 +15,18 @@ const TEST: [&str; 7] = [
     "--nocapture",
 ];
 
+/// Runs the cases in or beside the checkout, if they are there.
+pub fn run_beside(root: &Path) -> Result<()> {
+    let places = ["shared/cases/gait", "../shared/cases/gait"].map(|place| root.join(place));
+    match places.iter().find(|place| place.is_dir()) {
+        Some(folder) => run(root, folder),
+        None => {
+            println!("skipped: no folder shared/cases/gait in or beside the checkout");
+            Ok(())
+        }
+    }
+}
+
 /// Runs the cases in `folder` and prints the tally per family.
 pub fn run(root: &Path, folder: &Path) -> Result<()> {
     let folder = std::path::absolute(folder)
