@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use gait::hook;
 use gait::mcp::MAX_PAYLOAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use worldcompute_fault::{Fault, Result};
 
 use super::mcp::{RULING, boundary};
@@ -28,7 +28,8 @@ pub static HOOK: Command = Command {
 /// An agent takes any exit but 0 and 2 for a hook that is out of order, and goes on: every failure is an answer.
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let answer = ruled(context, args).unwrap_or_else(|fault| hook::denial(&fault));
-    Outcome::ok(&Map::<String, Value>::new(), answer.to_string())
+    // With --json too the agent has to find the decision.
+    Outcome::ok(&answer, answer.to_string())
 }
 
 /// The answer to an agent whose hook has a wrong command line.
