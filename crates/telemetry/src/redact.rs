@@ -26,6 +26,12 @@ pub use names::Names;
 /// What is taken out may bare something beside it, so text that changed is looked at again, this often at most.
 const MAX_PASSES: usize = 8;
 
+/// A pattern takes this much memory at most. Unicode classes in a counted repetition take megabytes: `(?-u)` avoids that.
+const MAX_PATTERN_BYTES: usize = 256 << 10;
+
+/// What a search may keep in memory for the next one, per pattern and thread.
+const MAX_SEARCH_BYTES: usize = 128 << 10;
+
 /// Takes secrets and what identifies a person or a machine out of text. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Redactor {
@@ -97,5 +103,9 @@ fn pattern(source: &str) -> regex::Regex {
         clippy::expect_used,
         reason = "the patterns are constants, and a test compiles each"
     )]
-    regex::Regex::new(source).expect("a constant pattern")
+    regex::RegexBuilder::new(source)
+        .size_limit(MAX_PATTERN_BYTES)
+        .dfa_size_limit(MAX_SEARCH_BYTES)
+        .build()
+        .expect("a constant pattern")
 }

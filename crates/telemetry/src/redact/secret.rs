@@ -41,7 +41,7 @@ static USER_INFO: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/"'<>]+@"#));
 static ISSUED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
-        r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*", // JSON web tokens
+        r"(?-u)\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*", // JSON web tokens
         r"|\b(?:gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,})",
         r"|\b(?:sk-[\w-]{16,}|hf_[A-Za-z0-9]{20,}|AIza[\w-]{30,}|(?:AKIA|ASIA)[A-Z0-9]{16})",
     ))
@@ -51,7 +51,7 @@ static LONG: LazyLock<Regex> =
 static LONG_HEX: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!("[0-9a-fA-F]{{{},}}", MAX_DIGEST_DIGITS + 1)));
 static BYTE_ARRAY: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"\[\s*(?:\d{1,3}\s*,\s*){31,}(?:\d{1,3}\s*)?\]"));
+    LazyLock::new(|| pattern(r"(?-u)\[\s*(?:\d{1,3}\s*,\s*){31,}(?:\d{1,3}\s*)?\]"));
 static PUBLIC: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
         r"^(?:12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|16Uiu2HA[1-9A-HJ-NP-Za-km-z]{45}|Qm[1-9A-HJ-NP-Za-km-z]{44}",
