@@ -12,9 +12,10 @@ use crate::{Disk, LockOptions, Mode, OsDisk};
 /// Replaces the content of `path`, or creates it. The directory must exist.
 ///
 /// A reader sees the old content or the new at every moment, also after a crash or a power cut; when this returns
-/// `Ok`, the new content is on stable storage. A symbolic link at `path` is replaced, not followed.
+/// `Ok`, the new content is on stable storage. A symbolic link at `path` is replaced, not followed; a device, pipe or
+/// socket is never replaced.
 ///
-/// Errors: `not_found`, `permission_denied`, `disk_full`, `file_too_large`, `io_failure`; `state_contention` when too
+/// Errors: `not_a_file`, `not_found`, `permission_denied`, `disk_full`, `file_too_large`, `io_failure`; `state_contention` when too
 /// many writers have been replacing the same path all the time. After an error the content is the old or the new, never a mixture.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: Mode) -> Result<()> {
     write_atomic_on(&OsDisk, path, bytes, mode)
@@ -94,11 +95,21 @@ impl Pending {
 }
 
 pub(crate) fn target(path: &Path) -> Result<Target<'_>> {
-    Target::of(path).ok_or_else(|| {
+    let target = Target::of(path).ok_or_else(|| {
         let message = format!("{} names no file", path.display());
         Fault::new(Category::InvalidInput, "invalid_path", message)
             .hint("give a path that ends in a file name")
-    })
+    })?;
+    if is_special(path) {
+        return Err(special(path));
+    }
+    Ok(target)
+}
+
+/// Whether a device, pipe or socket stands there, or a link to one: a rename would put a file in its place, and root
+/// would lose `/dev/null` to it.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// A temporary file beside the target with the content on stable storage.
@@ -143,6 +154,12 @@ fn already_exists(path: &Path) -> Fault {
         format!("{} exists already", path.display()),
     )
     .hint("remove it or choose another path")
+}
+
+fn special(path: &Path) -> Fault {
+    let message = format!("{} is a device, pipe or socket", path.display());
+    Fault::new(Category::InvalidInput, "not_a_file", message)
+        .hint("name a regular file; what prints to standard output needs no file")
 }
 
 fn crowded(path: &Path) -> Fault {

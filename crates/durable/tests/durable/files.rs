@@ -1,13 +1,14 @@
 //! Whole files: modes, limits, races, and names that others took.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Barrier;
 
 use crate::common::{child_after, child_dir, names, skip};
 use worldcompute_durable::{
-    Mode, Pending, create_new, private_dir, read_bounded, read_private, read_trusted, write_atomic,
+    AtomicFile, Mode, Pending, create_new, private_dir, read_bounded, read_private, read_trusted,
+    write_atomic,
 };
 
 fn mode(path: &Path) -> u32 {
@@ -51,6 +52,30 @@ fn a_symbolic_link_is_replaced_and_what_it_names_is_untouched() {
     write_atomic(&path, b"ours", Mode::Private).unwrap();
     assert_eq!(fs::read(&victim).unwrap(), b"");
     assert!(path.symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn a_socket_and_a_link_to_a_device_are_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, link) = (dir.path().join("socket"), dir.path().join("link"));
+    let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    symlink("/dev/null", &link).unwrap();
+    let before = names(dir.path());
+    for path in [&socket, &link] {
+        let refusals = [
+            write_atomic(path, b"ours", Mode::Public).unwrap_err(),
+            create_new(path, b"ours", Mode::Public).unwrap_err(),
+            Pending::reserve(path).err().unwrap(),
+            AtomicFile::create(path, Mode::Public).err().unwrap(),
+        ];
+        assert_eq!(
+            refusals.map(|fault| fault.code().to_owned()),
+            ["not_a_file"; 4]
+        );
+    }
+    assert!(socket.symlink_metadata().unwrap().file_type().is_socket());
+    assert!(link.symlink_metadata().unwrap().is_symlink());
+    assert_eq!(names(dir.path()), before);
 }
 
 #[test]
