@@ -1,5 +1,6 @@
 //! Everything CI does, up to the first failure.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,9 @@ use crate::{conformance, readme, tidy};
 
 /// The test command of the README, to the letter.
 const TESTS: &str = "cargo test --workspace";
+
+/// The same, and what tests printed that passed: one that could not run on this machine says why.
+const TELLING_TESTS: &str = "cargo test --workspace -- --show-output";
 
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
@@ -92,25 +96,11 @@ fn deny(root: &Path) -> Result<()> {
 }
 
 fn test(root: &Path) -> Result<()> {
-    let printed = tee(root, TESTS)?;
-    let closing = Closing::of(&printed);
+    let closing = Closing::of(&tee(root, TELLING_TESTS)?);
     if closing.results == 0 {
         return Err(Failure::new(format!("`{TESTS}` ran no test")));
     }
-    for reason in &closing.skipped {
-        println!("{reason}");
-    }
-    let Closing {
-        passed,
-        failed,
-        ignored,
-        results,
-        skipped,
-    } = closing;
-    let skipped = skipped.len();
-    println!(
-        "{passed} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {results} test programs"
-    );
+    println!("\n{closing}");
     Ok(())
 }
 
@@ -121,18 +111,60 @@ struct Closing {
     failed: u64,
     ignored: u64,
     results: u64,
-    /// What tests said that could not run on this machine.
-    skipped: Vec<String>,
+    /// Tests that did not run, or not to their end, with the reason that each gives.
+    not_run: Vec<NotRun>,
+}
+
+/// A test that did not run.
+#[derive(Debug, PartialEq, Eq)]
+enum NotRun {
+    /// Marked so in its source.
+    Ignored(String),
+    /// By its own word: it could not run on this machine.
+    Skipped(String),
+}
+
+impl fmt::Display for Closing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut skipped = 0;
+        for test in &self.not_run {
+            match test {
+                NotRun::Ignored(what) => writeln!(f, "ignored: {what}")?,
+                NotRun::Skipped(what) => {
+                    skipped += 1;
+                    writeln!(f, "skipped: {what}")?;
+                }
+            }
+        }
+        let Self {
+            passed,
+            failed,
+            ignored,
+            results,
+            ..
+        } = self;
+        write!(
+            f,
+            "{passed} passed, {failed} failed, {ignored} ignored, {skipped} skipped, in {results} test programs"
+        )
+    }
 }
 
 impl Closing {
     fn of(printed: &str) -> Self {
         let mut closing = Self::default();
+        let mut printing = None;
         for line in printed.lines() {
             if let Some(result) = line.strip_prefix("test result: ") {
                 closing.add(result);
-            } else if let Some(at) = line.find("skipped: ") {
-                closing.skipped.extend(line.get(at..).map(str::to_owned));
+                printing = None;
+            } else if let Some(test) = printing_test(line) {
+                printing = Some(test);
+            } else if let Some(what) = ignored(line) {
+                closing.not_run.push(NotRun::Ignored(what));
+            } else if let Some(why) = skipped(line) {
+                let what = printing.map_or_else(|| why.to_owned(), |test| format!("{test}: {why}"));
+                closing.not_run.push(NotRun::Skipped(what));
             }
         }
         closing
@@ -154,6 +186,28 @@ impl Closing {
         self.ignored += count("ignored");
         self.results += 1;
     }
+}
+
+/// `---- the::test stdout ----` stands over what a test printed.
+fn printing_test(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
+}
+
+/// `test the::test ... ignored, the reason`
+fn ignored(line: &str) -> Option<String> {
+    let (test, why) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    match why.strip_prefix(", ") {
+        Some(why) => Some(format!("{test}: {why}")),
+        None => why.is_empty().then(|| format!("{test}: no reason given")),
+    }
+}
+
+/// `skipped: the reason`, also where it got between the name of a test and its result.
+fn skipped(line: &str) -> Option<&str> {
+    let printed = line
+        .split_once(" ... ")
+        .map_or(line, |(_, printed)| printed);
+    printed.strip_prefix("skipped: ")
 }
 
 #[cfg(test)]
@@ -184,24 +238,51 @@ mod tests {
     #[test]
     fn the_closing_lines_of_all_test_programs_are_added_up() {
         let printed = "running 2 tests\n\
-            test a ... skipped: no tmpfs here\n\
+            test a ... ok\n\
             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
-            skipped: no GPU\n\
             test result: FAILED. 10 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
-        let skipped = vec![
-            "skipped: no tmpfs here".to_owned(),
-            "skipped: no GPU".to_owned(),
-        ];
+        let closing = Closing::of(printed);
         assert_eq!(
-            Closing::of(printed),
-            Closing {
-                passed: 12,
-                failed: 1,
-                ignored: 3,
-                results: 2,
-                skipped
-            }
+            (
+                closing.passed,
+                closing.failed,
+                closing.ignored,
+                closing.results
+            ),
+            (12, 1, 3, 2)
         );
         assert_eq!(Closing::of("no test here"), Closing::default());
+    }
+
+    #[test]
+    fn every_test_that_did_not_run_is_named_with_its_reason() {
+        let printed = "running 5 tests\n\
+            test crash::child ... ignored, entry of a child process\n\
+            test src/lib.rs - run (line 7) ... ignored\n\
+            test ignored_is_a_word ... ok\n\
+            test disk ... skipped: no tmpfs here\n\
+            ok\n\n\
+            successes:\n\n\
+            ---- load::gpu stdout ----\n\
+            skipped: no driver\n\
+            2 files were skipped: of no interest\n\n\
+            test result: ok. 3 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+            skipped: past the capture\n";
+        assert_eq!(
+            Closing::of(printed).to_string(),
+            "ignored: crash::child: entry of a child process\n\
+             ignored: src/lib.rs - run (line 7): no reason given\n\
+             skipped: no tmpfs here\n\
+             skipped: load::gpu: no driver\n\
+             skipped: past the capture\n\
+             3 passed, 0 failed, 2 ignored, 3 skipped, in 1 test programs"
+        );
+    }
+
+    #[test]
+    fn the_tests_that_tell_why_are_those_of_the_readme() {
+        assert!(TELLING_TESTS.starts_with(TESTS));
+        let readme = include_str!("../../README.md");
+        assert!(readme.contains(&format!("$ {TESTS}\n")));
     }
 }
