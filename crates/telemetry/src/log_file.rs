@@ -67,12 +67,13 @@ fn previous(path: &Path) -> PathBuf {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    let no_follow = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+    // Not blocking: opening a pipe must not wait for its reader.
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .append(true)
         .create(true)
         .mode(0o600)
-        .custom_flags(no_follow)
+        .custom_flags(flags.bits() as i32)
         .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {

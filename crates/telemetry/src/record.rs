@@ -185,9 +185,11 @@ fn is_one_word(text: &str) -> bool {
 fn push_visible(line: &mut String, text: &str) {
     for c in text.chars() {
         match c {
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-                line.extend(c.escape_unicode())
-            }
+            '\u{061c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}' => line.extend(c.escape_unicode()),
             c if c.is_control() => line.extend(c.escape_default()),
             c => line.push(c),
         }
@@ -251,7 +253,7 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_steer_a_terminal() {
-        let hostile = "a\nb\r\x1b[2Jc\u{9b}d\u{202e}e\u{0}";
+        let hostile = "a\nb\r\x1b[2Jc\u{9b}d\u{202e}e\u{0}\u{61c}";
         let line = record(
             hostile,
             &[("field", hostile.into()), ("word", "\x1b[31m".into())],
@@ -259,7 +261,7 @@ mod tests {
         .human_line(false);
         let body = line.strip_suffix('\n').unwrap();
         assert!(
-            !body.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            !body.contains(|c: char| c.is_control() || matches!(c, '\u{202e}' | '\u{61c}')),
             "{body:?}"
         );
         assert!(

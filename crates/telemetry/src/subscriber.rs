@@ -75,7 +75,12 @@ fn report_panics(redact: Redactor, to_stderr: bool) {
     std::panic::set_hook(Box::new(move |panic| {
         tracing::error!(target: "panic", "{panic}");
         if !to_stderr || !tracing::enabled!(target: "panic", tracing::Level::ERROR) {
-            eprintln!("{}", redact.redact(&panic.to_string()));
+            // `eprintln!` would panic in turn where nobody is left to read.
+            drop(writeln!(
+                std::io::stderr(),
+                "{}",
+                redact.redact(&panic.to_string())
+            ));
         }
     }));
 }
