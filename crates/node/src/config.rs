@@ -1,6 +1,8 @@
 //! `config.toml`: what the operator of a node may choose. Unknown keys are refused, so that a misspelt limit is not silently ignored.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -77,12 +79,12 @@ impl Config {
     /// `config_invalid` naming the line, `insecure_permissions` when others could write it.
     pub fn load(path: &Path) -> Result<Self> {
         let mut config = match path.symlink_metadata() {
-            Ok(_) => Self::parse(&durable::read_private(path, MAX_CONFIG_BYTES)?)?,
-            Err(_) => Self::default(),
+            Err(error) if error.kind() == ErrorKind::NotFound => Self::default(),
+            _ => Self::parse(&durable::read_private(path, MAX_CONFIG_BYTES)?)?,
         };
         config
             .bootstrap
-            .extend(seeds_of(std::env::var(SEEDS_VARIABLE).ok().as_deref()));
+            .extend(seeds_of(std::env::var_os(SEEDS_VARIABLE).as_deref())?);
         config.checked().map_err(in_file)
     }
 
@@ -144,12 +146,15 @@ impl Config {
     }
 }
 
-fn seeds_of(variable: Option<&str>) -> Vec<String> {
-    let seeds = variable.unwrap_or_default().split(',').map(str::trim);
-    seeds
+fn seeds_of(variable: Option<&OsStr>) -> Result<Vec<String>> {
+    let text = variable.unwrap_or_default().to_str().ok_or_else(|| {
+        invalid(format!("{SEEDS_VARIABLE}: not UTF-8")).hint("separate the multiaddrs by commas")
+    })?;
+    let seeds = text.split(',').map(str::trim);
+    Ok(seeds
         .filter(|seed| !seed.is_empty())
         .map(String::from)
-        .collect()
+        .collect())
 }
 
 fn invalid(what: String) -> Fault {
@@ -240,7 +245,24 @@ mod tests {
 
     #[test]
     fn seeds_are_split_at_commas_and_blanks_are_dropped() {
-        assert_eq!(seeds_of(Some(" /a , ,/b")), ["/a", "/b"]);
-        assert!(seeds_of(None).is_empty());
+        let seeds = |text: &str| seeds_of(Some(OsStr::new(text))).unwrap();
+        assert_eq!(seeds(" /a , ,/b"), ["/a", "/b"]);
+        assert!(seeds_of(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn seeds_that_are_no_text_are_refused_by_the_name_of_their_variable() {
+        use std::os::unix::ffi::OsStrExt;
+        let fault = seeds_of(Some(OsStr::from_bytes(b"/a,\xff"))).unwrap_err();
+        assert!(fault.message().starts_with(SEEDS_VARIABLE));
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_looked_at_is_not_taken_for_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        durable::write_atomic(&file, b"", durable::Mode::Private).unwrap();
+        assert!(Config::load(&file.join("config.toml")).is_err());
+        assert!(Config::load(&directory.path().join("config.toml")).is_ok());
     }
 }

@@ -137,6 +137,19 @@ impl Node {
     /// # Errors
     /// `state_contention` for a home in use, `port_in_use`, WC-023 when no relay gave a circuit-only node an address.
     pub async fn start(options: NodeOptions) -> Result<Running> {
+        let running = Self::start_unreached(options).await?;
+        match running.node.until_reachable().await {
+            Ok(()) => Ok(running),
+            Err(fault) => running.stop().await.and(Err(fault)),
+        }
+    }
+
+    /// The same without waiting for a relay's address: [`Node::until_reachable`] waits, and whoever is told to stop
+    /// meanwhile can end the node in order.
+    ///
+    /// # Errors
+    /// Those of [`Node::start`] but WC-023.
+    pub async fn start_unreached(options: NodeOptions) -> Result<Running> {
         let home = options.home.open(&options.config)?;
         let (mesh, inbound) = join(&home, &options).await?;
         let control = Control::bind(home.paths().socket());
@@ -153,10 +166,7 @@ impl Node {
             node,
         };
         running.spawn(inbound, control);
-        match running.node.first_reservation().await {
-            Ok(()) => Ok(running),
-            Err(fault) => running.stop().await.and(Err(fault)),
-        }
+        Ok(running)
     }
 
     /// Who this node is.
@@ -302,7 +312,10 @@ impl Node {
     }
 
     /// A node that listens on nothing is of no use before a relay has given it an address.
-    async fn first_reservation(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// WC-023 when none did in time.
+    pub async fn until_reachable(&self) -> Result<()> {
         if !self.0.config.circuit_only || self.0.config.bootstrap.is_empty() {
             return Ok(());
         }

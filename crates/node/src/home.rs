@@ -113,6 +113,12 @@ impl Home {
         self.identity().symlink_metadata().is_ok()
     }
 
+    /// Who was enrolled here; `None` where nobody was, or where the key cannot be read: opening the home tells why.
+    pub fn enrolled(&self) -> Option<PeerId> {
+        let key = SigningKey::load(&self.identity()).ok()?;
+        Some(key.peer_id())
+    }
+
     /// Makes a new identity here.
     ///
     /// # Errors
@@ -130,17 +136,18 @@ impl Home {
         Ok(key.peer_id())
     }
 
-    /// Opens the home for a daemon: lays it out, enrols on first use, and holds its lock until dropped.
+    /// Opens the home for a daemon: lays it out, enrols on first use, and holds its lock until dropped. What `config` says
+    /// beyond `config.toml` (flags, mostly) is for this once, and is written nowhere but into the starter policy.
     ///
     /// # Errors
     /// `state_contention` when another daemon holds it; `insecure_permissions` when the key or the home is open to others.
-    pub fn open(&self, defaults: &Config) -> Result<OpenHome> {
+    pub fn open(&self, config: &Config) -> Result<OpenHome> {
         self.lay_out()?;
         let lock = OwnedLock::acquire(&self.root.join("run/daemon.lock"), lock_options())?;
         if !self.is_enrolled() {
-            self.enroll(defaults)?;
+            self.enroll(config)?;
         }
-        self.write_starter_files(defaults)?;
+        self.write_starter_files(config)?;
         let key = SigningKey::load(&self.identity())?;
         Ok(OpenHome {
             home: self.clone(),
@@ -159,7 +166,7 @@ impl Home {
     fn write_starter_files(&self, config: &Config) -> Result<()> {
         self.write_donor_policy(&config.consent)?;
         write_if_absent(&self.submitter_policy(), &gait::starter::submitter_policy())?;
-        write_if_absent(&self.config(), &config.to_toml()?)
+        write_if_absent(&self.config(), &Config::default().to_toml()?)
     }
 }
 
@@ -277,6 +284,22 @@ mod tests {
         let first = home.open(&Config::default()).unwrap().key().peer_id();
         let again = home.open(&Config::default()).unwrap().key().peer_id();
         assert_eq!(first, again);
+    }
+
+    #[test]
+    fn what_the_first_daemon_was_told_by_flags_is_not_told_to_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let told = Config {
+            port: 0,
+            bootstrap: vec!["/ip4/127.0.0.1/tcp/1".to_owned()],
+            circuit_only: true,
+            mdns: false,
+            slots: 3,
+            ..consenting(&["rendering"])
+        };
+        drop(home.open(&told).unwrap());
+        assert_eq!(Config::load(&home.config()).unwrap(), Config::default());
     }
 
     #[test]

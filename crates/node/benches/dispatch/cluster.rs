@@ -45,7 +45,7 @@ impl Cluster {
     /// Starts all nodes, and waits until the submitter sees the donors.
     pub async fn start(donors: usize) -> Result<Self> {
         let directory =
-            tempfile::tempdir().map_err(|error| Fault::io("making a directory", &error))?;
+            tempfile::tempdir().map_err(|error| Fault::io("make a directory", &error))?;
         let relay = start(directory.path(), "relay", Roles::RELAY, None).await?;
         let relay_address = loopback(relay.node()).await?;
         let behind = Some(relay_address.as_str());

@@ -49,7 +49,7 @@ pub async fn run() -> Result<()> {
     donor
         .wait()
         .await
-        .map_err(|error| Fault::io("waiting for the donor", &error))?;
+        .map_err(|error| Fault::io("wait for the donor", &error))?;
     cluster.stop().await
 }
 
@@ -96,7 +96,7 @@ fn spawn(program: &Path, cluster: &Cluster) -> Result<Child> {
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| Fault::io(format!("starting {}", program.display()), &error))
+        .map_err(|error| Fault::io(format!("start {}", program.display()), &error))
 }
 
 /// The named program, or the one that Cargo built with the same profile: `target/<profile>/worldcompute`, beside the

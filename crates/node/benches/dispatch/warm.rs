@@ -86,7 +86,7 @@ async fn round_trips(cluster: &Cluster) -> Result<Figures> {
 /// What the disk alone takes.
 fn syncs(cluster: &Cluster) -> Result<Figures> {
     let path = cluster.directory().join("baseline");
-    let failed = |error: std::io::Error| Fault::io("syncing a file", &error);
+    let failed = |error: std::io::Error| Fault::io("sync a file", &error);
     let mut file = std::fs::File::create(path).map_err(failed)?;
     let mut figures = Figures::default();
     for _ in 0..JOBS {

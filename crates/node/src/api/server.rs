@@ -31,13 +31,32 @@ pub const MAX_JSON_BYTES: usize = 4 << 20;
 /// The largest object that is taken into the content store, in bytes.
 pub const MAX_CONTENT_BYTES: usize = 256 << 20;
 
+/// The content type of every refusal (RFC 7807).
+const PROBLEM: &str = "application/problem+json";
+
+/// The longest refusal in plain text that is put into a problem, in bytes.
+const MAX_REFUSAL_BYTES: usize = 16 << 10;
+
 /// Header that carries the caller's correlation id.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// How long a node that ends waits for clients that are still being answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// A control socket that is open, so that whoever knows of the node can reach it.
 pub struct Control {
     listener: UnixListener,
-    path: PathBuf,
+    file: SocketFile,
+}
+
+/// The socket's file, which goes with the socket, however that ends. Only a node that holds its home's lock has one.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // One that cannot be removed leads nowhere, and the next daemon replaces it.
+        drop(std::fs::remove_file(&self.0));
+    }
 }
 
 impl Control {
@@ -48,19 +67,27 @@ impl Control {
     pub fn bind(path: PathBuf) -> Result<Self> {
         Ok(Self {
             listener: socket::bind(&path)?,
-            path,
+            file: SocketFile(path),
         })
     }
 
-    /// Serves `node` until `stop`; the socket's file is removed afterwards.
+    /// Serves `node` until `stop`; the socket's file is removed afterwards. A client that neither finishes its request nor
+    /// reads its answer does not hold up the end.
     pub async fn serve(self, node: Node, stop: CancellationToken) -> Result<()> {
-        let served = axum::serve(self.listener, router(node))
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await;
-        let removed = std::fs::remove_file(self.path);
-        served
-            .and(removed)
-            .map_err(|error| Fault::io("serving the control socket", &error))
+        let Self { listener, file } = self;
+        let over = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_ANSWERS).await;
+        };
+        let served = axum::serve(listener, router(node))
+            .with_graceful_shutdown(stop.clone().cancelled_owned())
+            .into_future();
+        let served = tokio::select! {
+            served = served => served,
+            () = over => Ok(()),
+        };
+        drop(file);
+        served.map_err(|error| Fault::io("serve the control socket", &error))
     }
 }
 
@@ -86,6 +113,7 @@ fn router(node: Node) -> Router {
         )
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(explained))
         .layer(middleware::from_fn(correlated))
         .with_state(node)
 }
@@ -240,6 +268,26 @@ async fn correlated(request: Request, next: Next) -> Response {
     response
 }
 
+/// A query, a path or a body that cannot be read is refused before any handler sees it, in plain text. Clients get a problem,
+/// as for every other refusal.
+async fn explained(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !status.is_client_error() || kind.is_some_and(|kind| kind == PROBLEM) {
+        return response;
+    }
+    let words = axum::body::to_bytes(response.into_body(), MAX_REFUSAL_BYTES).await;
+    let words = words.map_or_else(
+        |_| status.to_string(),
+        |words| String::from_utf8_lossy(&words).into_owned(),
+    );
+    problem(
+        status,
+        &Fault::new(Category::InvalidInput, "invalid_request", words),
+    )
+}
+
 fn correlation_of(headers: &HeaderMap) -> CorrelationId {
     let given = headers
         .get(CORRELATION_HEADER)
@@ -267,7 +315,7 @@ impl IntoResponse for Refusal {
 }
 
 fn problem(status: StatusCode, fault: &Fault) -> Response {
-    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    let kind = [(header::CONTENT_TYPE, PROBLEM)];
     let mut problem = fault.problem("");
     problem.status = status.as_u16();
     (status, kind, Json(problem)).into_response()

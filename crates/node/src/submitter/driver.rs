@@ -406,11 +406,17 @@ impl Driver {
         }
     }
 
-    /// Waits for commits that are under way: what was settled stays settled.
+    /// Waits for commits that are under way: what was settled stays settled, and whoever asked for a job that is on disk by
+    /// now hears so, and does not ask for it again.
     async fn stop(mut self, done: oneshot::Sender<()>) {
         while self.storing > 0 {
             match self.inbox.recv().await {
-                Some(Heard::Stored(..)) => self.storing -= 1,
+                Some(Heard::Stored(commit, stored)) => {
+                    self.storing -= 1;
+                    if stored.is_ok() {
+                        self.submitted(commit.job.id);
+                    }
+                }
                 Some(_) => {}
                 None => break,
             }

@@ -59,7 +59,7 @@ impl Conclusion {
 
     fn copy(&self, cid: &Cid, out: &mut dyn Write) -> Result<()> {
         out.write_all(&self.content.get(cid)?)
-            .map_err(|error| Fault::io(format!("writing {cid}"), &error))
+            .map_err(|error| Fault::io(format!("write {cid}"), &error))
     }
 }
 

@@ -93,6 +93,24 @@ async fn an_accepted_job_has_its_decision_on_disk() {
 }
 
 #[tokio::test]
+async fn a_job_that_comes_just_before_the_end_is_kept_and_its_submitter_is_told_so() {
+    let home = Home::new().await;
+    let submitter = home.submitter().await;
+    let request = SubmitRequest::Manifest(Box::new(manifest(&submitter)));
+    let (submitted, stopped) = tokio::join!(submitter.submit(request, None), submitter.stop());
+    stopped.unwrap();
+    let restarted = home.submitter().await;
+    assert_eq!(
+        list(&restarted, 10, None).await,
+        [submitted.unwrap().job_id]
+    );
+    let late = SubmitRequest::Manifest(Box::new(manifest(&submitter)));
+    let late = submitter.submit(late, None).await.unwrap_err();
+    assert_eq!(late.code(), "shutting_down");
+    assert_eq!(list(&restarted, 10, None).await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_job_that_has_ended_leaves_memory_and_is_read_from_the_store() {
     let home = Home::new().await;
     let submitter = home.submitter().await;
