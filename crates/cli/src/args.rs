@@ -7,6 +7,8 @@ use clap_complete::Shell;
 use worldcompute_node::api::{DEFAULT_PAGE, MAX_PAGE};
 use worldcompute_proof::PeerId;
 
+use crate::demo::picture::MAX_TILES;
+
 /// What `--version` says, behind the program's name.
 pub const VERSION: &str = if cfg!(feature = "production") {
     concat!(env!("CARGO_PKG_VERSION"), " (production)")
@@ -21,8 +23,9 @@ pub const VERSION: &str = if cfg!(feature = "production") {
     after_help = "Examples:\n  worldcompute demo\n  worldcompute donor join\n  worldcompute job run module.wasm -- 1 2 3\n  worldcompute verify evidence/01j..."
 )]
 pub struct Cli {
-    /// Home of the node [default: worldcompute in the platform's data directory]
-    #[arg(long, global = true, env = "WORLDCOMPUTE_HOME", hide_env_values = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    // The variable is read with the default: which of the three it was matters to a relay.
+    /// Home of the node [default: worldcompute in the platform's data directory] [env: WORLDCOMPUTE_HOME]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub home: Option<PathBuf>,
 
     /// Print JSON for machines
@@ -50,18 +53,24 @@ pub enum Command {
     /// Run a relay through which nodes behind firewalls are reached
     Relay(RelayArgs),
     /// Offer this machine to others
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  worldcompute donor join\n  worldcompute donor status"
+    )]
     Donor(DonorCommand),
     /// Hand work to the cluster
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  worldcompute job run examples/hello/hello.wat\n  worldcompute job submit examples/mandelbrot/job.yaml --watch"
+    )]
     Job(JobCommand),
     /// Look at the cluster
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  worldcompute cluster status")]
     Cluster(ClusterCommand),
     /// Check a receipt or an evidence bundle, offline
     Verify(VerifyArgs),
     /// Look after the node
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  worldcompute admin status")]
     Admin(AdminCommand),
     /// Print a completion script for a shell
     #[command(
@@ -87,7 +96,7 @@ pub struct DemoArgs {
     pub out: Option<PathBuf>,
 
     /// Into how many tiles, each a task, the picture is cut
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TILES)))]
     pub tiles: u32,
 }
 
@@ -138,12 +147,16 @@ pub enum DonorCommand {
     )]
     Join(JoinArgs),
     /// What the donor is doing
+    #[command(after_help = "Example:\n  worldcompute donor status --json")]
     Status,
     /// Take no new tasks until resumed
+    #[command(after_help = "Example:\n  worldcompute donor pause")]
     Pause,
     /// Take tasks again
+    #[command(after_help = "Example:\n  worldcompute donor resume")]
     Resume,
     /// Finish what runs, then leave the cluster and end the daemon
+    #[command(after_help = "Example:\n  worldcompute donor leave")]
     Leave,
     /// Print the daemon's log
     #[command(after_help = "Example:\n  worldcompute donor logs --lines 100 --follow")]
@@ -199,6 +212,9 @@ pub enum JobCommand {
     )]
     Run(RunArgs),
     /// How a job stands
+    #[command(
+        after_help = "Examples:\n  worldcompute job status 01j...\n  worldcompute job status 01j... --watch"
+    )]
     Status(JobStatusArgs),
     /// Fetch what a job made
     #[command(
@@ -206,6 +222,7 @@ pub enum JobCommand {
     )]
     Results(ResultsArgs),
     /// End a job
+    #[command(after_help = "Example:\n  worldcompute job cancel 01j...")]
     Cancel {
         /// The job's id
         id: String,
@@ -313,14 +330,17 @@ pub struct ResultsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
     /// The cluster in one line
+    #[command(after_help = "Example:\n  worldcompute cluster status")]
     Status,
     /// Every peer this node knows
+    #[command(after_help = "Example:\n  worldcompute cluster peers")]
     Peers,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// The node's addresses, reservations, load and jobs
+    #[command(after_help = "Example:\n  worldcompute admin status --json")]
     Status,
 }
 
@@ -350,5 +370,28 @@ mod tests {
     #[test]
     fn the_grammar_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_has_examples_that_are_command_lines() {
+        let peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let shown = command.get_after_help().map(ToString::to_string);
+            let shown = shown.unwrap_or_default().replace("12D3Koo...", peer);
+            let lines = shown
+                .lines()
+                .filter(|line| line.starts_with("  worldcompute "));
+            // What a shell would take for itself is not the program's.
+            let examples: Vec<_> = lines
+                .filter_map(|line| line.split(['<', '>']).next())
+                .collect();
+            assert!(!examples.is_empty(), "{}: {shown}", command.get_name());
+            for example in examples {
+                let read = Cli::try_parse_from(example.split_whitespace());
+                assert!(read.is_ok(), "{example}");
+            }
+            commands.extend(command.get_subcommands().cloned());
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Context {
             .map_or_else(Home::discover, |root| Ok(Home::at(root)))
     }
 
-    /// Whether a home was named.
+    /// Whether a home was named on the command line.
     pub fn has_own_home(&self) -> bool {
         self.home.is_some()
     }
@@ -55,11 +55,11 @@ impl Context {
         Ok(Client::new(self.home()?.socket()))
     }
 
-    /// Installs logging: to standard error, and to a daemon's log file when it has one.
+    /// Installs logging: to standard error, and to the log file of a daemon, which `daemon` is the home of.
     pub fn telemetry(
         &self,
         default_filter: &str,
-        log_file: Option<PathBuf>,
+        daemon: Option<&Home>,
         config: &Config,
     ) -> Result<telemetry::Guard> {
         telemetry::init(telemetry::Config {
@@ -72,9 +72,10 @@ impl Context {
                 .log
                 .clone()
                 .unwrap_or_else(|| default_filter.to_owned()),
-            log_file,
+            log_file: daemon.map(Home::log),
             otlp_endpoint: config.otlp_endpoint.clone(),
             service: "worldcompute".to_owned(),
+            instance: daemon.and_then(Home::enrolled).map(|peer| peer.to_string()),
             ..telemetry::Config::default()
         })
     }

@@ -3,7 +3,7 @@
 //! evidence is verified at the end as a stranger would verify it.
 
 mod cluster;
-mod picture;
+pub mod picture;
 mod progress;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use worldcompute_node::{Config, Home, evidence, receipt};
 use worldcompute_proof::PeerId;
 
 use crate::args::DemoArgs;
-use crate::commands::daemon::told_to_stop;
+use crate::commands::daemon::{StopSignal, interrupted};
 use crate::commands::manifest::Prepared;
 use crate::commands::{Context, job};
 use cluster::Cluster;
@@ -35,14 +35,22 @@ const MEETING_TIME: Duration = Duration::from_secs(30);
 pub async fn run(context: &Context, args: DemoArgs) -> Result<ExitCode> {
     let started = Instant::now();
     let _telemetry = context.telemetry("error", None, &Config::default())?;
-    let out = out_directory(&args)?;
+    let mut stop = StopSignal::listen(false)?;
+    let out = OutDirectory::make(&args)?;
     let mut cluster = Cluster::new()?;
-    let ended = tokio::select! {
-        report = show(context, &args, &out, &mut cluster, started) => report.map(|()| ExitCode::SUCCESS),
-        stopped = told_to_stop(false) => stopped.and(Err(interrupted())),
+    let shown = tokio::select! {
+        shown = show(context, &args, &out.path, &mut cluster, started) => shown,
+        () = stop.told() => Err(interrupted("interrupted; everything the demo started has been stopped")),
     };
+    if shown.is_ok() && args.keep {
+        context.output.note(&cluster.how_to_talk());
+        stop.told().await;
+    }
     let stopped = cluster.stop().await;
-    ended.and_then(|code| stopped.map(|()| code))
+    if shown.is_err() {
+        out.remove_if_empty();
+    }
+    shown.and(stopped).map(|()| ExitCode::SUCCESS)
 }
 
 async fn show(
@@ -61,12 +69,7 @@ async fn show(
     let first = progress.first_result().map(|at| at.duration_since(started));
     let report = conclude(&client, &picture, &job, out, started, first).await?;
     progress.finish();
-    context.output.data(&report, Report::in_words)?;
-    if args.keep {
-        keep(context, cluster).await
-    } else {
-        Ok(())
-    }
+    context.output.data(&report, Report::in_words)
 }
 
 /// Submits the picture as one job and follows it to its end.
@@ -184,28 +187,46 @@ fn indent(text: &str) -> String {
         .join("\n")
 }
 
-async fn keep(context: &Context, cluster: &Cluster) -> Result<()> {
-    context.output.note(&cluster.how_to_talk());
-    told_to_stop(false).await
+/// Where picture and evidence go. It is made before the work begins: a place that cannot be written to costs nothing.
+struct OutDirectory {
+    path: PathBuf,
+    is_new: bool,
 }
 
-fn out_directory(args: &DemoArgs) -> Result<PathBuf> {
-    let stamp = jiff::Timestamp::now()
-        .strftime("%Y%m%dT%H%M%SZ")
-        .to_string();
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => Home::discover()?.root().join("demo").join(stamp),
-    };
-    std::fs::create_dir_all(&out)
-        .map_err(|error| Fault::io(format!("making {}", out.display()), &error))?;
-    std::path::absolute(&out).map_err(|error| Fault::io("finding the output directory", &error))
+impl OutDirectory {
+    fn make(args: &DemoArgs) -> Result<Self> {
+        let path = match &args.out {
+            Some(out) => out.clone(),
+            None => Self::in_home(&Home::discover()?),
+        };
+        let path = std::path::absolute(&path)
+            .map_err(|error| Fault::io("find the output directory", &error))?;
+        let is_new = !path.exists();
+        match args.out {
+            Some(_) => std::fs::create_dir_all(&path)
+                .map_err(|error| Fault::io(format!("make {}", path.display()), &error))?,
+            // It lies in a node's home, which this may be the first to make, and a home is its owner's alone.
+            None => durable::private_dir(&path)?,
+        }
+        Ok(Self { path, is_new })
+    }
+
+    fn in_home(home: &Home) -> PathBuf {
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        home.root().join("demo").join(stamp.to_string())
+    }
+
+    /// What holds results is not empty, and stays.
+    fn remove_if_empty(&self) {
+        if self.is_new {
+            drop(std::fs::remove_dir(&self.path));
+        }
+    }
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let failed = |error: &std::io::Error| {
-        Fault::io(format!("copying the evidence to {}", to.display()), error)
-    };
+    let failed =
+        |error: &std::io::Error| Fault::io(format!("copy the evidence to {}", to.display()), error);
     std::fs::create_dir_all(to).map_err(|error| failed(&error))?;
     for entry in std::fs::read_dir(from).map_err(|error| failed(&error))? {
         let entry = entry.map_err(|error| failed(&error))?;
@@ -233,13 +254,4 @@ fn no_evidence() -> Fault {
         "no_evidence",
         "the job ended without an evidence bundle",
     )
-}
-
-fn interrupted() -> Fault {
-    Fault::new(
-        Category::InternalFailure,
-        "interrupted",
-        "interrupted; everything the demo started has been stopped",
-    )
-    .hint("run 'worldcompute demo' again")
 }

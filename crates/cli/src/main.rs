@@ -8,7 +8,6 @@ mod output;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_telemetry::{CorrelationId, with_correlation};
 
@@ -24,20 +23,44 @@ fn main() -> ExitCode {
     let output = Output::new(cli.json, correlation);
     match run(cli, output, correlation) {
         Ok(code) => code,
-        Err(fault) => {
-            output.fault(&fault);
-            ExitCode::from(fault.exit_code())
-        }
+        Err(fault) => report(output, &fault),
     }
 }
 
 /// Help and versions go to standard output with 0; anything else is a usage error, 2.
 fn refuse(error: &clap::Error) -> ExitCode {
-    let printed = error.print();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if printed.is_ok() => ExitCode::SUCCESS,
-        _ => ExitCode::from(2),
+    let output = Output::new(asks_for_json(), CorrelationId::random());
+    let is_wrong = error.use_stderr();
+    if is_wrong && output.is_json() {
+        return report(output, &usage(error));
     }
+    match error.print() {
+        Ok(()) if is_wrong => ExitCode::from(2),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(output, &Fault::io("print", &error)),
+    }
+}
+
+/// The flag, where the command line that holds it cannot be read as a whole.
+fn asks_for_json() -> bool {
+    std::env::args_os()
+        .take_while(|argument| argument != "--")
+        .any(|argument| argument == "--json")
+}
+
+/// What the parser says first, in one line; the rest tells a person where to read on.
+fn usage(error: &clap::Error) -> Fault {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<_> = first.split_whitespace().collect();
+    let message = words.join(" ");
+    Fault::usage(message.strip_prefix("error: ").unwrap_or(&message))
+        .hint("--help shows the commands and flags that there are")
+}
+
+fn report(output: Output, fault: &Fault) -> ExitCode {
+    output.fault(fault);
+    ExitCode::from(fault.exit_code())
 }
 
 fn run(cli: Cli, output: Output, correlation: CorrelationId) -> Result<ExitCode> {

@@ -44,13 +44,12 @@ impl Output {
         self.text(&line)
     }
 
-    /// Prints a line of text.
+    /// Prints lines of text, in one piece: whoever waits for the first has them all.
     pub fn text(self, text: &str) -> Result<()> {
-        self.bytes(text.as_bytes())?;
         if text.is_empty() || text.ends_with('\n') {
-            Ok(())
+            self.bytes(text.as_bytes())
         } else {
-            self.bytes(b"\n")
+            self.bytes(format!("{text}\n").as_bytes())
         }
     }
 
@@ -59,7 +58,7 @@ impl Output {
         let mut out = std::io::stdout().lock();
         out.write_all(bytes)
             .and_then(|()| out.flush())
-            .map_err(|error| Fault::io("writing to standard output", &error))
+            .map_err(|error| Fault::io("write to standard output", &error))
     }
 
     /// Passes on what a guest wrote to its standard error.
@@ -67,7 +66,7 @@ impl Output {
         std::io::stderr()
             .lock()
             .write_all(bytes)
-            .map_err(|error| Fault::io("writing to standard error", &error))
+            .map_err(|error| Fault::io("write to standard error", &error))
     }
 
     /// Tells a person something that is not a result.

@@ -370,12 +370,75 @@ fn unknown_jobs_tasks_and_names_are_refused_and_leave_no_file() {
         &["not an id"],
     );
     assert!(!Path::new(&target).exists());
+    results_go_where_they_are_sent(&world, &id);
     let nowhere = format!("{target}/deeper/file");
     assert_refused(
         &world.run(&["job", "results", &id, "--output", &nowhere]),
         &[&nowhere],
     );
     assert_eq!(text(&world.run(&["job", "results", &id]).stdout), "hello\n");
+}
+
+/// To a directory that is meant and not there yet, and through a pipe, which stays one.
+fn results_go_where_they_are_sent(world: &World, id: &str) {
+    let directory = world.root.path().join("made");
+    let meant = format!("{}/", directory.display());
+    let made = world.run(&["job", "results", id, "--output", &meant]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(
+        fs::read(directory.join("00000-stdout")).unwrap(),
+        b"hello\n"
+    );
+
+    let pipe = world.root.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let reader = Command::new("cat")
+        .arg(&pipe)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let sent = world.run(&[
+        "job",
+        "results",
+        id,
+        "--output",
+        &pipe.display().to_string(),
+    ]);
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    assert!(!fs::symlink_metadata(&pipe).unwrap().is_file());
+    assert_eq!(text(&reader.wait_with_output().unwrap().stdout), "hello\n");
+}
+
+#[test]
+fn a_module_whose_name_is_no_text_runs_all_the_same() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let name = std::ffi::OsStr::from_bytes(b"h\xffllo.wat");
+    let module = world.root.path().join(name);
+    fs::copy(example("hello/hello.wat"), &module).unwrap();
+    let output = support::worldcompute(&world.home())
+        .args(["job", "run", "--local"])
+        .arg(&module)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stdout), "hello\n", "{}", text(&output.stderr));
+    fs::remove_file(&module).unwrap();
+    let home = world.root.path().join("other");
+    let gone = support::worldcompute(&home)
+        .args(["job", "run"])
+        .arg(&module)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert_refused(&gone, &["WC-001"]);
+    assert!(!home.exists(), "a refused command makes no home");
 }
 
 #[test]

@@ -147,7 +147,25 @@ fn interrupted_at_any_moment_it_leaves_no_process_and_no_directory() {
         assert!(stderr.contains("interrupted"), "{stderr}");
         assert!(stdout.is_empty(), "{stdout}");
         assert_nothing_left(root.path());
+        assert!(
+            !root.path().join("out").exists(),
+            "an empty directory tells nothing"
+        );
     }
+}
+
+#[test]
+fn a_node_can_be_made_where_a_demo_was_the_first_to_write() {
+    let root = tempfile::tempdir().unwrap();
+    let home = root.path().join("home");
+    let report = json(&home, &["demo", "--tiles", "2"]);
+    assert!(
+        report["picture"]
+            .as_str()
+            .unwrap()
+            .starts_with(home.to_str().unwrap())
+    );
+    json(&home, &["donor", "enroll"]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use worldcompute_fault::{Category, Fault, WcCode};
 use worldcompute_mesh::wire::{
     Capacity, DispatchReply, DispatchRequest, DispatchStatus, LeaseMessage, NamedBytes, OfferReply,
+    OutputBlob,
 };
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, Request};
 use worldcompute_node::manifest::{Manifest, VerifiedManifest};
@@ -336,6 +337,12 @@ enum Lie {
     Garbage,
     /// Its receipt holds, but the bytes are not those that it names.
     OtherBytes,
+    /// The same for bytes that travel under a name.
+    OtherNamedBytes,
+    /// Everything holds, but the receipt is signed by a node that nobody asked.
+    OtherSigner,
+    /// Everything holds, but the decision is not the donor's own.
+    OtherDecision,
 }
 
 /// A donor that takes every task and runs none. It counts how often it was asked.
@@ -401,28 +408,45 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
 }
 
 fn lying_reply(request: &DispatchRequest, key: &SigningKey, lie: Lie) -> DispatchReply {
+    let other = SigningKey::generate().unwrap();
     let (receipt, trace) = match lie {
         Lie::Garbage => (vec![0x5a; 2048], vec![0x5a; 64]),
-        Lie::OtherBytes => convincing(request, key),
+        Lie::OtherBytes | Lie::OtherNamedBytes => convincing(request, key, key),
+        Lie::OtherSigner => convincing(request, &other, key),
+        Lie::OtherDecision => convincing(request, key, &other),
+    };
+    let (output, named): (&[u8], &[u8]) = match lie {
+        Lie::OtherBytes => (b"not what the receipt names", b""),
+        Lie::OtherNamedBytes => (b"hello\n", b"not what the receipt names"),
+        _ => (b"hello\n", b""),
     };
     DispatchReply {
         task_id: request.task_id.clone(),
         status: DispatchStatus::Succeeded,
-        output: b"not what the receipt names".to_vec(),
+        output: output.to_vec(),
         output_cid: Some(Cid::raw(b"hello\n")),
         duration_ms: 1,
         error: None,
         receipt,
         trace,
-        outputs: Vec::new(),
+        outputs: vec![OutputBlob {
+            name: "stderr".to_owned(),
+            cid: Cid::raw(b""),
+            size: 0,
+            inline: Some(named.to_vec().into()),
+        }],
     }
 }
 
-/// A receipt that says what the submitter hopes for, signed by the right key, and the decision it names.
-fn convincing(request: &DispatchRequest, key: &SigningKey) -> (Vec<u8>, Vec<u8>) {
+/// A receipt that says what the submitter hopes for, signed by `key`, and the decision it names, made by `gatekeeper`.
+fn convincing(
+    request: &DispatchRequest,
+    key: &SigningKey,
+    gatekeeper: &SigningKey,
+) -> (Vec<u8>, Vec<u8>) {
     let manifest = VerifiedManifest::open(&request.manifest).unwrap();
     let run = manifest.task(request.task_index).unwrap();
-    let decision = gate(&starter::donor_policy(&["general"]), key)
+    let decision = gate(&starter::donor_policy(&["general"]), gatekeeper)
         .decide(&run.intent().unwrap())
         .unwrap();
     let trace = decision.trace().bytes().to_vec();
@@ -442,7 +466,7 @@ fn convincing(request: &DispatchRequest, key: &SigningKey) -> (Vec<u8>, Vec<u8>)
         executor: key.peer_id(),
         submitter: run.submitter,
         sequence: 1,
-        decision: decided(&trace, &key.peer_id()),
+        decision: decided(&trace, &gatekeeper.peer_id()),
         submitter_decision: decided(&request.trace, manifest.submitter()),
         outcome: receipt::Outcome {
             status: receipt::Status::Succeeded,
@@ -525,4 +549,19 @@ async fn a_donor_whose_receipts_are_noise_costs_no_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_donor_whose_bytes_are_not_those_of_its_receipt_costs_no_task() {
     outlives(Lie::OtherBytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_whose_named_bytes_are_others_costs_no_task() {
+    outlives(Lie::OtherNamedBytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_whose_receipt_another_node_signed_costs_no_task() {
+    outlives(Lie::OtherSigner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_with_the_decision_of_another_costs_no_task() {
+    outlives(Lie::OtherDecision).await;
 }

@@ -57,7 +57,7 @@ fn row(peer: &Peer) -> String {
             format!(
                 "{} slots, {}{paused}",
                 capacity.slots,
-                capacity.classes.join(" ")
+                visible(&capacity.classes)
             )
         },
     );
@@ -66,4 +66,25 @@ fn row(peer: &Peer) -> String {
         peer.peer_id.to_string(),
         peer.path
     )
+}
+
+/// A stranger's words: they neither steer the terminal nor pose as another row.
+fn visible(classes: &[String]) -> String {
+    let escaped = classes.iter().map(|class| class.escape_debug().to_string());
+    escaped.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_donor_calls_its_classes_cannot_steer_the_terminal() {
+        let shown = visible(&["general".to_owned(), "a\n\u{1b}[2J\u{202e}b".to_owned()]);
+        assert!(shown.starts_with("general a"), "{shown}");
+        assert!(
+            !shown.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            "{shown:?}"
+        );
+    }
 }

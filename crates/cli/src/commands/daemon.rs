@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
-use tokio::signal::unix::{SignalKind, signal};
-use worldcompute_fault::{Fault, Result};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Child;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::{Config, Home, Node, NodeOptions, Roles};
 use worldcompute_proof::PeerId;
 use worldcompute_telemetry as telemetry;
@@ -54,26 +55,35 @@ pub async fn run(
     exact_port: bool,
     end_with_stdin: bool,
 ) -> Result<ExitCode> {
-    let guard = context.telemetry(telemetry::DEFAULT_FILTER, Some(home.log()), &config)?;
-    let running = Node::start(NodeOptions {
+    let guard = context.telemetry(telemetry::DEFAULT_FILTER, Some(&home), &config)?;
+    let mut stop = StopSignal::listen(end_with_stdin)?;
+    let running = Node::start_unreached(NodeOptions {
         home: home.clone(),
         config,
         roles,
         exact_port,
     })
     .await?;
-    let node = running.node().clone();
-    announce(context, &node, &home).await?;
-    tokio::select! {
-        () = node.stopped() => {}
-        ended = told_to_stop(end_with_stdin) => ended?,
+    let served = tokio::select! {
+        served = serve(context, running.node(), &home) => served,
+        () = stop.told() => Ok(()),
+    };
+    if served.is_ok() {
+        context
+            .output
+            .note("stopping: tasks that run are handed back");
     }
-    context
-        .output
-        .note("stopping: tasks that run are handed back");
     let ended = running.stop().await;
     guard.shutdown();
-    ended.map(|()| ExitCode::SUCCESS)
+    served.and(ended).map(|()| ExitCode::SUCCESS)
+}
+
+/// Says when the node can be reached, and waits until it is asked to end.
+async fn serve(context: &Context, node: &Node, home: &Home) -> Result<()> {
+    node.until_reachable().await?;
+    announce(context, node, home).await?;
+    node.stopped().await;
+    Ok(())
 }
 
 async fn announce(context: &Context, node: &Node, home: &Home) -> Result<()> {
@@ -101,21 +111,58 @@ fn in_words(ready: &Ready) -> String {
     lines.join("\n")
 }
 
-/// Resolves on SIGINT, SIGTERM, SIGHUP, or when the parent closes standard input.
-pub async fn told_to_stop(end_with_stdin: bool) -> Result<()> {
-    let on = |kind| signal(kind).map_err(|error| Fault::io("listening for signals", &error));
-    let (mut interrupt, mut terminate, mut hangup) = (
-        on(SignalKind::interrupt())?,
-        on(SignalKind::terminate())?,
-        on(SignalKind::hangup())?,
-    );
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-        () = stdin_closed(), if end_with_stdin => {}
+/// What a daemon prints first, which is that it is [`Ready`]; nothing when it ended instead.
+pub async fn first_line(daemon: &mut Child) -> Option<String> {
+    let output = daemon.stdout.as_mut()?;
+    let line = BufReader::new(output).lines().next_line().await;
+    line.ok().flatten()
+}
+
+/// The ways in which a process is told to stop. From the moment it listens, a signal does not end the process by itself.
+pub struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    with_stdin: bool,
+}
+
+impl StopSignal {
+    /// Listens from now on.
+    pub fn listen(with_stdin: bool) -> Result<Self> {
+        let on = |kind| signal(kind).map_err(|error| Fault::io("listen for signals", &error));
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+            with_stdin,
+        })
     }
-    Ok(())
+
+    /// Resolves on SIGINT, SIGTERM, SIGHUP, or when the parent closes standard input; also when that was before.
+    pub async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+            () = stdin_closed(), if self.with_stdin => {}
+        }
+    }
+
+    /// What the work comes to, unless it is told to stop before.
+    ///
+    /// # Errors
+    /// Those of the work, and [`interrupted`].
+    pub async fn unless_told<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.told() => Err(interrupted("interrupted")),
+        }
+    }
+}
+
+/// The end of a command that was told to stop before it was done.
+pub fn interrupted(what: impl Into<String>) -> Fault {
+    Fault::new(Category::InternalFailure, "interrupted", what).hint("run it again")
 }
 
 async fn stdin_closed() {

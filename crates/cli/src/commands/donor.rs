@@ -4,20 +4,19 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::{Client, DonorStatus};
 use worldcompute_node::{Config, Roles};
 use worldcompute_proof::PeerId;
 
+use super::daemon::StopSignal;
 use super::{Context, daemon, logs};
 use crate::args::{DonorCommand, JoinArgs};
 
-/// How long `--daemon` waits for the daemon to answer: a relay reservation may take up to a minute.
+/// How long `--daemon` waits until the daemon can be reached: a relay reservation may take up to a minute.
 const DAEMON_START: Duration = Duration::from_secs(75);
-
-/// Between two looks at whether the daemon answers.
-const DAEMON_POLL: Duration = Duration::from_millis(100);
 
 /// Runs one donor command.
 pub async fn run(context: &Context, command: DonorCommand) -> Result<ExitCode> {
@@ -71,28 +70,46 @@ async fn join(context: &Context, args: JoinArgs) -> Result<ExitCode> {
     .await
 }
 
-/// Starts the same command again without `--daemon`, in a process group of its own, and waits until it answers. What it said
-/// when it ended instead is passed on, with its exit status.
+/// Starts the same command again without `--daemon`, in a process group of its own, and waits until it can be reached. What
+/// it said when it ended instead is passed on, with its exit status.
 async fn detach(context: &Context) -> Result<ExitCode> {
     let client = context.client()?;
-    if client.health().await.is_ok() {
+    let mut stop = StopSignal::listen(false)?;
+    if stop.unless_told(is_running(&client)).await? {
         return Err(already_running());
     }
-    let daemon = start_again()?;
-    tokio::select! {
-        status = answering(&client) => print(context, status?),
-        ended = daemon.wait_with_output() => {
-            let ended = ended.map_err(|error| Fault::io("waiting for the daemon", &error))?;
-            context.output.error_bytes(&ended.stderr)?;
-            let code = ended.status.code().and_then(|code| u8::try_from(code).ok());
+    let mut daemon = start_again()?;
+    let said = tokio::spawn(all_of(daemon.stderr.take()));
+    match stop.unless_told(ready(&mut daemon)).await {
+        Ok(true) => print(context, client.donor_status().await?),
+        Ok(false) => {
+            let ended = daemon.wait().await.map_err(|error| lost(&error))?;
+            context
+                .output
+                .error_bytes(&said.await.unwrap_or_default())?;
+            let code = ended.code().and_then(|code| u8::try_from(code).ok());
             Ok(ExitCode::from(code.filter(|code| *code != 0).unwrap_or(1)))
         }
+        Err(fault) => daemon
+            .kill()
+            .await
+            .map_err(|error| lost(&error))
+            .and(Err(fault)),
+    }
+}
+
+/// Whether a daemon answers in this home; anything but that there is none is an error.
+pub async fn is_running(client: &Client) -> Result<bool> {
+    match client.health().await {
+        Ok(_) => Ok(true),
+        Err(fault) if fault.code() == "not_connected" => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 
 fn start_again() -> Result<Child> {
     let program =
-        std::env::current_exe().map_err(|error| Fault::io("finding this program", &error))?;
+        std::env::current_exe().map_err(|error| Fault::io("find this program", &error))?;
     let arguments = std::env::args_os()
         .skip(1)
         .filter(|argument| argument != "--daemon");
@@ -100,10 +117,39 @@ fn start_again() -> Result<Child> {
         .args(arguments)
         .process_group(0)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| Fault::io("starting the daemon", &error))
+        .map_err(|error| Fault::io("start the daemon", &error))
+}
+
+/// Waits until the daemon says that it can be reached. False when it ended instead.
+async fn ready(daemon: &mut Child) -> Result<bool> {
+    tokio::time::timeout(DAEMON_START, daemon::first_line(daemon))
+        .await
+        .map(|line| line.is_some())
+        .map_err(|_| {
+            Fault::new(
+                Category::NetworkTransient,
+                "daemon_not_ready",
+                "the daemon could not be reached in time, and was ended",
+            )
+            .hint("run the same without --daemon to see what it waits for")
+        })
+}
+
+/// Reads along what the daemon says, so that it never waits for a reader. Its own log has it all.
+async fn all_of(output: Option<ChildStderr>) -> Vec<u8> {
+    let mut said = Vec::new();
+    if let Some(mut output) = output {
+        // What was read before an error is what there is to tell.
+        drop(output.read_to_end(&mut said).await);
+    }
+    said
+}
+
+fn lost(error: &std::io::Error) -> Fault {
+    Fault::io("wait for the daemon", error)
 }
 
 fn already_running() -> Fault {
@@ -113,18 +159,6 @@ fn already_running() -> Fault {
         "a daemon already runs in this home",
     )
     .hint("ask it with 'worldcompute donor status', or end it with 'worldcompute donor leave'")
-}
-
-async fn answering(client: &Client) -> Result<DonorStatus> {
-    let deadline = tokio::time::Instant::now() + DAEMON_START;
-    loop {
-        match client.donor_status().await {
-            Err(_) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(DAEMON_POLL).await
-            }
-            ended => return ended,
-        }
-    }
 }
 
 async fn act(context: &Context, action: &str) -> Result<ExitCode> {

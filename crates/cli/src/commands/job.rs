@@ -1,6 +1,9 @@
 //! `worldcompute job`: work for the cluster.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::ops::RangeInclusive;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -192,8 +195,8 @@ async fn results(context: &Context, args: &ResultsArgs) -> Result<ExitCode> {
         .task
         .map_or(0..=job.tasks.total.saturating_sub(1), |task| task..=task);
     match &args.output {
-        Some(path) if path.is_dir() => one_file_a_task(&client, args, tasks, path).await?,
-        Some(path) => durable::write_atomic(path, &all(&client, args, tasks).await?, Mode::Public)?,
+        Some(path) if is_directory(path) => one_file_a_task(&client, args, tasks, path).await?,
+        Some(path) => write(path, &all(&client, args, tasks).await?)?,
         None => {
             for task in tasks {
                 context
@@ -203,6 +206,24 @@ async fn results(context: &Context, args: &ResultsArgs) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One that is there, or one that is meant: `out/`.
+fn is_directory(path: &Path) -> bool {
+    path.is_dir() || path.as_os_str().as_bytes().ends_with(b"/")
+}
+
+/// A file is replaced as a whole. A pipe or a device is what the user names it for, and is written to.
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    match path.metadata() {
+        Ok(there) if !there.is_file() => {
+            let opened = OpenOptions::new().write(true).open(path);
+            opened
+                .and_then(|mut to| to.write_all(bytes))
+                .map_err(|error| Fault::io(format!("write {}", path.display()), &error))
+        }
+        _ => durable::write_atomic(path, bytes, Mode::Public),
+    }
 }
 
 async fn all(client: &Client, args: &ResultsArgs, tasks: RangeInclusive<u32>) -> Result<Vec<u8>> {
@@ -221,6 +242,7 @@ async fn one_file_a_task(
 ) -> Result<()> {
     for task in tasks {
         let bytes = client.result(&args.id, task, &args.name).await?;
+        durable::output_dir(directory)?;
         durable::write_atomic(
             &directory.join(format!("{task:05}-{}", args.name)),
             &bytes,

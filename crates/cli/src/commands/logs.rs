@@ -1,7 +1,7 @@
 //! `worldcompute donor logs`: the daemon's log, from its end.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::Context;
-use super::daemon::told_to_stop;
+use super::daemon::StopSignal;
 use crate::args::LogsArgs;
 
 /// How much of the log's end is searched for lines, in bytes.
@@ -21,16 +21,34 @@ const FOLLOW_POLL: Duration = Duration::from_millis(200);
 /// Prints the last lines, and with `--follow` what comes after them.
 pub async fn run(context: &Context, args: LogsArgs) -> Result<ExitCode> {
     let path = context.home()?.log();
-    let mut log = File::open(&path).map_err(|_| no_log(&path))?;
-    let tail = tail(&mut log, args.lines).map_err(|error| Fault::io("reading the log", &error))?;
+    let mut log = open(&path)?;
+    let tail = tail(&mut log, args.lines).map_err(|error| cannot_read(&path, &error))?;
     context.output.bytes(&tail)?;
     if args.follow {
+        let mut stop = StopSignal::listen(false)?;
         tokio::select! {
             ended = follow(context, &path, log) => ended?,
-            ended = told_to_stop(false) => ended?,
+            () = stop.told() => {}
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A log is a file: nothing else in its place is opened, for a pipe would be waited for.
+fn open(path: &Path) -> Result<File> {
+    let there = path
+        .symlink_metadata()
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => no_log(path),
+            _ => cannot_read(path, &error),
+        })?;
+    match there.is_file() {
+        true => File::open(path).map_err(|error| cannot_read(path, &error)),
+        false => Err(cannot_read(
+            path,
+            &std::io::Error::other("not a regular file"),
+        )),
+    }
 }
 
 /// The last `lines` lines of a file, leaving it positioned at its end.
@@ -57,10 +75,10 @@ async fn follow(context: &Context, path: &Path, mut log: File) -> Result<()> {
         waiting.tick().await;
         let mut news = Vec::new();
         log.read_to_end(&mut news)
-            .map_err(|error| Fault::io("reading the log", &error))?;
+            .map_err(|error| cannot_read(path, &error))?;
         context.output.bytes(&news)?;
         if news.is_empty() && was_rotated(path, &log) {
-            log = File::open(path).map_err(|_| no_log(path))?;
+            log = open(path)?;
         }
     }
 }
@@ -69,6 +87,10 @@ fn was_rotated(path: &Path, log: &File) -> bool {
     use std::os::unix::fs::MetadataExt;
     let now = path.metadata().map(|file| file.ino()).ok();
     now.is_some() && now != log.metadata().map(|file| file.ino()).ok()
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Fault {
+    Fault::io(format!("read {}", path.display()), error)
 }
 
 fn no_log(path: &Path) -> Fault {
@@ -89,6 +111,23 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file
+    }
+
+    #[test]
+    fn what_is_no_log_file_is_refused_without_waiting_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::create_dir(at("directory")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", at("link")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(at("pipe"))
+            .status();
+        assert!(made.unwrap().success());
+        for name in ["directory", "link", "pipe"] {
+            assert_eq!(open(&at(name)).unwrap_err().code(), "io_failure", "{name}");
+        }
+        assert_eq!(open(&at("none")).unwrap_err().code(), "no_log");
+        assert_eq!(open(&at("link/x")).unwrap_err().code(), "io_failure");
     }
 
     #[test]

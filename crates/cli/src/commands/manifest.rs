@@ -68,7 +68,8 @@ fn looks_signed(bytes: &[u8]) -> bool {
     bytes.first().is_some_and(|first| first >> 5 == 5)
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+/// A file that a manifest names, or a manifest itself, of at most so many bytes.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     durable::read_bounded(path, limit).map_err(|fault| {
         let category = fault.category();
         // It names the path already.

@@ -1,17 +1,20 @@
 //! `worldcompute job run`: one module, its output on standard output, its exit code as our own.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::json;
-use worldcompute_fault::{Category, Fault, Result, WcCode};
-use worldcompute_node::api::{Client, JobView, MAX_CONTENT_BYTES};
+use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_node::api::{Client, JobView, MAX_CONTENT_BYTES, Submitted};
 use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running};
+use worldcompute_proof::Cid;
 
-use super::daemon::told_to_stop;
-use super::manifest::Prepared;
+use super::daemon::{self, StopSignal};
+use super::donor::is_running;
+use super::manifest::{self, Prepared};
 use super::{Context, job};
 use crate::args::RunArgs;
 
@@ -20,16 +23,63 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a module on the cluster of the running daemon, or in this process.
 pub async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
+    let work = Work::read(&args)?;
+    let mut stop = StopSignal::listen(false)?;
     let client = context.client()?;
-    if !args.local && client.health().await.is_ok() {
-        return on(context, &client, &args).await;
+    if !args.local && stop.unless_told(is_running(&client)).await? {
+        return on(context, &client, work, &mut stop).await;
     }
     let home = local_home(context, args.local)?;
     let _telemetry = context.telemetry("warn", None, &Config::load(&home.config())?)?;
     let local = start_local(&home).await?;
-    let ended = on(context, &Client::new(home.socket()), &args).await;
+    let ended = on(context, &Client::new(home.socket()), work, &mut stop).await;
     local.stop().await?;
     ended
+}
+
+/// What is to be run: the manifest a user would have written, and the bytes it names.
+struct Work {
+    document: Vec<u8>,
+    objects: Vec<Vec<u8>>,
+}
+
+impl Work {
+    /// Reads the module and standard input before anything is started.
+    fn read(args: &RunArgs) -> Result<Self> {
+        let module = manifest::read(&args.module, MAX_CONTENT_BYTES as u64)?;
+        let name = file_name(&args.module);
+        let mut command = vec![name.clone()];
+        command.extend(args.args.iter().cloned());
+        let mut spec = json!({
+            "wasm": format!("cid:{}", Cid::raw(&module)),
+            "command": command,
+            "env": environment(&args.env)?,
+            "resources": { "memory": args.memory },
+            "max_wall_time": args.max_wall_time,
+            "acceptable_use_classes": [args.class],
+        });
+        let mut objects = vec![module];
+        if let (Some(input), Some(spec)) = (standard_input()?, spec.as_object_mut()) {
+            spec.insert(
+                "stdin".to_owned(),
+                json!(format!("cid:{}", Cid::raw(&input))),
+            );
+            objects.push(input);
+        }
+        let document = json!({ "apiVersion": "worldcompute/v1", "kind": "Job", "metadata": { "name": slug(&name) }, "spec": spec });
+        Ok(Self {
+            document: document.to_string().into_bytes(),
+            objects,
+        })
+    }
+
+    async fn hand_over(self, client: &Client) -> Result<Submitted> {
+        for object in self.objects {
+            client.add_content(object).await?;
+        }
+        let prepared = Prepared::from_document(&self.document, Path::new(""))?;
+        prepared.hand_over(client, Some(PATIENCE)).await
+    }
 }
 
 /// With `--local` a home of its own, since the user's may be a running daemon's.
@@ -59,13 +109,16 @@ async fn start_local(home: &Home) -> Result<Running> {
     .await
 }
 
-async fn on(context: &Context, client: &Client, args: &RunArgs) -> Result<ExitCode> {
-    let prepared = Prepared::from_document(&document(client, args).await?, Path::new(""))?;
-    let submitted = prepared.hand_over(client, Some(PATIENCE)).await?;
+async fn on(
+    context: &Context,
+    client: &Client,
+    work: Work,
+    stop: &mut StopSignal,
+) -> Result<ExitCode> {
+    let submitted = stop.unless_told(work.hand_over(client)).await?;
     let ended = tokio::select! {
         ended = job::follow(client, &submitted.job_id, |_| {}) => ended?,
-        stopped = told_to_stop(false) => {
-            stopped?;
+        () = stop.told() => {
             client.cancel(&submitted.job_id).await?;
             return Err(interrupted(&submitted.job_id));
         }
@@ -82,37 +135,26 @@ async fn on(context: &Context, client: &Client, args: &RunArgs) -> Result<ExitCo
     exit_of(&ended)
 }
 
-/// The manifest a user would have written.
-async fn document(client: &Client, args: &RunArgs) -> Result<Vec<u8>> {
-    let name = args
-        .module
-        .file_name()
+fn file_name(path: &Path) -> String {
+    path.file_name()
         .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let mut command = vec![name.clone()];
-    command.extend(args.args.iter().cloned());
-    let mut spec = json!({
-        "wasm": std::path::absolute(&args.module).unwrap_or_else(|_| args.module.clone()),
-        "command": command,
-        "env": environment(&args.env)?,
-        "resources": { "memory": args.memory },
-        "max_wall_time": args.max_wall_time,
-        "acceptable_use_classes": [args.class],
-    });
-    if let (Some(input), Some(spec)) = (standard_input()?, spec.as_object_mut()) {
-        let cid = client.add_content(input).await?;
-        spec.insert("stdin".to_owned(), json!(format!("cid:{cid}")));
-    }
-    let document = json!({ "apiVersion": "worldcompute/v1", "kind": "Job", "metadata": { "name": slug(&name) }, "spec": spec });
-    Ok(document.to_string().into_bytes())
+        .unwrap_or_default()
 }
 
-fn environment(pairs: &[String]) -> Result<serde_json::Map<String, serde_json::Value>> {
-    let split = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), json!(value))),
-        None => Err(Fault::usage(format!("--env {pair:?} is not NAME=VALUE"))),
-    };
-    pairs.iter().map(split).collect()
+fn environment(pairs: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut variables = BTreeMap::new();
+    for pair in pairs {
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Fault::usage(format!("--env {pair:?} is not NAME=VALUE")))?;
+        if variables
+            .insert(name.to_owned(), value.to_owned())
+            .is_some()
+        {
+            return Err(Fault::usage(format!("--env names {name:?} twice")));
+        }
+    }
+    Ok(variables)
 }
 
 /// What was piped in; nothing when a person types.
@@ -126,7 +168,7 @@ fn standard_input() -> Result<Option<Vec<u8>>> {
         .lock()
         .take(MAX_CONTENT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| Fault::io("reading standard input", &error))?;
+        .map_err(|error| Fault::io("read standard input", &error))?;
     if bytes.len() > MAX_CONTENT_BYTES {
         return Err(Fault::wc(
             WcCode::InvalidManifest,
@@ -178,12 +220,8 @@ fn low_byte(code: i32) -> u8 {
 }
 
 fn interrupted(job: &str) -> Fault {
-    Fault::new(
-        Category::InternalFailure,
-        "interrupted",
-        format!("interrupted; job {job} was cancelled"),
-    )
-    .hint("run it again, or submit it with 'worldcompute job submit' to leave it running")
+    daemon::interrupted(format!("interrupted; job {job} was cancelled"))
+        .hint("run it again, or submit it with 'worldcompute job submit' to leave it running")
 }
 
 #[cfg(test)]
@@ -215,5 +253,12 @@ mod tests {
     fn an_environment_without_equals_is_a_usage_error() {
         assert_eq!(environment(&["A".to_owned()]).unwrap_err().exit_code(), 2);
         assert_eq!(environment(&["A=b=c".to_owned()]).unwrap()["A"], "b=c");
+    }
+
+    #[test]
+    fn a_variable_that_is_given_twice_is_a_usage_error() {
+        let twice = ["A=1", "B=", "A=1"].map(String::from);
+        assert_eq!(environment(&twice).unwrap_err().exit_code(), 2);
+        assert_eq!(environment(&twice[..2]).unwrap().len(), 2);
     }
 }

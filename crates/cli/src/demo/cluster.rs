@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::Client;
 use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running, durable};
 
 use super::progress::Progress;
-use crate::commands::daemon::Ready;
+use crate::commands::daemon::{Ready, first_line};
 
 /// How long one node may take to start, its first reservation included.
 const START_TIME: Duration = Duration::from_secs(30);
@@ -37,7 +36,7 @@ impl Cluster {
         let directory = tempfile::Builder::new()
             .prefix("worldcompute-demo-")
             .tempdir()
-            .map_err(|error| Fault::io("making a directory for the demo", &error))?;
+            .map_err(|error| Fault::io("make a directory for the demo", &error))?;
         Ok(Self {
             directory,
             children: Vec::new(),
@@ -122,7 +121,7 @@ impl Cluster {
         }
         self.directory
             .close()
-            .map_err(|error| Fault::io("removing the demo's directory", &error))?;
+            .map_err(|error| Fault::io("remove the demo's directory", &error))?;
         stopped
     }
 
@@ -144,7 +143,7 @@ impl Cluster {
 
     async fn spawn(&mut self, name: &str, arguments: &[&str]) -> Result<Ready> {
         let program =
-            std::env::current_exe().map_err(|error| Fault::io("finding this program", &error))?;
+            std::env::current_exe().map_err(|error| Fault::io("find this program", &error))?;
         let mut child = Command::new(program)
             .arg("--home")
             .arg(self.path(name))
@@ -157,7 +156,7 @@ impl Cluster {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|error| Fault::io(format!("starting {name}"), &error))?;
+            .map_err(|error| Fault::io(format!("start {name}"), &error))?;
         let ready = tokio::time::timeout(START_TIME, first_line(&mut child)).await;
         self.children.push(child);
         let line = ready
@@ -173,17 +172,6 @@ impl Cluster {
     fn home(&self, name: &str) -> Home {
         Home::at(self.path(name))
     }
-}
-
-/// What a node prints once it can be reached; nothing when it ended instead.
-async fn first_line(child: &mut Child) -> Option<String> {
-    let output = child.stdout.as_mut()?;
-    BufReader::new(output)
-        .lines()
-        .next_line()
-        .await
-        .ok()
-        .flatten()
 }
 
 /// Closing its standard input ends a node in order; one that does not listen is killed.

@@ -8,6 +8,9 @@ use worldcompute_proof::Cid;
 const WIDTH: u32 = 1024;
 const HEIGHT: u32 = 768;
 
+/// A tile is a line of pixels at least.
+pub const MAX_TILES: u32 = HEIGHT;
+
 /// How often a point is iterated before it counts as inside the set.
 const ITERATIONS: u32 = 1000;
 
@@ -20,11 +23,9 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Cut into `tiles` bands, each a task.
-    pub fn of_tiles(tiles: u32) -> Self {
-        Self {
-            tiles: tiles.min(HEIGHT),
-        }
+    /// Cut into `tiles` bands, 1 to [`MAX_TILES`], each a task.
+    pub const fn of_tiles(tiles: u32) -> Self {
+        Self { tiles }
     }
 
     /// The job's manifest, as a user would write it.

@@ -66,7 +66,12 @@ pub struct Daemon {
 impl Daemon {
     /// Starts one and waits until it says that it is ready.
     pub fn start(home: &Path, arguments: &[&str]) -> Self {
-        let mut child = worldcompute(home)
+        Self::start_in(home, home, arguments)
+    }
+
+    /// The same where the variable for homes says one thing, and the node makes another of it.
+    fn start_in(variable: &Path, home: &Path, arguments: &[&str]) -> Self {
+        let mut child = worldcompute(variable)
             .args(arguments)
             .args(["--json", "--end-with-stdin"])
             .stdin(Stdio::piped())
@@ -94,9 +99,10 @@ impl Daemon {
         }
     }
 
-    /// A relay on loopback.
+    /// A relay on loopback, whose home is `relay` in that of the user.
     pub fn relay(root: &Path) -> Self {
-        Self::start(&root.join("relay"), &["relay", "--port", "0", "--no-mdns"])
+        let arguments = ["relay", "--port", "0", "--no-mdns"];
+        Self::start_in(root, &root.join("relay"), &arguments)
     }
 
     /// A donor that is reached through `relay` only.
