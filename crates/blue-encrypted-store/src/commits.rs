@@ -253,6 +253,27 @@ async fn batches_of_every_size_are_one_version_and_leave_nothing_behind() {
     assert!(lab.keys(PK, "manifest#").len() <= 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_commit_to_a_large_partition_that_was_read_back_is_done() {
+    let lab = Lab::new();
+    // More chunks than a flip holds, so that they are staged under numbers of their own.
+    let records = (MAX_ACTIONS / 2 + 5) * CHUNK_ENTRIES;
+    let first = partition(&lab.store().await, "j1");
+    let none = PartitionVersion::NONE;
+    first
+        .commit(inserts(0..records, "first"), none)
+        .await
+        .unwrap();
+    let later = partition(&lab.store().await, "j1");
+    let at = version(&later).await;
+    later.commit(puts(0..records, "second"), at).await.unwrap();
+    let found = secrets(&partition(&lab.stranger().await, "j1")).await;
+    assert_eq!(found.len(), records);
+    assert!(found.iter().all(|(_, secret)| secret == "second"));
+    let snapshot = later.load().await.unwrap().unwrap();
+    assert_eq!(snapshot.uncommitted(), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_small_commit_to_a_large_partition_writes_little() {
     let lab = Lab::new();

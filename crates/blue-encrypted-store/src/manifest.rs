@@ -105,7 +105,8 @@ pub(crate) struct Manifest {
     /// By number; [`INLINE`] is the root itself.
     chunks: BTreeMap<u64, Chunk>,
     dirty: BTreeSet<u64>,
-    /// Numbers of chunk rows that are there, though no root refers to them.
+    /// Numbers under which there is, or was, a chunk row: also when no root refers to it any more, it may not be swept
+    /// yet.
     taken: BTreeSet<u64>,
 }
 
@@ -501,6 +502,7 @@ impl Listing {
         for (number, seal) in self.chunks {
             let chunk = manifest.chunks.entry(number).or_default();
             chunk.seal = Some(seal);
+            manifest.taken.insert(number);
         }
         for (sk, record, created_at) in live {
             let Some((listed, chunk)) = self.rows.get(&sk).copied() else {
