@@ -86,6 +86,10 @@ impl Anchor {
             slack,
             ..State::default()
         };
+        if recovered.torn_bytes > 0 {
+            let (path, bytes) = (path.display(), recovered.torn_bytes);
+            tracing::warn!(%path, bytes, "an unfinished record was cut off: a rollback by one version would not show");
+        }
         for record in recovered.records {
             state.apply(serde_json::from_slice(&record).map_err(|error| unreadable(path, &error))?);
         }

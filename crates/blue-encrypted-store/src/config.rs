@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Where the embedded engine keeps its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePath {
-    /// In this file, created with mode 0600. `.lock`, `.anchor`, `-wal` and `-shm` files of the same name lie beside it.
+    /// In this file, created with mode 0600, in a directory that only its owner enters. `.lock`, `.anchor`, `-wal` and `-shm` files of the same name lie beside it.
     File(PathBuf),
     /// In memory: gone when the last handle is dropped.
     Memory,

@@ -55,15 +55,14 @@ impl Engine {
         })))
     }
 
-    /// The engine on the file at `path`, created with mode 0600 in a directory of mode 0700 when missing.
+    /// The engine on the file at `path`, created with mode 0600 when missing, in a directory of mode 0700: whoever can
+    /// put files beside the table has SQLite read and write what they like.
     ///
     /// # Errors
     /// `state_contention` when another process has it, `insecure_permissions`, `store_corrupt`.
     pub(crate) fn file(path: &Path) -> Result<Self> {
-        let parent = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty());
-        if let Some(parent) = parent.filter(|parent| !parent.exists()) {
+        let name = name_of(path)?;
+        if let Some(parent) = Path::new(&name).parent() {
             private_dir(parent)?;
         }
         let lock = OwnedLock::acquire(&beside(path, "lock"), LockOptions::default())?;
@@ -71,8 +70,7 @@ impl Engine {
             Err(fault) if fault.code() == "already_exists" => check_private(path)?,
             created => created?,
         }
-        let database = Database::new(name_of(path)?.as_str())
-            .map_err(|error| engine_fault(&error, Some(path)))?;
+        let database = Database::new(&name).map_err(|error| engine_fault(&error, Some(path)))?;
         Ok(Self(Arc::new(Inner {
             database,
             path: Some(path.to_owned()),

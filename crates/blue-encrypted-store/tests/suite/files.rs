@@ -89,6 +89,21 @@ async fn a_table_that_others_can_touch_is_refused() {
 }
 
 #[tokio::test]
+async fn a_directory_that_others_can_enter_gets_no_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = store_path(dir.path()).parent().unwrap().to_owned();
+    fs::create_dir(&parent).unwrap();
+    for bits in [0o777, 0o770, 0o750, 0o705] {
+        fs::set_permissions(&parent, fs::Permissions::from_mode(bits)).unwrap();
+        let fault = open(dir.path()).await.err().unwrap();
+        assert_eq!(fault.code(), "insecure_permissions", "{bits:o}");
+        assert_eq!(fs::read_dir(&parent).unwrap().count(), 0, "nothing is made");
+    }
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o700)).unwrap();
+    open(dir.path()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_is_open_is_not_opened_again() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await.unwrap();
@@ -160,7 +175,9 @@ async fn a_file_that_is_no_table_is_refused_with_a_code_of_its_own() {
         &[0xff; 8192],
     ] {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(store_path(dir.path()).parent().unwrap()).unwrap();
+        let parent = store_path(dir.path()).parent().unwrap().to_owned();
+        fs::create_dir(&parent).unwrap();
+        fs::set_permissions(&parent, fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(store_path(dir.path()), bytes).unwrap();
         fs::set_permissions(store_path(dir.path()), fs::Permissions::from_mode(0o600)).unwrap();
         let fault = open(dir.path()).await.err().unwrap();
