@@ -231,9 +231,17 @@ fn open_file(disk: &dyn Disk, path: &Path) -> Result<Locked> {
         opened => opened,
     }
     .map_err(cannot_open)?;
-    Locked::try_new(file)
+    lock(file, path)
         .map_err(cannot_open)?
         .ok_or_else(|| in_use(path))
+}
+
+/// `Ok(None)` when somebody else has it, or has put another file in its place since it was opened.
+fn lock(file: File, path: &Path) -> io::Result<Option<Locked>> {
+    let Some(file) = Locked::try_new(file)? else {
+        return Ok(None);
+    };
+    Ok(file.is_at(path)?.then_some(file))
 }
 
 fn open_existing(path: &Path) -> io::Result<File> {
@@ -279,4 +287,23 @@ fn corrupt(path: &Path, damage: Damage) -> Fault {
 fn in_use(path: &Path) -> Fault {
     let message = format!("{} is open in another process", path.display());
     Fault::new(Category::StateContention, "state_contention", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_that_was_replaced_before_it_was_locked_takes_no_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, anew) = (dir.path().join("journal"), dir.path().join("anew"));
+        drop(Journal::open(&path, Limits::default()).unwrap());
+        let opened = open_existing(&path).unwrap();
+        drop(Journal::open(&anew, Limits::default()).unwrap());
+        std::fs::rename(&anew, &path).unwrap();
+        assert!(lock(opened, &path).unwrap().is_none());
+        let opened = open_existing(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(lock(opened, &path).unwrap().is_none());
+    }
 }

@@ -55,12 +55,16 @@ impl Owner {
     pub(crate) fn read(file: &File) -> Option<Self> {
         let mut buffer = [0; MAX_BYTES];
         let read = file.read_at(&mut buffer, 0).ok()?;
-        serde_json::from_slice(buffer.get(..read)?).ok()
+        // The end of an earlier owner may follow one that died before it cut it off.
+        let mut owners = serde_json::Deserializer::from_slice(buffer.get(..read)?).into_iter();
+        owners.next()?.ok()
     }
 
+    /// Over what is there, which is cut off afterwards: a disk that is full must not cost the name of a dead owner.
     pub(crate) fn write(&self, file: &File) -> io::Result<()> {
-        file.set_len(0)?;
-        file.write_all_at(&serde_json::to_vec(self)?, 0)
+        let bytes = serde_json::to_vec(self)?;
+        file.write_all_at(&bytes, 0)?;
+        file.set_len(bytes.len() as u64)
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Child;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use crate::common::{child, child_dir, names};
+use crate::common::{child, child_after, child_dir, names};
 use worldcompute_durable::{LockOptions, Mode, OwnedLock, read_bounded, write_atomic};
 
 const ONCE: LockOptions = LockOptions {
@@ -120,6 +120,40 @@ fn a_held_lock_is_refused_by_name_and_taken_over_at_once_when_its_owner_is_kille
     assert_eq!(
         (previous.pid, previous.is_alive()),
         (owner.id(), Some(false))
+    );
+}
+
+#[test]
+#[ignore = "entry of a child process"]
+fn take_on_a_full_disk() {
+    let Some(dir) = child_dir() else { return };
+    let refused = OwnedLock::acquire(&dir.join("lock"), ONCE).unwrap_err();
+    assert_eq!(refused.code(), "file_too_large");
+    eprintln!("refused");
+}
+
+#[test]
+fn a_dead_owner_is_still_named_after_a_taker_that_had_no_room_for_its_own_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = holder(dir.path());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    // No file takes a byte; ignoring the signal turns it into an error.
+    let full = child_after(
+        "trap '' XFSZ; ulimit -f 0",
+        "lock::take_on_a_full_disk",
+        dir.path(),
+    );
+    let output = { full }.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && said.contains("refused"),
+        "{said}"
+    );
+    let lock = OwnedLock::acquire(&dir.path().join("lock"), ONCE).unwrap();
+    assert_eq!(
+        lock.previous().map(|previous| previous.pid),
+        Some(owner.id())
     );
 }
 
