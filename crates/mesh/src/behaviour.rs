@@ -11,14 +11,15 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr, identify, kad,
-    mdns, memory_connection_limits, ping, relay,
+    Multiaddr, PeerId, StreamProtocol, allow_block_list, autonat, connection_limits, dcutr,
+    identify, kad, mdns, memory_connection_limits, ping, relay,
 };
 use worldcompute_fault::{Category, Fault};
 
-use crate::codec::{Budget, INBOUND_MEMORY};
+use crate::codec::{Budget, DISPATCH_MEMORY, MESSAGE_MEMORY};
 use crate::config::MeshConfig;
 use crate::exchange::Exchanger;
+use crate::sites::Sites;
 use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, Topic};
 
 /// What a member of the mesh calls its version of the protocols.
@@ -38,6 +39,8 @@ const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 const MAX_PENDING_INCOMING: u32 = 256;
 const MAX_PENDING_OUTGOING: u32 = 128;
 const MAX_CONNECTIONS: u32 = 2048;
+/// What others may take of them, so that this node can always reach its relays.
+const MAX_INCOMING: u32 = MAX_CONNECTIONS - 256;
 /// New connections are refused while the process holds more than this share of the machine's memory.
 const MAX_MEMORY_SHARE: f64 = 0.9;
 
@@ -63,7 +66,7 @@ mod granted {
 /// Behaviours that deny connections come first: the others must not see a connection that is then denied.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
-    pub limits: connection_limits::Behaviour,
+    pub limits: Sites,
     pub memory: memory_connection_limits::Behaviour,
     pub block: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub relay_server: Toggle<relay::Behaviour>,
@@ -91,11 +94,12 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
     ) -> Result<Self, Fault> {
         let me = keypair.public().to_peer_id();
-        let budget = Budget::new(INBOUND_MEMORY);
+        // Tasks are large. What keeps running ones alive must not wait until there is room for another.
+        let (tasks, messages) = (Budget::new(DISPATCH_MEMORY), Budget::new(MESSAGE_MEMORY));
         // Hole punching and its tests need a port that the outside could find.
         let listens = !config.listen.is_empty();
         Ok(Self {
-            limits: connection_limits::Behaviour::new(limits()),
+            limits: Sites::new(limits()),
             memory: memory_connection_limits::Behaviour::with_max_percentage(MAX_MEMORY_SHARE),
             block: allow_block_list::Behaviour::default(),
             relay_server: config
@@ -122,10 +126,10 @@ impl Behaviour {
             kad: kademlia(me, config.relay_server),
             gossip: gossipsub(keypair, config.relay_server)?,
             mdns: mdns(config, me)?.into(),
-            offer: Exchanger::new(&budget),
-            dispatch: Exchanger::new(&budget),
-            lease: Exchanger::new(&budget),
-            content: Exchanger::new(&budget),
+            offer: Exchanger::new(&messages),
+            dispatch: Exchanger::new(&tasks),
+            lease: Exchanger::new(&messages),
+            content: Exchanger::new(&messages),
         })
     }
 }
@@ -134,6 +138,7 @@ fn limits() -> connection_limits::ConnectionLimits {
     connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
         .with_max_pending_outgoing(Some(MAX_PENDING_OUTGOING))
+        .with_max_established_incoming(Some(MAX_INCOMING))
         .with_max_established(Some(MAX_CONNECTIONS))
         .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
 }
@@ -177,6 +182,19 @@ fn kademlia(me: PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore>
         kad::Mode::Client
     }));
     kademlia
+}
+
+/// Tells the routing table where a peer is now. What it said before counts no longer: the table keeps every address
+/// that it was ever told, and a peer can think of many.
+pub(crate) fn route(
+    kademlia: &mut kad::Behaviour<kad::store::MemoryStore>,
+    peer: &PeerId,
+    addresses: impl IntoIterator<Item = Multiaddr>,
+) {
+    kademlia.remove_peer(peer);
+    for address in addresses {
+        kademlia.add_address(peer, address);
+    }
 }
 
 /// Signed messages on the mesh's topics only, passed on after they were judged.
@@ -249,4 +267,36 @@ fn setup(error: &impl ToString) -> Fault {
         "gossip_setup",
         format!("cannot set up gossip: {}", error.to_string()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_moves_without_end_has_its_last_addresses_in_the_routing_table() {
+        let (me, peer) = (PeerId::random(), PeerId::random());
+        let mut kademlia = kademlia(me, true);
+        let address =
+            |port: u16| -> Multiaddr { format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap() };
+        for round in 1..100 {
+            route(
+                &mut kademlia,
+                &peer,
+                (0..24).map(|n| address(100 * round + n)),
+            );
+        }
+        let known: Vec<Multiaddr> = kademlia
+            .kbuckets()
+            .flat_map(|bucket| {
+                bucket
+                    .iter()
+                    .map(|entry| entry.node.value.clone())
+                    .collect::<Vec<_>>()
+            })
+            .flat_map(kad::Addresses::into_vec)
+            .collect();
+        assert_eq!(known.len(), 24);
+        assert_eq!(known[0], address(9900).with_p2p(peer).unwrap());
+    }
 }

@@ -1,7 +1,7 @@
 //! Who is known, where, and how well connected.
 //!
 //! Bounded in every direction: peers, addresses of a peer, faults of a peer. A full book forgets the disconnected peer
-//! that was silent for longest.
+//! that was silent for longest; but for somebody it only hears of, nobody it heard from lately.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -26,6 +26,10 @@ const STANDING: Duration = Duration::from_secs(1);
 /// Announcements that one peer may make in a burst, and how long until it may make one more.
 const ANNOUNCEMENTS: f64 = 20.0;
 const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
+/// The same for what a neighbour passes on, in units of up to [`PASSED_ON_UNIT`] bytes: a relay speaks for a thousand.
+const PASSED_ON: f64 = 4096.0;
+const PASSED_ON_UNIT: usize = 1024;
+const PASSED_ON_PAUSE: Duration = Duration::from_millis(1);
 /// An announcement without a successor is no longer told after this time.
 const CAPACITY_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -54,6 +58,7 @@ pub(crate) struct Entry {
     capacity: Option<(Capacity, Instant)>,
     sequence: u64,
     allowance: Allowance,
+    passing: Allowance,
     offences: (u32, Instant),
     last_seen: SystemTime,
 }
@@ -72,6 +77,8 @@ struct Connection {
 struct Allowance {
     left: f64,
     at: Instant,
+    most: f64,
+    pause: Duration,
 }
 
 /// What becomes of an announcement.
@@ -87,9 +94,19 @@ impl Book {
     /// The entry of a peer, made if there is none. `None` when its id holds no key, or the book is full of connected
     /// peers.
     pub(crate) fn entry(&mut self, peer: PeerId, now: Instant) -> Option<&mut Entry> {
+        self.entry_after(peer, now, Duration::ZERO)
+    }
+
+    /// The same for a peer that is only heard of. `None` also when nobody was silent for long: whoever makes up peers
+    /// does not make the book forget those that there are.
+    pub(crate) fn newcomer(&mut self, peer: PeerId, now: Instant) -> Option<&mut Entry> {
+        self.entry_after(peer, now, CAPACITY_LIFETIME)
+    }
+
+    fn entry_after(&mut self, peer: PeerId, now: Instant, silence: Duration) -> Option<&mut Entry> {
         if !self.peers.contains_key(&peer) {
             let id = proof::PeerId::from_bytes(&peer.to_bytes()).ok()?;
-            self.make_room()?;
+            self.make_room(silence)?;
             self.peers.insert(peer, Entry::new(id, now));
         }
         self.peers.get_mut(&peer)
@@ -107,12 +124,15 @@ impl Book {
         self.peers.iter()
     }
 
-    fn make_room(&mut self) -> Option<()> {
+    fn make_room(&mut self, silence: Duration) -> Option<()> {
         if self.peers.len() < MAX_PEERS {
             return Some(());
         }
         let disconnected = self.peers.iter().filter(|(_, entry)| !entry.is_connected());
-        let (&oldest, _) = disconnected.min_by_key(|(_, entry)| entry.last_seen)?;
+        let (&oldest, entry) = disconnected.min_by_key(|(_, entry)| entry.last_seen)?;
+        if entry.last_seen.elapsed().unwrap_or_default() < silence {
+            return None;
+        }
         self.peers.remove(&oldest);
         Some(())
     }
@@ -131,10 +151,8 @@ impl Entry {
             up_since: None,
             capacity: None,
             sequence: 0,
-            allowance: Allowance {
-                left: ANNOUNCEMENTS,
-                at: now,
-            },
+            allowance: Allowance::new(ANNOUNCEMENTS, ANNOUNCEMENT_PAUSE, now),
+            passing: Allowance::new(PASSED_ON, PASSED_ON_PAUSE, now),
             offences: (0, now),
             last_seen: SystemTime::now(),
         }
@@ -283,7 +301,7 @@ impl Entry {
 
     /// Judges an announcement that the peer signed.
     pub(crate) fn announced(&mut self, announcement: &Announcement, now: Instant) -> Verdict {
-        if announcement.sequence <= self.sequence || !self.allowance.take(now) {
+        if announcement.sequence <= self.sequence || !self.allowance.take(1, now) {
             return Verdict::Stale;
         }
         self.sequence = announcement.sequence;
@@ -300,7 +318,14 @@ impl Entry {
     /// One more message of the peer on any other topic: whether it is within its allowance.
     pub(crate) fn may_publish(&mut self, now: Instant) -> bool {
         self.heard();
-        self.allowance.take(now)
+        self.allowance.take(1, now)
+    }
+
+    /// One more message, of whomever, that the peer passes on: whether it is within its allowance.
+    pub(crate) fn may_pass_on(&mut self, bytes: usize, now: Instant) -> bool {
+        let units = bytes.div_ceil(PASSED_ON_UNIT).max(1);
+        self.passing
+            .take(u32::try_from(units).unwrap_or(u32::MAX), now)
     }
 
     pub(crate) fn capacity(&self, now: Instant) -> Option<&Capacity> {
@@ -343,14 +368,23 @@ impl Connection {
 }
 
 impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
+    const fn new(most: f64, pause: Duration, now: Instant) -> Self {
+        Self {
+            left: most,
+            at: now,
+            most,
+            pause,
+        }
+    }
+
+    fn take(&mut self, units: u32, now: Instant) -> bool {
         let refill =
-            now.saturating_duration_since(self.at).as_secs_f64() / ANNOUNCEMENT_PAUSE.as_secs_f64();
+            now.saturating_duration_since(self.at).as_secs_f64() / self.pause.as_secs_f64();
         self.at = now;
-        self.left = (self.left + refill).min(ANNOUNCEMENTS);
-        let enough = self.left >= 1.0;
+        self.left = (self.left + refill).min(self.most);
+        let enough = self.left >= f64::from(units);
         if enough {
-            self.left -= 1.0;
+            self.left -= f64::from(units);
         }
         enough
     }

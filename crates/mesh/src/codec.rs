@@ -13,40 +13,69 @@ use worldcompute_fault::{Category, Fault};
 
 use crate::wire::{Answer, Exchange, Malformed, decode, encode};
 
-/// Bytes that the inbound requests of all peers may occupy together, read or half read.
-pub(crate) const INBOUND_MEMORY: usize = 256 * 1024 * 1024;
+/// Bytes that the tasks of all peers may occupy together, read or half read.
+pub(crate) const DISPATCH_MEMORY: usize = 192 * 1024 * 1024;
+/// The same for all other requests.
+pub(crate) const MESSAGE_MEMORY: usize = 64 * 1024 * 1024;
+/// What one connection may take of either. The four of a peer leave half of it to others.
+const CONNECTION_MEMORY: usize = 24 * 1024 * 1024;
 /// A peer that sends or takes nothing for so long has gone silent.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A whole request has to arrive within this, however slowly its bytes trickle.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
-/// Bytes read, written and accounted for at a time.
-const STEP: usize = 64 * 1024;
+/// Bytes read and accounted for at a time.
+const STEP: usize = 16 * 1024;
+/// Bytes written at a time.
+const WRITE_STEP: usize = 64 * 1024;
 
 /// The memory that inbound requests share, in steps.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Semaphore>);
+pub(crate) struct Budget {
+    all: Arc<Semaphore>,
+    share_steps: usize,
+}
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / STEP)))
+        Self::with_share(bytes, CONNECTION_MEMORY)
     }
 
-    fn step(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
+    fn with_share(bytes: usize, share: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(bytes / STEP)),
+            share_steps: share / STEP,
+        }
+    }
+
+    /// What one connection may take of it.
+    fn share(&self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.share_steps))
     }
 }
 
-/// A share of the [`Budget`], given back on drop.
+/// Steps of a [`Budget`] and of the share of a connection, given back on drop.
 #[derive(Debug, Default)]
-pub(crate) struct Permit(Option<OwnedSemaphorePermit>);
+pub(crate) struct Permit {
+    of_all: Option<OwnedSemaphorePermit>,
+    of_share: Option<OwnedSemaphorePermit>,
+}
 
 impl Permit {
-    fn add(&mut self, step: OwnedSemaphorePermit) {
-        match &mut self.0 {
-            Some(held) => held.merge(step),
-            None => self.0 = Some(step),
-        }
+    /// Takes one more step. False when there is none left, for this connection or for anybody.
+    fn grow(&mut self, budget: &Budget, share: &Arc<Semaphore>) -> bool {
+        add(&mut self.of_share, share) && add(&mut self.of_all, &budget.all)
     }
+}
+
+fn add(held: &mut Option<OwnedSemaphorePermit>, from: &Arc<Semaphore>) -> bool {
+    let Ok(step) = Arc::clone(from).try_acquire_owned() else {
+        return false;
+    };
+    match held {
+        Some(held) => held.merge(step),
+        None => *held = Some(step),
+    }
+    true
 }
 
 /// A request as it came in. What is no request is a value too, so that whoever knows the peer can count it.
@@ -70,9 +99,13 @@ pub(crate) enum Offence {
 }
 
 /// The codec of one protocol.
+///
+/// libp2p clones the behaviour's codec for every connection, and that one for every stream: so the first clone gets a
+/// share of the budget, and what is cloned from it has the same.
 #[derive(Debug)]
 pub(crate) struct Codec<E> {
     budget: Budget,
+    share: Option<Arc<Semaphore>>,
     silence: Duration,
     protocol: PhantomData<fn() -> E>,
 }
@@ -81,6 +114,7 @@ impl<E> Codec<E> {
     pub(crate) fn new(budget: Budget) -> Self {
         Self {
             budget,
+            share: None,
             silence: SILENCE,
             protocol: PhantomData,
         }
@@ -90,6 +124,7 @@ impl<E> Codec<E> {
 impl<E> Clone for Codec<E> {
     fn clone(&self) -> Self {
         Self {
+            share: Some(self.share()),
             silence: self.silence,
             ..Self::new(self.budget.clone())
         }
@@ -169,6 +204,13 @@ impl<E: Exchange> rr::Codec for Codec<E> {
     }
 }
 
+impl<E> Codec<E> {
+    fn share(&self) -> Arc<Semaphore> {
+        let made = || self.budget.share();
+        self.share.clone().unwrap_or_else(made)
+    }
+}
+
 impl<E: Exchange> Codec<E> {
     /// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
     async fn read_accounted<T: AsyncRead + Unpin + Send>(
@@ -176,12 +218,11 @@ impl<E: Exchange> Codec<E> {
         io: &mut T,
         permit: &mut Permit,
     ) -> Result<Option<Vec<u8>>, Offence> {
-        let mut bytes = Vec::new();
+        let (mut bytes, share) = (Vec::new(), self.share());
         loop {
-            let Some(step) = self.budget.step() else {
+            if !permit.grow(&self.budget, &share) {
                 return Ok(None);
-            };
-            permit.add(step);
+            }
             let before = bytes.len();
             self.read_step(io, &mut bytes).await?;
             if bytes.len() > E::MAX_REQUEST {
@@ -221,7 +262,7 @@ impl<E: Exchange> Codec<E> {
         io: &mut T,
         bytes: &[u8],
     ) -> io::Result<()> {
-        for step in bytes.chunks(STEP) {
+        for step in bytes.chunks(WRITE_STEP) {
             timeout(self.silence, io.write_all(step))
                 .await
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;

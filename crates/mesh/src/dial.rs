@@ -249,6 +249,71 @@ mod tests {
         assert_eq!(causes(&error).len(), MAX_CAUSES);
     }
 
+    #[derive(Clone, Default)]
+    struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_dial_is_told_at_info_with_its_target_transport_and_root_cause() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::INFO)
+            .with_ansi(false)
+            .with_writer({
+                let lines = lines.clone();
+                move || lines.clone()
+            })
+            .finish();
+        let peer = PeerId::random();
+        let dialled = [
+            (
+                "/ip4/10.0.0.1/tcp/1",
+                "tcp",
+                io::ErrorKind::ConnectionRefused,
+            ),
+            (
+                "/ip4/10.0.0.1/udp/1/quic-v1",
+                "quic",
+                io::ErrorKind::TimedOut,
+            ),
+            (
+                "/ip4/10.0.0.1/tcp/1/p2p-circuit",
+                "circuit",
+                io::ErrorKind::BrokenPipe,
+            ),
+        ];
+        let mut counts = DialCounts::default();
+        tracing::subscriber::with_default(subscriber, || {
+            for (address, _, why) in dialled {
+                let error = TransportError::Other(why.into());
+                let failure = Failure::of_transport(&address.parse().unwrap(), &error);
+                record_failure(Some(&peer), &failure, &mut counts);
+            }
+            record_success(&peer, &"/ip4/10.0.0.2/tcp/2".parse().unwrap(), &mut counts);
+        });
+        let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told: Vec<&str> = told.lines().collect();
+        assert_eq!(told.len(), 4, "{told:?}");
+        for (line, (address, transport, why)) in told.iter().zip(dialled) {
+            let cause = io::Error::from(why).to_string();
+            for part in ["INFO", &peer.to_string(), address, transport, &cause] {
+                assert!(line.contains(part), "{part}: {line}");
+            }
+        }
+        assert!(told[3].contains("/ip4/10.0.0.2/tcp/2") && told[3].contains("Success"));
+        assert_eq!((counts.timed_out, counts.transport_errors), (1, 2));
+    }
+
     #[test]
     fn timeouts_are_told_apart_from_other_failures() {
         let address: Multiaddr = "/ip4/10.0.0.1/tcp/1".parse().unwrap();

@@ -22,6 +22,7 @@ mod fetch;
 mod inbound;
 mod mesh;
 mod relays;
+mod sites;
 mod status;
 mod transport;
 pub mod wire;

@@ -228,7 +228,7 @@ fn is_held(reservation: &ReservationInfo) -> bool {
     )
 }
 
-/// Resolves when a reservation may have changed; never when the node is gone.
+/// Resolves when a reservation may have changed, or the node is gone.
 async fn next_reservation(events: &mut broadcast::Receiver<MeshEvent>) {
     loop {
         match events.recv().await {

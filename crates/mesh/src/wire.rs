@@ -189,9 +189,17 @@ impl Announcement {
             Some(capacity) if !(0.0..=1.0).contains(&capacity.load) => {
                 Err(Malformed::Value("a load outside of 0 to 1"))
             }
+            // Whoever lists donors shows their classes on a terminal, which unprintable ones could steer.
+            Some(capacity) if !capacity.classes.iter().all(|class| is_plain(class)) => {
+                Err(Malformed::Value("a class of other than printable ASCII"))
+            }
             _ => Ok(()),
         }
     }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Why bytes are no message.

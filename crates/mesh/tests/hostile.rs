@@ -193,6 +193,29 @@ async fn random_bytes_on_the_port_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_of_one_network_that_say_nothing_do_not_keep_others_out() {
+    let (victim, inbound) = open(1).await;
+    serve(inbound, Objects::new());
+    let (friend, _friend_in) = open(2).await;
+    friend
+        .add_peer(victim.peer_id(), dialled(&victim).await)
+        .await;
+    let address = tcp_of(&victim).await.to_string();
+    let port: u16 = address.rsplit('/').next().unwrap().parse().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.9.9.1:0".parse().unwrap()).unwrap();
+        let stream = socket.connect(([127, 0, 0, 1], port).into()).await;
+        silent.push(stream.unwrap());
+    }
+    // The last one finds no place, so all before it have been seen.
+    let mut rest = Vec::new();
+    let _ = within("a refusal", silent[299].read_to_end(&mut rest)).await;
+    still_serves(&victim, &friend).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_peer_holds_at_most_four_connections() {
     let (victim, friend, mut attacker) = scene().await;
     for _ in 0..8 {
@@ -331,6 +354,29 @@ async fn gossip_that_is_none_stops_at_the_first_node_and_its_sender_is_shut_out(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_announces_in_the_name_of_another() {
+    let (node, inbound) = open(1).await;
+    serve(inbound, Objects::new());
+    let mut heard = node.subscribe();
+    let donor = key(7).peer_id();
+    let mut forger = Attacker::posing_as(PeerId::from_bytes(&donor.to_bytes()).unwrap()).await;
+    forger.dial(id_of(&node), &tcp_of(&node).await);
+    within(
+        "the node's subscription",
+        forger.happens(|happening| *happening == Happening::Subscribed),
+    )
+    .await;
+    // Were it believed, it would be the donor's last word.
+    forger.publish(CAPACITY, announcement(u64::MAX, 666));
+    let (real, _real_in) = open(7).await;
+    real.add_peer(node.peer_id(), dialled(&node).await).await;
+    let _ = within("the connection", real.offer(node.peer_id(), an_offer())).await;
+    real.announce(a_capacity()).await;
+    let capacity = capacity_of(donor, &mut heard).await;
+    assert_eq!(capacity.cores, a_capacity().cores);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_no_member_is_never_announced() {
     let (mesh, _inbound) = open(1).await;
     let mut events = mesh.subscribe();
@@ -381,6 +427,22 @@ fn contains(bytes: &[u8], text: &[u8]) -> bool {
 fn valid_offer() -> Vec<u8> {
     let mut bytes = Vec::new();
     ciborium::into_writer(&an_offer(), &mut bytes).unwrap();
+    bytes
+}
+
+/// What a donor says, as it is on the wire.
+fn announcement(sequence: u64, cores: u32) -> Vec<u8> {
+    let capacity = worldcompute_mesh::wire::Capacity {
+        cores,
+        ..a_capacity()
+    };
+    let field = |name: &str, value| (ciborium::Value::Text(name.to_owned()), value);
+    let message = ciborium::Value::Map(vec![
+        field("sequence", sequence.into()),
+        field("capacity", ciborium::Value::serialized(&capacity).unwrap()),
+    ]);
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&message, &mut bytes).unwrap();
     bytes
 }
 

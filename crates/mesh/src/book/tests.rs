@@ -56,6 +56,50 @@ fn a_full_book_forgets_the_disconnected_peer_that_was_silent_for_longest() {
 }
 
 #[test]
+fn peers_that_are_only_heard_of_do_not_make_a_full_book_forget_those_heard_from() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (donor, announced) = entry(&mut book);
+    announced.announced(&announcement(1, 1), now);
+    let mut made_up = 0;
+    for _ in 0..2 * MAX_PEERS {
+        made_up += usize::from(book.newcomer(peer(), now).is_some());
+    }
+    assert_eq!(made_up, MAX_PEERS - 1);
+    assert!(book.get(&donor).is_some());
+    assert!(book.newcomer(donor, now).is_some(), "it is known");
+    // Who was silent for long makes room.
+    book.get_mut(&donor).unwrap().last_seen = SystemTime::now() - CAPACITY_LIFETIME;
+    assert!(book.newcomer(peer(), now).is_some());
+    assert!(book.get(&donor).is_none());
+    assert!(
+        book.entry(peer(), now).is_some(),
+        "a connection has its place"
+    );
+}
+
+#[test]
+fn a_neighbour_is_heard_at_a_bounded_rate_whoever_it_speaks_for() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (_, entry) = entry(&mut book);
+    let heard = (0..10_000).filter(|_| entry.may_pass_on(1, now)).count();
+    assert_eq!(heard, PASSED_ON as usize);
+    assert!(entry.may_pass_on(1, now + PASSED_ON_PAUSE));
+    assert!(!entry.may_pass_on(1, now + PASSED_ON_PAUSE));
+    let large = 64 * PASSED_ON_UNIT;
+    assert!(
+        !entry.may_pass_on(large, now + 64 * PASSED_ON_PAUSE),
+        "one is gone"
+    );
+    assert!(entry.may_pass_on(large, now + 66 * PASSED_ON_PAUSE));
+    let heard = (0..10_000)
+        .filter(|_| entry.may_pass_on(1, now + Duration::from_secs(3600)))
+        .count();
+    assert_eq!(heard, PASSED_ON as usize);
+}
+
+#[test]
 fn a_book_full_of_connected_peers_takes_no_other() {
     let mut book = Book::default();
     let now = Instant::now();

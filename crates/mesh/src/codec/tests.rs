@@ -71,6 +71,20 @@ async fn read<E: Exchange>(codec: &mut Codec<E>, bytes: &[u8]) -> Frame<E::Reque
         .unwrap()
 }
 
+fn a_task() -> crate::wire::DispatchRequest {
+    crate::wire::DispatchRequest {
+        lease_id: "l".to_owned(),
+        job_id: "j".to_owned(),
+        task_id: "t".to_owned(),
+        task_index: 0,
+        attempt: 1,
+        manifest: Vec::new(),
+        inline_inputs: Vec::new(),
+        trace: Vec::new(),
+        correlation_id: "c".to_owned(),
+    }
+}
+
 fn a_lease() -> Vec<u8> {
     encode(
         &LeaseMessage::Cancel {
@@ -96,6 +110,33 @@ async fn a_request_is_read_and_holds_its_memory_until_it_is_dropped() {
         Frame::Valid(..)
     ));
 }
+
+#[tokio::test]
+async fn one_connection_takes_its_share_of_the_memory_and_leaves_the_rest_to_others() {
+    let behaviour: Codec<Dispatch> = Codec::new(Budget::with_share(6 * STEP, 2 * STEP));
+    let connection = behaviour.clone();
+    let (mut first, mut second) = (connection.clone(), connection.clone());
+    let mut other = behaviour.clone();
+    let task = encode(&a_task(), Dispatch::MAX_REQUEST).unwrap();
+    let held = [
+        read(&mut first, &task).await,
+        read(&mut second, &task).await,
+    ];
+    assert!(held.iter().all(|frame| matches!(frame, Frame::Valid(..))));
+    assert!(matches!(read(&mut first, &task).await, Frame::Overload));
+    assert!(matches!(read(&mut other, &task).await, Frame::Valid(..)));
+    drop(held);
+    assert!(matches!(read(&mut first, &task).await, Frame::Valid(..)));
+}
+
+// The connections of one peer leave memory to others. Of other requests than tasks the number of streams keeps a
+// connection below its share.
+const _: () = {
+    let streams = 2 * (Offer::STREAMS + Lease::STREAMS + crate::wire::Content::STREAMS);
+    assert!(2 * 4 * CONNECTION_MEMORY <= DISPATCH_MEMORY);
+    assert!(2 * 4 * streams * STEP <= MESSAGE_MEMORY);
+    assert!(CONNECTION_MEMORY > Dispatch::MAX_REQUEST + STEP);
+};
 
 #[tokio::test]
 async fn garbage_an_empty_stream_and_a_tail_are_offences() {
@@ -137,7 +178,7 @@ async fn a_request_is_read_up_to_its_limit_and_no_further() {
 
 #[tokio::test]
 async fn a_stream_without_end_is_left_soon_after_its_limit() {
-    let mut codec = codec::<Dispatch>(1024 * STEP);
+    let mut codec = codec::<Dispatch>(2 * Dispatch::MAX_REQUEST);
     let mut endless = futures::io::repeat(0);
     let frame = codec.read_request(&PROTOCOL, &mut endless).await.unwrap();
     assert!(

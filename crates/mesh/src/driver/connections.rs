@@ -11,7 +11,7 @@ use libp2p::{Multiaddr, PeerId, autonat, dcutr, identify, kad, ping, relay};
 
 use super::Driver;
 use crate::address::{is_relayed, without_peer};
-use crate::behaviour::{KAD_PROTOCOL, PROTOCOL};
+use crate::behaviour::{KAD_PROTOCOL, PROTOCOL, route};
 use crate::dial;
 use crate::status::{MeshEvent, Path};
 
@@ -128,13 +128,9 @@ impl Driver {
         };
         entry.identified(&peer, &info.agent_version, member, info.listen_addrs);
         if routes {
-            for address in entry
-                .addresses()
-                .into_iter()
-                .filter(|address| !is_relayed(address))
-            {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            }
+            let mut direct = entry.addresses();
+            direct.retain(|address| !is_relayed(address));
+            route(&mut self.swarm.behaviour_mut().kad, &peer, direct);
         }
         self.tell_up(&peer);
     }
@@ -143,7 +139,7 @@ impl Driver {
         let now = Instant::now();
         let mut told = HashSet::new();
         for (peer, address) in found {
-            let Some(entry) = self.book.entry(peer, now) else {
+            let Some(entry) = self.book.newcomer(peer, now) else {
                 continue;
             };
             entry.learn(&peer, [address]);

@@ -167,7 +167,7 @@ impl Driver {
 
     fn learn_found(&mut self, found: &kad::GetClosestPeersOk) {
         for info in &found.peers {
-            if let Some(entry) = self.book.entry(info.peer_id, Instant::now()) {
+            if let Some(entry) = self.book.newcomer(info.peer_id, Instant::now()) {
                 entry.learn(&info.peer_id, info.addrs.iter().cloned());
             }
         }

@@ -166,8 +166,13 @@ impl Driver {
         }
     }
 
-    /// Whether a message is passed on. gossipsub has checked that its source signed it.
+    /// Whether a message is passed on. gossipsub has checked that its source signed it; but sources cost nothing, so
+    /// a neighbour is heard at a bounded rate, whoever it speaks for.
     fn judge(&mut self, via: &PeerId, message: &Message) -> MessageAcceptance {
+        let neighbour = self.book.get_mut(via);
+        if !neighbour.is_some_and(|entry| entry.may_pass_on(message.data.len(), Instant::now())) {
+            return MessageAcceptance::Ignore;
+        }
         let (Some(source), Some(topic)) = (message.source, topic_of(&message.topic)) else {
             return MessageAcceptance::Reject;
         };
@@ -189,7 +194,7 @@ impl Driver {
         let announcement: Announcement = decode(bytes, MAX_ANNOUNCEMENT)?;
         announcement.check()?;
         let now = Instant::now();
-        let Some(entry) = self.book.entry(source, now) else {
+        let Some(entry) = self.book.newcomer(source, now) else {
             return Ok(MessageAcceptance::Ignore);
         };
         let Verdict::Fresh { new } = entry.announced(&announcement, now) else {
@@ -218,7 +223,7 @@ impl Driver {
             return Err(Malformed::TooLong(MAX_PUBLISH));
         }
         let now = Instant::now();
-        let Some(entry) = self.book.entry(source, now) else {
+        let Some(entry) = self.book.newcomer(source, now) else {
             return Ok(MessageAcceptance::Ignore);
         };
         if !entry.may_publish(now) {

@@ -298,6 +298,34 @@ fn claims_of_length_and_depth_cost_nothing() {
 }
 
 #[test]
+fn a_class_that_could_steer_a_terminal_is_no_announcement() {
+    let check = |class: &str| {
+        let capacity = Capacity {
+            classes: vec!["scientific".to_owned(), class.to_owned()],
+            ..a_capacity()
+        };
+        let capacity = Some(capacity);
+        Announcement {
+            sequence: 0,
+            capacity,
+        }
+        .check()
+    };
+    for class in [
+        "\u{1b}[2J",
+        "a\nb",
+        "a b",
+        "\u{9b}31m",
+        "\u{202e}",
+        "\u{7f}",
+        "\0",
+    ] {
+        assert!(check(class).is_err(), "{class:?}");
+    }
+    assert!(check("public-good-ml").is_ok());
+}
+
+#[test]
 fn a_load_outside_of_its_range_is_no_announcement() {
     for load in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
         let capacity = Capacity {

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
-use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity};
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self as rr, Message, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -144,7 +144,19 @@ pub enum Happening {
 impl Attacker {
     /// `version` is the protocol version it claims. It listens on loopback and answers with `answers`.
     pub async fn start(version: &str, answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> Self {
-        let mut swarm = swarm(version);
+        Self::run(swarm(version, None), answers).await
+    }
+
+    /// One that publishes in the name of `another`.
+    pub async fn posing_as(another: PeerId) -> Self {
+        let swarm = swarm("/worldcompute/1.0.0", Some(another));
+        Self::run(swarm, |_| Raw::whole([])).await
+    }
+
+    async fn run(
+        mut swarm: Swarm<Evil>,
+        answers: impl FnMut(&[u8]) -> Raw + Send + 'static,
+    ) -> Self {
         swarm
             .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
             .unwrap();
@@ -204,7 +216,7 @@ impl Attacker {
     }
 }
 
-fn swarm(version: &str) -> Swarm<Evil> {
+fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
     let version = version.to_owned();
     SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
@@ -221,11 +233,21 @@ fn swarm(version: &str) -> Swarm<Evil> {
                     .with_max_concurrent_streams(10_000);
                 rr::Behaviour::new([(StreamProtocol::new(id), ProtocolSupport::Full)], config)
             };
-            let mut gossip = gossipsub::Behaviour::new(
-                MessageAuthenticity::Signed(keypair.clone()),
-                gossipsub::Config::default(),
-            )
-            .unwrap();
+            let (authenticity, mode) = match posing_as {
+                None => (
+                    MessageAuthenticity::Signed(keypair.clone()),
+                    ValidationMode::Strict,
+                ),
+                Some(another) => (
+                    MessageAuthenticity::Author(another),
+                    ValidationMode::Permissive,
+                ),
+            };
+            let config = gossipsub::ConfigBuilder::default()
+                .validation_mode(mode)
+                .build()
+                .unwrap();
+            let mut gossip = gossipsub::Behaviour::new(authenticity, config).unwrap();
             gossip.subscribe(&IdentTopic::new(CAPACITY)).unwrap();
             Evil {
                 identify: identify::Behaviour::new(identify::Config::new(
