@@ -122,6 +122,7 @@ fn the_pages_of_the_plan_are_all_there() {
         "matrix_aws_well_architected.md",
         "matrix_beyond_12_factor.md",
         "matrix_frugal.md",
+        "peer_defects.md",
         "release_checklist.md",
         "resource_budgets.md",
         "risk_register.md",

@@ -72,6 +72,11 @@ pub struct Pending {
 impl Pending {
     /// Takes a temporary file beside `path`. Errors: those of [`write_atomic`].
     pub fn reserve(path: &Path) -> Result<Self> {
+        // A directory would show only at the end, when what is recorded has happened.
+        if path.symlink_metadata().is_ok_and(|there| there.is_dir()) {
+            let error = io::ErrorKind::IsADirectory.into();
+            return Err(cannot_write(path, &error));
+        }
         let temp = claim(&OsDisk, &target(path)?)?;
         let path = path.to_owned();
         Ok(Self { temp, path })

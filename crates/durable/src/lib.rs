@@ -7,7 +7,7 @@
 //! - [`Pending`]: a file that takes its place first and its content later;
 //! - [`OwnedLock`]: mutual exclusion between processes, released by the kernel when its owner dies;
 //! - [`LockFile`]: the same, also understood by programs whose lock is that a file is there;
-//! - [`read_bounded`], [`read_trusted`], [`read_private`], [`private_dir`], [`output_dir`]: limits and least-privilege modes.
+//! - [`open_to_read`], [`read_bounded`], [`read_guarded`], [`read_trusted`], [`read_private`], [`private_dir`], [`output_dir`]: limits and least-privilege modes.
 //!
 //! Everything blocks: in async code call it from a blocking thread. The crate is for Unix systems. Each step that
 //! touches the disk goes through [`Disk`], so that a test can fail or crash the program at any of them.
@@ -29,9 +29,9 @@ pub use atomic::{Pending, create_new, create_new_on, write_atomic, write_atomic_
 pub use dir::{output_dir, private_dir};
 pub use disk::{Disk, Mode, OsDisk};
 pub use journal::{Journal, Limits, Recovered};
-pub use lines::{append_line, append_line_on, last_line};
+pub use lines::{append_line, append_line_on, last_line, torn_tail};
 pub use lock::{LockOptions, OwnedLock};
 pub use lock_file::{LockFile, LockForm};
 pub use owner::{Birth, Owner};
-pub use read::{read_bounded, read_private, read_trusted};
+pub use read::{open_to_read, read_bounded, read_guarded, read_private, read_trusted};
 pub use stream::{AtomicFile, scratch_file};

@@ -8,12 +8,15 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::read::{cannot_read, too_large};
+use crate::read::{cannot_read, not_regular, too_large};
 use crate::temp::Target;
 use crate::{Disk, Mode, OsDisk};
 
 /// Bytes looked at in one step on the way back to a line break.
 const STEP: u64 = 4096;
+
+/// Bytes after the last whole line that may be a torn one; what is longer is no text of lines.
+const MAX_TORN: u64 = 16 << 20;
 
 /// Appends `line` and a line break to the file at `path`, or creates it. When this returns `Ok`, the line is on stable
 /// storage.
@@ -43,24 +46,46 @@ pub fn append_line_on(disk: &dyn Disk, path: &Path, line: &[u8], mode: Mode) -> 
 
 /// The last whole line of the file at `path`, without its break; `None` when there is no file or no whole line in it.
 ///
-/// Errors: `file_too_large` for a line of more than `limit` bytes, and those of reading.
+/// Errors: `file_too_large` for a line of more than `limit` bytes or more than 16 MiB after it, and those of reading.
 pub fn last_line(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let file = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| cannot_read(path, &error))?,
     };
     let refused = |error| cannot_read(path, &error);
-    let Some(end) = whole_lines(&file).map_err(refused)?.checked_sub(1) else {
+    let start_of = |end, limit| {
+        let start = after_last_break(&file, end, limit).map_err(refused)?;
+        start.ok_or_else(|| too_large(path, limit))
+    };
+    let len = file.metadata().map_err(refused)?.len();
+    let Some(end) = start_of(len, MAX_TORN.max(limit))?.checked_sub(1) else {
         return Ok(None);
     };
-    let start = after_last_break(&file, end).map_err(refused)?;
+    let start = start_of(end, limit)?;
     let len = end.saturating_sub(start);
-    if len > limit {
-        return Err(too_large(path, limit));
-    }
     let mut line = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut line, start).map_err(refused)?;
     Ok(Some(line))
+}
+
+/// What stands after the last whole line of the file at `path`, and whether there is a whole line; nothing when there
+/// is no file.
+///
+/// [`append_line`] cuts it off. Who appends to files that others name asks here first whether it is his to cut.
+///
+/// Errors: `file_too_large` past `limit` bytes, and those of reading.
+pub fn torn_tail(path: &Path, limit: u64) -> Result<(Vec<u8>, bool)> {
+    let file = match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+        opened => opened.map_err(|error| cannot_read(path, &error))?,
+    };
+    let refused = |error| cannot_read(path, &error);
+    let end = file.metadata().map_err(refused)?.len();
+    let start = after_last_break(&file, end, limit).map_err(refused)?;
+    let start = start.ok_or_else(|| too_large(path, limit))?;
+    let mut tail = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut tail, start).map_err(refused)?;
+    Ok((tail, start > 0))
 }
 
 fn append(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
@@ -85,22 +110,30 @@ fn append(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<
     disk.sync(&file)
 }
 
+/// A pipe or a device would take the lines and keep none.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new()
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new()
         .read(true)
         .append(true)
         .custom_flags(flags)
-        .open(path)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(not_regular()),
+    }
 }
 
 /// Bytes up to the end of the last whole line.
 fn whole_lines(file: &File) -> io::Result<u64> {
-    after_last_break(file, file.metadata()?.len())
+    let start = after_last_break(file, file.metadata()?.len(), u64::MAX)?;
+    Ok(start.unwrap_or_default())
 }
 
-/// Where the line that reaches up to `end` starts.
-fn after_last_break(file: &File, end: u64) -> io::Result<u64> {
+/// Where the line that reaches up to `end` starts; `None` when that is more than `limit` bytes away, which is as far as
+/// this looks.
+fn after_last_break(file: &File, end: u64, limit: u64) -> io::Result<Option<u64>> {
+    let farthest = end.saturating_sub(limit);
     let mut end = end;
     let mut buffer = [0; STEP as usize];
     while end > 0 {
@@ -109,9 +142,13 @@ fn after_last_break(file: &File, end: u64) -> io::Result<u64> {
         let chunk = buffer.get_mut(..step).unwrap_or_default();
         file.read_exact_at(chunk, start)?;
         if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(start.saturating_add(at as u64).saturating_add(1));
+            let start = start.saturating_add(at as u64).saturating_add(1);
+            return Ok(Some(start).filter(|start| *start >= farthest));
+        }
+        if start < farthest {
+            return Ok(None);
         }
         end = start;
     }
-    Ok(0)
+    Ok(Some(0).filter(|start| *start >= farthest))
 }

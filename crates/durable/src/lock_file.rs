@@ -19,6 +19,7 @@ use worldcompute_fault::{Category, Fault, Result};
 
 use crate::flock::Locked;
 use crate::lock::{cannot_lock, held_by};
+use crate::read::not_regular;
 use crate::temp::{Target, Temp};
 use crate::{Disk, LockOptions, OsDisk, Owner};
 
@@ -72,7 +73,7 @@ impl LockFile {
             .retry(&mut || Self::attempt(&target, form))
             .map_err(|error| cannot_lock(path, &error))?
             .ok_or_else(|| {
-                let found = File::open(path).map(|file| Found::read(&file));
+                let found = open(path).map(|file| Found::read(&file));
                 held_by(path, options, found.unwrap_or_default().owner.as_ref())
             })
     }
@@ -157,7 +158,11 @@ fn open(path: &Path) -> io::Result<File> {
 /// Who holds the kernel's lock on the file under this name is the only one of us to remove it, so it cannot be a new
 /// owner's that is removed.
 fn remove_dead(file: File, path: &Path, form: &LockForm) -> io::Result<bool> {
-    if !file.metadata()?.is_file() || !may_be_dead(&file, form)? {
+    if !file.metadata()?.is_file() {
+        // Nobody's lock looks like that, and no waiting makes it one.
+        return Err(not_regular());
+    }
+    if !may_be_dead(&file, form)? {
         return Ok(false);
     }
     let Some(file) = Locked::try_new(file)? else {

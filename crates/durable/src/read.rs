@@ -5,16 +5,37 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use worldcompute_fault::{Category, Fault, Result};
 
+/// Opens what is at `path` to be read from its start to its end.
+///
+/// A pipe that nobody has open for writing is at its end: nobody waits for a writer who may never come. One that has a
+/// writer, such as a shell's `<(command)`, is read until the writer is done.
+///
+/// Errors: `not_found`, `permission_denied`, `io_failure`.
+pub fn open_to_read(path: &Path) -> Result<File> {
+    open_unblocked(path).map_err(|error| cannot_read(path, &error))
+}
+
+fn open_unblocked(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        let flags = fcntl_getfl(&file)?;
+        fcntl_setfl(&file, flags.difference(OFlags::NONBLOCK))?;
+    }
+    Ok(file)
+}
+
 /// All bytes of the file at `path`, at most `limit`.
 ///
-/// Errors: `file_too_large` past the limit, `not_found`, `permission_denied`, `io_failure`.
+/// Errors: `file_too_large` past the limit, and those of [`open_to_read`].
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|error| cannot_read(path, &error))?;
-    read_at_most(&file, path, limit)
+    read_at_most(&open_to_read(path)?, path, limit)
 }
 
 /// All bytes of a file that decides something, at most `limit`: a regular file, not a symbolic link, and not one that
@@ -23,14 +44,18 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// Errors: `insecure_permissions`, else those of [`read_bounded`].
 pub fn read_trusted(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, metadata) = open_checked(path)?;
-    if metadata.mode() & 0o002 != 0 {
-        let shown = path.display();
-        let message = format!(
-            "{shown} can be written by everybody (mode {:04o})",
-            metadata.mode() & 0o7777
-        );
-        return Err(insecure(message, format!("chmod o-w {shown}")));
-    }
+    check_writers(path, &metadata)?;
+    read_at_most(&file, path, limit)
+}
+
+/// All bytes of what others are checked against, such as a public key, at most `limit`: not a file that everybody may
+/// write. A symbolic link is followed, as where settings are mounted.
+///
+/// Errors: `insecure_permissions`, else those of [`read_bounded`].
+pub fn read_guarded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = open_to_read(path)?;
+    let metadata = file.metadata().map_err(|error| cannot_read(path, &error))?;
+    check_writers(path, &metadata)?;
     read_at_most(&file, path, limit)
 }
 
@@ -82,6 +107,18 @@ fn read_at_most(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+fn check_writers(path: &Path, metadata: &Metadata) -> Result<()> {
+    if metadata.mode() & 0o002 == 0 {
+        return Ok(());
+    }
+    let shown = path.display();
+    let message = format!(
+        "{shown} can be written by everybody (mode {:04o})",
+        metadata.mode() & 0o7777
+    );
+    Err(insecure(message, format!("chmod o-w {shown}")))
+}
+
 fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {
     let shown = path.display();
     if metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -115,6 +152,11 @@ pub(crate) fn insecure(message: String, hint: String) -> Fault {
 
 pub(crate) fn cannot_read(path: &Path, error: &io::Error) -> Fault {
     Fault::io(format_args!("read {}", path.display()), error)
+}
+
+/// The refusal of what is no file of bytes that stay.
+pub(crate) fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 pub(crate) fn too_large(path: &Path, limit: u64) -> Fault {

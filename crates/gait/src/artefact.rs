@@ -1,9 +1,10 @@
 //! Files that the gate hands out: tokens, audits, evidence, traces. Mode 0600, whole or not there.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 
 use worldcompute_durable::{Mode, Pending, create_new, output_dir, write_atomic};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
 use crate::limits::invalid;
 
@@ -19,6 +20,26 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn create(path: &Path, bytes: &[u8]) -> Result<()> {
     prepare(path)?;
     create_new(path, bytes, Mode::Private)
+}
+
+/// Whether both paths name one file, by what is on the disk or, where nothing is, by their spelling.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.metadata(), other.metadata()) {
+        (Ok(one), Ok(other)) => {
+            one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino())
+        }
+        (Err(_), Err(_)) => match (std::path::absolute(one), std::path::absolute(other)) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => one == other,
+        },
+        _ => false,
+    }
+}
+
+/// The refusal of an output that would take the place of an input or of another output.
+pub fn clash(output: &str, other: &str, path: &str) -> Fault {
+    invalid(format!("{output} and {other} name the same file: {path}"))
+        .because("output_clash", "give every output a path of its own")
 }
 
 /// Takes the place of an artefact before its content is known; errors are those of [`write`].

@@ -1,6 +1,7 @@
 //! The frame of the command line: which command, which flags, which output, which exit code.
 
 mod args;
+mod clash;
 mod command;
 mod commands;
 mod correlation;
@@ -89,6 +90,9 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
     }
     if args.wants_explanation() {
         return output.text(command.help);
+    }
+    if let Err(fault) = clash::check(command, &args) {
+        return output.fault(&fault);
     }
     let context = Context {
         correlation_id: output.correlation_id().to_owned(),

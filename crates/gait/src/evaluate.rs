@@ -17,6 +17,7 @@ mod index;
 mod limit;
 mod matching;
 mod outcome;
+mod readings;
 mod rule;
 mod sandbox;
 mod script;
@@ -38,6 +39,7 @@ pub(crate) use index::Index;
 pub use limit::{RateLimit, Scope, Window};
 pub(crate) use matching::{Annotations, InventoryMatch, Match};
 pub use outcome::{Evaluation, ScriptEvaluation, StepVerdict};
+pub(crate) use readings::of as path_readings;
 pub(crate) use rule::Rule;
 pub(crate) use sandbox::SandboxClause;
 pub use sandbox::{SandboxDecision, SandboxStatus};
@@ -83,7 +85,7 @@ impl Policy {
     ///
     /// [`Policy::evaluate`] asks this first; who has checks of the same kind of his own asks it before them.
     pub fn fail_closed(&self, prepared: &Prepared<'_>) -> Option<Evaluation> {
-        fail_closed::check(&self.fail_closed, &Call::of(prepared))
+        fail_closed::check(&self.fail_closed, &calls_and_whole(prepared))
     }
 
     pub(crate) fn evaluate_call(&self, call: &Call<'_>) -> Evaluation {
@@ -111,7 +113,7 @@ impl Policy {
     fn matching_places(&self, call: &Call<'_>) -> impl Iterator<Item = (usize, &Rule)> {
         let candidates = self.index.candidates(call.tool_name);
         let rules = candidates.filter_map(|place| Some((place, self.rules.get(place)?)));
-        rules.filter(|(_, rule)| rule.matches.holds(call))
+        rules.filter(|(_, rule)| rule.matches.holds(call, rule.effect))
     }
 
     /// The rules that decide about `call`, with their places.
@@ -127,7 +129,7 @@ impl Policy {
 
     /// The first thing that the intent leaves out although its class fails closed.
     pub(crate) fn first_missing(&self, prepared: &Prepared<'_>) -> Option<MissingField> {
-        let missing = fail_closed::missing(&self.fail_closed, &Call::of(prepared));
+        let missing = fail_closed::missing(&self.fail_closed, &calls_and_whole(prepared));
         missing.into_iter().next()
     }
 
@@ -195,6 +197,13 @@ pub(crate) fn calls<'a>(prepared: &'a Prepared<'_>) -> Vec<Call<'a>> {
             .map(|step| whole.step(prepared, step))
             .collect(),
     }
+}
+
+/// The intent first, then the steps of its script, if it is one.
+fn calls_and_whole<'a>(prepared: &'a Prepared<'_>) -> Vec<Call<'a>> {
+    let steps = calls(prepared).into_iter();
+    let steps = steps.filter(|_| prepared.intent().script().is_some());
+    std::iter::once(Call::of(prepared)).chain(steps).collect()
 }
 
 /// For leaving out what says nothing.

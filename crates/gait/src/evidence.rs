@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::Result;
 
+use crate::clock;
 use crate::context_envelope::ContextEnvelope;
 use crate::intent::Intent;
 use crate::inventory::{Inventory, ToolRecord};
 use crate::limits::invalid;
-use crate::wire_time::WireTime;
 
 /// What the gate knows that the intent cannot say for itself.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +74,7 @@ impl Intent {
     /// Refused: as `clock_not_set` a time before 1980, at which nothing would ever expire; as `invalid_input` an
     /// envelope that is not the one that the intent claims.
     pub fn prepare<'a>(&'a self, evidence: &Evidence<'a>) -> Result<Prepared<'a>> {
-        // No clock that was ever set shows an earlier time.
-        if evidence.at < WireTime::UNDATED {
-            return Err(clock_not_set(evidence.at));
-        }
+        clock::check_set(evidence.at)?;
         let context = evidence.envelope.map(|envelope| VerifiedContext {
             mode: envelope.mode().as_str(),
             age_seconds: envelope.age_seconds(evidence.at),
@@ -144,12 +141,6 @@ impl Intent {
 
 /// The key of `auth_context` under which the age of verified context travels.
 pub(crate) const AGE: &str = "context_age_seconds";
-
-fn clock_not_set(at: Timestamp) -> Fault {
-    let message = format!("the clock shows {at}, which is before 1980: nothing would ever expire");
-    Fault::new(Category::DependencyMissing, "clock_not_set", message)
-        .hint("set the clock of the machine and retry")
-}
 
 impl Prepared<'_> {
     /// The intent that is decided and whose digest the trace carries.

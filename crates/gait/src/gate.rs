@@ -24,7 +24,7 @@ pub use outputs::{Outputs, Written};
 pub use profile::Profile;
 pub use request::{AtBoundary, Brokering, Presented, Request};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::decision::Decision;
 use crate::intent::Intent;
 use crate::policy::Policy;
@@ -82,6 +82,8 @@ impl Gate {
     /// everything else has held and the evidence has its place on the disk. An error lets nothing pass.
     pub fn decide_on(&self, intent: &Intent, request: &Request<'_>) -> Result<Decision> {
         let now = self.clock.now();
+        // Tokens and the kill switch go by the present, whatever time the policy is asked for.
+        clock::check_set(now)?;
         let prepared = intent.prepare(&request.evidence(now))?;
         let mut case = Case::open(self, &prepared, request, now);
         case.check_delegation();

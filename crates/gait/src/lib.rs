@@ -64,6 +64,7 @@ mod program;
 pub mod project_config;
 pub mod rate_limit;
 mod record;
+mod record_log;
 pub mod registry;
 pub mod regress;
 pub mod run_session;

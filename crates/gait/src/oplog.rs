@@ -22,6 +22,7 @@ use worldcompute_fault::{Category, Fault, Result};
 
 use crate::clock::Clock;
 use crate::environment::Environment;
+use crate::record_log;
 use crate::wire_time::WireTime;
 
 /// The variable that names the operational log.
@@ -34,6 +35,11 @@ pub const ADOPTION_WORKFLOW: &str = "GAIT_ADOPTION_WORKFLOW";
 pub const HEALTH_PATH: &str = "GAIT_TELEMETRY_HEALTH_PATH";
 /// The variable that silences the warnings when it is `off`.
 pub const WARNINGS: &str = "GAIT_TELEMETRY_WARN";
+
+const RECORDS: record_log::Kind = record_log::Kind {
+    max_record: MAX_ADOPTION_LINE,
+    mark: "\"correlation_id\":",
+};
 
 /// How long a command waits for others to finish their line.
 const LOCK: LockOptions = LockOptions {
@@ -182,7 +188,7 @@ pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let _lock = LockFile::acquire(Path::new(&lock), &LOCK_FORM, LOCK)?;
-    worldcompute_durable::append_line(path, line, Mode::Private)
+    record_log::append(path, line, RECORDS)
 }
 
 fn write_health(path: &Path, health: &Health<'_>) -> Result<()> {

@@ -10,6 +10,7 @@ use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey, canonical_json, parse_json_within};
 
+use crate::clock;
 use crate::limits::{MAX_TOKEN_BYTES, invalid};
 use crate::signature::SignatureObject;
 use crate::wire_time::WireTime;
@@ -103,6 +104,7 @@ pub(crate) fn json_file<T: Serialize>(record: &T) -> Result<Vec<u8>> {
 
 /// When something that starts `now` and lasts `ttl` ends.
 pub(crate) fn expiry(now: Timestamp, ttl: SignedDuration) -> Result<WireTime> {
+    clock::check_set(now)?;
     if !ttl.is_positive() {
         return Err(invalid("ttl must be greater than 0"));
     }

@@ -17,6 +17,7 @@ pub use init::{Initialised, init};
 use std::path::Path;
 
 use serde::Serialize;
+use worldcompute_durable::{Mode, Pending};
 use worldcompute_fault::Result;
 
 use crate::artefact;
@@ -87,6 +88,7 @@ pub fn run(
     let Some(first) = fixtures.first() else {
         return Err(invalid("no fixtures configured"));
     };
+    let places = Places::reserve(output, junit, &fixtures)?;
     let created_at = first.created_at.or(Stamp::at(WireTime::UNDATED)).utc();
     let conformance = rules.context_conformance || fixtures.iter().any(Fixture::asks_context);
     let mut graders = Vec::new();
@@ -104,11 +106,44 @@ pub fn run(
         status: if failed { Status::Fail } else { Status::Pass },
         graders,
     };
-    artefact::write(output, &json_file(&result)?)?;
-    if let Some(junit) = junit {
-        artefact::write(junit, junit::report(&result).as_bytes())?;
-    }
+    places.fill(&result)?;
     Ok(result)
+}
+
+/// Places on the disk for the result in all its forms: it is written everywhere or nowhere.
+struct Places {
+    output: Pending,
+    junit: Option<Pending>,
+}
+
+impl Places {
+    /// Takes the places, of which none may be one of the files that are graded.
+    fn reserve(output: &Path, junit: Option<&Path>, fixtures: &[Fixture]) -> Result<Self> {
+        let outputs = [("--output", Some(output)), ("--junit", junit)];
+        for (flag, path) in outputs
+            .into_iter()
+            .filter_map(|(flag, path)| Some((flag, path?)))
+        {
+            let mut files = fixtures.iter().flat_map(Fixture::files);
+            if files.any(|file| artefact::is_same(path, &file)) {
+                let path = path.display().to_string();
+                return Err(artefact::clash(flag, "a fixture", &path));
+            }
+        }
+        Ok(Self {
+            output: artefact::reserve(output)?,
+            junit: junit.map(artefact::reserve).transpose()?,
+        })
+    }
+
+    fn fill(self, result: &RegressResult) -> Result<()> {
+        self.output.commit(&json_file(result)?, Mode::Private)?;
+        let report = junit::report(result);
+        let junit = self
+            .junit
+            .map(|place| place.commit(report.as_bytes(), Mode::Private));
+        junit.transpose().map(drop)
+    }
 }
 
 #[cfg(test)]

@@ -21,13 +21,19 @@ pub use state::Status;
 
 use std::path::Path;
 
-use worldcompute_durable::{Mode, append_line, output_dir};
+use worldcompute_durable::output_dir;
 use worldcompute_fault::Result;
 
-use crate::limits::invalid;
+use crate::limits::{MAX_SESSION_LINE, invalid};
+use crate::record_log;
 use crate::runpack::Stamp;
 use record::{Line, SESSION_VERDICTS};
 use state::State;
+
+const RECORDS: record_log::Kind = record_log::Kind {
+    max_record: MAX_SESSION_LINE,
+    mark: "\"record_type\":",
+};
 
 /// A journal, how long to wait for it, and which program writes to it when.
 #[derive(Clone, Copy, Debug)]
@@ -100,7 +106,7 @@ impl Session<'_> {
     }
 
     fn append(&self, line: &Line) -> Result<()> {
-        append_line(self.journal, &line.text()?, Mode::Private)
+        record_log::append(self.journal, &line.text()?, RECORDS)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use gait::gate::Request;
 use gait::intent::Intent;
 use gait::{Clock, Decision, Gate, Policy, SystemClock, Verdict};
 use jiff::Timestamp;
@@ -37,6 +38,24 @@ fn intent(changes: Value) -> Intent {
 
 fn decide(yaml: &str) -> Decision {
     gate(yaml).decide(&intent(json!({}))).unwrap()
+}
+
+#[test]
+fn a_clock_that_was_never_set_decides_nothing_whatever_time_is_asked_for() {
+    struct Unset;
+    impl Clock for Unset {
+        fn now(&self) -> Timestamp {
+            "1975-01-01T00:00:00Z".parse().unwrap()
+        }
+    }
+    let policy = Policy::parse(b"default_verdict: allow").unwrap();
+    let gate = Gate::new(policy, SigningKey::from_seed([7; 32]), Arc::new(Unset));
+    let request = Request {
+        at: Some(Frozen.now()),
+        ..Request::default()
+    };
+    let refused = gate.decide_on(&intent(json!({})), &request).unwrap_err();
+    assert_eq!(refused.code(), "clock_not_set");
 }
 
 #[test]

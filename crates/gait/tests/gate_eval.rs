@@ -469,7 +469,7 @@ fn a_brokered_credential_is_named_and_its_secret_is_nowhere() {
         (6, &json!("credential_command_allowlist_required"))
     );
     let gait = gait
-        .env("GAIT_CREDENTIAL_COMMAND_ALLOWLIST", "broker.sh")
+        .env("GAIT_CREDENTIAL_COMMAND_ALLOWLIST", &broker)
         .env("PATH", "/usr/bin:/bin");
     let (code, answer) = eval(&gait, &command);
     assert_eq!(

@@ -568,6 +568,13 @@ fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folde
     gait.file("b/trace.json", "{\"b\": 1, \"a\": 2}");
     gait.file("b/notes/outcome.txt", "done");
     gait.file("secret.json", "{}");
+    for (to, link) in [
+        ("../secret.json", "link.json"),
+        ("..", "out"),
+        ("trace.json", "alias.json"),
+    ] {
+        std::os::unix::fs::symlink(to, gait.path().join("b").join(link)).unwrap();
+    }
     let bundle = |more: Value| {
         let mut bundle = json!({"trace_id": "t1", "policy_digest": "A".repeat(64), "intent_digest": "b".repeat(64), "trace_path": "trace.json"});
         bundle
@@ -606,6 +613,9 @@ fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folde
         (json!({"policy_digest": "x"}), 6),
         (json!({"extra": 1}), 6),
         (json!({"trace_path": "none.json"}), 1),
+        (json!({"trace_path": "link.json"}), 6),
+        (json!({"trace_path": "out/secret.json"}), 6),
+        (json!({"trace_path": "alias.json"}), 0),
     ] {
         assert_eq!(bundle(more.clone()).0, code, "{more}");
     }

@@ -209,6 +209,23 @@ fn a_command_that_is_replayed_is_bounded_in_output_and_its_children_end_with_it(
 }
 
 #[test]
+fn a_child_that_left_the_group_of_its_command_holds_nobody_up() {
+    let gait = Gait::new()
+        .env("GAIT_ALLOW_REAL_REPLAY", "1")
+        .env("PATH", "/usr/bin:/bin");
+    let command = "setsid sh -c 'echo $$ > pid; exec sleep 1000' & exit 0";
+    let pack = recorded(&gait, "run", "shell.exec", &json!({ "command": command }));
+    let replay = "--real-tools --unsafe-real-tools --allow-tools shell.exec";
+    let replay = replay.split(' ');
+    let words: Vec<_> = ["run", "replay", &pack].into_iter().chain(replay).collect();
+    let (_, answer) = gait.json(&words);
+    let pid = std::fs::read_to_string(gait.path().join("pid")).unwrap();
+    let ended = std::process::Command::new("kill").arg(pid.trim()).status();
+    assert!(ended.unwrap().success(), "it had ended by itself");
+    assert_eq!(answer["steps"][0]["status"], "error", "{answer}");
+}
+
+#[test]
 fn what_a_run_was_given_and_returned_shows_in_no_output() {
     let gait = Gait::new();
     let pack = recorded(

@@ -66,3 +66,11 @@ pub fn put(path: &Path, content: impl AsRef<[u8]>) {
     let mut file = std::fs::File::create(path).unwrap();
     file.write_all(content.as_ref()).unwrap();
 }
+
+/// A pipe in `dir` that nobody has open.
+pub(crate) fn pipe(dir: &Path) -> PathBuf {
+    let pipe = dir.join("pipe");
+    let made = Command::new("mkfifo").arg("-m600").arg(&pipe).status();
+    assert!(made.is_ok_and(|made| made.success()));
+    pipe
+}

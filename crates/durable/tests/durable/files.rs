@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Barrier;
 
-use crate::common::{child_after, child_dir, names, skip};
+use crate::common::{child_after, child_dir, names, pipe, skip};
 use worldcompute_durable::{
     AtomicFile, Mode, Pending, create_new, private_dir, read_bounded, read_private, read_trusted,
     write_atomic,
@@ -307,19 +307,10 @@ fn a_secret_open_to_anybody_else_is_refused_with_the_command_that_closes_it() {
 #[test]
 fn a_secret_behind_a_link_or_in_a_pipe_or_directory_is_refused_without_waiting() {
     let dir = tempfile::tempdir().unwrap();
-    let (key, link, pipe) = (
-        dir.path().join("key"),
-        dir.path().join("link"),
-        dir.path().join("pipe"),
-    );
+    let (key, link) = (dir.path().join("key"), dir.path().join("link"));
     write_atomic(&key, b"secret", Mode::Private).unwrap();
     symlink(&key, &link).unwrap();
-    let made = std::process::Command::new("mkfifo")
-        .arg("-m600")
-        .arg(&pipe)
-        .status()
-        .unwrap();
-    assert!(made.success());
+    let pipe = pipe(dir.path());
     for path in [link.as_path(), &pipe, dir.path()] {
         assert_eq!(
             read_private(path, 100).unwrap_err().code(),
@@ -433,4 +424,43 @@ fn a_file_that_everybody_may_write_is_not_trusted() {
         read_trusted(dir.path(), 1).unwrap_err().code(),
         "insecure_permissions"
     );
+}
+
+#[test]
+fn a_pipe_without_a_writer_is_at_its_end_and_one_with_a_writer_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = pipe(dir.path());
+    assert_eq!(read_bounded(&pipe, 100).unwrap(), b"");
+    // Open for both, so that neither end waits for the other.
+    let mut both = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let reader = {
+        let pipe = pipe.clone();
+        std::thread::spawn(move || read_bounded(&pipe, 3).unwrap_err())
+    };
+    std::io::Write::write_all(&mut both, b"said later").unwrap();
+    assert_eq!(reader.join().unwrap().code(), "file_too_large");
+}
+
+#[test]
+fn a_directory_or_a_socket_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [dir.path(), &socket] {
+        assert_eq!(read_bounded(path, 100).unwrap_err().code(), "io_failure");
+    }
+}
+
+#[test]
+fn no_place_is_reserved_where_a_directory_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    let fault = Pending::reserve(&folder).map(drop).unwrap_err();
+    assert_eq!(fault.code(), "io_failure");
+    assert_eq!(names(dir.path()), ["folder"]);
 }

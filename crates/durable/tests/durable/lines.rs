@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::put;
-use worldcompute_durable::{Mode, append_line, last_line, output_dir};
+use crate::common::{pipe, put};
+use worldcompute_durable::{Mode, append_line, last_line, output_dir, torn_tail};
 
 #[test]
 fn lines_follow_one_another_and_the_last_is_read_back_without_reading_the_rest() {
@@ -74,6 +74,42 @@ fn a_line_with_a_break_in_it_and_a_symbolic_link_are_refused() {
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &path).unwrap();
     assert!(append_line(&path, b"a", Mode::Private).is_err());
     assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"");
+}
+
+#[test]
+fn a_line_longer_than_the_limit_is_refused_without_reading_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    for content in ["12345\n", "1\n12345\n"] {
+        put(&path, content);
+        let fault = last_line(&path, 4).unwrap_err();
+        assert_eq!(fault.code(), "file_too_large", "{content:?}");
+    }
+    for content in ["1234\n", "12345\n1234\n", "1234\n123", "1234\n12345"] {
+        put(&path, content);
+        assert_eq!(
+            last_line(&path, 4).unwrap().unwrap(),
+            b"1234",
+            "{content:?}"
+        );
+    }
+    // Would take minutes to read.
+    let file = fs::File::create(&path).unwrap();
+    file.set_len(1 << 42).unwrap();
+    assert_eq!(last_line(&path, 4).unwrap_err().code(), "file_too_large");
+    assert_eq!(torn_tail(&path, 4).unwrap_err().code(), "file_too_large");
+    put(&path, "1\n234");
+    assert_eq!(torn_tail(&path, 3).unwrap(), (b"234".to_vec(), true));
+    assert_eq!(torn_tail(&path, 2).unwrap_err().code(), "file_too_large");
+}
+
+#[test]
+fn a_pipe_or_directory_in_the_place_of_the_file_takes_no_line() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [pipe(dir.path()), dir.path().to_owned()] {
+        assert!(append_line(&path, b"a", Mode::Private).is_err());
+        assert!(last_line(&path, 10).is_err());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{child, child_dir, names};
+use crate::common::{child, child_dir, names, pipe};
 use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, write_atomic};
 
 const FORM: LockForm = LockForm {
@@ -192,5 +192,16 @@ fn the_lock_of_a_killed_owner_is_free_at_once_however_new_it_is() {
         owner.wait().unwrap();
         assert_eq!(names(dir.path()), ["lock"]);
         LockFile::acquire(&dir.path().join("lock"), &FORM, ONCE).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_file_under_the_name_of_the_lock_is_said_at_once() {
+    let (dir, path) = place();
+    fs::create_dir(&path).unwrap();
+    for path in [path, pipe(dir.path())] {
+        let fault = LockFile::acquire(&path, &FORM, PATIENT).unwrap_err();
+        assert_eq!((fault.code(), fault.retryable()), ("io_failure", false));
+        assert!(fault.message().contains("not a regular file"), "{fault}");
     }
 }

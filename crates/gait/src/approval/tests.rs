@@ -150,6 +150,10 @@ fn a_token_ends_exactly_at_its_expiry() {
     let end = NOW + SignedDuration::from_hours(1);
     assert_eq!(at(end - SignedDuration::from_nanos(1)), Ok(()));
     assert_eq!(at(end), Err(Flaw::Expired));
+    let never_set = Timestamp::constant(157_766_400, 0);
+    assert_eq!(at(never_set), Err(Flaw::Expired));
+    let minted = Token::mint(&mint("boss"), &key(), never_set);
+    assert_eq!(minted.unwrap_err().code(), "clock_not_set");
 }
 
 #[test]
@@ -335,6 +339,7 @@ fn two_tokens_of_one_person_are_neither_enough_nor_audited_as_enough() {
     assert_eq!(audit["approved"], false);
     assert_eq!(audit["valid_approvals"], 2);
     assert_eq!(audit["approvers"], json!(["boss"]));
+    assert!(!weigh(&["boss", "Boss"], 2).granted());
 }
 
 #[test]

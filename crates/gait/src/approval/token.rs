@@ -10,6 +10,7 @@ use worldcompute_proof::{Sha256, SigningKey, VerifyingKey};
 use super::weigh::Expected;
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
+use crate::clock::has_ended;
 use crate::limits::{MAX_FIELD, MAX_SCOPE, at_most, invalid};
 use crate::record::{self, Record, Unsigned};
 use crate::text;
@@ -146,7 +147,6 @@ impl Token {
             Unsigned::Missing => Flaw::SignatureMissing,
             Unsigned::Invalid => Flaw::SignatureInvalid,
         })?;
-        let expires_at = fields.expires_at.get();
         let binding = expected.delegation_binding.map(|digest| digest.to_string());
         let checks = [
             (
@@ -162,10 +162,7 @@ impl Token {
                     .is_none_or(|digest| text::lower(&fields.delegation_binding_digest) == digest),
                 Flaw::DelegationBindingMismatch,
             ),
-            (
-                expires_at.is_some_and(|end| expected.now < end),
-                Flaw::Expired,
-            ),
+            (!has_ended(fields.expires_at, expected.now), Flaw::Expired),
             (fields.covers(&expected.scope), Flaw::ScopeMismatch),
             (
                 fields.max_targets == 0 || expected.targets <= fields.max_targets,

@@ -144,7 +144,8 @@ impl Approvals {
 
     fn is_distinct(&self) -> bool {
         let alone = self.demand.required <= 1 || !self.demand.distinct;
-        alone || self.approvers().len() >= self.demand.required
+        let people: BTreeSet<_> = self.approvers().into_iter().map(text::trim_lower).collect();
+        alone || people.len() >= self.demand.required
     }
 
     /// The codes that say how it went.

@@ -1,6 +1,5 @@
 //! The broker that is a program: allowed by name, asked on standard input, heard to a limit and for a while.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -90,7 +89,7 @@ impl CommandBroker {
         }
         let arguments = arguments.iter().map(|argument| argument.trim());
         Ok(Self {
-            program: program.to_owned(),
+            program: plain(program),
             arguments: arguments
                 .filter(|argument| !argument.is_empty())
                 .map(str::to_owned)
@@ -172,13 +171,21 @@ impl Answer {
     }
 }
 
-/// Whether the program, or its name alone, is on the list.
+/// Whether the program is on the list. A name on the list stands for what the search path finds under it, not for
+/// every program anywhere that is called so.
 fn is_on(list: &str, program: &str) -> bool {
-    let clean = text::clean_path(program);
-    let name = Path::new(&clean).file_name().and_then(|name| name.to_str());
     let entries = list.split(',').map(str::trim);
     entries
         .filter(|entry| !entry.is_empty())
-        .map(text::clean_path)
-        .any(|entry| entry == clean || Some(entry.as_str()) == name)
+        .any(|entry| plain(entry) == plain(program))
+}
+
+/// A path without detours, which is what runs: through a symbolic link a detour leads elsewhere than it reads. A name
+/// stays a name, and a path a path.
+fn plain(program: &str) -> String {
+    let clean = text::clean_path(program);
+    match program.contains('/') && !clean.contains('/') {
+        true => format!("./{clean}"),
+        false => clean,
+    }
 }

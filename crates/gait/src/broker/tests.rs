@@ -75,7 +75,32 @@ fn no_program_is_asked_that_no_allowlist_names() {
         )
         .is_ok()
     );
-    assert!(choose(command("/bin/echo"), &[(ALLOWLIST, "echo")]).is_ok());
+    assert!(choose(command("echo"), &[(ALLOWLIST, "cat,echo")]).is_ok());
+}
+
+#[test]
+fn a_name_on_the_allowlist_stands_for_no_path_and_a_detour_for_what_it_reads_as() {
+    let allowed = |program, list| {
+        let environment = variables(&[(ALLOWLIST, list)]);
+        CommandBroker::allowed(program, &[], &environment).map(|broker| format!("{broker:?}"))
+    };
+    for (program, list) in [
+        ("/tmp/evil/vault", "vault"),
+        ("./vault", "vault"),
+        ("vault", "./vault"),
+        ("/usr/bin/../../tmp/vault", "/usr/bin/vault"),
+        ("vault", "/usr/bin/vault"),
+    ] {
+        let refused = allowed(program, list).unwrap_err();
+        assert_eq!(refused.reason(), "credential_command_not_allowed");
+    }
+    let runs = |program, list, what: &str| {
+        let broker = allowed(program, list).unwrap();
+        assert!(broker.contains(&format!("program: {what:?}")), "{broker}");
+    };
+    runs("/opt/link/../vault", "/opt/vault", "/opt/vault");
+    runs("./bin/../vault", "./vault", "./vault");
+    runs("vault", " vault ", "vault");
 }
 
 #[test]

@@ -97,6 +97,11 @@ impl Args {
             .collect()
     }
 
+    /// Whether the command has a flag of that name.
+    pub fn declares(&self, name: &str) -> bool {
+        self.declared.iter().any(|flag| flag.name == name)
+    }
+
     /// Whether `name` was on the command line.
     pub fn given(&self, name: &str) -> bool {
         debug_assert!(self.default(name).is_some(), "{name}");

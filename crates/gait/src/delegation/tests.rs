@@ -149,6 +149,8 @@ fn each_check_has_its_own_code() {
     let end = NOW + SignedDuration::from_hours(1);
     assert_eq!(flaw(|_| {}, NOW), Ok(()));
     assert_eq!(flaw(|_| {}, end), Err(Flaw::Expired));
+    let never_set = Timestamp::constant(157_766_400, 0);
+    assert_eq!(flaw(|_| {}, never_set), Err(Flaw::Expired));
     assert_eq!(
         flaw(|mint| mint.delegator_identity = "x".to_owned(), NOW),
         Err(Flaw::DelegatorMismatch)

@@ -9,6 +9,7 @@ use worldcompute_proof::{Sha256, SigningKey, VerifyingKey};
 
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
+use crate::clock::has_ended;
 use crate::limits::{MAX_FIELD, MAX_SCOPE, at_most, invalid};
 use crate::record::{self, Record, Unsigned};
 use crate::text;
@@ -146,12 +147,8 @@ impl Token {
             Unsigned::Invalid => Flaw::SignatureInvalid,
         })?;
         let is = |have: &str, wanted: &str| wanted.is_empty() || have == wanted.trim();
-        let expires_at = fields.expires_at.get();
         let checks = [
-            (
-                expires_at.is_some_and(|end| expected.now < end),
-                Flaw::Expired,
-            ),
+            (!has_ended(fields.expires_at, expected.now), Flaw::Expired),
             (
                 is(self.delegator_identity(), expected.delegator),
                 Flaw::DelegatorMismatch,

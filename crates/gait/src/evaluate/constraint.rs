@@ -7,6 +7,7 @@ use super::Call;
 use super::breach::Breach;
 use super::glob::Glob;
 use super::matching::admits;
+use super::readings;
 use crate::intent::{Target, infer_domain};
 use crate::limits::invalid;
 use crate::text;
@@ -111,15 +112,18 @@ impl Constraint {
         if self.path_denylist.is_empty() {
             return None;
         }
-        self.path_denylist.matching_path(&path(target)?)
+        let readings = readings::of(target);
+        let mut readings = readings.iter();
+        readings.find_map(|path| self.path_denylist.matching_path(path))
     }
 
-    /// The cleaned path of `target`, if it is not one of the allowed ones.
+    /// A reading of the path of `target` that is not one of the allowed ones.
     pub(crate) fn foreign_path(&self, target: &Target) -> Option<String> {
         if self.path_allowlist.is_empty() {
             return None;
         }
-        path(target).filter(|path| self.path_allowlist.matching_path(path).is_none())
+        let foreign = |path: &String| self.path_allowlist.matching_path(path).is_none();
+        readings::of(target).into_iter().find(foreign)
     }
 
     /// The pattern that denies a domain of `target`.
@@ -148,14 +152,10 @@ impl Constraint {
     }
 }
 
-fn path(target: &Target) -> Option<String> {
-    (target.kind == "path").then(|| text::clean_path(&target.value))
-}
-
 /// The domains that a target may reach: the one it claims and the one in its address.
 ///
-/// An address is asked for its own host, because a claim costs nothing. Where an address has no readable host, no list
-/// can vouch for it.
+/// An address is asked for its own host, because a claim costs nothing. Where an address has no readable host, or where
+/// something on the network does not say where, no list can vouch for it.
 enum Domains {
     None,
     Unreadable,
@@ -170,8 +170,10 @@ impl Domains {
         }
         let mut known = vec![target.endpoint_domain.as_str(), &inferred];
         known.retain(|domain| !domain.is_empty());
-        if known.is_empty() {
-            return Self::None;
+        match known.is_empty() {
+            true if target.endpoint_class.starts_with("net.") => return Self::Unreadable,
+            true => return Self::None,
+            false => {}
         }
         Self::Known(
             known

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::Call;
 use super::breach::Breach;
 use super::matching::{admits, contains};
+use super::readings;
 use crate::intent::Target;
 use crate::verdict::Verdict;
 
@@ -48,12 +49,13 @@ impl Dataflow {
     fn guards(&self, target: &Target) -> bool {
         let lists = [
             (&self.destination_kinds, &target.kind),
-            (&self.destination_values, &target.value),
             (&self.destination_operations, &target.operation),
         ];
-        if lists.iter().all(|(list, _)| list.is_empty()) {
+        let values = &self.destination_values;
+        if values.is_empty() && lists.iter().all(|(list, _)| list.is_empty()) {
             return OUTWARD.contains(&target.kind.as_str());
         }
         lists.iter().all(|(list, value)| admits(list, value))
+            && (admits(values, &target.value) || readings::listed(values, target))
     }
 }

@@ -16,9 +16,12 @@ pub(crate) enum MissingField {
     HighRisk(String),
 }
 
-/// The block, if `call` is of a class that fails closed and leaves something out.
-pub(super) fn check(policy: &FailClosed, call: &Call<'_>) -> Option<Evaluation> {
-    let missing = missing(policy, call);
+/// The block, if the intent is of a class that fails closed and leaves something out.
+///
+/// `calls` are the whole intent and, if it is a script, its steps: what a step reaches is not known because the script
+/// names something else.
+pub(super) fn check(policy: &FailClosed, calls: &[Call<'_>]) -> Option<Evaluation> {
+    let missing = missing(policy, calls);
     if missing.is_empty() {
         return None;
     }
@@ -37,15 +40,16 @@ pub(super) fn check(policy: &FailClosed, call: &Call<'_>) -> Option<Evaluation> 
     Some(outcome)
 }
 
-/// Everything that `call` leaves out although its class fails closed.
-pub(super) fn missing(policy: &FailClosed, call: &Call<'_>) -> Vec<MissingField> {
-    if !policy.enabled || !policy.risk_classes.contains(&call.context.risk_class) {
+/// Everything that the intent leaves out although its class fails closed; see [`check`].
+pub(super) fn missing(policy: &FailClosed, calls: &[Call<'_>]) -> Vec<MissingField> {
+    let Some(call) = calls
+        .first()
+        .filter(|whole| policy.enabled && policy.risk_classes.contains(&whole.context.risk_class))
+    else {
         return Vec::new();
-    }
-    let unknown_class = call
-        .targets
-        .iter()
-        .any(|target| target.endpoint_class == "other");
+    };
+    let mut targets = calls.iter().flat_map(|call| call.targets);
+    let unknown_class = targets.any(|target| target.endpoint_class == "other");
     let class = unknown_class.then_some(MissingField::EndpointClass);
     let required = policy.required_fields.iter();
     let required = required.filter(|field| !has_field(call, field, unknown_class));

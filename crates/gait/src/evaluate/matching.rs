@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
-use super::Call;
-use crate::intent::{Delegation, Target};
+use super::{Call, readings};
+use crate::intent::{Context, Delegation, Target};
 use crate::inventory::ToolRecord;
+use crate::text::clean_path;
+use crate::verdict::Verdict;
 
 /// The conditions of a rule: all that are given must hold, and within a list any entry will do.
 ///
@@ -88,10 +90,13 @@ pub(crate) struct Annotations {
 }
 
 impl Match {
-    /// Whether the rule is about `call`.
-    pub(super) fn holds(&self, call: &Call<'_>) -> bool {
+    /// Whether a rule with this effect is about `call`.
+    ///
+    /// What restricts is about a value in any spelling; what lets through is about the value as the policy spells it.
+    pub(super) fn holds(&self, call: &Call<'_>, effect: Verdict) -> bool {
         self.caller_holds(call)
             && self.targets_hold(call.targets)
+            && self.values_hold(call.targets, effect >= Verdict::RequireApproval)
             && self.annotations.hold(call.targets)
             && self.origin_holds(call)
             && self.delegation_holds(call.delegation)
@@ -107,12 +112,11 @@ impl Match {
                 || self
                     .workspace_prefixes
                     .iter()
-                    .any(|prefix| context.workspace.starts_with(prefix)))
+                    .any(|prefix| workspace(context).starts_with(prefix)))
     }
 
     fn targets_hold(&self, targets: &[Target]) -> bool {
         any_target(&self.target_kinds, targets, |target| &target.kind)
-            && any_target(&self.target_values, targets, |target| &target.value)
             && any_target(&self.endpoint_classes, targets, |target| {
                 &target.endpoint_class
             })
@@ -121,10 +125,19 @@ impl Match {
             })
             && any_target(&self.data_classes, targets, |target| &target.sensitivity)
             && any_target(&self.destination_kinds, targets, |target| &target.kind)
-            && any_target(&self.destination_values, targets, |target| &target.value)
             && any_target(&self.destination_operations, targets, |target| {
                 &target.operation
             })
+    }
+
+    fn values_hold(&self, targets: &[Target], in_any_spelling: bool) -> bool {
+        let lists = [&self.target_values, &self.destination_values];
+        let mut asked = lists.into_iter().filter(|list| !list.is_empty());
+        asked.all(|list| {
+            targets.iter().any(|target| {
+                contains(list, &target.value) || (in_any_spelling && readings::listed(list, target))
+            })
+        })
     }
 
     fn origin_holds(&self, call: &Call<'_>) -> bool {
@@ -206,6 +219,15 @@ pub(super) fn admits(sorted: &[String], value: &str) -> bool {
 
 fn any_target<'a>(sorted: &[String], targets: &'a [Target], of: fn(&'a Target) -> &'a str) -> bool {
     sorted.is_empty() || targets.iter().any(|target| contains(sorted, of(target)))
+}
+
+/// The workspace without detours, for prefixes.
+fn workspace(context: &Context) -> String {
+    let mut clean = clean_path(&context.workspace);
+    if context.workspace.ends_with('/') && !clean.ends_with('/') {
+        clean.push('/');
+    }
+    clean
 }
 
 /// Whether the sorted list has `value`.

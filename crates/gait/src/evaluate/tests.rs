@@ -450,7 +450,7 @@ fn reason_codes_default_to_the_sanitised_rule_name() {
 
 #[test]
 fn the_index_finds_what_looking_at_every_rule_finds() {
-    let tools = ["a", "b", "c", ""];
+    let tools = ["a", "b", "c", "d"];
     for seed in 0..400_u64 {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut below = |limit: u64| {
@@ -489,10 +489,126 @@ fn the_index_finds_what_looking_at_every_rule_finds() {
             let scanned: Vec<&str> = policy
                 .rules
                 .iter()
-                .filter(|rule| rule.matches.holds(&call))
+                .filter(|rule| rule.matches.holds(&call, rule.effect))
                 .map(|rule| rule.name.as_str())
                 .collect();
             assert_eq!(indexed, scanned, "seed {seed} tool {tool}\n{yaml}");
         }
     }
+}
+
+/// Allows files below `/srv/app` and one domain.
+fn bounded() -> Policy {
+    allowing(
+        "  endpoint: {enabled: true, path_allowlist: [\"/srv/app/**\"], domain_allowlist: [good.example]}\n",
+    )
+}
+
+#[test]
+fn no_spelling_and_no_other_name_leads_a_file_past_the_list_of_paths() {
+    assert_eq!(
+        verdict(&bounded(), &path("/srv/app/x", "read")),
+        Verdict::Allow
+    );
+    for value in [
+        "/srv/app/../../etc/passwd",
+        "/srv/app/%2e%2e/%2e%2e/etc/passwd",
+        "/srv/app/..%2f..%2fetc/passwd",
+        "/srv/app/..\\..\\etc/passwd",
+        "/srv/app/../../etc/passwd\u{0}/../../../srv/app/x",
+        "/srv//app/./../app2/x",
+        "../srv/app/x",
+        "/SRV/APP/x",
+    ] {
+        let read = verdict(&bounded(), &path(value, "read"));
+        assert_eq!(read, Verdict::Block, "{value:?}");
+    }
+    for other in [
+        json!({"kind": "other", "value": "/etc/passwd", "endpoint_class": "fs.read"}),
+        json!({"kind": "table", "value": "/etc/passwd", "endpoint_class": "fs.write"}),
+        json!({"kind": "url", "value": "file:///etc/passwd"}),
+    ] {
+        assert_eq!(
+            verdict(&bounded(), &target(other.clone())),
+            Verdict::Block,
+            "{other}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_say_where_on_the_network_it_goes_is_on_no_list_of_domains() {
+    let to = |domain: &str| {
+        target(
+            json!({"kind": "other", "value": "x", "endpoint_class": "net.http", "endpoint_domain": domain}),
+        )
+    };
+    assert_eq!(verdict(&bounded(), &to("good.example")), Verdict::Allow);
+    assert_eq!(verdict(&bounded(), &to("")), Verdict::Block);
+    assert_eq!(verdict(&bounded(), &to("evil.example")), Verdict::Block);
+}
+
+#[test]
+fn a_rule_that_restricts_a_value_knows_it_in_any_spelling_and_one_that_allows_it_in_its_own() {
+    let policy = policy(
+        "default_verdict: block\nrules:\n\
+         - {name: secret, priority: 0, effect: block, match: {target_values: [/etc/passwd]}}\n\
+         - {name: open, priority: 1, effect: allow, match: {target_values: [/srv/a, /srv//b]}}\n\
+         - {name: rest, priority: 2, effect: allow, match: {target_kinds: [url]}}",
+    );
+    for value in ["/etc/passwd", "/etc//passwd", "/x/../etc/%70asswd"] {
+        let outcome = policy.ask(&path(value, "read"));
+        assert_eq!(outcome.matched_rule(), "secret", "{value}");
+    }
+    assert_eq!(
+        policy.ask(&url("file:///etc/passwd")).matched_rule(),
+        "secret"
+    );
+    for (value, allowed) in [
+        ("/srv/a", true),
+        ("/srv//b", true),
+        ("/srv//a", false),
+        ("/etc/shadow\u{0}/../../srv/a", false),
+    ] {
+        let outcome = policy.ask(&path(value, "read"));
+        assert_eq!(outcome.verdict == Verdict::Allow, allowed, "{value:?}");
+    }
+}
+
+#[test]
+fn a_workspace_is_where_it_leads_not_where_it_starts() {
+    let policy = allowing("  match: {workspace_prefixes: [/srv/app, /opt/]}\n");
+    let from = |workspace: &str| {
+        let context = json!({"identity": "a", "workspace": workspace, "risk_class": "low"});
+        verdict(&policy, &intent(json!({ "context": context })))
+    };
+    for inside in ["/srv/app", "/srv/app/x", "/srv//app/", "/opt/", "/opt/x/.."] {
+        let expected = match inside {
+            // The directory itself, spelled without the slash that the prefix asks for.
+            "/opt/x/.." => Verdict::Block,
+            _ => Verdict::Allow,
+        };
+        assert_eq!(from(inside), expected, "{inside}");
+    }
+    for outside in ["/srv/app/../../etc", "/srv/app\\..\\..", "/opt/../etc/"] {
+        assert_eq!(from(outside), Verdict::Block, "{outside}");
+    }
+}
+
+#[test]
+fn a_script_that_names_known_targets_hides_no_unknown_ones_of_its_steps() {
+    let policy = policy(
+        "default_verdict: allow\nfail_closed: {enabled: true, risk_classes: [high], required_fields: [targets]}",
+    );
+    let script = |class: &str| {
+        let target = json!({"kind": "other", "value": "x", "endpoint_class": class});
+        intent(json!({
+            "targets": [{"kind": "path", "value": "/x", "endpoint_class": "fs.read"}],
+            "script": {"steps": [{"tool_name": "tool.y", "targets": [target]}]},
+        }))
+    };
+    assert_eq!(verdict(&policy, &script("fs.read")), Verdict::Allow);
+    let outcome = policy.ask(&script("other"));
+    assert_eq!(outcome.verdict, Verdict::Block);
+    assert_eq!(outcome.violations, ["endpoint_class_unknown"]);
 }

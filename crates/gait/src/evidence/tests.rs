@@ -1,3 +1,5 @@
+use worldcompute_fault::Category;
+
 use super::*;
 use serde_json::{Value, json};
 

@@ -39,16 +39,32 @@ pub fn create(dir: &Path, prefix: &str, replace: bool) -> Result<KeyFiles> {
         public_path: dir.join(format!("{prefix}_public.key")),
         public: key.verifying_key(),
     };
-    let write = if replace { write_atomic } else { create_new };
+    let private = key.file_text();
     let public = format!("{}\n", files.public.to_base64());
-    write(
-        &files.private_path,
-        key.file_text().as_bytes(),
-        Mode::Private,
-    )
-    .map_err(taken)?;
-    write(&files.public_path, public.as_bytes(), Mode::Private).map_err(taken)?;
+    match replace {
+        true => files.replace(private.as_bytes(), public.as_bytes())?,
+        false => files.add(private.as_bytes(), public.as_bytes())?,
+    }
     Ok(files)
+}
+
+impl KeyFiles {
+    /// The old private half goes last: it is the one that cannot be had again.
+    fn replace(&self, private: &[u8], public: &[u8]) -> Result<()> {
+        write_atomic(&self.public_path, public, Mode::Private)?;
+        write_atomic(&self.private_path, private, Mode::Private)
+    }
+
+    /// Both halves or none.
+    fn add(&self, private: &[u8], public: &[u8]) -> Result<()> {
+        create_new(&self.private_path, private, Mode::Private).map_err(taken)?;
+        let added = create_new(&self.public_path, public, Mode::Private).map_err(taken);
+        if added.is_err() {
+            // Should this fail as well, the name is taken by half a pair, which `keys verify` tells.
+            let _ = std::fs::remove_file(&self.private_path);
+        }
+        added
+    }
 }
 
 /// Makes a further pair whose name ends in the time, `<prefix>_YYYYMMDDTHHMMSSZ`; older pairs stay for verifying.

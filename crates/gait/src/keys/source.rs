@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use worldcompute_durable::{read_bounded, read_private};
+use worldcompute_durable::{read_guarded, read_private};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
@@ -63,12 +63,13 @@ impl KeySource {
         }
     }
 
-    /// The public key from here. Reasons: `key_variable_unset`, `key_malformed`.
+    /// The public key from here. Its file must not be one that everybody may write. Reasons: `key_variable_unset`,
+    /// `key_file_insecure`, `key_malformed`.
     pub fn verifying_key(&self, environment: &dyn Environment) -> Result<Option<VerifyingKey>> {
         let text = match self {
             Self::None => return Ok(None),
             Self::Variable(name) => variable(name, environment)?,
-            Self::File(path) => Zeroizing::new(read_bounded(path, MAX_KEY_TEXT as u64)?),
+            Self::File(path) => Zeroizing::new(public_text(path)?),
         };
         let text = trimmed(&text, "public")?;
         match VerifyingKey::from_base64(text) {
@@ -87,6 +88,17 @@ fn variable(name: &str, environment: &dyn Environment) -> Result<Zeroizing<Vec<u
             "key_variable_unset",
             "set the variable to the base64 of the key, or give a path",
         )
+    })
+}
+
+/// Whoever writes a public key decides whose signatures count.
+fn public_text(path: &Path) -> Result<Vec<u8>> {
+    read_guarded(path, MAX_KEY_TEXT as u64).map_err(|fault| match fault.code() {
+        "insecure_permissions" => refused(fault.message()).because(
+            "key_file_insecure",
+            "take the right to write from everybody else: chmod o-w",
+        ),
+        _ => fault,
     })
 }
 

@@ -146,6 +146,20 @@ fn a_verifier_takes_either_half_and_refuses_two_that_are_no_pair() {
 }
 
 #[test]
+fn a_public_key_that_everybody_may_write_verifies_nothing_and_an_open_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let public = SigningKey::generate().unwrap().verifying_key();
+    let with = |mode| {
+        let source = keep(&dir.path().join("public.key"), &public.to_base64(), mode);
+        verifying_key(&source, &KeySource::None, &nothing())
+    };
+    assert_eq!(with(0o644).unwrap(), Some(public));
+    for open in [0o666, 0o622, 0o602] {
+        assert_eq!(reason(with(open)), "key_file_insecure");
+    }
+}
+
+#[test]
 fn a_private_key_file_that_others_can_open_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let key = SigningKey::generate().unwrap();

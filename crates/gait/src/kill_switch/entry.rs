@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Result;
 
+use crate::evaluate::path_readings;
 use crate::intent::{Intent, KINDS, Target};
 use crate::limits::{MAX_FIELD, MAX_INTENT_LIST, at_most, invalid};
 use crate::text;
@@ -107,17 +108,18 @@ impl Entry {
     }
 
     fn target_fits(&self, intent: &Intent) -> bool {
+        let path = text::clean_path(&self.target_value);
         let fits = |target: &Target| {
-            is(&self.target_kind, &target.kind) && is(&self.target_value, &target.value)
+            is(&self.target_kind, &target.kind)
+                && (is(&self.target_value, &target.value) || path_readings(target).contains(&path))
         };
         let asked = !(self.target_kind.is_empty() && self.target_value.is_empty());
         !asked || intent.all_targets().any(fits)
     }
 
     fn path_fits(&self, intent: &Intent) -> bool {
-        let mut paths = intent.all_targets().filter(|target| target.kind == "path");
-        self.path_prefixes.is_empty()
-            || paths.any(|target| below(&self.path_prefixes, &target.value))
+        let mut paths = intent.all_targets().flat_map(path_readings);
+        self.path_prefixes.is_empty() || paths.any(|path| below(&self.path_prefixes, &path))
     }
 
     /// The entry in normal form, with an id.

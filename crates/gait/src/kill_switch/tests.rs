@@ -104,6 +104,26 @@ fn all_selectors_of_an_entry_must_fit_and_one_entry_is_enough() {
 }
 
 #[test]
+fn a_stopped_file_is_stopped_in_any_spelling_and_under_any_kind() {
+    let stop = [json!({"target_value": "/etc/passwd"})];
+    let below = [json!({"path_prefixes": ["/etc"]})];
+    for target in [
+        json!({"kind": "path", "value": "/etc//passwd"}),
+        json!({"kind": "path", "value": "/srv/%2e%2e/etc/passwd"}),
+        json!({"kind": "other", "value": "/etc/./passwd", "endpoint_class": "fs.read"}),
+        json!({"kind": "url", "value": "file:///etc/passwd"}),
+    ] {
+        let intent = intent(json!({"targets": [target.clone()]}));
+        for entries in [&stop, &below] {
+            let decision = decide(entries, &intent);
+            assert_eq!(decision.status, Status::Active, "{target}");
+        }
+    }
+    let elsewhere = intent(json!({"targets": [{"kind": "url", "value": "https://h/etc/passwd"}]}));
+    assert_eq!(decide(&stop, &elsewhere).status, Status::Inactive);
+}
+
+#[test]
 fn kind_and_value_have_to_be_those_of_one_target() {
     let two = intent(json!({"targets": [
         {"kind": "path", "value": "/a", "operation": "read"},

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
+use worldcompute_durable::open_to_read;
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::event::{ADOPTION, AdoptionEvent, Milestone, VERSION};
@@ -67,8 +68,7 @@ pub struct MilestoneStatus {
 /// Errors: those of reading; `invalid_input` for a line that is no event, naming it.
 pub fn report(path: &Path, now: Timestamp) -> Result<AdoptionReport> {
     let cannot_read = |error| Fault::io(format_args!("read {}", path.display()), &error);
-    let file = std::fs::File::open(path).map_err(cannot_read)?;
-    let mut reader = BufReader::new(file);
+    let mut reader = BufReader::new(open_to_read(path)?);
     let mut summary = Summary::default();
     let mut line = Vec::new();
     for number in 1_u64.. {

@@ -1,13 +1,12 @@
 //! Packs of authorizations: a decision and the evidence it rests on.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use worldcompute_durable::read_bounded;
+use worldcompute_durable::{open_to_read, read_bounded};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, canonicalize_json, parse_json_within};
 
@@ -231,7 +230,7 @@ fn bind(folder: &Path, link: &mut String, digest: &mut String) -> Result<Option<
         .strip_prefix("evidence/")
         .unwrap_or(&inside)
         .to_owned();
-    let (actual, part) = pack(&folder.join(&local), &local, inside)?;
+    let (actual, part) = pack(&below(folder, &local)?, &local, inside)?;
     if !declared.is_empty() && declared != actual.to_string() {
         return Err(unverified(format!(
             "authorization evidence digest mismatch for {link}"
@@ -242,15 +241,35 @@ fn bind(folder: &Path, link: &mut String, digest: &mut String) -> Result<Option<
     Ok(Some(part))
 }
 
+/// The file `local` in `folder`, which no symbolic link may lead out of either.
+fn below(folder: &Path, local: &str) -> Result<PathBuf> {
+    let path = folder.join(local);
+    let resolved = |path: &Path| {
+        let found = path.canonicalize();
+        found.map_err(|error| Fault::io(format_args!("read {}", path.display()), &error))
+    };
+    let folder = match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    };
+    let (root, found) = (resolved(folder)?, resolved(&path)?);
+    match found.starts_with(root) {
+        true => Ok(found),
+        false => Err(invalid(format!(
+            "authorization evidence leads out of its folder: {local}"
+        ))),
+    }
+}
+
 /// The evidence as a part, and its digest: of the value for JSON, of the bytes for anything else.
-fn pack(path: &PathBuf, name: &str, inside: String) -> Result<(Sha256, Part)> {
+fn pack(path: &Path, name: &str, inside: String) -> Result<(Sha256, Part)> {
     if is_json(name) {
         let bytes = read_bounded(path, MAX_PACK_RECORD_BYTES as u64)?;
         let digest = json_digest(&bytes)?;
         return Ok((digest, Part::bytes(inside, bytes)));
     }
     let cannot_read = |error| fault_of(&format!("read {}", path.display()), error);
-    let mut file = File::open(path).map_err(cannot_read)?;
+    let mut file = open_to_read(path)?;
     let ((), part) = Part::streamed(inside, |out| {
         std::io::copy(&mut file, out).map(drop).map_err(cannot_read)
     })?;

@@ -332,3 +332,28 @@ fn a_file_of_another_shape_names_the_key_and_its_line_too() {
         );
     }
 }
+
+#[test]
+fn a_list_of_blanks_is_refused_because_it_would_ask_for_nothing() {
+    for clause in [
+        "match: {tool_name: ''}",
+        "match: {tool_names: [' ']}",
+        "match: {identities: [alice, '']}",
+        "match: {workspace_prefixes: ['']}",
+        "match: {target_values: ['']}",
+        "endpoint: {path_allowlist: ['']}",
+        "endpoint: {domain_allowlist: ['']}",
+        "allowed_agent_ids: ['']",
+        "allowed_credential_issuers: ['']",
+        "sandbox: {allowed_writable_path_prefixes: [.]}",
+        "sandbox: {required_read_only_roots: [x/..]}",
+    ] {
+        let yaml = format!("rules: [{{name: r, effect: allow, {clause}}}]");
+        let fault = Policy::parse(yaml.as_bytes()).unwrap_err();
+        assert_eq!(fault.code(), "invalid_input", "{clause}");
+        let why = "would ask for nothing";
+        assert!(fault.message().contains(why), "{clause}: {fault}");
+    }
+    let none = b"rules: [{name: r, effect: allow, match: {identities: []}}]";
+    assert!(Policy::parse(none).is_ok());
+}

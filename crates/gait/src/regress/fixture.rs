@@ -104,6 +104,12 @@ impl Fixture {
             || !self.meta.expected_context_set_digest.is_empty()
     }
 
+    /// The files that are read.
+    pub(super) fn files(&self) -> [PathBuf; 3] {
+        let meta = self.runpack.with_file_name(META);
+        [self.runpack.clone(), self.candidate(), meta]
+    }
+
     /// The runpack that is graded against the fixture: itself, unless another is named.
     pub(super) fn candidate(&self) -> PathBuf {
         match self.meta.candidate_runpack.trim() {

@@ -1,10 +1,9 @@
 //! Reading a journal, line by line, with every rule of its order checked.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use worldcompute_durable::last_line;
+use worldcompute_durable::{last_line, open_to_read};
 use worldcompute_fault::{Fault, Result};
 
 use super::record::{Checkpoint, Event, Header, Line};
@@ -34,7 +33,7 @@ pub(super) fn read(
     mut each: impl FnMut(&Line, &[u8]) -> Result<()>,
 ) -> Result<Journal> {
     let cannot_read = |error| Fault::io(format_args!("read {}", path.display()), &error);
-    let mut lines = BufReader::new(File::open(path).map_err(cannot_read)?);
+    let mut lines = BufReader::new(open_to_read(path)?);
     let mut journal = Journal::default();
     let (mut number, mut text) = (0, Vec::new());
     loop {

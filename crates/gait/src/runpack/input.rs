@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use worldcompute_fault::{Fault, Result};
+use worldcompute_durable::open_to_read;
+use worldcompute_fault::Result;
 
 use super::record::{Intent, Payload, ResultRecord, Run};
 use super::recorder::Recorder;
@@ -96,9 +97,7 @@ impl RecordInput {
     }
 
     fn splitter(&self) -> Result<Splitter<File>> {
-        let action = || format!("read {}", self.path.display());
-        let file = File::open(&self.path).map_err(|error| Fault::io(action(), &error))?;
-        Ok(Splitter::new(file))
+        Ok(Splitter::new(open_to_read(&self.path)?))
     }
 
     fn take_member(&mut self, splitter: &mut Splitter<File>, name: &str) -> Result<()> {

@@ -8,6 +8,7 @@ use worldcompute_proof::{Sha256, SigningKey, VerifyingKey, canonical_json};
 
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
+use crate::clock::has_ended;
 use crate::intent::{Intent, Target};
 use crate::limits::{MAX_FIELD, MAX_SCOPE, MAX_SCRIPT_STEPS, at_most, invalid};
 use crate::record::{self, Record, Unsigned};
@@ -104,7 +105,7 @@ impl Entry {
 
     /// Whether its time is over.
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.fields.expires_at.get().is_none_or(|end| now >= end)
+        has_ended(self.fields.expires_at, now)
     }
 
     /// Whether it is about this script, in the order of its steps, under this policy, for this use.
@@ -242,8 +243,11 @@ fn is_within(scope: &str, intent: &Intent) -> bool {
         Some(("tool", tool)) => intent.tool_name() == tool,
         Some(("workspace_prefix", prefix)) => {
             let workspace = text::clean_path(&context.workspace);
-            let rest = workspace.strip_prefix(&text::clean_path(prefix));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let prefix = text::clean_path(prefix);
+            let rest = workspace.strip_prefix(&prefix);
+            rest.is_some_and(|rest| {
+                rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/')
+            })
         }
         Some(("endpoint", class)) => {
             let is = |target: &Target| target.endpoint_class == class;

@@ -70,6 +70,7 @@ fn scopes_narrow_what_an_entry_is_for_and_an_unknown_one_allows_nothing() {
         ("tool:other", false),
         ("workspace_prefix:/repo/gait", true),
         ("workspace_prefix:/repo/ga", false),
+        ("workspace_prefix:/", true),
         ("endpoint:fs.write", true),
         ("endpoint:net.http", false),
         ("phase:apply", false),

@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use worldcompute_durable::{
-    LockFile, LockForm, LockOptions, Mode, append_line, last_line, output_dir,
-};
+use worldcompute_durable::{LockFile, LockForm, LockOptions, last_line, output_dir};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, canonicalize_json};
 
 use super::close;
 use crate::limits::MAX_TRACE_BYTES;
+use crate::record_log;
 use crate::trace::{Link, SignedTrace};
 
 const LOCK: LockForm = LockForm {
@@ -22,6 +21,11 @@ const LOCK: LockForm = LockForm {
 const WAIT: LockOptions = LockOptions {
     wait: Duration::from_secs(3),
     poll: Duration::from_millis(5),
+};
+
+const RECORDS: record_log::Kind = record_log::Kind {
+    max_record: MAX_TRACE_BYTES,
+    mark: "\"decision:",
 };
 
 /// A log of numbered decisions, by its path.
@@ -83,6 +87,7 @@ impl<'a> SessionLog<'a> {
             output_dir(dir)?;
         }
         let lock = LockFile::acquire(&self.lock_path(), &LOCK, WAIT).map_err(contended)?;
+        record_log::check(self.path, RECORDS)?;
         let last = last_line(self.path, MAX_TRACE_BYTES as u64)?;
         let link = match last {
             None => Link {
@@ -141,7 +146,7 @@ impl OpenSession<'_> {
     }
 
     pub(super) fn append_line(&self, line: &[u8]) -> Result<()> {
-        append_line(self.path, line, Mode::Private)
+        record_log::append(self.path, line, RECORDS)
     }
 }
 

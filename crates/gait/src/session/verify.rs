@@ -1,9 +1,9 @@
 //! Checking a session that somebody else kept: every number once, every record as signed, and the end as counted.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
+use worldcompute_durable::open_to_read;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, VerifyingKey};
 
@@ -31,8 +31,7 @@ pub struct Report {
 /// `session_log_torn` for a last line without its end.
 pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Report> {
     let cannot = |error| Fault::io(format_args!("read {}", path.display()), &error);
-    let file = File::open(path).map_err(cannot)?;
-    let mut lines = BufReader::new(file);
+    let mut lines = BufReader::new(open_to_read(path)?);
     let mut walk = Walk::new(key);
     let mut line = Vec::new();
     loop {

@@ -94,7 +94,15 @@ pub(super) fn sandbox(name: &str, file: SandboxFile) -> Checked<Option<SandboxCl
         known_set(&what(key), list.as_deref(), known)
     };
     let paths = |key: &str, list: &Option<Vec<String>>| {
-        sandbox_paths(&what(key), bounded(list.as_deref())?)
+        let given = bounded(list.as_deref())?;
+        let paths = sandbox_paths(&what(key), given)?;
+        match paths.is_empty() && !given.is_empty() {
+            true => Err(invalid(format!(
+                "{} names no path, which would ask for nothing",
+                what(key)
+            ))),
+            false => Ok(paths),
+        }
     };
     let clause = SandboxClause {
         enabled: true,

@@ -27,11 +27,17 @@ pub(super) fn known_set(
     Ok(set)
 }
 
+/// The list, whose entries all say something: a list of blanks would be an empty one, which asks for nothing.
 pub(super) fn bounded(list: Option<&[String]>) -> Result<&[String]> {
     let list = list.unwrap_or_default();
     few("policy list entries", list.len())?;
     list.iter().try_for_each(|entry| short(entry))?;
-    Ok(list)
+    match list.iter().any(|entry| entry.trim().is_empty()) {
+        true => Err(invalid(
+            "a list has a blank entry, which would ask for nothing",
+        )),
+        false => Ok(list),
+    }
 }
 
 pub(super) fn few(what: &str, count: usize) -> Result<()> {

@@ -139,7 +139,8 @@ fn spawn(command: &str) -> std::io::Result<(Child, PipeReader)> {
 /// The output of a command that ends well and in time; its whole group is gone afterwards either way.
 fn finish(mut child: Child, output: PipeReader) -> Result<Vec<u8>, String> {
     let (sender, receiver) = mpsc::channel();
-    let reading = std::thread::spawn(move || {
+    // It ends with the last holder of the pipe, for which nobody waits: that may be a child that left the group.
+    let _reader = std::thread::spawn(move || {
         let mut kept = Vec::new();
         let mut output = output;
         let read = (&mut output).take(MAX_OUTPUT).read_to_end(&mut kept);
@@ -154,8 +155,6 @@ fn finish(mut child: Child, output: PipeReader) -> Result<Vec<u8>, String> {
         let _ = kill_process_group(group, Signal::KILL);
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    // Its end of the pipe is closed now, so it ends; a panic in it is the missing answer below.
-    let _ = reading.join();
     let kept = read.map_err(|_| format!("the command took more than {TIMEOUT:?}"))??;
     match status.success() {
         true => Ok(kept),

@@ -159,7 +159,8 @@ impl<'a> Inputs<'a> {
             Ok(registry) => self.scripts = Some(registry),
             Err(fault) if strict => return Err(fault),
             Err(fault) => {
-                let message = format!("approved script fast-path disabled: {}", fault.message());
+                let (why, repair) = (fault.message(), fault.hint_text());
+                let message = format!("approved script fast-path disabled: {why}; {repair}");
                 self.warn(&message);
             }
         }
