@@ -3,7 +3,8 @@
 //! Compiling cannot be stopped half-way, and what it takes can grow much faster than the module: a few kilobytes of
 //! the wrong shape keep it busy for minutes. So the shape is bounded beforehand: how many functions there are, how
 //! long each is, how many locals they have, and how often the values of those locals meet again where control flow
-//! does, which is what the compiler's time and memory are quadratic in.
+//! does, which is what the compiler's time and memory are quadratic in. The compiler also writes code for each
+//! signature, called or not, and for each function that crosses the border of a component: they count as well.
 
 use std::borrow::Cow;
 
@@ -25,6 +26,14 @@ pub const MAX_LOCALS: u64 = 4_000_000;
 pub const MAX_MEETINGS: u64 = 8_000_000;
 /// Meetings of a function that is compiled in no time.
 pub const SMALL_FUNCTION: u64 = 1 << 16;
+/// Most signatures of all modules together: each is compiled to a way out of the module.
+pub const MAX_SIGNATURES: usize = 10_000;
+/// Most parameters and results of all signatures together.
+pub const MAX_SIGNATURE_VALUES: u64 = 100_000;
+/// Most functions that cross the border of a component, at any depth: each is compiled to an adapter.
+pub const MAX_ADAPTERS: u64 = 10_000;
+/// Most bytes of all types of a component, at any depth: adapters go through them field by field.
+pub const MAX_COMPONENT_TYPES: u64 = 1 << 20;
 /// Most globals of one module: each instance carries all of them.
 pub const MAX_GLOBALS: u32 = 20_000;
 /// Most characters of an error that may quote the workload.
@@ -76,6 +85,10 @@ struct Tally {
     locals: u64,
     meetings: u64,
     modules: usize,
+    signatures: usize,
+    signature_values: u64,
+    adapters: u64,
+    component_types: u64,
     current: Signatures,
 }
 
@@ -107,9 +120,9 @@ impl Tally {
                 ..
             } => self.current = Signatures::default(),
             Payload::TypeSection(types) => {
-                let types = types.into_iter_err_on_gc_types();
-                let types = types.map(|function| Ok(Arity::of(&function?)));
-                self.current.types = types.collect::<Result<_, _>>().map_err(malformed)?;
+                for function in types.into_iter_err_on_gc_types() {
+                    self.signature(Arity::of(&function.map_err(malformed)?))?;
+                }
             }
             Payload::FunctionSection(functions) => {
                 let functions = functions
@@ -130,9 +143,27 @@ impl Tally {
                 self.modules += 1;
                 at_most("modules", self.modules as u64, MAX_MODULES as u64)?;
             }
+            Payload::ComponentCanonicalSection(functions) => {
+                self.adapters += u64::from(functions.count());
+                at_most("adapted functions", self.adapters, MAX_ADAPTERS)?;
+            }
+            Payload::ComponentTypeSection(types) => {
+                self.component_types += types.range().len() as u64;
+                let most = MAX_COMPONENT_TYPES;
+                at_most("bytes of component types", self.component_types, most)?;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn signature(&mut self, arity: Arity) -> Result<()> {
+        self.signatures += 1;
+        self.signature_values += arity.parameters + arity.results;
+        self.current.types.push(arity);
+        at_most("signatures", self.signatures as u64, MAX_SIGNATURES as u64)?;
+        let values = self.signature_values;
+        at_most("values of signatures", values, MAX_SIGNATURE_VALUES)
     }
 
     fn function(&mut self, body: &FunctionBody<'_>) -> Result<()> {
@@ -143,18 +174,14 @@ impl Tally {
             body.range().len() as u64,
             MAX_FUNCTION as u64,
         )?;
-        let mut locals = self
-            .current
-            .of_functions
-            .next()
-            .unwrap_or_default()
-            .parameters;
+        let arity = self.current.of_functions.next().unwrap_or_default();
+        let mut locals = arity.parameters;
         for group in body.get_locals_reader().map_err(malformed)? {
             locals += u64::from(group.map_err(malformed)?.0);
         }
         self.locals += locals;
         at_most("locals", self.locals, MAX_LOCALS)?;
-        let (branches, carried) = self.current.branches(body)?;
+        let (branches, carried) = self.current.branches(body, arity.results)?;
         let meetings = branches.saturating_mul(locals.saturating_add(carried));
         if meetings > SMALL_FUNCTION {
             self.meetings = self.meetings.saturating_add(meetings);
@@ -168,9 +195,10 @@ impl Signatures {
         self.types.get(index as usize).copied().unwrap_or_default()
     }
 
-    /// Places where control flow parts or comes together, and the most values any of them carries besides locals.
-    fn branches(&self, body: &FunctionBody<'_>) -> Result<(u64, u64)> {
-        let (mut branches, mut carried) = (0, 0);
+    /// Places where control flow parts or comes together, and the most values any of them carries besides locals: the end
+    /// of the function is one, and carries its results.
+    fn branches(&self, body: &FunctionBody<'_>, results: u64) -> Result<(u64, u64)> {
+        let (mut branches, mut carried) = (0, results);
         let mut operators = body.get_operators_reader().map_err(malformed)?;
         while !operators.eof() {
             match operators.read().map_err(malformed)? {
@@ -178,17 +206,34 @@ impl Signatures {
                 | Operator::Loop { blockty }
                 | Operator::If { blockty } => {
                     branches += 1;
-                    if let BlockType::FuncType(index) = blockty {
-                        let arity = self.arity(index);
-                        carried = carried.max(arity.parameters + arity.results);
-                    }
+                    carried = carried.max(self.carried_by(blockty));
                 }
-                Operator::Else | Operator::Br { .. } | Operator::BrIf { .. } => branches += 1,
+                Operator::TryTable { try_table } => {
+                    branches += 1 + try_table.catches.len() as u64;
+                    carried = carried.max(self.carried_by(try_table.ty));
+                }
                 Operator::BrTable { targets } => branches += 1 + u64::from(targets.len()),
+                Operator::Else
+                | Operator::Br { .. }
+                | Operator::BrIf { .. }
+                | Operator::BrOnNull { .. }
+                | Operator::BrOnNonNull { .. }
+                | Operator::BrOnCast { .. }
+                | Operator::BrOnCastFail { .. } => branches += 1,
                 _ => {}
             }
         }
         Ok((branches, carried))
+    }
+
+    fn carried_by(&self, block: BlockType) -> u64 {
+        match block {
+            BlockType::FuncType(index) => {
+                let arity = self.arity(index);
+                arity.parameters + arity.results
+            }
+            BlockType::Empty | BlockType::Type(_) => 0,
+        }
     }
 }
 
@@ -345,6 +390,85 @@ mod tests {
         };
         with(800).unwrap();
         assert!(with(801).unwrap_err().message().contains("meetings"));
+    }
+
+    #[test]
+    fn what_the_end_of_a_function_carries_meets_as_locals_do() {
+        let with = |results: usize| {
+            let carried = format!("(result{})", " i32".repeat(results));
+            let branch = "(br_if 0 (i32.const 0))".repeat(10_000);
+            let start = "(i32.const 0)".repeat(results);
+            let module = format!("(module (func {carried} {start} {branch}))");
+            inspect(module.as_bytes()).map(|(kind, _)| kind)
+        };
+        with(800).unwrap();
+        assert!(with(801).unwrap_err().message().contains("meetings"));
+    }
+
+    #[test]
+    fn branches_on_references_count_as_others_do() {
+        let with = |branch: &str, branches: usize| {
+            let locals = "i32 ".repeat(1000);
+            let branches = branch.repeat(branches);
+            let module = format!("(module (func (local {locals}) (block {branches})))");
+            inspect(module.as_bytes()).map(|(kind, _)| kind)
+        };
+        for branch in [
+            "(drop (br_on_null 0 (ref.null func)))",
+            "(br_on_non_null 0 (ref.null func))",
+            "(drop (br_on_cast 0 funcref (ref func) (ref.null func)))",
+            "(drop (br_on_cast_fail 0 funcref (ref func) (ref.null func)))",
+            "(try_table (catch_all 0))",
+        ] {
+            let each = if branch.starts_with("(try") { 2 } else { 1 };
+            with(branch, 7998 / each).unwrap();
+            let past = with(branch, 8000 / each).unwrap_err();
+            assert!(past.message().contains("meetings"), "{branch}: {past}");
+        }
+    }
+
+    #[test]
+    fn there_may_be_so_many_signatures_and_no_more() {
+        let with = |signatures: usize, parameters: usize| {
+            let parameters = format!("(param{})", " i32".repeat(parameters));
+            let signatures = format!("(type (func {parameters}))").repeat(signatures);
+            let binary = wat::parse_str(format!("(module {signatures})")).unwrap();
+            inspect(&binary).map(|(kind, _)| kind)
+        };
+        with(MAX_SIGNATURES, 1).unwrap();
+        let past = with(MAX_SIGNATURES + 1, 1).unwrap_err();
+        assert!(past.message().contains("signatures"), "{past}");
+        with(100, 1000).unwrap();
+        let past = with(101, 1000).unwrap_err();
+        assert!(past.message().contains("values of signatures"), "{past}");
+    }
+
+    #[test]
+    fn so_many_functions_may_cross_the_border_of_a_component_and_no_more() {
+        let with = |functions: u64| {
+            let lowered = "(core func (canon lower (func $f)))".repeat(functions as usize);
+            let component = format!("(component (import \"f\" (func $f)) {lowered})");
+            let binary = wat::parse_str(component).unwrap();
+            inspect(&binary).map(|(kind, _)| kind)
+        };
+        with(MAX_ADAPTERS).unwrap();
+        let past = with(MAX_ADAPTERS + 1).unwrap_err();
+        assert!(past.message().contains("adapted functions"), "{past}");
+    }
+
+    #[test]
+    fn the_types_of_a_component_may_have_so_many_bytes_and_no_more() {
+        let with = |bytes: usize| {
+            // A section is the number of its types, and here one enumeration with one long name.
+            let name = "n".repeat(bytes - 9);
+            let component = format!("(component (type (enum \"{name}\")))");
+            let binary = wat::parse_str(component).unwrap();
+            inspect(&binary).map(|(kind, _)| kind)
+        };
+        with(1000).unwrap();
+        let most = MAX_COMPONENT_TYPES as usize;
+        let past = with(most + 100).unwrap_err();
+        assert!(past.message().contains("component types"), "{past}");
     }
 
     #[test]

@@ -57,6 +57,7 @@ async fn a_greedy_guest_takes_no_more_of_the_host_than_its_limits() {
         &guest!("write_far_away"),
         &guest!("fill_scratch"),
         &guest!("grow_and_touch"),
+        &guest!("name_of_56_mib"),
     ] {
         lab.run_guest(guest).await;
     }
@@ -65,12 +66,14 @@ async fn a_greedy_guest_takes_no_more_of_the_host_than_its_limits() {
     let far_away = peak_of(&lab, guest!("write_far_away"), Status::OutputLimit).await;
     let scratch = peak_of(&lab, guest!("fill_scratch"), Status::OutputLimit).await;
     let touched = peak_of(&lab, guest!("grow_and_touch"), Status::OutOfMemory).await;
+    let named = peak_of(&lab, guest!("name_of_56_mib"), Status::Failed).await;
     println!(
-        "at once {at_once}, stdout {stdout}, far away {far_away}, scratch {scratch}, touched {touched}"
+        "at once {at_once}, stdout {stdout}, far away {far_away}, scratch {scratch}, touched {touched}, named {named}"
     );
     assert!(at_once < 8 * MIB, "{at_once}");
     assert!(far_away < 8 * MIB, "{far_away}");
     assert!(stdout < (8 + 16) * MIB, "{stdout}");
     assert!(scratch < (8 + 16) * MIB, "{scratch}");
     assert!((60 * MIB..(64 + 16) * MIB).contains(&touched), "{touched}");
+    assert!((50 * MIB..(64 + 16) * MIB).contains(&named), "{named}");
 }

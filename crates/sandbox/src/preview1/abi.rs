@@ -1,9 +1,13 @@
 //! The guest's memory: integers, texts and lists of buffers in it, little end first.
 
+use crate::request::MAX_PATH;
 use crate::stop::{Errno, Result};
 
 /// Most buffers of one call.
 const MAX_IOVECS: u32 = 1024;
+
+/// Bytes of one entry of a list of buffers.
+pub const IOVEC: u64 = 8;
 
 /// Buffers in the guest's memory.
 pub struct Iovec {
@@ -43,7 +47,11 @@ pub fn put_u64(memory: &mut [u8], pointer: u32, value: u64) -> Result<()> {
     put(memory, pointer, &value.to_le_bytes())
 }
 
-pub fn text(memory: &[u8], pointer: u32, length: u32) -> Result<&str> {
+/// A path, which is looked at only if it is no longer than paths are.
+pub fn path(memory: &[u8], pointer: u32, length: u32) -> Result<&str> {
+    if length as usize > MAX_PATH {
+        return Err(Errno::NameTooLong.into());
+    }
     Ok(str::from_utf8(slice(memory, pointer, length)?).map_err(|_| Errno::Ilseq)?)
 }
 

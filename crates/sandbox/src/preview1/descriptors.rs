@@ -95,9 +95,8 @@ impl Descriptors {
 
     /// Takes the lowest free number.
     pub fn insert(&mut self, descriptor: Descriptor) -> u32 {
-        let free = (0..)
-            .find(|fd| !self.open.contains_key(fd))
-            .unwrap_or(u32::MAX);
+        let gap = (0..).zip(self.open.keys()).find(|(fd, taken)| fd != *taken);
+        let free = gap.map_or(self.open.len() as u32, |(fd, _)| fd);
         self.open.insert(free, descriptor);
         free
     }

@@ -1,7 +1,7 @@
 //! Calls on open files.
 
 use super::Guest;
-use super::abi::{Record, at, iovecs, put, put_u32, put_u64, slice, slice_mut};
+use super::abi::{IOVEC, Iovec, Record, at, iovecs, put, put_u32, put_u64, slice, slice_mut};
 use super::descriptors::{Descriptor, OpenFile, PREOPEN};
 use crate::stop::{Errno, Result};
 use crate::world::{EntryKind, Listed, NodeId, Printer, SetTimes, Stat};
@@ -288,13 +288,19 @@ impl Guest<'_> {
         }
     }
 
+    fn buffers(&mut self, list: u32, count: u32) -> Result<Vec<Iovec>> {
+        let buffers = iovecs(self.memory, list, count)?;
+        self.world.account.moves(buffers.len() as u64 * IOVEC)?;
+        Ok(buffers)
+    }
+
     fn read_stdin(&mut self, buffers: u32, count: u32) -> Result<u32> {
         let mut total = 0;
-        for iovec in iovecs(self.memory, buffers, count)? {
+        for iovec in self.buffers(buffers, count)? {
             let place = slice_mut(self.memory, iovec.buffer, iovec.length)?;
             let bytes = self.world.stdin.take(place.len());
-            total += fill(place, bytes)?;
             self.world.account.moves(bytes.len() as u64)?;
+            total += fill(place, bytes)?;
         }
         Ok(total)
     }
@@ -310,19 +316,19 @@ impl Guest<'_> {
             return Err(Errno::Badf.into());
         }
         let mut total = 0;
-        for iovec in iovecs(self.memory, buffers, count)? {
+        for iovec in self.buffers(buffers, count)? {
             let place = slice_mut(self.memory, iovec.buffer, iovec.length)?;
             let bytes = self.world.files.read_at(file.node, offset, place.len())?;
+            self.world.account.moves(bytes.len() as u64)?;
             total += fill(place, bytes)?;
             offset = offset.saturating_add(bytes.len() as u64);
-            self.world.account.moves(bytes.len() as u64)?;
         }
         Ok(total)
     }
 
     fn print(&mut self, printer: Printer, buffers: u32, count: u32) -> Result<u32> {
         let mut total = 0_u32;
-        for iovec in iovecs(self.memory, buffers, count)? {
+        for iovec in self.buffers(buffers, count)? {
             let bytes = slice(self.memory, iovec.buffer, iovec.length)?;
             self.world.account.moves(bytes.len() as u64)?;
             self.world.print(printer, bytes)?;
@@ -338,9 +344,9 @@ impl Guest<'_> {
         buffers: u32,
         count: u32,
     ) -> Result<u32> {
-        let mut total = 0_u32;
+        let (mut total, list) = (0_u32, self.buffers(buffers, count)?);
         let (now, world) = (self.world.clock.stamp(), &mut *self.world);
-        for iovec in iovecs(self.memory, buffers, count)? {
+        for iovec in list {
             let bytes = slice(self.memory, iovec.buffer, iovec.length)?;
             world.account.moves(bytes.len() as u64)?;
             world

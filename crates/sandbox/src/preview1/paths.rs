@@ -1,7 +1,7 @@
 //! Calls by path. There are no links: following them or not makes no difference, and making one is not supported.
 
 use super::Guest;
-use super::abi::{put, put_u32, text};
+use super::abi::{self, put, put_u32};
 use super::descriptors::{Descriptor, OpenFile};
 use super::files::{FLAG_APPEND, RIGHT_READ, RIGHTS_WRITING, filestat};
 use crate::stop::{Errno, Result};
@@ -153,7 +153,7 @@ impl Guest<'_> {
         path: u32,
         length: u32,
     ) -> Result<()> {
-        text(self.memory, target, target_length)?;
+        abi::path(self.memory, target, target_length)?;
         self.path(fd, path, length)?;
         Err(Errno::Notsup.into())
     }
@@ -164,8 +164,10 @@ impl Guest<'_> {
         world.files.unlink(base, &path, &mut world.account, now)
     }
 
-    fn path(&self, fd: u32, path: u32, length: u32) -> Result<(NodeId, String)> {
+    fn path(&mut self, fd: u32, path: u32, length: u32) -> Result<(NodeId, String)> {
         let base = self.world.descriptors.directory(fd)?;
-        Ok((base, text(self.memory, path, length)?.to_owned()))
+        let path = abi::path(self.memory, path, length)?;
+        self.world.account.walks(path)?;
+        Ok((base, path.to_owned()))
     }
 }

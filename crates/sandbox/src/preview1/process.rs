@@ -5,6 +5,8 @@ use super::abi::{at, put, put_u32, put_u64, slice_mut};
 use crate::stop::{Errno, Result};
 use crate::world::TICK;
 
+/// Most random bytes of one call: no guest can be ended while it waits for them, and these take a fraction of a second.
+pub(super) const MAX_RANDOM: u32 = 16 << 20;
 const REALTIME: u32 = 0;
 /// Monotonic time; time on the processor is the same, for nothing else takes time here.
 const MONOTONIC_AND_CPU: std::ops::RangeInclusive<u32> = 1..=3;
@@ -47,6 +49,9 @@ impl Guest<'_> {
     }
 
     pub fn random_get(&mut self, buffer: u32, length: u32) -> Result<()> {
+        if length > MAX_RANDOM {
+            return Err(Errno::Inval.into());
+        }
         let place = slice_mut(self.memory, buffer, length)?;
         self.world.account.hashes(place.len() as u64)?;
         self.world.random.fill(place);
@@ -98,12 +103,10 @@ impl Guest<'_> {
     }
 
     fn put_sizes(&mut self, texts: &[Vec<u8>], count: u32, size: u32) -> Result<()> {
+        let bytes = texts.iter().map(Vec::len).sum::<usize>();
+        self.world.account.moves(bytes as u64)?;
         put_u32(self.memory, count, texts.len() as u32)?;
-        put_u32(
-            self.memory,
-            size,
-            texts.iter().map(Vec::len).sum::<usize>() as u32,
-        )
+        put_u32(self.memory, size, bytes as u32)
     }
 
     fn put_texts(&mut self, texts: &[Vec<u8>], mut pointers: u32, mut buffer: u32) -> Result<()> {

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
+use super::process::MAX_RANDOM;
 use super::*;
+use crate::request::MAX_PATH;
 use crate::request::tests::sample;
 use crate::world::{NodeId, Printer};
 
@@ -442,12 +444,49 @@ fn too_many_buffers_are_refused_and_the_most_allowed_are_not() {
 }
 
 #[test]
+fn what_no_call_may_take_is_refused_before_it_is_looked_at() {
+    let mut machine = Machine::new();
+    let random = machine.guest().random_get(u32::MAX, MAX_RANDOM + 1);
+    assert_eq!(errno(random), Errno::Inval);
+    let most = MAX_PATH as u32;
+    for (length, refusal) in [(most, Errno::Fault), (most + 1, Errno::NameTooLong)] {
+        let mut guest = machine.guest();
+        let path = guest.path_create_directory(ROOT, u32::MAX, length);
+        assert_eq!(errno(path), refusal);
+        let target = guest.path_symlink(u32::MAX, length, ROOT, 0, 0);
+        assert_eq!(errno(target), refusal);
+    }
+}
+
+#[test]
+fn paths_cost_fuel_by_their_names_and_lists_by_their_entries() {
+    let mut machine = Machine::new();
+    let cost = |machine: &mut Machine, call: fn(&mut Guest<'_>) -> Result<()>| {
+        let before = machine.world.account.worked();
+        call(&mut machine.guest()).unwrap();
+        machine.world.account.worked() - before
+    };
+    machine.put(1000, "out/../".repeat(100).as_bytes());
+    let path = cost(&mut machine, |guest| {
+        guest.path_filestat_get(ROOT, 0, 1000, 700, 5000)
+    });
+    assert!(path >= 200 * 64, "{path}");
+    let list = cost(&mut machine, |guest| guest.fd_write(1, 8192, 1024, 5000));
+    assert!(list >= 1024, "{list}");
+    let waiting = cost(&mut machine, |guest| guest.poll_oneoff(8192, 0, 512, 5000));
+    assert!(waiting >= 512 * 6, "{waiting}");
+    machine.world.args = vec!["x".repeat(80); 100];
+    let sizes = cost(&mut machine, |guest| guest.args_sizes_get(5000, 5004));
+    assert!(sizes >= 1000, "{sizes}");
+}
+
+#[test]
 fn what_lies_partly_outside_the_memory_is_a_fault() {
     let mut machine = Machine::new();
     let end = machine.memory.len() as u32;
     assert_eq!(errno(machine.guest().random_get(end - 1, 2)), Errno::Fault);
     assert_eq!(
-        errno(machine.guest().random_get(u32::MAX, u32::MAX)),
+        errno(machine.guest().random_get(u32::MAX, MAX_RANDOM)),
         Errno::Fault
     );
     machine.guest().random_get(end - 1, 1).unwrap();

@@ -53,6 +53,8 @@ impl Guest<'_> {
     }
 
     fn subscriptions(&mut self, pointer: u32, count: u32) -> Result<Vec<Subscription>> {
+        let bytes = u64::from(count) * SUBSCRIPTION as u64;
+        self.world.account.moves(bytes)?;
         let mut subscriptions = Vec::new();
         for index in 0..count {
             let pointer = at(pointer, index * SUBSCRIPTION as u32)?;

@@ -41,6 +41,12 @@ impl World {
         Ok(self.opened(descriptor)?.node)
     }
 
+    /// Where a path starts, with the work of walking it counted.
+    fn base(&mut self, descriptor: &Resource<Descriptor>, path: &str) -> FsResult<NodeId> {
+        self.account.walks(path).map_err(FsError::trap)?;
+        self.node(descriptor)
+    }
+
     fn readable(&self, descriptor: &Resource<Descriptor>) -> FsResult<NodeId> {
         let opened = self.opened(descriptor)?;
         if opened.read {
@@ -239,7 +245,7 @@ impl types::HostDescriptor for World {
     }
 
     fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let (base, now) = (self.node(&fd)?, self.clock.stamp());
+        let (base, now) = (self.base(&fd, &path)?, self.clock.stamp());
         self.files.create_dir(base, &path, now).map_err(fs_error)
     }
 
@@ -254,7 +260,7 @@ impl types::HostDescriptor for World {
         _flags: PathFlags,
         path: String,
     ) -> FsResult<DescriptorStat> {
-        let base = self.node(&fd)?;
+        let base = self.base(&fd, &path)?;
         let node = self.files.lookup(base, &path).map_err(fs_error)?;
         Ok(descriptor_stat(&self.files.stat(node).map_err(fs_error)?))
     }
@@ -267,7 +273,7 @@ impl types::HostDescriptor for World {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        let base = self.node(&fd)?;
+        let base = self.base(&fd, &path)?;
         let node = self.files.lookup(base, &path).map_err(fs_error)?;
         self.set_node_times(node, accessed, modified)
     }
@@ -291,7 +297,7 @@ impl types::HostDescriptor for World {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let (base, now) = (self.node(&fd)?, self.clock.stamp());
+        let (base, now) = (self.base(&fd, &path)?, self.clock.stamp());
         let how = OpenHow {
             create: open.contains(OpenFlags::CREATE),
             exclusive: open.contains(OpenFlags::EXCLUSIVE),
@@ -312,13 +318,13 @@ impl types::HostDescriptor for World {
     }
 
     fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        let base = self.node(&fd)?;
+        let base = self.base(&fd, &path)?;
         self.files.lookup(base, &path).map_err(fs_error)?;
         Err(ErrorCode::Invalid.into())
     }
 
     fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let (base, now) = (self.node(&fd)?, self.clock.stamp());
+        let (base, now) = (self.base(&fd, &path)?, self.clock.stamp());
         self.files
             .remove_dir(base, &path, &mut self.account, now)
             .map_err(fs_error)
@@ -331,7 +337,8 @@ impl types::HostDescriptor for World {
         to: Resource<Descriptor>,
         to_path: String,
     ) -> FsResult<()> {
-        let (base, to_base, now) = (self.node(&fd)?, self.node(&to)?, self.clock.stamp());
+        let (base, to_base) = (self.base(&fd, &path)?, self.base(&to, &to_path)?);
+        let now = self.clock.stamp();
         let renamed = self
             .files
             .rename((base, &path), (to_base, &to_path), &mut self.account, now);
@@ -348,7 +355,7 @@ impl types::HostDescriptor for World {
     }
 
     fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let (base, now) = (self.node(&fd)?, self.clock.stamp());
+        let (base, now) = (self.base(&fd, &path)?, self.clock.stamp());
         self.files
             .unlink(base, &path, &mut self.account, now)
             .map_err(fs_error)
@@ -376,7 +383,7 @@ impl types::HostDescriptor for World {
         _flags: PathFlags,
         path: String,
     ) -> FsResult<MetadataHashValue> {
-        let base = self.node(&fd)?;
+        let base = self.base(&fd, &path)?;
         let node = self.files.lookup(base, &path).map_err(fs_error)?;
         Ok(metadata_hash(&self.files.stat(node).map_err(fs_error)?))
     }

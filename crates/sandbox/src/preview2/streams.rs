@@ -109,6 +109,7 @@ impl World {
 impl poll::Host for World {
     /// Which are ready. Time passes only if none is, and then just until the first one is.
     fn poll(&mut self, pollables: Vec<Resource<poll::Pollable>>) -> Result<Vec<u32>> {
+        self.account.looks_up(pollables.len() as u64)?;
         let instants: Vec<u64> = pollables
             .iter()
             .map(|one| self.instant(one))

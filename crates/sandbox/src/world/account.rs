@@ -46,12 +46,19 @@ impl Account {
 
     /// Counts `bytes` before they are moved.
     pub const fn moves(&mut self, bytes: u64) -> Result<(), Stop> {
-        self.worked = self.worked.saturating_add(bytes / BYTES_PER_FUEL);
-        if self.worked > self.fuel {
-            Err(Stop::OutOfFuel)
-        } else {
-            Ok(())
-        }
+        self.spend(bytes / BYTES_PER_FUEL)
+    }
+
+    /// Counts entries of a tree or table before they are looked up: each takes about as long as a call.
+    pub const fn looks_up(&mut self, entries: u64) -> Result<(), Stop> {
+        self.spend(entries.saturating_mul(PER_CALL))
+    }
+
+    /// Counts a path before it is read and its names are looked up.
+    pub fn walks(&mut self, path: &str) -> Result<(), Stop> {
+        self.moves(path.len() as u64)?;
+        let slashes = path.bytes().filter(|byte| *byte == b'/');
+        self.looks_up(slashes.count() as u64)
     }
 
     /// Counts `bytes` before they are drawn at random.
@@ -74,5 +81,14 @@ impl Account {
 
     pub const fn give_back(&mut self, bytes: u64) {
         self.left = self.left.saturating_add(bytes);
+    }
+
+    const fn spend(&mut self, fuel: u64) -> Result<(), Stop> {
+        self.worked = self.worked.saturating_add(fuel);
+        if self.worked > self.fuel {
+            Err(Stop::OutOfFuel)
+        } else {
+            Ok(())
+        }
     }
 }

@@ -40,7 +40,7 @@ async fn what_a_guest_senses_is_what_it_was_when_this_was_written() {
         (digest.to_string().as_str(), outcome.fuel_used),
         (
             "25847f34113a1e3e34dd798f1bec9c58327c1328ddbddd437321514f074a80aa",
-            881
+            884
         )
     );
 }

@@ -47,6 +47,16 @@ async fn calls_to_the_host_use_fuel_as_well() {
 }
 
 #[tokio::test]
+async fn the_names_of_a_path_use_fuel_as_calls_do() {
+    let lab = Lab::new();
+    let mut request = lab.request(guest!("walk_for_ever"));
+    request.limits.fuel = 10_000_000;
+    // Uncounted, the lookups of this much fuel took minutes.
+    request.limits.wall_ms = 30_000;
+    assert_ended(&lab.run(&request).await, Status::OutOfFuel);
+}
+
+#[tokio::test]
 async fn exactly_the_fuel_a_guest_needs_is_enough_and_one_less_is_not() {
     let lab = Lab::new();
     let mut request = lab.request(guest!("hello"));

@@ -335,6 +335,12 @@ fn nothing_is_made_in_a_directory_that_was_removed() {
         errno(disk.files.open(dir, "file", MAKE, &mut disk.account, 0)),
         Errno::Noent
     );
+    disk.make("out/file", b"kept");
+    let moved = disk
+        .files
+        .rename((ROOT, "out/file"), (dir, "file"), &mut disk.account, 0);
+    assert_eq!(errno(moved), Errno::Noent);
+    assert_eq!(disk.read("out/file").unwrap(), b"kept");
 }
 
 #[test]

@@ -191,7 +191,10 @@ impl Filesystem {
         if slash && kind == EntryKind::File {
             return Err(Errno::Notdir.into());
         }
-        if self.is_within(parent, node)? {
+        if !self.node(parent)?.linked {
+            return Err(Errno::Noent.into());
+        }
+        if self.is_within(parent, node, account)? {
             return Err(Errno::Inval.into());
         }
         if there == Some(node) {
@@ -265,8 +268,9 @@ impl Filesystem {
     }
 
     /// Whether `node` is `ancestor` or lies below it.
-    fn is_within(&self, mut node: NodeId, ancestor: NodeId) -> Result<bool> {
+    fn is_within(&self, mut node: NodeId, ancestor: NodeId, account: &mut Account) -> Result<bool> {
         while node != ancestor {
+            account.looks_up(1)?;
             if node == NodeId::ROOT {
                 return Ok(false);
             }
