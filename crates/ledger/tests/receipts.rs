@@ -473,6 +473,11 @@ fn contradictions() -> Vec<(&'static str, Receipt)> {
             receipt.outcome.error = error.map(str::to_owned);
         })
     };
+    let out = |status, exit_code, (fuel, wall_ms)| {
+        let mut receipt = outcome(status, exit_code, Some("no more"));
+        (receipt.outcome.fuel_used, receipt.outcome.wall_ms) = (fuel, wall_ms);
+        receipt
+    };
     vec![
         (
             "succeeded with exit code 1",
@@ -500,11 +505,19 @@ fn contradictions() -> Vec<(&'static str, Receipt)> {
         ),
         (
             "out of fuel with exit code",
-            outcome(Status::OutOfFuel, Some(1), None),
+            out(Status::OutOfFuel, Some(1), (1000, 12)),
+        ),
+        (
+            "out of fuel with fuel left",
+            out(Status::OutOfFuel, None, (999, 5000)),
+        ),
+        (
+            "timed out with time left",
+            out(Status::TimedOut, None, (1000, 4999)),
         ),
         (
             "timed out with exit code",
-            outcome(Status::TimedOut, Some(0), Some("late")),
+            out(Status::TimedOut, Some(0), (1000, 5000)),
         ),
         (
             "cancelled with exit code 0 and no reason",
@@ -571,6 +584,18 @@ fn contradictions() -> Vec<(&'static str, Receipt)> {
             }),
         ),
         (
+            "standard output named as something else than bytes",
+            changed(|receipt| receipt.outcome.stdout_cid = Cid::dag_cbor("out")),
+        ),
+        (
+            "standard error named as something else than bytes",
+            changed(|receipt| receipt.outcome.stderr_cid = Cid::dag_cbor("")),
+        ),
+        (
+            "an output named as something else than bytes",
+            changed(|receipt| receipt.outcome.outputs[0].cid = Cid::dag_cbor("12345")),
+        ),
+        (
             "an output without a name",
             changed(|receipt| receipt.outcome.outputs[0].name.clear()),
         ),
@@ -615,6 +640,7 @@ fn every_way_to_end_can_be_said() {
             receipt.outcome.outputs.clear();
             (receipt.outcome.status, receipt.outcome.exit_code) = (status, exit_code);
             receipt.outcome.error = error.map(str::to_owned);
+            (receipt.outcome.fuel_used, receipt.outcome.wall_ms) = (1000, 5000);
         });
         let signed = ended
             .clone()

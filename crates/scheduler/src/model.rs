@@ -130,6 +130,9 @@ pub struct LeaseRecord {
     pub ended_at: Option<Timestamp>,
     /// Why it ended, unless with a receipt.
     pub reason: Option<String>,
+    /// The number of the exit from the donor's sandbox, if it ended with a receipt that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<u64>,
 }
 
 /// One task and the history of its leases, without those that a busy donor returned at once.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use gait::Verdict;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
-use worldcompute_proof::{Sha256, Statement, Subject};
+use worldcompute_proof::{Codec, Sha256, Statement, Subject};
 
-use super::{DecisionRef, Outcome, PREDICATE_TYPE, Receipt, Status};
+use super::{DecisionRef, Limits, Outcome, PREDICATE_TYPE, Receipt, Status};
 
 /// Most bytes of a job's or lease's id.
 pub const MAX_ID_BYTES: usize = 128;
@@ -27,7 +27,8 @@ impl Receipt {
         self.check_lists()?;
         self.check_decision("decision", &self.decision)?;
         self.check_decision("submitter_decision", &self.submitter_decision)?;
-        self.outcome.check_status()?;
+        self.outcome.check_status(&self.limits)?;
+        self.outcome.check_results()?;
         self.check_use()?;
         holds(
             self.started_at <= self.ended_at,
@@ -131,7 +132,7 @@ impl Receipt {
 }
 
 impl Outcome {
-    fn check_status(&self) -> Result<()> {
+    fn check_status(&self, limits: &Limits) -> Result<()> {
         let Self {
             status,
             exit_code,
@@ -154,8 +155,30 @@ impl Outcome {
                 status.as_str()
             ),
         )?;
+        let reached = match status {
+            Status::OutOfFuel => self.fuel_used >= limits.fuel,
+            Status::TimedOut => self.wall_ms >= limits.wall_ms,
+            _ => true,
+        };
+        holds(
+            reached,
+            format_args!(
+                "the status {} of an execution that had some left",
+                status.as_str()
+            ),
+        )?;
         let none_left = *status == Status::Succeeded || outputs.is_empty();
         holds(none_left, "outputs of an execution that did not succeed")
+    }
+
+    /// Whoever keeps a result keeps it as plain bytes: under another name of the same bytes nobody would find it.
+    fn check_results(&self) -> Result<()> {
+        let files = self.outputs.iter().map(|output| output.cid);
+        let mut results = files.chain([self.stdout_cid, self.stderr_cid]);
+        holds(
+            results.all(|cid| cid.codec() == Codec::Raw),
+            "a result is not named as plain bytes",
+        )
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Execution {
     pub(super) executor: PeerId,
     pub(super) status: Status,
     pub(super) error: Option<String>,
+    /// The number of the exit from the executor's sandbox.
+    pub(super) exit: u64,
     pub(super) receipt: Vec<u8>,
 }
 
@@ -42,6 +44,7 @@ impl Execution {
             executor: receipt.executor,
             status: receipt.outcome.status,
             error: receipt.outcome.error.clone(),
+            exit: receipt.sequence,
             receipt: opened.bytes().to_vec(),
         })
     }
@@ -147,6 +150,11 @@ fn check_outputs(receipt: &Receipt, request: &RunRequest) -> Result<()> {
     holds(
         kept.eq(request.outputs.iter().map(|output| &output.name)),
         "it keeps other outputs",
+    )?;
+    let mut sizes = receipt.outcome.outputs.iter().zip(&request.outputs);
+    holds(
+        sizes.all(|(kept, asked)| kept.size <= asked.max_bytes),
+        "one of its outputs exceeds its limit",
     )
 }
 

@@ -59,6 +59,11 @@ pub(super) fn capacity(slots: u32) -> Capacity {
     }
 }
 
+/// A number that no other lease of a job has.
+fn exit_of(lease: LeaseId) -> u64 {
+    u64::from(lease.task.index) << 32 | u64::from(lease.attempt)
+}
+
 /// A receipt as [`Execution::verify`] would have let it through.
 pub(super) fn execution(lease: LeaseId, executor: PeerId, status: Status) -> Execution {
     let error = (status != Status::Succeeded).then(|| "it went wrong".to_owned());
@@ -67,6 +72,7 @@ pub(super) fn execution(lease: LeaseId, executor: PeerId, status: Status) -> Exe
         executor,
         status,
         error,
+        exit: exit_of(lease),
         receipt: format!("{lease} by {executor}").into_bytes(),
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Job {
     /// The turn at which it last got a donor.
     pub(super) served: u64,
     pub(super) ending: Option<(JobState, Problem)>,
+    /// The exits that receipts of its tasks have numbers of: no donor gives a number twice.
+    exits: BTreeSet<(PeerId, u64)>,
     /// How many tasks a donor confirmed.
     running: u32,
     /// Why the first task failed that did.
@@ -86,6 +88,7 @@ impl Job {
             waiting: None,
             served: 0,
             ending: None,
+            exits: BTreeSet::new(),
             running: 0,
             failure: None,
         }
@@ -138,6 +141,11 @@ impl Job {
         }
         let state = task.state;
         let failure = task.fault.clone();
+        let exits = task
+            .leases
+            .iter()
+            .filter_map(|lease| Some((lease.donor, lease.exit?)));
+        self.exits.extend(exits);
         *slot = task;
         self.worked |= state == TaskState::Accepted;
         self.failed(failure);
@@ -203,6 +211,22 @@ impl Job {
             lease.ended_at = Some(now.wall);
             lease.reason = reason.map(bounded);
             self.dirty.insert(index);
+        }
+    }
+
+    /// Whether an exit of that donor already counts, under another lease.
+    pub(super) fn knows_exit(&self, donor: PeerId, exit: u64) -> bool {
+        self.exits.contains(&(donor, exit))
+    }
+
+    /// Ends the live lease of a task with a receipt of its donor.
+    pub(super) fn close_with_receipt(&mut self, index: u32, now: Now, exit: u64) {
+        self.close_lease(index, now, LeaseState::Released, None);
+        let last = self.task_mut(index).and_then(|task| task.leases.last_mut());
+        if let Some(lease) = last {
+            lease.exit = Some(exit);
+            let donor = lease.donor;
+            self.exits.insert((donor, exit));
         }
     }
 

@@ -90,6 +90,7 @@ impl Broker {
             granted_at: now.wall,
             ended_at: None,
             reason: None,
+            exit: None,
         });
         job.set(id.index, TaskState::Dispatched);
         job.waiting = None;
@@ -237,10 +238,7 @@ impl Broker {
         match reply {
             Reply::Ran(execution) => self.ran(now, id, from, *execution),
             Reply::Busy { reason } => self.busy(now, id, from, &reason),
-            Reply::Declined { reason } => {
-                self.lose(now, id, LeaseState::Released, &reason);
-                self.decline(now, id.task, from, &reason);
-            }
+            Reply::Declined { reason } => self.declined(now, id, from, &reason),
             Reply::Lost { reason } => {
                 self.donors.hold(now.monotonic, from);
                 self.lose(now, id, LeaseState::Released, &reason);
@@ -259,18 +257,29 @@ impl Broker {
             self.lose(now, id, LeaseState::Released, "the donor stopped the task");
             return;
         }
+        let exit = execution.exit;
+        let job = self.jobs.get(&id.task.job);
+        if job.is_some_and(|job| job.knows_exit(from, exit)) {
+            let reason = format!("the donor gave exit number {exit} to two receipts");
+            return self.declined(now, id, from, &reason);
+        }
         self.donors.succeeded(from);
         self.drop_lease(id);
         let Some(job) = self.jobs.get_mut(&id.task.job) else {
             return;
         };
         job.worked = true;
-        job.close_lease(id.task.index, now, LeaseState::Released, None);
+        job.close_with_receipt(id.task.index, now, exit);
         let settling = Settling::of(execution);
         job.failed(settling.fault.clone());
         job.settling.insert(id.task.index, settling);
         job.set(id.task.index, TaskState::Verifying);
         self.stop_failing(now, id.task.job);
+    }
+
+    fn declined(&mut self, now: Now, id: LeaseId, from: PeerId, reason: &str) {
+        self.lose(now, id, LeaseState::Released, reason);
+        self.decline(now, id.task, from, reason);
     }
 
     /// The donor had no room: the task waits, and its history is as if nothing had been.

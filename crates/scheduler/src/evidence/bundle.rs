@@ -390,11 +390,13 @@ pub(super) fn open_decision(
     })
 }
 
-/// The lease is one of this task.
+/// The lease is one of this task, and of this attempt at it.
 fn check_lease(part: Part, receipt: &Receipt, request: &RunRequest) -> Result<()> {
     let lease: Option<LeaseId> = receipt.lease_id.parse().ok();
     let same = |lease: LeaseId| {
-        lease.task.job.to_string() == request.job_id && lease.task.index == request.task_index
+        lease.task.job.to_string() == request.job_id
+            && lease.task.index == request.task_index
+            && lease.attempt == receipt.attempt
     };
     if lease.is_some_and(same) {
         Ok(())

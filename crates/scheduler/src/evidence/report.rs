@@ -62,9 +62,10 @@ impl Report {
             .map(|(end, count)| format!("{count} {end}"))
             .collect();
         let executors = bundle.executors.len();
+        let listed = bundle.index.names().count();
         let proven = vec![
             asked(manifest),
-            format!("The submitter signed for exactly the {files} files beside index.json, and each has the bytes that were signed for."),
+            format!("The submitter signed for exactly the {listed} files beside index.json, and each has the bytes that were signed for."),
             format!("Each of the {tasks} tasks has one receipt, signed by its executor and countersigned by the submitter."),
             "Every receipt answers the request that follows from the manifest: module, inputs, limits, seed.".to_owned(),
             "For every run both gates signed that they allow exactly this job and this run.".to_owned(),

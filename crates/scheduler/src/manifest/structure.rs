@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use worldcompute_fault::{Fault, Result, WcCode};
 
 use super::Manifest;
+use crate::evidence::MAX_FILES;
 
 /// Most bytes of a job's name.
 pub const MAX_NAME_BYTES: usize = 64;
@@ -132,6 +133,7 @@ impl<R> Manifest<R> {
             check_name("outputs.name", &output.name)?;
             check_range("outputs.max_bytes", output.max_bytes, 1..=MAX_SCRATCH)?;
         }
+        self.check_evidence()?;
         check_distinct(
             "outputs.name",
             self.outputs.iter().map(|output| &output.name),
@@ -150,6 +152,18 @@ impl<R> Manifest<R> {
             .iter()
             .try_for_each(|(field, path)| check_path(field, path))?;
         check_disjoint(&files)
+    }
+
+    /// A job that has ended leaves a bundle of files behind, and there must be room for all of them.
+    fn check_evidence(&self) -> Result<()> {
+        // The manifest, its decision, the module and standard input; of each task, receipt, decision, and both streams.
+        let once = 4 + self.inputs.len();
+        let files = once + self.array_count as usize * (4 + self.outputs.len());
+        if files <= MAX_FILES {
+            return Ok(());
+        }
+        let why = format!("its evidence could have {files} files; it takes {MAX_FILES}");
+        Err(refuse("array.count, outputs", why))
     }
 
     fn check_regions(&self) -> Result<()> {

@@ -313,6 +313,21 @@ fn texts_and_lists_are_taken_at_their_bounds_and_refused_past_them() {
 }
 
 #[test]
+fn a_job_may_ask_for_as_many_results_as_evidence_can_hold_and_no_more() {
+    let tasks = |count: u32, outputs: usize| {
+        let files: Vec<_> = (0..outputs)
+            .map(|n| format!("{{name: o{n}, path: /out/{n}}}"))
+            .collect();
+        format!("array: {{count: {count}}}\noutputs: [{}]", files.join(", "))
+    };
+    check_bounds(&[
+        ("65538 files", tasks(10_000, 2), tasks(9_362, 3)),
+        ("outputs", tasks(9_361, 3), tasks(10_000, 64)),
+        ("outputs", tasks(963, 64), tasks(964, 64)),
+    ]);
+}
+
+#[test]
 fn empty_repeated_and_reserved_entries_are_refused() {
     let cases = [
         ("command", "command: [x]", "command: []"),

@@ -122,7 +122,7 @@ fn told(change: impl FnOnce(&mut Receipt)) -> String {
 #[test]
 fn a_receipt_for_another_request_is_refused_though_both_sign_it() {
     type Change = fn(&mut Receipt);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 10] = [
         ("manifest", |receipt| {
             receipt.manifest_cid = Cid::dag_cbor("other")
         }),
@@ -147,6 +147,7 @@ fn a_receipt_for_another_request_is_refused_though_both_sign_it() {
         ("lease_id", |receipt| {
             receipt.lease_id = receipt.lease_id.replace(".1.0.0", ".2.0.0")
         }),
+        ("lease_id", |receipt| receipt.attempt = 1),
     ];
     for (field, change) in cases {
         let message = told(change);

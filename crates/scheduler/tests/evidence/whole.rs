@@ -31,6 +31,11 @@ fn a_whole_bundle_verifies_and_says_what_it_shows() {
             .iter()
             .any(|line| line.contains(&submitter().peer_id().to_string()))
     );
+    let listed = format!(
+        "exactly the {} files beside index.json",
+        bundle.listed().len()
+    );
+    assert!(report.proven.iter().any(|line| line.contains(&listed)));
     assert!(
         report
             .not_proven
@@ -97,6 +102,7 @@ fn tasks_that_did_not_succeed_are_evidence_too() {
     let job = Job::new().with_receipt(1, |receipt| {
         receipt.outcome.outputs.clear();
         (receipt.outcome.status, receipt.outcome.exit_code) = (Status::TimedOut, None);
+        receipt.outcome.wall_ms = receipt.limits.wall_ms;
     });
     let report = Bundle::of(&job).verify().unwrap();
     assert!(

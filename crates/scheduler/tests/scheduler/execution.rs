@@ -22,7 +22,7 @@ fn lease(index: u32) -> LeaseId {
 fn manifest() -> std::sync::Arc<VerifiedManifest> {
     let cid = Cid::raw(b"data");
     let more = format!(
-        "  stdin: cid:{cid}\n  inputs: [{{cid: {cid}, mount: /data}}]\n  outputs: [{{name: sum, path: /out/sum}}]\n  seed: 5\n"
+        "  stdin: cid:{cid}\n  inputs: [{{cid: {cid}, mount: /data}}]\n  outputs: [{{name: sum, path: /out/sum, max_bytes: 1Mi}}]\n  seed: 5\n"
     );
     manifest_with(1, 3, &more)
 }
@@ -57,7 +57,7 @@ fn an_honest_receipt_of_any_end_is_taken() {
 #[test]
 fn a_receipt_that_says_one_thing_differently_is_refused() {
     type Change = (&'static str, fn(&mut Receipt));
-    let changes: [Change; 19] = [
+    let changes: [Change; 20] = [
         ("job", |r| r.job_id = job_id(2).to_string()),
         ("lease", |r| r.lease_id = lease(2).to_string()),
         ("task", |r| r.task_index = 2),
@@ -78,6 +78,9 @@ fn a_receipt_that_says_one_thing_differently_is_refused() {
         ("submitter", |r| r.submitter = donor(3).peer_id()),
         ("outputs", |r| r.outcome.outputs.clear()),
         ("outputs", |r| r.outcome.outputs[0].name = "product".into()),
+        ("exceeds its limit", |r| {
+            r.outcome.outputs[0].size = (1 << 20) + 1
+        }),
         ("intent", |r| r.decision = r.submitter_decision.clone()),
     ];
     for (what, change) in changes {

@@ -106,7 +106,7 @@ pub fn receipt(
         profile: receipt::Profile::Deterministic { seed },
         executor,
         submitter: *manifest.submitter(),
-        sequence: 1,
+        sequence: u64::from(lease.task.index) << 16 | u64::from(lease.attempt),
         decision: decision(request.intent().unwrap().digest()),
         submitter_decision: decision(manifest.submit_intent().unwrap().digest()),
         outcome: Outcome {
@@ -130,8 +130,14 @@ pub fn receipt(
                     .collect(),
                 false => vec![],
             },
-            fuel_used: 5,
-            wall_ms: 1,
+            fuel_used: match status {
+                Status::OutOfFuel => request.limits.fuel,
+                _ => 5,
+            },
+            wall_ms: match status {
+                Status::TimedOut => request.limits.wall_ms,
+                _ => 1,
+            },
             error: (!succeeded).then(|| "it went wrong".to_owned()),
         },
         started_at: at,

@@ -80,6 +80,38 @@ fn a_run_the_donor_stopped_is_tried_elsewhere() {
 }
 
 #[test]
+fn a_donor_that_numbers_two_exits_alike_settles_one_task_and_is_not_asked_again() {
+    let mut desk = Desk::with_donors(1, 2);
+    let job = desk.submit(manifest(1, 2, &[]));
+    let [(first, donor), (second, _)] = desk.dispatched[..] else {
+        panic!("{:?}", desk.dispatched)
+    };
+    let ran = |lease| Execution {
+        exit: 7,
+        ..execution(lease, donor, Status::Succeeded)
+    };
+    desk.reply(first, donor, Reply::Ran(Box::new(ran(first))));
+    assert_eq!(desk.task(job, 0).leases[0].exit, Some(7));
+    desk.reply(second, donor, Reply::Ran(Box::new(ran(second))));
+    let refused = desk.task(job, 1);
+    assert_eq!(refused.state, TaskState::Ready);
+    let reason = refused.leases[0].reason.as_deref().unwrap();
+    assert!(reason.contains("exit number 7"), "{reason}");
+    assert_eq!(desk.dispatched.len(), 2);
+
+    // The number is another donor's own.
+    desk.donor(1, 1);
+    let (third, other) = desk.last();
+    assert_ne!(other, donor);
+    let ran = Execution {
+        executor: other,
+        ..ran(third)
+    };
+    desk.reply(third, other, Reply::Ran(Box::new(ran)));
+    assert_eq!(desk.finished[0].state, JobState::Completed);
+}
+
+#[test]
 fn a_donor_that_goes_down_loses_its_tasks_to_others_at_once() {
     let mut desk = Desk::with_donors(2, 1);
     let job = desk.submit(manifest(1, 1, &[]));

@@ -61,6 +61,32 @@ fn a_restored_job_keeps_what_was_accepted_and_asks_live_leases_again() {
 }
 
 #[test]
+fn an_exit_that_counted_before_a_restart_counts_no_second_time() {
+    let manifest = manifest(1, 2, &[]);
+    let mut before = Desk::with_donors(1, 2);
+    before.submit(manifest.clone());
+    let leases = before.dispatched.clone();
+    before.ran(leases[0], Status::Succeeded);
+    let counted = before.commits.last().unwrap().tasks[0].leases[0].exit;
+
+    let mut after = Desk::with_donors(1, 2);
+    after
+        .broker
+        .restore(after.now, stored(&before, &manifest))
+        .unwrap();
+    after.settle();
+    let (lease, donor) = after.last();
+    assert_eq!((lease, donor), leases[1]);
+    let again = Execution {
+        exit: counted.unwrap(),
+        ..execution(lease, donor, Status::Succeeded)
+    };
+    after.reply(lease, donor, Reply::Ran(Box::new(again)));
+    assert!(after.finished.is_empty());
+    assert_eq!(after.task(lease.task.job, 1).state, TaskState::Ready);
+}
+
+#[test]
 fn a_restored_lease_whose_donor_stays_away_expires_and_goes_to_another() {
     let manifest = manifest(1, 1, &[]);
     let mut before = Desk::with_donors(1, 1);
