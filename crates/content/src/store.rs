@@ -205,6 +205,8 @@ impl ContentStore {
             Err(fault) if fault.code() == "file_too_large" => {
                 return Err(mismatch(cid, "the file on disk").caused_by(fault));
             }
+            // Found corrupt and set aside by another reader meanwhile.
+            Err(_) if disk::stamp(path)?.is_none() => return Err(missing(cid)),
             read => read?,
         };
         if cid.matches(&bytes) {

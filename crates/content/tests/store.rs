@@ -280,6 +280,31 @@ fn everything_on_disk_is_private() {
 }
 
 #[test]
+fn racing_readers_of_a_corrupt_object_are_told_that_it_is_corrupt_or_gone() {
+    let (dir, store) = open(SMALL);
+    for round in 0..64_u8 {
+        let cid = store.put(&[round]).unwrap();
+        damage(&object_file(&dir, &cid), b"damaged");
+        let start = Arc::new(Barrier::new(8));
+        let readers = (0..8).map(|_| {
+            let (store, start) = (store.clone(), start.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                store.get(&cid).unwrap_err()
+            })
+        });
+        for reader in readers.collect::<Vec<_>>() {
+            let fault = reader.join().unwrap();
+            let code = fault.code();
+            assert!(
+                ["verification_failed", "object_missing"].contains(&code),
+                "{fault}"
+            );
+        }
+    }
+}
+
+#[test]
 fn racing_writers_of_one_object_all_succeed_and_it_counts_once() {
     let (dir, store) = open(Limits {
         max_object: 4096,
