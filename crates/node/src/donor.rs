@@ -289,7 +289,8 @@ impl Inner {
             .await?;
         drop(slot);
         self.count(outcome.status.as_str());
-        let ended_at = Timestamp::now();
+        // The clock may be set back meanwhile; what was run must not be lost for it.
+        let ended_at = Timestamp::now().max(started_at);
         let attempt = Attempt {
             request,
             task: &task,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Fault, Result, WcCode};
-use worldcompute_ledger::receipt::{ExecutorReceipt, Receipt};
+use worldcompute_ledger::receipt::{ExecutorReceipt, Outcome, Receipt};
 use worldcompute_mesh::Mesh;
 use worldcompute_mesh::wire::DispatchReply;
 use worldcompute_proof::{Cid, PeerId};
@@ -44,21 +44,25 @@ pub async fn settle(
     let opened = ExecutorReceipt::open(&reply.receipt)?;
     check_decisions(asked, opened.receipt(), &reply.trace, content)?;
     let (mut here, mut elsewhere) = (vec![reply.trace.clone()], Vec::new());
-    for cid in named(opened.receipt()) {
+    let receipt = opened.receipt();
+    for (cid, most) in named(receipt) {
         if content.has(&cid)? {
             continue;
         }
         match travelled(&cid, asked, &reply)? {
             Some(bytes) => here.push(bytes.to_vec()),
-            None => elsewhere.push(cid),
+            None => elsewhere.push((cid, most)),
         }
     }
     keep_all(content, here).await?;
-    for cid in elsewhere {
-        let bytes = mesh.fetch(asked.donor, &cid, api::MAX_CONTENT_BYTES as u64);
-        keep(content, bytes.await?).await?;
+    for (cid, most) in elsewhere {
+        let most = most.min(api::MAX_CONTENT_BYTES as u64);
+        keep(content, mesh.fetch(asked.donor, &cid, most).await?).await?;
     }
-    Ok(execution)
+    match wrong_size(&receipt.outcome, receipt.limits.output_bytes, content)? {
+        None => Ok(execution),
+        Some(why) => Err(refused(asked, &why)),
+    }
 }
 
 /// Both decisions that the receipt refers to must be here, signed by the right key, and allow.
@@ -80,12 +84,34 @@ fn check_decisions(
     Ok(())
 }
 
-fn named(receipt: &Receipt) -> Vec<Cid> {
+/// The results, each with the most bytes that it can have.
+fn named(receipt: &Receipt) -> Vec<(Cid, u64)> {
     let outcome = &receipt.outcome;
-    [outcome.stdout_cid, outcome.stderr_cid]
-        .into_iter()
-        .chain(outcome.outputs.iter().map(|output| output.cid))
+    let printed = [outcome.stdout_cid, outcome.stderr_cid].into_iter();
+    let printed = printed.map(|cid| (cid, receipt.limits.output_bytes));
+    let files = outcome.outputs.iter();
+    printed
+        .chain(files.map(|output| (output.cid, output.size)))
         .collect()
+}
+
+/// What the donor says of its results against what they are: countersigned, a lie would be this node's as well, and no
+/// evidence could be made of it.
+fn wrong_size(outcome: &Outcome, most: u64, content: &ContentStore) -> Result<Option<String>> {
+    let printed = [outcome.stdout_cid, outcome.stderr_cid];
+    let mut total = 0_u64;
+    for cid in printed {
+        total = total.saturating_add(content.size(&cid)?);
+    }
+    for output in &outcome.outputs {
+        let size = content.size(&output.cid)?;
+        if size != output.size {
+            let (name, told) = (&output.name, output.size);
+            return Ok(Some(format!("{name:?} has {size} bytes, not {told}")));
+        }
+        total = total.saturating_add(size);
+    }
+    Ok((total > most).then(|| format!("its results have {total} bytes, {most} is the most")))
 }
 
 /// The bytes of this name that came along with the reply, if they did.
@@ -111,4 +137,40 @@ fn refused(asked: &Asked, why: &str) -> Fault {
         asked.donor, asked.lease
     );
     Fault::wc(WcCode::LedgerVerificationFailed, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worldcompute_content::Limits;
+    use worldcompute_ledger::receipt::{Output, Status};
+
+    /// Results that were kept, and what a donor says of them.
+    fn told(size: u64, most: u64) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(dir.path().join("content"), Limits::default()).unwrap();
+        let outcome = Outcome {
+            status: Status::Succeeded,
+            exit_code: Some(0),
+            stdout_cid: content.put(b"12345").unwrap(),
+            stderr_cid: content.put(b"").unwrap(),
+            outputs: vec![Output {
+                name: "result".to_owned(),
+                cid: content.put(b"1234567").unwrap(),
+                size,
+            }],
+            fuel_used: 1,
+            wall_ms: 1,
+            error: None,
+        };
+        wrong_size(&outcome, most, &content).unwrap()
+    }
+
+    #[test]
+    fn results_are_as_large_as_the_receipt_says_and_within_the_limit() {
+        assert_eq!(told(7, 12), None);
+        assert!(told(6, 12).unwrap().contains("7 bytes, not 6"));
+        assert!(told(8, 12).unwrap().contains("7 bytes, not 8"));
+        assert!(told(7, 11).unwrap().contains("12 bytes, 11 is the most"));
+    }
 }
