@@ -36,6 +36,8 @@ pub const MAX_ADAPTERS: u64 = 10_000;
 pub const MAX_COMPONENT_TYPES: u64 = 1 << 20;
 /// Most globals of one module: each instance carries all of them.
 pub const MAX_GLOBALS: u32 = 20_000;
+/// Most imports of one module: each instance carries all of them, and each is looked up.
+pub const MAX_IMPORTS: u32 = 10_000;
 /// Most characters of an error that may quote the workload.
 const MAX_QUOTE: usize = 300;
 /// Most modules inside a component, at any depth.
@@ -137,6 +139,13 @@ impl Tally {
                     "globals",
                     u64::from(globals.count()),
                     u64::from(MAX_GLOBALS),
+                )?;
+            }
+            Payload::ImportSection(imports) => {
+                at_most(
+                    "imports",
+                    u64::from(imports.count()),
+                    u64::from(MAX_IMPORTS),
                 )?;
             }
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
@@ -497,6 +506,22 @@ mod tests {
         };
         inspect(&globals(MAX_GLOBALS as usize)).unwrap();
         assert!(refused(&globals(MAX_GLOBALS as usize + 1)).contains("globals"));
+    }
+
+    #[test]
+    fn there_may_be_so_many_imports_and_no_more() {
+        let imports = |count: usize| {
+            let import = b"\x01m\x01f\x00\x00".repeat(count);
+            let types = section(1, 1, &[0x60, 0, 0]);
+            [
+                b"\0asm\x01\0\0\0".as_slice(),
+                &types,
+                &section(2, count, &import),
+            ]
+            .concat()
+        };
+        inspect(&imports(MAX_IMPORTS as usize)).unwrap();
+        assert!(refused(&imports(MAX_IMPORTS as usize + 1)).contains("imports"));
     }
 
     #[test]

@@ -93,11 +93,14 @@ impl Desk {
     /// Lets time pass, waking the broker whenever it asked for it.
     fn pass(&mut self, seconds: f64) {
         let until = self.now.monotonic + Duration::from_secs_f64(seconds);
+        let mut woken = 0;
         while let Some(next) = self
             .broker
             .next_wakeup(self.now)
             .filter(|next| *next <= until)
         {
+            woken += 1;
+            assert!(woken < 100_000, "the broker is woken for nothing");
             self.now = at(next.max(self.now.monotonic).as_secs_f64());
             self.settle();
         }
