@@ -14,6 +14,7 @@ mod streamed;
 mod usage;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use gait::oplog::{self, Ended};
 use gait::{SystemClock, SystemEnvironment, VERSION};
@@ -97,7 +98,7 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
     let context = Context {
         correlation_id: output.correlation_id().to_owned(),
         clock: SystemClock::shared(),
-        environment: Box::new(SystemEnvironment),
+        environment: Arc::new(SystemEnvironment),
         json,
     };
     let exit = logged(command, &context, || {

@@ -37,6 +37,7 @@ pub mod daemon;
 mod decision;
 pub mod delegation;
 pub mod demo;
+pub mod desk;
 pub mod doctor;
 pub mod duration;
 pub mod environment;
@@ -80,6 +81,7 @@ mod text;
 pub mod trace;
 mod verdict;
 mod version;
+mod warm;
 mod wire_time;
 pub mod wrapper;
 

@@ -13,13 +13,15 @@ mod boundary;
 mod call;
 mod export;
 pub mod http;
+mod keep;
 mod oauth;
 pub mod stdio;
 
 pub use adapter::Adapter;
 pub use boundary::{Boundary, Ruling, judge_server, run_id};
 pub use call::ToolCall;
-pub use export::{ExportEvent, log_line, otel_line};
+pub use export::Exports;
+pub use keep::Keeping;
 
 /// The largest payload of one call, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;

@@ -2,6 +2,7 @@
 //! reach them.
 
 mod guard;
+mod patient;
 
 pub use guard::{Guard, Token};
 
@@ -22,10 +23,42 @@ use tokio::sync::Semaphore;
 use worldcompute_durable::{LockOptions, OwnedLock, private_dir};
 use worldcompute_fault::{Category, Fault, Result};
 
-/// The most connections at once; others wait.
-const MAX_CONNECTIONS: usize = 128;
-/// How long a client may take over the head of a request, and stay silent between two.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+use patient::Patient;
+
+/// What a client may take of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most connections at once; others wait.
+    pub connections: usize,
+    /// The largest head of a request, in bytes; at least 8,192.
+    pub head_bytes: usize,
+    /// The most lines in a head.
+    pub head_lines: usize,
+    /// How long a client may take over a head, and stay silent between two requests.
+    pub head_time: Duration,
+    /// The largest body of a request, in bytes.
+    pub body_bytes: usize,
+    /// How long a client may take over a body.
+    pub body_time: Duration,
+    /// How long a client may leave an answer unread.
+    pub answer_time: Duration,
+}
+
+impl Default for Limits {
+    /// 128 connections, heads of 16 KiB and 64 lines, bodies of 1 MiB, 30 s for each step.
+    fn default() -> Self {
+        let patience = Duration::from_secs(30);
+        Self {
+            connections: 128,
+            head_bytes: 16 << 10,
+            head_lines: 64,
+            head_time: patience,
+            body_bytes: 1 << 20,
+            body_time: patience,
+            answer_time: patience,
+        }
+    }
+}
 
 /// Where a service listens.
 pub enum Listener {
@@ -131,16 +164,18 @@ pub async fn serve(
     guard: Guard,
     stop: impl Future<Output = ()>,
 ) {
+    let limits = guard.limits;
     let router = guard.around(router);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(limits.connections));
     let (closing, closed) = tokio::sync::watch::channel(());
     let mut stop = std::pin::pin!(stop);
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            (slot, listener.accept().await)
         };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (slot, accepted) = tokio::select! {
+            next = next => next,
             () = &mut stop => break,
         };
         let Ok(stream) = accepted else {
@@ -150,14 +185,14 @@ pub async fn serve(
         };
         let (router, mut closed) = (router.clone(), closed.clone());
         tokio::spawn(async move {
-            stream.serve(router, &mut closed).await;
+            stream.serve(router, limits, &mut closed).await;
             drop(slot);
         });
     }
     drop(closing);
     // Every connection holds a slot until it has ended.
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    let _ = tokio::time::timeout(HEADER_TIMEOUT, slots.acquire_many(all)).await;
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    let _ = tokio::time::timeout(limits.head_time, slots.acquire_many(all)).await;
 }
 
 enum Stream {
@@ -182,21 +217,37 @@ impl Listener {
 }
 
 impl Stream {
-    async fn serve(self, router: Router, closed: &mut tokio::sync::watch::Receiver<()>) {
+    async fn serve(
+        self,
+        router: Router,
+        limits: Limits,
+        closed: &mut tokio::sync::watch::Receiver<()>,
+    ) {
         match self {
-            Self::Tcp(stream) => connection(stream, router, closed).await,
-            Self::Unix(stream) => connection(stream, router, closed).await,
+            Self::Tcp(stream) => {
+                // An answer is one short write: waiting for more of it only delays it.
+                let _ = stream.set_nodelay(true);
+                connection(stream, router, limits, closed).await;
+            }
+            Self::Unix(stream) => connection(stream, router, limits, closed).await,
         }
     }
 }
 
-async fn connection<S>(stream: S, router: Router, closed: &mut tokio::sync::watch::Receiver<()>)
-where
+async fn connection<S>(
+    stream: S,
+    router: Router,
+    limits: Limits,
+    closed: &mut tokio::sync::watch::Receiver<()>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stream = Patient::new(stream, limits.answer_time);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes)
+        .max_headers(limits.head_lines)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
@@ -205,6 +256,19 @@ where
         _ = closed.changed() => serving.as_mut().graceful_shutdown(),
     }
     let _ = serving.await;
+}
+
+/// The threads of a service.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(Limits::default().connections)
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Fault::new(Category::InternalFailure, "no_runtime", "start the service")
+                .caused_by(error)
+        })
 }
 
 /// Done when the process is asked to end.
@@ -219,3 +283,6 @@ pub async fn asked_to_end() {
         _ = tokio::signal::ctrl_c() => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,14 @@
 //! `gait gate serve`, asked over real connections.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 use support::Gait;
+use support::serving::Serving;
 use worldcompute_durable::{Mode, write_atomic};
 
 const POLICY: &str = "\
@@ -32,80 +23,26 @@ fn intent(tool: &str) -> Value {
     json!({"tool_name": tool, "context": {"identity": "a", "workspace": "/w", "risk_class": "low"}})
 }
 
-/// A running `gait gate serve`, ended on drop.
-struct Serving {
-    child: Child,
-    address: String,
-    dir: PathBuf,
+fn start(gait: &Gait, more: &[&str]) -> Serving {
+    let policy = gait.file("policy.yaml", POLICY);
+    let args = ["gate", "serve", "--policy", &policy, "--json"];
+    Serving::start(gait.command(&[&args[..], more].concat())).unwrap()
 }
 
-impl Serving {
-    fn start(gait: &Gait, more: &[&str]) -> Self {
-        let policy = gait.file("policy.yaml", POLICY);
-        let args = ["gate", "serve", "--policy", &policy, "--json"];
-        let mut child = gait
-            .command(&[&args[..], more].concat())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let started: Value = serde_json::from_str(&line).unwrap();
-        let address = started["listen"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{line}"))
-            .to_owned();
-        Self {
-            child,
-            address,
-            dir: gait.path().to_owned(),
-        }
-    }
-
-    fn ask(&self, headers: &str, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let head = format!(
-            "POST /v1/eval HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close{headers}\r\n\r\n{body}",
-            body.len()
-        );
-        let answer = match self.address.contains('/') {
-            true => exchange(
-                UnixStream::connect(self.dir.join(&self.address)).unwrap(),
-                &head,
-            ),
-            false => exchange(TcpStream::connect(&self.address).unwrap(), &head),
-        };
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
-        (status, serde_json::from_str(body).unwrap())
-    }
-}
-
-fn exchange(mut stream: impl Read + Write, request: &str) -> String {
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+fn ask(serving: &Serving, headers: &str, body: &Value) -> (u16, Value) {
+    let (status, answer) = serving.post("/v1/eval", headers, &body.to_string());
+    (status, serde_json::from_str(&answer).unwrap())
 }
 
 #[test]
 fn the_service_answers_what_the_command_answers() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &[]);
+    let serving = start(&gait, &[]);
     let socket = gait.path().join(&serving.address);
     let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for tool in ["tool.read", "tool.exec", "tool.other"] {
-        let (status, mut served) = serving.ask("", &json!({"intent": intent(tool)}));
+        let (status, mut served) = ask(&serving, "", &json!({"intent": intent(tool)}));
         assert_eq!(status, 200, "{served}");
         let file = gait.file("intent.json", intent(tool).to_string());
         let policy = gait.path().join("policy.yaml");
@@ -144,11 +81,12 @@ fn the_service_answers_what_the_command_answers() {
 #[test]
 fn without_a_directory_for_traces_the_answer_carries_its_own() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &["--trace-dir", ""]);
-    let (_, answer) = serving.ask("", &json!({"intent": intent("tool.read")}));
+    let serving = start(&gait, &["--trace-dir", ""]);
+    let (_, answer) = ask(&serving, "", &json!({"intent": intent("tool.read")}));
     assert_eq!(answer["trace"]["trace_id"], answer["trace_id"]);
     assert_eq!(answer["trace"]["correlation_id"], answer["correlation_id"]);
-    let (status, refused) = serving.ask(
+    let (status, refused) = ask(
+        &serving,
         "",
         &json!({"intent": intent("tool.read"), "approval_tokens": [{}]}),
     );
@@ -158,8 +96,8 @@ fn without_a_directory_for_traces_the_answer_carries_its_own() {
 #[test]
 fn a_changed_policy_counts_at_once_and_a_broken_one_denies() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &[]);
-    let verdict = || serving.ask("", &json!({"intent": intent("tool.read")}));
+    let serving = start(&gait, &[]);
+    let verdict = || ask(&serving, "", &json!({"intent": intent("tool.read")}));
     assert_eq!(verdict().1["verdict"], "allow");
     let policy = gait.path().join("policy.yaml");
     write_atomic(&policy, b"default_verdict: block\n", Mode::Private).unwrap();
@@ -175,9 +113,134 @@ fn a_changed_policy_counts_at_once_and_a_broken_one_denies() {
 }
 
 #[test]
+fn what_an_operator_sets_up_counts_for_every_request() {
+    let gait = Gait::new().env("GAIT_BROKER_TOKEN_DEPLOY", "a-secret-of-the-operator");
+    gait.file("policy.yaml", "unused");
+    let policy = gait.file(
+        "brokered.yaml",
+        "default_verdict: block\nrules:\n  - {name: deploy, priority: 1, effect: allow, require_broker_credential: true, broker_reference: deploy, match: {tool_names: [tool.deploy], context_data_classes: [internal]}}\n",
+    );
+    let inventory = gait.file(
+        "inventory.json",
+        r#"[{"tool_name": "tool.deploy", "data_class": "internal"}]"#,
+    );
+    let args = [
+        "gate",
+        "serve",
+        "--json",
+        "--policy",
+        &policy,
+        "--credential-broker",
+        "env",
+        "--wrkr-inventory",
+        &inventory,
+        "--session",
+        "log/session",
+    ];
+    let serving = Serving::start(gait.command(&args)).unwrap();
+    let body = json!({"intent": intent("tool.deploy")});
+    for number in 1..4 {
+        let (status, answer) = ask(&serving, "", &body);
+        assert_eq!(
+            (status, &answer["verdict"]),
+            (200, &"allow".into()),
+            "{answer}"
+        );
+        assert_eq!(answer["session_sequence"], number);
+        assert!(!answer.to_string().contains("a-secret"), "{answer}");
+        let evidence = answer["credential_evidence_path"].as_str().unwrap();
+        assert!(gait.path().join(evidence).is_file());
+    }
+    let verify = gait
+        .json(&["session", "verify", "--session", "log/session"])
+        .1;
+    assert_ne!(verify["error_code"], "session_log_corrupt", "{verify}");
+    gait.file(
+        "inventory.json",
+        r#"[{"tool_name": "tool.deploy", "data_class": "secret"}]"#,
+    );
+    assert_eq!(ask(&serving, "", &body).1["verdict"], "block");
+    std::fs::remove_file(&inventory).unwrap();
+    let (_, low) = ask(&serving, "", &body);
+    assert_eq!(low["verdict"], "block");
+    assert!(
+        low["warnings"]
+            .to_string()
+            .contains("wrkr inventory unavailable"),
+        "{low}"
+    );
+    let mut high = body.clone();
+    high["intent"]["context"]["risk_class"] = "high".into();
+    let (status, refused) = ask(&serving, "", &high);
+    assert_eq!(
+        (status, &refused["exit_code"], &refused["error_code"]),
+        (403, &3.into(), &"wrkr_inventory_unavailable".into())
+    );
+}
+
+#[test]
+fn evidence_without_a_place_is_refused_before_anything_is_decided() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    let envelope = gait.file("envelope.json", "{}");
+    for (args, part) in [
+        (
+            &["--trace-dir", "", "--credential-broker", "env"][..],
+            "--credential-broker needs --trace-dir",
+        ),
+        (
+            &["--credential-broker", "perhaps"],
+            "unsupported credential broker",
+        ),
+        (
+            &[
+                "--credential-broker",
+                "command",
+                "--credential-command",
+                "/bin/true",
+            ],
+            "GAIT_CREDENTIAL_COMMAND_ALLOWLIST",
+        ),
+        (
+            &["--evaluation-time", "yesterday"],
+            "invalid --evaluation-time",
+        ),
+        (&["--context-envelope", &envelope], "context"),
+        (
+            &["--profile", "oss-prod", "--key-mode", "prod"],
+            "--private-key",
+        ),
+    ] {
+        let (code, json) = gait.json(&[&["gate", "serve", "--policy", &policy][..], args].concat());
+        assert_eq!(code, 6, "{json}");
+        assert!(json["error"].as_str().unwrap().contains(part), "{json}");
+    }
+}
+
+#[test]
+fn a_request_past_the_limit_is_refused_and_the_next_is_served() {
+    let gait = Gait::new();
+    let serving = start(&gait, &[]);
+    let sound = json!({"intent": intent("tool.read")}).to_string();
+    let padded = format!("{sound}{}", " ".repeat((4 << 20) - sound.len()));
+    assert_eq!(serving.post("/v1/eval", "", &padded).0, 200);
+    let (status, answer) = serving.post("/v1/eval", "", &format!("{padded} "));
+    assert_eq!(status, 413, "{answer}");
+    let many = json!({"intent": intent("tool.read"), "approval_tokens": vec![json!({}); 65]});
+    let (status, refused) = ask(&serving, "", &many);
+    assert_eq!(
+        (status, &refused["error"]),
+        (400, &"more than 64 tokens of a kind".into())
+    );
+    let long = format!("\r\nlong: {}", "x".repeat(16 << 10));
+    assert_eq!(serving.post("/v1/eval", &long, &sound).0, 431);
+    assert_eq!(serving.post("/v1/eval", "", &sound).0, 200);
+}
+
+#[test]
 fn what_is_no_request_is_refused() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &[]);
+    let serving = start(&gait, &[]);
     for body in [
         json!([]),
         json!({}),
@@ -185,14 +248,15 @@ fn what_is_no_request_is_refused() {
         json!({"intent": {}}),
         json!({"intent": intent("t"), "policy": "x"}),
     ] {
-        let (status, refused) = serving.ask("", &body);
+        let (status, refused) = ask(&serving, "", &body);
         assert_eq!(
             (status, &refused["error_category"]),
             (400, &"invalid_input".into()),
             "{body}"
         );
     }
-    let (status, _) = serving.ask(
+    let (status, _) = ask(
+        &serving,
         "\r\norigin: https://evil.example",
         &json!({"intent": intent("tool.read")}),
     );
@@ -202,19 +266,26 @@ fn what_is_no_request_is_refused() {
 #[test]
 fn a_port_needs_a_token_and_only_loopback_will_do() {
     let gait = Gait::new().env("TOKEN", TOKEN);
-    let serving = Serving::start(
+    let serving = start(
         &gait,
         &["--listen", "127.0.0.1:0", "--auth-token-env", "TOKEN"],
     );
     let body = json!({"intent": intent("tool.read")});
-    assert_eq!(serving.ask("", &body).0, 401);
+    assert_eq!(ask(&serving, "", &body).0, 401);
     assert_eq!(
-        serving
-            .ask("\r\nauthorization: Bearer wrong-wrong-wrong-wrong", &body)
-            .0,
+        ask(
+            &serving,
+            "\r\nauthorization: Bearer wrong-wrong-wrong-wrong",
+            &body
+        )
+        .0,
         401
     );
-    let (status, answer) = serving.ask(&format!("\r\nauthorization: Bearer {TOKEN}"), &body);
+    let (status, answer) = ask(
+        &serving,
+        &format!("\r\nauthorization: Bearer {TOKEN}"),
+        &body,
+    );
     assert_eq!((status, &answer["verdict"]), (200, &"allow".into()));
     let policy = gait.file("p.yaml", POLICY);
     for (args, error) in [
@@ -239,7 +310,7 @@ fn a_port_needs_a_token_and_only_loopback_will_do() {
 #[test]
 fn a_second_service_on_the_same_socket_is_refused_and_a_dead_ones_is_replaced() {
     let gait = Gait::new();
-    let first = Serving::start(&gait, &[]);
+    let first = start(&gait, &[]);
     let policy = gait.file("p.yaml", POLICY);
     let (code, json) = gait.json(&["gate", "serve", "--policy", &policy]);
     assert_eq!(
@@ -251,9 +322,9 @@ fn a_second_service_on_the_same_socket_is_refused_and_a_dead_ones_is_replaced() 
         gait.path().join(".gait-out/run/gate.sock").exists(),
         "killed, it could not clean up"
     );
-    let second = Serving::start(&gait, &[]);
+    let second = start(&gait, &[]);
     assert_eq!(
-        second.ask("", &json!({"intent": intent("tool.read")})).1["verdict"],
+        ask(&second, "", &json!({"intent": intent("tool.read")})).1["verdict"],
         "allow"
     );
     let blocked = Gait::new();

@@ -1,20 +1,12 @@
 //! `gait mcp serve`, asked over real connections.
 
-#![expect(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "tests"
-)]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-
 use serde_json::{Value, json};
 use support::Gait;
+use support::serving::Serving;
 
 const POLICY: &str = "\
 default_verdict: require_approval
@@ -23,77 +15,15 @@ rules:
   - {name: wipe, priority: 1, effect: block, match: {tool_names: [wipe]}}
 ";
 
-/// A running `gait mcp serve`, ended on drop.
-struct Serving {
-    child: Child,
-    address: String,
+fn start(gait: &Gait, more: &[&str]) -> Serving {
+    let policy = gait.file("policy.yaml", POLICY);
+    let listen = ["--listen", "127.0.0.1:0"];
+    let args = ["mcp", "serve", "--policy", &policy, "--json"];
+    Serving::start(gait.command(&[&args[..], &listen, more].concat())).unwrap()
 }
 
-impl Serving {
-    fn start(gait: &Gait, more: &[&str]) -> Self {
-        let policy = gait.file("policy.yaml", POLICY);
-        let args = [
-            "mcp",
-            "serve",
-            "--policy",
-            &policy,
-            "--listen",
-            "127.0.0.1:0",
-            "--json",
-        ];
-        let mut child = gait
-            .command(&[&args[..], more].concat())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let started: Value = serde_json::from_str(&line).unwrap();
-        let address = started["listen"]
-            .as_str()
-            .unwrap_or_else(|| panic!("{line}"))
-            .to_owned();
-        Self { child, address }
-    }
-
-    /// The status and the body of the answer.
-    fn ask(&self, head: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let length = body.len();
-        // A server that has seen enough may answer and close before everything is sent.
-        let _ = write!(
-            stream,
-            "{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        );
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).unwrap();
-        let status = answer
-            .split(' ')
-            .nth(1)
-            .unwrap_or_else(|| panic!("{answer:?}"))
-            .parse()
-            .unwrap();
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status, body.to_owned())
-    }
-
-    fn evaluate(&self, headers: &str, body: &str) -> (u16, String) {
-        let head = format!(
-            "POST /v1/evaluate HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json{headers}",
-            self.address
-        );
-        self.ask(&head, body)
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
+fn evaluate(serving: &Serving, headers: &str, body: &str) -> (u16, String) {
+    serving.post("/v1/evaluate", headers, body)
 }
 
 fn call(tool: &str) -> String {
@@ -103,8 +33,8 @@ fn call(tool: &str) -> String {
 #[test]
 fn rulings_are_answered_over_http_in_three_forms() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &["--http-verdict-status", "strict"]);
-    let (status, body) = serving.evaluate("", &call("read"));
+    let serving = start(&gait, &["--http-verdict-status", "strict"]);
+    let (status, body) = evaluate(&serving, "", &call("read"));
     let ruling: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         (status, &ruling["verdict"], &ruling["exit_code"]),
@@ -115,8 +45,8 @@ fn rulings_are_answered_over_http_in_three_forms() {
             .join(ruling["trace_path"].as_str().unwrap())
             .is_file()
     );
-    assert_eq!(serving.evaluate("", &call("wipe")).0, 403);
-    assert_eq!(serving.evaluate("", &call("other")).0, 409);
+    assert_eq!(evaluate(&serving, "", &call("wipe")).0, 403);
+    assert_eq!(evaluate(&serving, "", &call("other")).0, 409);
     let head = |path: &str| {
         format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json")
     };
@@ -138,13 +68,13 @@ fn rulings_are_answered_over_http_in_three_forms() {
 #[test]
 fn requests_that_no_client_of_ours_would_send_are_refused() {
     let gait = Gait::new();
-    let serving = Serving::start(&gait, &["--max-request-bytes", "1000"]);
+    let serving = start(&gait, &["--max-request-bytes", "1000"]);
     for (headers, status) in [
         ("\r\norigin: https://evil.example", 403),
         ("\r\nexpect: nothing", 200),
     ] {
         assert_eq!(
-            serving.evaluate(headers, &call("read")).0,
+            evaluate(&serving, headers, &call("read")).0,
             status,
             "{headers}"
         );
@@ -155,9 +85,12 @@ fn requests_that_no_client_of_ours_would_send_are_refused() {
     let form = "POST /v1/evaluate HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain";
     assert_eq!(serving.ask(form, &call("read")).0, 415);
     assert_eq!(
-        serving
-            .evaluate("", &format!("{}{}", call("read"), " ".repeat(1000)))
-            .0,
+        evaluate(
+            &serving,
+            "",
+            &format!("{}{}", call("read"), " ".repeat(1000))
+        )
+        .0,
         413
     );
     for body in [
@@ -168,18 +101,18 @@ fn requests_that_no_client_of_ours_would_send_are_refused() {
         "{\"call\":{\"name\":\"read\"},\"trace_path\":\"/etc/x\"}",
         "{\"call\":{\"name\":\"read\"}}{}",
     ] {
-        let (status, answer) = serving.evaluate("", body);
+        let (status, answer) = evaluate(&serving, "", body);
         assert_eq!(status, 400, "{body} {answer}");
         assert!(answer.contains("\"ok\":false"));
     }
-    assert_eq!(serving.evaluate("", &call("read")).0, 200);
+    assert_eq!(evaluate(&serving, "", &call("read")).0, 200);
 }
 
 #[test]
 fn a_token_is_asked_for_and_never_shown() {
     let token = "a-token-of-more-than-16-bytes";
     let gait = Gait::new().env("TOKEN", token).env("SHORT", "short");
-    let serving = Serving::start(
+    let serving = start(
         &gait,
         &["--auth-mode", "token", "--auth-token-env", "TOKEN"],
     );
@@ -195,7 +128,7 @@ fn a_token_is_asked_for_and_never_shown() {
             200,
         ),
     ] {
-        let (got, body) = serving.evaluate(headers, &call("read"));
+        let (got, body) = evaluate(&serving, headers, &call("read"));
         assert_eq!(got, status, "{headers}");
         assert!(!body.contains(token));
     }
@@ -253,4 +186,106 @@ fn a_token_is_asked_for_and_never_shown() {
         (code, &json["error_code"], &json["error_category"]),
         (1, &"listen_failed".into(), &"io_failure".into())
     );
+}
+
+#[test]
+fn the_rulings_of_a_session_are_journaled_packed_and_exported() {
+    let gait = Gait::new();
+    let serving = start(
+        &gait,
+        &[
+            "--session-dir",
+            "sessions",
+            "--runpack-dir",
+            "runpacks",
+            "--pack-dir",
+            "packs",
+            "--export-log-out",
+            "log",
+            "--export-otel-out",
+            "otel",
+        ],
+    );
+    let ask = |tool: &str| {
+        let body = json!({
+            "call": {"name": tool, "args": {"p": "secret-argument"}}, "session_id": "../s 1",
+            "checkpoint_interval": 2, "emit_runpack": true, "emit_pack": true,
+        });
+        let (status, answer) = evaluate(&serving, "", &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let (first, second) = (ask("read"), ask("wipe"));
+    assert_eq!(
+        (&first["session_sequence"], &second["session_sequence"]),
+        (&1.into(), &2.into())
+    );
+    let path = |answer: &Value, member: &str| {
+        let path = answer[member]
+            .as_str()
+            .unwrap_or_else(|| panic!("{member} {answer}"))
+            .to_owned();
+        assert!(gait.path().join(&path).is_file(), "{path}");
+        format!("./{path}")
+    };
+    let journal = path(&second, "session_journal");
+    assert!(journal.starts_with("./sessions/s1.") && !journal.contains("/../"));
+    assert_eq!(
+        gait.json(&["run", "session", "status", "--journal", &journal])
+            .1["status"]["event_count"],
+        2
+    );
+    let chain = path(&second, "session_chain");
+    assert_eq!(
+        gait.json(&["verify", "session-chain", "--chain", &chain]).0,
+        0
+    );
+    assert_eq!(gait.json(&["verify", &path(&second, "runpack_path")]).0, 0);
+    assert_eq!(
+        gait.json(&["pack", "verify", &path(&second, "pack_path")])
+            .0,
+        0
+    );
+    let read = |name: &str| std::fs::read_to_string(gait.path().join(name)).unwrap();
+    for name in ["log", "otel", &journal] {
+        let text = read(name);
+        assert!(
+            text.lines().count() >= 2 && !text.contains("secret-argument"),
+            "{text}"
+        );
+    }
+    let otel: Value = serde_json::from_str(read("otel").lines().last().unwrap()).unwrap();
+    assert_eq!(otel["attributes"]["gait.verdict"], "block");
+}
+
+#[test]
+fn what_has_no_place_is_refused_before_it_is_ruled_on() {
+    let gait = Gait::new();
+    let serving = start(&gait, &["--session-dir", ""]);
+    for wish in ["emit_runpack", "emit_pack", "checkpoint_interval"] {
+        let value = if wish.starts_with("emit") {
+            json!(true)
+        } else {
+            json!(1)
+        };
+        let body = json!({"call": {"name": "read"}, "session_id": "s", wish: value});
+        let (status, answer) = evaluate(&serving, "", &body.to_string());
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains("requires a service with"), "{answer}");
+    }
+    assert!(!gait.path().join("gait-out/mcp-serve/traces").exists());
+    let body = json!({"call": {"name": "read"}, "session_id": "s"});
+    let (_, answer) = evaluate(&serving, "", &body.to_string());
+    assert!(!answer.contains("session_journal"), "{answer}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_kept_lets_nothing_pass() {
+    let gait = Gait::new();
+    gait.file("sessions", "in the way");
+    let serving = start(&gait, &["--session-dir", "sessions"]);
+    let body = json!({"call": {"name": "read"}, "session_id": "s"});
+    let (status, answer) = evaluate(&serving, "", &body.to_string());
+    assert_eq!(status, 500, "{answer}");
+    assert!(!answer.contains("allow"), "{answer}");
 }

@@ -55,7 +55,7 @@ pub struct Context {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The environment variables.
-    pub environment: Box<dyn Environment>,
+    pub environment: Arc<dyn Environment>,
     /// Whether a program reads the output.
     pub json: bool,
 }

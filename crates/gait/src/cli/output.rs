@@ -104,6 +104,15 @@ impl Output {
     }
 }
 
+/// The line that a command prints with `--json`.
+pub fn answer_line(
+    correlation_id: &str,
+    fields: Map<String, Value>,
+    fault: Option<&Fault>,
+) -> String {
+    Output::new(true, correlation_id.to_owned()).line(fields, fault)
+}
+
 fn envelope(fields: &mut Map<String, Value>, fault: &Fault) {
     let members: [(&str, Value); 8] = [
         ("error", fault.to_string().into()),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::Result;
 
-use super::call::ToolCall;
+use super::call::{RISK_CLASS, ToolCall};
 use super::oauth;
 use crate::clock::Clock;
 use crate::decision::Decision;
@@ -81,6 +81,10 @@ impl Boundary {
         self
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// The gate.
     pub const fn gate(&self) -> &Gate {
         &self.gate
@@ -101,8 +105,12 @@ impl Boundary {
         let intent = call.intent(strict)?;
         let run_id = run_of(run_id, &intent);
         let known = AtBoundary {
-            trust: self.trust(call.server.as_ref(), &intent),
-            stops: self.stopped(&intent).into_iter().collect(),
+            trust: self.trust(call.server.as_ref(), &intent.context().risk_class),
+            stops: self
+                .stopped(&intent)
+                .into_iter()
+                .chain(call.stops.clone())
+                .collect(),
         };
         let outputs = Outputs {
             trace: Some(place(&run_id)),
@@ -127,10 +135,15 @@ impl Boundary {
         })
     }
 
-    fn trust(&self, server: Option<&Server>, intent: &Intent) -> Option<TrustDecision> {
+    /// What the policy's clause on servers says to `server` before it is called, and so at the risk of a call that
+    /// says nothing; `None` without a clause.
+    pub(super) fn judge(&self, server: Option<&Server>) -> Option<TrustDecision> {
+        self.trust(server, RISK_CLASS)
+    }
+
+    fn trust(&self, server: Option<&Server>, risk_class: &str) -> Option<TrustDecision> {
         let clause = self.gate.policy().mcp_trust()?;
         let snapshot = snapshot(clause).ok();
-        let risk_class = &intent.context().risk_class;
         Some(clause.judge(server, risk_class, snapshot.as_ref(), self.clock.now()))
     }
 

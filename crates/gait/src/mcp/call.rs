@@ -18,7 +18,7 @@ const IDENTITY: &str = "mcp-proxy";
 /// From where.
 const WORKSPACE: &str = ".";
 /// At what risk: of a call that says nothing, nothing is known.
-const RISK_CLASS: &str = "high";
+pub(super) const RISK_CLASS: &str = "high";
 /// 1980-01-01, the time of a call that does not say when it was made.
 const UNDATED: jiff::Timestamp = jiff::Timestamp::constant(315_532_800, 0);
 
@@ -46,6 +46,9 @@ pub struct ToolCall {
     pub server: Option<Server>,
     /// When the call was made.
     pub created_at: WireTime,
+    /// Why the call is stopped whatever the policy says, as stable codes; never part of what a caller writes.
+    #[serde(skip)]
+    pub stops: Vec<String>,
 }
 
 /// Several calls to be judged as one.

@@ -1,17 +1,52 @@
 //! Rulings for other programs' logs: one line of JSON each, without arguments.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::boundary::Ruling;
+use crate::oplog;
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
 
+/// The files that rulings are told to, a line each.
+#[derive(Clone, Debug, Default)]
+pub struct Exports {
+    /// Lines of JSON.
+    pub log: Option<PathBuf>,
+    /// Log records of OpenTelemetry.
+    pub otel: Option<PathBuf>,
+}
+
+impl Exports {
+    /// Tells `ruling` to every file there is.
+    pub fn append(&self, ruling: &Ruling, decision_latency_ms: u64) -> Result<()> {
+        let event = ExportEvent::of(ruling, decision_latency_ms);
+        if let Some(path) = &self.log {
+            oplog::append_line(path, &log_line(&event)?)?;
+        }
+        if let Some(path) = &self.otel {
+            oplog::append_line(path, &otel_line(&event)?)?;
+        }
+        Ok(())
+    }
+
+    /// Where they are, as answers say it.
+    pub fn fields(&self) -> impl Iterator<Item = (String, Value)> {
+        let places = [("log_export", &self.log), ("otel_export", &self.otel)];
+        places.into_iter().filter_map(|(name, path)| {
+            let path = path.as_ref()?.display().to_string();
+            Some((name.to_owned(), path.into()))
+        })
+    }
+}
+
 /// What is told of a ruling.
 #[derive(Clone, Debug, Serialize)]
-pub struct ExportEvent {
+struct ExportEvent {
     created_at: WireTime,
     producer_version: &'static str,
     run_id: String,
@@ -36,7 +71,7 @@ fn is_zero(number: &usize) -> bool {
 
 impl ExportEvent {
     /// What is told of `ruling`.
-    pub fn of(ruling: &Ruling, decision_latency_ms: u64) -> Self {
+    fn of(ruling: &Ruling, decision_latency_ms: u64) -> Self {
         let decision = &ruling.decision;
         Self {
             created_at: ruling.intent.created_at(),
@@ -60,12 +95,12 @@ impl ExportEvent {
 }
 
 /// The event as it is.
-pub fn log_line(event: &ExportEvent) -> Result<Vec<u8>> {
+fn log_line(event: &ExportEvent) -> Result<Vec<u8>> {
     serde_json::to_vec(event).map_err(unwritable)
 }
 
 /// The event as a log record of OpenTelemetry.
-pub fn otel_line(event: &ExportEvent) -> Result<Vec<u8>> {
+fn otel_line(event: &ExportEvent) -> Result<Vec<u8>> {
     let at = event.created_at.get().unwrap_or(Timestamp::UNIX_EPOCH);
     let nanos = i64::try_from(at.as_nanosecond()).unwrap_or_default();
     let record = json!({

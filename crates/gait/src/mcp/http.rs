@@ -18,6 +18,8 @@ use worldcompute_proof::parse_json_within;
 
 use super::adapter::Adapter;
 use super::boundary::{Boundary, Ruling};
+use super::call::ToolCall;
+use super::keep::{Keeping, Wish};
 use crate::limits::invalid;
 use crate::verdict::Verdict;
 
@@ -29,6 +31,8 @@ pub struct Service {
     pub adapter: Adapter,
     /// Where the traces go.
     pub trace_dir: PathBuf,
+    /// What else is kept.
+    pub keeping: Keeping,
     /// Whether the status says what the verdict is.
     pub strict_status: bool,
     /// The largest request, in bytes.
@@ -55,6 +59,22 @@ struct Request {
     run_id: String,
     #[serde(default)]
     session_id: String,
+    #[serde(default)]
+    checkpoint_interval: u32,
+    #[serde(default)]
+    emit_runpack: bool,
+    #[serde(default)]
+    emit_pack: bool,
+}
+
+impl Request {
+    const fn wish(&self) -> Wish {
+        Wish {
+            runpack: self.emit_runpack,
+            pack: self.emit_pack,
+            checkpoint_interval: self.checkpoint_interval,
+        }
+    }
 }
 
 impl Service {
@@ -101,28 +121,50 @@ impl Service {
     fn rule(&self, body: &[u8], correlation_id: &str) -> Result<(Verdict, Value)> {
         let started = Instant::now();
         let request = self.read(body)?;
-        let adapter = match request.adapter.trim() {
-            "" => self.adapter,
-            name => Adapter::parse(name)?,
-        };
-        let mut call = adapter.read(Value::Object(request.call))?;
-        if !request.session_id.trim().is_empty() {
-            call.context.intent.session_id = request.session_id;
-        }
+        let wish = request.wish();
+        self.keeping.check(wish)?;
+        let (adapter, call) = self.call(&request)?;
         let place = |run: &str| {
             self.trace_dir
                 .join(format!("trace_{run}_{correlation_id}.json"))
         };
-        let ruling = self
-            .boundary
-            .decide(&call, &request.run_id, correlation_id, place)?;
-        let mut answer = ruling.to_value(adapter, elapsed_ms(started));
+        let run = self.run(&request, &call);
+        let ruling = self.boundary.decide(&call, run, correlation_id, place)?;
+        let latency = elapsed_ms(started);
+        let kept = self
+            .keeping
+            .keep(&self.boundary, &ruling, wish, correlation_id, latency)?;
+        let verdict = ruling.decision.verdict();
+        let mut answer = ruling.to_value(adapter, latency);
+        answer.extend(kept);
         answer.insert("correlation_id".to_owned(), correlation_id.into());
-        answer.insert(
-            "exit_code".to_owned(),
-            exit_code(ruling.decision.verdict()).into(),
-        );
-        Ok((ruling.decision.verdict(), Value::Object(answer)))
+        answer.insert("exit_code".to_owned(), exit_code(verdict).into());
+        Ok((verdict, Value::Object(answer)))
+    }
+
+    fn call(&self, request: &Request) -> Result<(Adapter, ToolCall)> {
+        let adapter = match request.adapter.trim() {
+            "" => self.adapter,
+            name => Adapter::parse(name)?,
+        };
+        let mut call = adapter.read(Value::Object(request.call.clone()))?;
+        if !request.session_id.trim().is_empty() {
+            call.context
+                .intent
+                .session_id
+                .clone_from(&request.session_id);
+        }
+        Ok((adapter, call))
+    }
+
+    /// The run that the call belongs to. All calls of a session that is kept are one, unless they say otherwise.
+    fn run<'a>(&self, request: &'a Request, call: &'a ToolCall) -> &'a str {
+        let context = &call.context.intent;
+        let told = [&request.run_id, &context.run_id];
+        match told.iter().all(|run| run.trim().is_empty()) && self.keeping.sessions.is_some() {
+            true => &context.session_id,
+            false => &request.run_id,
+        }
     }
 
     fn read(&self, body: &[u8]) -> Result<Request> {

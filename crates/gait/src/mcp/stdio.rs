@@ -1,28 +1,40 @@
 //! The enforcing proxy: it stands between an MCP client and an MCP server that speak over standard input and output,
-//! and passes on only the tool calls that were allowed.
+//! and passes on only what was allowed.
+//!
+//! ```text
+//! client ─► read strictly ─► known method? ─► ruled on ─► server
+//! client ◄─ ruled on ◄─ known method, or the answer to what was asked? ◄─ read strictly ◄─ server
+//! ```
 //!
 //! What cannot be read strictly does not pass, because client, proxy and server might read it differently; so do
-//! batches, which the protocol no longer has. A denied call is answered in the server's place, with the reasons, so
-//! that the agent can tell its user what to ask for. Everything else of the protocol passes unchanged.
+//! batches, which the protocol no longer has, and methods that it does not have. Tool calls, reading resources and
+//! prompts, and what a server asks of a client are ruled on by the policy. A denied request is answered in the other
+//! side's place, with the reasons, so that the agent can tell its user what to ask for.
 
+mod judge;
 mod lines;
+mod listing;
+mod message;
+mod methods;
 mod reply;
 
 use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
-use serde_json::{Map, Value};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::parse_json_within;
 
+use self::judge::{State, Step};
 use self::lines::{Line, read_line};
 use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
 use crate::mcp_trust::Server;
 
+/// How long a server may take to end after its client has.
+const GRACE: Duration = Duration::from_secs(10);
 /// The longest message, in bytes.
 pub const MAX_MESSAGE: usize = 8 << 20;
 
@@ -48,28 +60,28 @@ pub type Out = Box<dyn Write + Send>;
 /// What passed and what did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Tool calls that reached the server.
+    /// What was ruled on and reached the other side.
     pub allowed: u64,
-    /// Tool calls that did not.
+    /// What was ruled on and did not.
     pub denied: u64,
-    /// Messages that could not be read.
+    /// Messages of the client that do not belong to the protocol.
     pub refused: u64,
+    /// Messages of the server that do not.
+    pub dropped: u64,
 }
 
-/// What to do with one message.
-#[derive(Debug, PartialEq)]
-enum Step {
-    /// The server gets it as it is.
-    Pass,
-    /// The client gets this, the server nothing.
-    Answer(Value),
-    /// Nobody gets anything.
-    Drop,
+/// One session: the proxy, both sides, and what is known of them.
+struct Session {
+    proxy: Proxy,
+    client: Mutex<Out>,
+    /// Gone when the client is.
+    server: Mutex<Option<Out>>,
+    state: Mutex<State>,
 }
 
 /// Which side ended first, and how.
 enum Ended {
-    Client(Result<Tally>),
+    Client(Result<()>),
     Server(Result<()>),
 }
 
@@ -88,97 +100,33 @@ impl Proxy {
         let (Some(input), Some(output)) = (server.stdin.take(), server.stdout.take()) else {
             return Err(exited("its streams are closed"));
         };
-        let out = Arc::new(Mutex::new(out));
+        let session = Arc::new(Session {
+            proxy: self,
+            client: Mutex::new(out),
+            server: Mutex::new(Some(Box::new(input))),
+            state: Mutex::default(),
+        });
         let (tell, told) = mpsc::channel();
-        self.follow_client(client, input, Arc::clone(&out), tell.clone());
-        follow_server(output, out, tell);
-        let tally = match told.recv() {
+        Arc::clone(&session).follow_client(client, tell.clone());
+        Arc::clone(&session).follow_server(output, tell);
+        let ended = match told.recv() {
             // The server has heard that the session is over, answers what it still has to, and ends.
-            Ok(Ended::Client(Ok(tally))) => match told.recv() {
-                Ok(Ended::Server(Err(fault))) => Err(fault),
-                _ => Ok(tally),
+            Ok(Ended::Client(Ok(()))) => match told.recv_timeout(GRACE) {
+                Ok(Ended::Server(ended)) => ended,
+                _ => Err(exited("it went on after its client had ended")),
             },
             Ok(Ended::Client(Err(fault)) | Ended::Server(Err(fault))) => Err(fault),
             Ok(Ended::Server(Ok(()))) | Err(_) => Err(exited("it closed its output")),
         };
-        settle(&mut server, tally)
-    }
-
-    fn follow_client(
-        self,
-        mut client: Box<dyn BufRead + Send>,
-        mut server: ChildStdin,
-        out: Arc<Mutex<Out>>,
-        tell: mpsc::Sender<Ended>,
-    ) {
-        std::thread::spawn(move || {
-            let tally = self.serve(&mut *client, &mut server, &out);
-            // Said before the server hears of it, so that the client's end never looks like the server's. Nobody may
-            // be left to hear it.
-            let _ = tell.send(Ended::Client(tally));
-            drop(server);
-        });
-    }
-
-    fn serve(
-        &self,
-        client: &mut dyn BufRead,
-        server: &mut dyn Write,
-        out: &Mutex<Out>,
-    ) -> Result<Tally> {
-        let mut tally = Tally::default();
-        loop {
-            let line = read_line(client, MAX_MESSAGE)
-                .map_err(|error| Fault::io("read from the client", &error))?;
-            let step = match &line {
-                Line::End => return Ok(tally),
-                Line::Blank => Step::Drop,
-                Line::TooLong => refuse(&mut tally, "the message is too long"),
-                Line::Message(bytes) => self.judge(bytes, &mut tally),
-            };
-            match (step, line) {
-                (Step::Pass, Line::Message(bytes)) => pass(server, &bytes)?,
-                (Step::Answer(answer), _) => send(out, answer.to_string().as_bytes())?,
-                _ => {}
-            }
-        }
-    }
-
-    fn judge(&self, bytes: &[u8], tally: &mut Tally) -> Step {
-        let message = match parse_json_within(bytes, MAX_MESSAGE) {
-            Ok(Value::Object(message)) => message,
-            Ok(Value::Array(_)) => return refuse(tally, "batches do not pass"),
-            Ok(_) => return refuse(tally, "the message is not an object"),
-            Err(fault) => return refuse(tally, fault.message()),
-        };
-        match message.get("method") {
-            Some(Value::String(method)) if method == "tools/call" => self.call(&message, tally),
-            Some(Value::String(_)) | None => Step::Pass,
-            Some(_) => refuse(tally, "the method is not text"),
-        }
-    }
-
-    fn call(&self, message: &Map<String, Value>, tally: &mut Tally) -> Step {
-        let id = message.get("id").filter(|id| !id.is_null());
-        match self.rule(message) {
-            Ok(ruling) if ruling.is_allowed() => {
-                tally.allowed += 1;
-                Step::Pass
-            }
-            Ok(ruling) => {
-                tally.denied += 1;
-                id.map_or(Step::Drop, |id| Step::Answer(reply::denied(id, &ruling)))
-            }
-            Err(fault) => {
-                tally.denied += 1;
-                id.map_or(Step::Drop, |id| Step::Answer(reply::failed(id, &fault)))
-            }
-        }
+        settle(&mut server, ended)?;
+        let tally = lock(&session.state).tally;
+        Ok(tally)
     }
 
     /// The ruling, once its trace is kept and, if it allows, its permit is used up.
-    fn rule(&self, message: &Map<String, Value>) -> Result<Ruling> {
-        let call = self.tool_call(message)?;
+    fn rule(&self, mut call: ToolCall) -> Result<Ruling> {
+        call.server.clone_from(&self.server);
+        call.context.intent.session_id.clone_from(&self.session_id);
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let name = format!("trace_{}_{number:06}.json", self.correlation_id);
         let place = |_: &str| self.trace_dir.join(name);
@@ -192,35 +140,97 @@ impl Proxy {
         Ok(ruling)
     }
 
-    fn tool_call(&self, message: &Map<String, Value>) -> Result<ToolCall> {
-        let params = message.get("params").and_then(Value::as_object);
-        let name = params
-            .and_then(|params| params.get("name"))
-            .and_then(Value::as_str);
-        let arguments = params.and_then(|params| params.get("arguments"));
-        let args = match arguments {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(args)) => args.clone(),
-            Some(_) => return Err(crate::limits::invalid("params.arguments is not an object")),
-        };
-        let mut call = ToolCall::new(name.unwrap_or_default(), args);
-        call.server.clone_from(&self.server);
-        call.context.intent.session_id.clone_from(&self.session_id);
-        Ok(call)
+    /// Why the server is not trusted by a policy that insists on it.
+    fn distrusted(&self) -> Option<Vec<&'static str>> {
+        let trust = self.boundary.judge(self.server.as_ref())?;
+        trust.enforced.then_some(trust.reason_codes)
     }
 }
 
-fn refuse(tally: &mut Tally, why: &str) -> Step {
-    tally.refused += 1;
-    Step::Answer(reply::unreadable(why))
+impl Session {
+    fn follow_client(
+        self: Arc<Self>,
+        mut client: Box<dyn BufRead + Send>,
+        tell: mpsc::Sender<Ended>,
+    ) {
+        std::thread::spawn(move || {
+            let ended = self.serve(&mut *client);
+            // Said before the server hears of it, so that the client's end never looks like the server's. Nobody may
+            // be left to hear it.
+            let _ = tell.send(Ended::Client(ended));
+            drop(lock(&self.server).take());
+        });
+    }
+
+    fn follow_server(self: Arc<Self>, output: ChildStdout, tell: mpsc::Sender<Ended>) {
+        std::thread::spawn(move || {
+            let ended = self.relay(&mut io::BufReader::new(output));
+            // Nobody may be left to hear it.
+            let _ = tell.send(Ended::Server(ended));
+        });
+    }
+
+    /// What the client says, line by line.
+    fn serve(&self, client: &mut dyn BufRead) -> Result<()> {
+        loop {
+            let line = read_line(client, MAX_MESSAGE)
+                .map_err(|error| Fault::io("read from the client", &error))?;
+            let (step, bytes) = match line {
+                Line::End => return Ok(()),
+                Line::Blank => continue,
+                Line::TooLong => (lock(&self.state).refuse("it is too long"), Vec::new()),
+                Line::Message(bytes) => (lock(&self.state).of_client(&self.proxy, &bytes), bytes),
+            };
+            match step {
+                Step::Pass => self.to_server(&bytes)?,
+                Step::Instead(other) => self.to_server(other.to_string().as_bytes())?,
+                Step::Answer(answer) => self.to_client(answer.to_string().as_bytes())?,
+                Step::Drop => {}
+            }
+        }
+    }
+
+    /// What the server says, line by line.
+    fn relay(&self, server: &mut dyn BufRead) -> Result<()> {
+        loop {
+            let line = read_line(server, MAX_MESSAGE)
+                .map_err(|error| Fault::io("read from the server", &error))?;
+            let bytes = match line {
+                Line::End => return Ok(()),
+                Line::Blank => continue,
+                Line::TooLong => return Err(exited("it sent a message that is too long")),
+                Line::Message(bytes) => bytes,
+            };
+            let step = lock(&self.state).of_server(&self.proxy, &bytes);
+            match step {
+                Step::Pass => self.to_client(&bytes)?,
+                Step::Instead(other) => self.to_client(other.to_string().as_bytes())?,
+                Step::Answer(answer) => self.to_server(answer.to_string().as_bytes())?,
+                Step::Drop => {}
+            }
+        }
+    }
+
+    fn to_client(&self, line: &[u8]) -> Result<()> {
+        write_line(&mut **lock(&self.client), line)
+            .map_err(|error| Fault::io("write to the client", &error))
+    }
+
+    fn to_server(&self, line: &[u8]) -> Result<()> {
+        let mut server = lock(&self.server);
+        let Some(server) = server.as_mut() else {
+            return Ok(());
+        };
+        write_line(&mut **server, line).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => exited("it reads no further"),
+            _ => Fault::io("write to the server", &error),
+        })
+    }
 }
 
-fn follow_server(output: ChildStdout, out: Arc<Mutex<Out>>, tell: mpsc::Sender<Ended>) {
-    std::thread::spawn(move || {
-        let copied = copy(&mut io::BufReader::new(output), &out);
-        // Nobody may be left to hear it.
-        let _ = tell.send(Ended::Server(copied));
-    });
+/// What a thread left behind when it died is as good as what it found.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn start(command: &[String]) -> Result<Child> {
@@ -245,32 +255,6 @@ fn start(command: &[String]) -> Result<Child> {
         })
 }
 
-/// The server's answers, line by line as they are.
-fn copy(server: &mut dyn BufRead, out: &Mutex<Out>) -> Result<()> {
-    loop {
-        let line = read_line(server, MAX_MESSAGE)
-            .map_err(|error| Fault::io("read from the server", &error))?;
-        match line {
-            Line::End => return Ok(()),
-            Line::Blank => {}
-            Line::TooLong => return Err(exited("it sent a message that is too long")),
-            Line::Message(bytes) => send(out, &bytes)?,
-        }
-    }
-}
-
-fn send(out: &Mutex<Out>, line: &[u8]) -> Result<()> {
-    let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-    write_line(&mut **out, line).map_err(|error| Fault::io("write to the client", &error))
-}
-
-fn pass(server: &mut dyn Write, line: &[u8]) -> Result<()> {
-    write_line(server, line).map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => exited("it reads no further"),
-        _ => Fault::io("write to the server", &error),
-    })
-}
-
 fn write_line(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
     out.write_all(line)?;
     out.write_all(b"\n")?;
@@ -278,17 +262,17 @@ fn write_line(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
 }
 
 /// Waits for the server, which was told that the session is over. One that failed to hear it is ended.
-fn settle(server: &mut Child, tally: Result<Tally>) -> Result<Tally> {
-    if tally.is_err() {
+fn settle(server: &mut Child, ended: Result<()>) -> Result<()> {
+    if ended.is_err() {
         // It may be gone already, which is as good.
         let _ = server.kill();
     }
     let status = server
         .wait()
         .map_err(|error| Fault::io("wait for the server", &error))?;
-    let tally = tally?;
+    ended?;
     match status.success() {
-        true => Ok(tally),
+        true => Ok(()),
         false => Err(exited(&status.to_string())),
     }
 }

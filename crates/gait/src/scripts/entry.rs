@@ -94,13 +94,19 @@ impl Entry {
 
     /// Checks that `key` signed the entry as it is and that its time is not over; says what is wrong otherwise.
     pub fn verify(&self, key: &VerifyingKey, now: Timestamp) -> Result<(), &'static str> {
-        if self.is_expired(now) {
-            return Err("approved script entry is expired");
-        }
+        self.check_expiry(now)?;
         self.record.verify(key).map_err(|unsigned| match unsigned {
             Unsigned::Missing => "signature is required",
             Unsigned::Invalid => "approved script signature did not verify",
         })
+    }
+
+    /// That its time is not over.
+    pub(super) fn check_expiry(&self, now: Timestamp) -> Result<(), &'static str> {
+        match self.is_expired(now) {
+            true => Err("approved script entry is expired"),
+            false => Ok(()),
+        }
     }
 
     /// Whether its time is over.

@@ -80,8 +80,17 @@ impl Registry {
     ///
     /// `policy_blocked`, code `approved_script_registry_unverified`, names the first that does not hold.
     pub fn verify(&self, key: &VerifyingKey, now: Timestamp) -> Result<()> {
+        self.each(|entry| entry.verify(key, now))
+    }
+
+    /// [`Registry::verify`] for entries whose signatures have held before.
+    pub fn check_expiry(&self, now: Timestamp) -> Result<()> {
+        self.each(|entry| entry.check_expiry(now))
+    }
+
+    fn each(&self, holds: impl Fn(&Entry) -> Result<(), &'static str>) -> Result<()> {
         for (index, entry) in self.entries.iter().enumerate() {
-            entry.verify(key, now).map_err(|why| {
+            holds(entry).map_err(|why| {
                 let message =
                     format!("approved script registry verification failed at entry {index}: {why}");
                 Fault::new(

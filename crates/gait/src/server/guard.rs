@@ -1,21 +1,19 @@
 //! Who may ask.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use worldcompute_fault::{Category, Fault, Result};
 use zeroize::Zeroizing;
 
+use super::Limits;
 use crate::environment::Environment;
 
-/// How long a client may take over the body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest token: short ones can be tried out.
 const MIN_TOKEN: usize = 16;
 
@@ -28,10 +26,10 @@ pub struct Token(Arc<Zeroizing<String>>);
 pub struct Guard {
     /// What a client has to present; nothing where only its owner can connect.
     pub token: Option<Token>,
-    /// The largest request, in bytes.
-    pub max_request_bytes: usize,
     /// Whether the service is reached by a name that only this machine gives it.
     pub loopback: bool,
+    /// What a client may take.
+    pub limits: Limits,
 }
 
 impl Token {
@@ -86,7 +84,10 @@ fn refused(message: &str, reason: &'static str) -> Fault {
 
 impl Guard {
     pub(super) fn around(self, router: Router) -> Router {
-        router.layer(middleware::from_fn_with_state(Arc::new(self), check))
+        router
+            // The limit is this guard's own.
+            .layer(DefaultBodyLimit::disable())
+            .layer(middleware::from_fn_with_state(Arc::new(self), check))
     }
 
     /// A page in a browser can reach a local service, but only under a name of its own and without this content type.
@@ -134,16 +135,25 @@ async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     if let Some((status, why)) = guard.refuses(&request) {
         return refusal(status, why);
     }
+    let limits = guard.limits;
     let (head, body) = request.into_parts();
-    let read = to_bytes(body, guard.max_request_bytes);
-    match tokio::time::timeout(BODY_TIMEOUT, read).await {
+    // A client that says how much it sends is answered before it sends it.
+    if body.size_hint().lower() > limits.body_bytes as u64 {
+        return too_large();
+    }
+    let read = to_bytes(body, limits.body_bytes);
+    match tokio::time::timeout(limits.body_time, read).await {
         Err(_) => refusal(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
-        Ok(Err(_)) => refusal(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "request body exceeds max-request-bytes",
-        ),
+        Ok(Err(_)) => too_large(),
         Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes))).await,
     }
+}
+
+fn too_large() -> Response {
+    refusal(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "request body exceeds max-request-bytes",
+    )
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response {

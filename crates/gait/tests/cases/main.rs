@@ -15,6 +15,14 @@ mod compare;
 mod data;
 mod expected;
 mod program;
+mod served;
+#[expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a service that does not answer ends the test"
+)]
+#[path = "../support/serving.rs"]
+mod serving;
 mod tally;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +38,17 @@ fn the_conformance_cases_hold() {
         return;
     };
     let tally = run(&folder).unwrap_or_else(|failure| panic!("{}: {failure}", folder.display()));
+    println!("{tally}");
+    assert!(!tally.failed(), "{tally}");
+}
+
+#[test]
+fn a_served_decision_is_the_one_shot_decision_byte_for_byte() {
+    let Some(folder) = folder() else {
+        println!("skipped: no folder shared/cases/gait in or beside the checkout");
+        return;
+    };
+    let tally = served::run(&folder).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{tally}");
     assert!(!tally.failed(), "{tally}");
 }

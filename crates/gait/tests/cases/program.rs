@@ -23,6 +23,8 @@ pub struct Ran {
     pub exit: i64,
     /// What it printed, if that is JSON.
     pub output: Value,
+    /// The same as it was printed.
+    pub line: String,
     /// The paths that stood in for the names in the command.
     pub places: Places,
 }
@@ -122,23 +124,30 @@ impl Program {
 
     /// Runs the program with `words` in `folder`.
     pub fn run_words(&self, words: &[&str], folder: &Path) -> Result<Ran, Failure> {
-        let output = Command::new(env!("CARGO_BIN_EXE_gait"))
-            .args(words)
-            .current_dir(folder)
-            .env_clear()
-            .env("HOME", self.scratch.path().join("home"))
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("GK", &self.private_key)
-            .stdin(Stdio::null())
-            .output()?;
+        let output = self.command(words, folder).output()?;
         let exit = output.status.code();
         let exit =
             exit.ok_or_else(|| Failure::new(format!("the program died: {}", output.status)))?;
         Ok(Ran {
             exit: exit.into(),
             output: serde_json::from_slice(&output.stdout).unwrap_or(json!(null)),
+            line: String::from_utf8_lossy(&output.stdout).into_owned(),
             places: self.places()?,
         })
+    }
+
+    /// The program with `words` in `folder`, not started yet.
+    pub fn command(&self, words: &[&str], folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gait"));
+        command
+            .args(words)
+            .current_dir(folder)
+            .env_clear()
+            .env("HOME", self.scratch.path().join("home"))
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("GK", &self.private_key)
+            .stdin(Stdio::null());
+        command
     }
 
     /// Scratch paths for one run.
@@ -150,7 +159,7 @@ impl Program {
     }
 
     /// The private half of the cases' own keys is not handed out: where it is asked for, the pair made here stands in.
-    fn word(&self, word: &str, comment: &str, places: &Places) -> String {
+    pub fn word(&self, word: &str, comment: &str, places: &Places) -> String {
         if word == "K" || (comment.contains("env GK") && word.ends_with("_public.key")) {
             return text(&self.public_key());
         }

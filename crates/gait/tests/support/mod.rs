@@ -2,9 +2,13 @@
 
 #![allow(
     dead_code,
+    clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "every test binary uses a part of it"
 )]
+
+pub mod serving;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -6,6 +6,7 @@ mod inputs;
 mod output;
 mod serve;
 mod settings;
+mod setup;
 
 pub use eval::EVAL;
 pub use serve::SERVE;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use gait::gate::Profile;
 use gait::limits::MAX_POLICY_BYTES;
-use gait::mcp::Boundary;
+use gait::mcp::{Boundary, Exports};
 use gait::rate_limit::DEFAULT_STATE;
 use gait::{Gate, Policy};
 use std::sync::Arc;
@@ -33,6 +33,20 @@ pub(super) const RULING: &[Flag] = &[
     Flag::text("job-root", "./gait-out/jobs"),
     Flag::group(keys::SIGNING),
 ];
+
+/// Where rulings are told.
+const EXPORTS: &[Flag] = &[
+    Flag::text("export-log-out", ""),
+    Flag::text("export-otel-out", ""),
+];
+
+/// What [`EXPORTS`] asks for.
+fn exports(args: &Args) -> Exports {
+    Exports {
+        log: path(args, "export-log-out"),
+        otel: path(args, "export-otel-out"),
+    }
+}
 
 /// The boundary that [`RULING`] asks for, and what to warn of.
 pub(super) fn boundary(

@@ -26,20 +26,25 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         return Outcome::ok(&serde_json::Map::new(), EVAL.help);
     }
     let settings = Settings::load(args)?;
-    let inputs = Inputs::load(context, &settings)?;
-    let decision = inputs.gate.decide_on(&inputs.intent, &inputs.request())?;
+    let Inputs {
+        desk,
+        asked,
+        outputs,
+    } = Inputs::load(context, &settings)?;
+    let answer = desk.decide(&asked, &context.correlation_id, Some(&outputs))?;
+    let decision = &answer.decision;
     let exit = match decision.verdict() {
         Verdict::Allow | Verdict::DryRun => Exit::Ok,
         Verdict::Block => Exit::PolicyBlocked,
         Verdict::RequireApproval => Exit::ApprovalRequired,
     };
     let mut fields = match explains {
-        true => explain::fields(&inputs.gate, &inputs.intent, &decision, context),
-        false => output::fields(&inputs, &decision),
+        true => explain::fields(&*desk.gate()?, &asked.intent, decision, context),
+        false => output::fields(desk.setup().profile, &asked.intent, &answer),
     };
-    let mut human = output::human(&decision);
+    let mut human = output::human(decision);
     if args.switch("why-not")
-        && let Some(why) = inputs.gate.why_not(&inputs.intent, &inputs.request())?
+        && let Some(why) = desk.why_not(&asked)?
     {
         human += &why.to_string();
         fields.insert("why_not".to_owned(), json!(why));

@@ -2,25 +2,15 @@
 
 use std::path::Path;
 
+use gait::desk::Answer;
 use gait::gate::{Account, Profile};
 use gait::rate_limit::Usage;
 use gait::{Decision, Intent};
 use serde_json::{Map, Value, json};
 
-use super::inputs::Inputs;
-
 /// The fields; what says nothing is left out.
-pub fn fields(inputs: &Inputs<'_>, decision: &Decision) -> Map<String, Value> {
-    shown(inputs.profile, &inputs.intent, decision, &inputs.warnings)
-}
-
-/// [`fields`], for whoever has no files.
-pub fn shown(
-    profile: Profile,
-    intent: &Intent,
-    decision: &Decision,
-    warnings: &[String],
-) -> Map<String, Value> {
+pub fn fields(profile: Profile, intent: &Intent, answer: &Answer) -> Map<String, Value> {
+    let decision = &answer.decision;
     let mut fields = Fields::default();
     let evaluation = decision.evaluation();
     let account = decision.account();
@@ -47,7 +37,7 @@ pub fn shown(
     fields.put("kill_switch", json!(account.kill_switch));
     fields.put("session_sequence", json!(account.sequence));
     fields.path("trace_path", account.written.trace.as_deref());
-    let mut warnings = [warnings, &account.warnings].concat();
+    let mut warnings = [&answer.warnings[..], &account.warnings].concat();
     warnings.sort();
     warnings.dedup();
     fields.put("warnings", json!(warnings));

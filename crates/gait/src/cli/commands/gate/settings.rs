@@ -1,4 +1,4 @@
-//! The flags of `gait gate eval`, with the project's settings behind them.
+//! The flags of `gait gate eval` and `gait gate serve`, with the project's settings behind them.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,14 @@ use worldcompute_fault::{Fault, Result};
 use crate::cli::args::Args;
 use crate::cli::flag::Flag;
 
-/// Every flag.
-pub static FLAGS: &[Flag] = &[
+/// What an operator sets up, for one decision or for a service.
+pub static OPERATOR: &[Flag] = &[
     Flag::text("policy", ""),
-    Flag::text("intent", ""),
+    Flag::text("profile", ""),
     Flag::text("context-envelope", ""),
-    Flag::text("trace-out", ""),
-    Flag::text("approval-token", ""),
-    Flag::csv("approval-token-chain"),
-    Flag::text("approval-token-ref", ""),
-    Flag::text("approval-audit-out", ""),
+    Flag::text("evaluation-time", ""),
     Flag::text("approval-redemption-state", approval::DEFAULT_REDEMPTIONS),
     Flag::switch("approval-single-use"),
-    Flag::text("delegation-token", ""),
-    Flag::csv("delegation-token-chain"),
-    Flag::text("delegation-audit-out", ""),
     Flag::text("approval-public-key", ""),
     Flag::text("approval-public-key-env", ""),
     Flag::text("approval-private-key", ""),
@@ -35,8 +28,6 @@ pub static FLAGS: &[Flag] = &[
     Flag::text("key-mode", ""),
     Flag::text("private-key", ""),
     Flag::text("private-key-env", ""),
-    Flag::text("profile", ""),
-    Flag::text("evaluation-time", ""),
     Flag::text("kill-switch-state", ""),
     Flag::text("rate-limit-state", ""),
     Flag::text("credential-broker", ""),
@@ -45,7 +36,6 @@ pub static FLAGS: &[Flag] = &[
     Flag::csv("credential-scopes"),
     Flag::text("credential-command", ""),
     Flag::csv("credential-command-args"),
-    Flag::text("credential-evidence-out", ""),
     Flag::text("wrkr-inventory", ""),
     Flag::text("approved-script-registry", ""),
     Flag::text("approved-script-public-key", ""),
@@ -53,6 +43,21 @@ pub static FLAGS: &[Flag] = &[
     Flag::text("session", ""),
     Flag::text("config", project_config::DEFAULT_PATH),
     Flag::switch("no-config"),
+];
+
+/// Every flag of `gait gate eval`.
+pub static FLAGS: &[Flag] = &[
+    Flag::group(OPERATOR),
+    Flag::text("intent", ""),
+    Flag::text("trace-out", ""),
+    Flag::text("approval-token", ""),
+    Flag::csv("approval-token-chain"),
+    Flag::text("approval-token-ref", ""),
+    Flag::text("approval-audit-out", ""),
+    Flag::text("delegation-token", ""),
+    Flag::csv("delegation-token-chain"),
+    Flag::text("delegation-audit-out", ""),
+    Flag::text("credential-evidence-out", ""),
     Flag::switch("simulate"),
     Flag::switch("explain"),
     Flag::switch("why-not"),

@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use gait::mcp::http::{elapsed_ms, exit_code};
 use gait::mcp::stdio::Proxy;
-use gait::mcp::{Adapter, Boundary, ExportEvent, MAX_PAYLOAD, Ruling, log_line, otel_line};
+use gait::mcp::{Adapter, Boundary, MAX_PAYLOAD, Ruling};
 use gait::mcp_trust::Server;
-use gait::oplog;
-use serde_json::{Value, json};
+use serde_json::json;
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Fault, Result};
 
-use super::{RULING, boundary, path};
+use super::{EXPORTS, RULING, boundary, exports, path};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::exit::Exit;
@@ -29,8 +28,7 @@ const FLAGS: &[Flag] = &[
     Flag::text("run-id", ""),
     Flag::text("runpack-out", ""),
     Flag::text("pack-out", ""),
-    Flag::text("export-log-out", ""),
-    Flag::text("export-otel-out", ""),
+    Flag::group(EXPORTS),
     Flag::switch("stdio"),
     Flag::text("server-id", ""),
     Flag::text("session-id", ""),
@@ -84,7 +82,7 @@ fn once(context: &Context, args: &Args) -> Result<Outcome> {
     ruling.warnings.splice(0..0, warnings);
     let latency = elapsed_ms(started);
     let packed = packed(args, &boundary, &ruling)?;
-    export(args, &ruling, latency)?;
+    exports(args).append(&ruling, latency)?;
     outcome(args, &ruling, adapter, latency, packed)
 }
 
@@ -143,17 +141,6 @@ fn default_trace(context: &Context, run_id: &str) -> PathBuf {
     PathBuf::from(format!("trace_{run_id}_{now}.json"))
 }
 
-fn export(args: &Args, ruling: &Ruling, latency: u64) -> Result<()> {
-    let event = ExportEvent::of(ruling, latency);
-    if let Some(path) = path(args, "export-log-out") {
-        oplog::append_line(&path, &log_line(&event)?)?;
-    }
-    if let Some(path) = path(args, "export-otel-out") {
-        oplog::append_line(&path, &otel_line(&event)?)?;
-    }
-    Ok(())
-}
-
 fn outcome(
     args: &Args,
     ruling: &Ruling,
@@ -167,14 +154,7 @@ fn outcome(
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value.into())),
     );
-    for (field, flag) in [
-        ("log_export", "export-log-out"),
-        ("otel_export", "export-otel-out"),
-    ] {
-        if let Some(path) = path(args, flag) {
-            fields.insert(field.to_owned(), Value::from(path.display().to_string()));
-        }
-    }
+    fields.extend(exports(args).fields());
     let verdict = ruling.decision.verdict();
     let human = format!(
         "mcp proxy: verdict={verdict}\ntrace: {}",
@@ -217,8 +197,8 @@ fn stdio(context: &Context, args: &Args) -> Result<Outcome> {
     let client = Box::new(BufReader::new(std::io::stdin()));
     let tally = proxy.run(args.positionals(), client, Box::new(std::io::stdout()))?;
     output::warn(&format!(
-        "gait: {} allowed, {} denied, {} refused",
-        tally.allowed, tally.denied, tally.refused
+        "gait: {} allowed, {} denied, {} refused, {} of the server dropped",
+        tally.allowed, tally.denied, tally.refused, tally.dropped
     ));
     Outcome::ok(&json!({}), "")
 }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use gait::listen;
-use gait::mcp::Adapter;
 use gait::mcp::http::Service;
-use gait::server::{self, Guard, Listener, Token};
+use gait::mcp::{Adapter, Keeping};
+use gait::run_session::LockSettings;
+use gait::server::{self, Guard, Limits, Listener, Token};
 use serde_json::json;
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::Result;
 
-use super::{RULING, boundary};
+use super::{EXPORTS, RULING, boundary, exports, path};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::correlation;
@@ -32,6 +33,10 @@ pub static SERVE: Command = Command {
         Flag::int("max-request-bytes", 1 << 20),
         Flag::text("http-verdict-status", "compat"),
         Flag::text("trace-dir", "./gait-out/mcp-serve/traces"),
+        Flag::text("session-dir", "./gait-out/mcp-serve/sessions"),
+        Flag::text("runpack-dir", ""),
+        Flag::text("pack-dir", ""),
+        Flag::group(EXPORTS),
     ],
     positionals: Positionals::Interleaved {
         min: 0,
@@ -43,9 +48,9 @@ pub static SERVE: Command = Command {
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let guard = guard(context, args)?;
-    let service = service(context, args, guard.max_request_bytes)?;
+    let service = service(context, args, guard.limits.body_bytes)?;
     let adapter = service.adapter;
-    runtime()?.block_on(async {
+    server::runtime()?.block_on(async {
         let listener = Listener::tcp(args.text("listen")).await?;
         let address = listener.address();
         let fields = json!({
@@ -80,19 +85,27 @@ fn guard(context: &Context, args: &Args) -> Result<Guard> {
     if !loopback && token.is_none() {
         return Err(invalid("non-loopback --listen requires --auth-mode token"));
     }
-    let max = args.int("max-request-bytes");
-    let max_request_bytes = usize::try_from(max)
-        .ok()
-        .filter(|_| (1..=MAX_REQUEST_BYTES).contains(&max));
+    let limits = Limits {
+        body_bytes: max_request_bytes(args)?,
+        ..Limits::default()
+    };
     Ok(Guard {
         token,
-        max_request_bytes: max_request_bytes.ok_or_else(|| {
+        loopback,
+        limits,
+    })
+}
+
+fn max_request_bytes(args: &Args) -> Result<usize> {
+    let given = args.int("max-request-bytes");
+    usize::try_from(given)
+        .ok()
+        .filter(|_| (1..=MAX_REQUEST_BYTES).contains(&given))
+        .ok_or_else(|| {
             invalid(format!(
                 "--max-request-bytes must be 1 to {MAX_REQUEST_BYTES}"
             ))
-        })?,
-        loopback,
-    })
+        })
 }
 
 fn token(context: &Context, args: &Args) -> Result<Option<Token>> {
@@ -127,19 +140,19 @@ fn service(context: &Context, args: &Args, max_request_bytes: usize) -> Result<S
         boundary,
         adapter,
         trace_dir: PathBuf::from(args.text("trace-dir")),
+        keeping: keeping(context, args)?,
         strict_status,
         max_request_bytes,
         correlation_id: correlation::new_id,
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| {
-            Fault::new(Category::InternalFailure, "no_runtime", "start the service")
-                .caused_by(error)
-        })
+fn keeping(context: &Context, args: &Args) -> Result<Keeping> {
+    Ok(Keeping {
+        sessions: path(args, "session-dir"),
+        session_lock: LockSettings::from_environment(&*context.environment)?,
+        runpacks: path(args, "runpack-dir"),
+        packs: path(args, "pack-dir"),
+        exports: exports(args),
+    })
 }
