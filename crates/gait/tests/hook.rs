@@ -140,6 +140,54 @@ fn denies(run: &Run) -> bool {
 }
 
 #[test]
+fn with_json_the_decision_is_in_the_output_all_the_same() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    for (tool, decision) in [("Read", "allow"), ("Bash", "deny"), ("Write", "ask")] {
+        let input = event(tool, &json!({"file_path": "/work/x", "command": "ls"})).to_string();
+        for json in ["--json", "--json=true", "-json"] {
+            let run = hook(&gait, &["--policy", &policy, json], input.as_bytes());
+            let answer = run.json();
+            let output = &answer["hookSpecificOutput"];
+            assert_eq!(
+                (run.code, &output["permissionDecision"], &answer["ok"]),
+                (0, &decision.into(), &true.into()),
+                "{tool} {json}"
+            );
+            assert_eq!(output["hookEventName"], "PreToolUse");
+            assert_eq!(answer["correlation_id"].as_str().map(str::len), Some(24));
+        }
+    }
+}
+
+#[test]
+fn with_json_too_whatever_goes_wrong_denies_in_the_agents_shape() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", "default_verdict: allow\n");
+    let sound = event("Read", &json!({"file_path": "/x"})).to_string();
+    for input in [&b""[..], b"{", b"[]", b"null", b"\xff\xfe", b"garbage"] {
+        let run = hook(&gait, &["--policy", &policy, "--json"], input);
+        assert!(denies(&run), "{input:?} {run:?}");
+    }
+    for args in [
+        &["--json"][..],
+        &["--json", "--policy", &policy, "--frobnicate"],
+        &["--frobnicate", "--json", "--policy", &policy],
+        &["--json=perhaps", "--policy", &policy],
+        &["--policy", &policy, "--json", "stray"],
+        &["--policy", "none.yaml", "--json"],
+        &["--policy", &policy, "--json", "--key-mode", "prod"],
+        &["--policy", &policy, "--json", "--policy"],
+    ] {
+        let run = hook(&gait, args, sound.as_bytes());
+        assert!(denies(&run), "{args:?} {run:?}");
+        let reason = &run.json()["hookSpecificOutput"]["permissionDecisionReason"];
+        assert!(reason.as_str().unwrap().starts_with("gait: "), "{args:?}");
+    }
+    assert!(!gait.path().join("gait-out/hook/traces").exists());
+}
+
+#[test]
 fn a_hook_that_cannot_answer_blocks() {
     let gait = Gait::new();
     let Ok(full) = std::fs::File::options().write(true).open("/dev/full") else {
