@@ -349,7 +349,7 @@ pub enum AdminCommand {
     after_help = "Examples:\n  worldcompute verify ~/.local/share/worldcompute/evidence/01j...\n  worldcompute verify receipts/00003.json --executor 12D3Koo...\n\nExit status: 0 proven, 1 not."
 )]
 pub struct VerifyArgs {
-    /// A bundle's directory, or one receipt, decision or manifest
+    /// A bundle's directory; one receipt, decision or manifest; a runpack, pack, session or session chain
     #[arg(value_hint = ValueHint::AnyPath)]
     pub file: PathBuf,
 
@@ -360,6 +360,14 @@ pub struct VerifyArgs {
     /// The executors you expect
     #[arg(long, value_name = "PEER_ID", value_delimiter = ',')]
     pub executor: Vec<PeerId>,
+
+    /// The key of the gate you expect, for what a gate made: base64 in a file, as 'gait keys init' writes it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub public_key: Option<PathBuf>,
+
+    /// Refuse a pack that nobody signed
+    #[arg(long)]
+    pub require_signature: bool,
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ pub mod surface;
 mod text;
 pub mod trace;
 mod verdict;
+pub mod verifier;
 mod version;
 mod warm;
 mod wire_time;

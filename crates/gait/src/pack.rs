@@ -39,8 +39,8 @@ pub use payload::{CallPayload, JobPayload, RunPayload};
 pub(crate) use run::RunFacts;
 pub use run::build_run;
 pub(crate) use signatures::check_signatures;
-pub(crate) use verify::compare;
 pub use verify::{Report, VerifyOptions, verify};
+pub(crate) use verify::{compare, verify_archive};
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ use worldcompute_proof::SigningKey;
 
 /// The manifest's name in a pack.
 pub const MANIFEST_NAME: &str = "pack_manifest.json";
+/// The type that a guard pack is reported with.
+pub(crate) const GUARD: &str = "guard";
 /// The proof records' name in a pack.
 pub const PROOF_RECORDS_NAME: &str = "proof_records.jsonl";
 /// The name of a run's own runpack in a pack.

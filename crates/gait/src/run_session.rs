@@ -12,6 +12,7 @@ mod record;
 mod relation;
 mod state;
 
+pub(crate) use chain::SCHEMA_ID as CHAIN_SCHEMA_ID;
 pub use chain::{Chain, ChainReport, verify_chain};
 pub use checkpoint::checkpoint;
 pub use compact::{Compaction, compact};

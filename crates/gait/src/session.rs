@@ -11,6 +11,8 @@ mod log;
 mod verify;
 
 pub use close::Closing;
+pub(crate) use close::SCHEMA_ID as CLOSE_SCHEMA_ID;
+pub(crate) use log::is_record;
 pub use log::{OpenSession, SessionLog};
 pub use verify::{Report, verify};
 

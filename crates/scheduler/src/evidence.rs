@@ -15,6 +15,7 @@
 
 mod bundle;
 mod folder;
+mod gate;
 mod index;
 mod part;
 mod refusal;
@@ -26,7 +27,7 @@ mod write;
 use std::path::Path;
 
 use worldcompute_fault::Result;
-use worldcompute_proof::PeerId;
+use worldcompute_proof::{PeerId, VerifyingKey};
 
 pub use index::{MAX_FILES, PREDICATE_TYPE};
 pub use report::{CheckedPart, Report};
@@ -45,12 +46,17 @@ pub struct Pins {
     pub submitter: Option<PeerId>,
     /// The executors; anyone, where none are named.
     pub executors: Vec<PeerId>,
+    /// The keys of gates by themselves, whose packs, decisions and sessions are verified.
+    pub gates: Vec<VerifyingKey>,
+    /// Whether a pack that nobody signed is refused although no key is expected.
+    pub signature: bool,
 }
 
-/// Verifies the evidence at `path`: a job's folder, or one file of it as far as that file goes.
+/// Verifies the evidence at `path`: a job's folder, one file of it as far as that file goes, or a file that a gate made
+/// by itself (see [`gait::verifier`]).
 ///
 /// A file inside of a job's folder is verified with the files it refers to. Links are refused, objects are read in
-/// constant memory, and nothing outside of the folder is opened.
+/// constant memory, and nothing outside of the folder is opened. A session chain is verified with the runpacks it names.
 ///
 /// # Errors
 /// `evidence_missing`, `evidence_unexpected`, `evidence_changed` and `evidence_invalid` (category

@@ -1,9 +1,10 @@
-//! `worldcompute verify`: what a receipt or an evidence bundle proves, with no network.
+//! `worldcompute verify`: what a receipt, an evidence bundle or a file of a gate proves, with no network.
 
 use std::process::ExitCode;
 
 use worldcompute_fault::Result;
 use worldcompute_node::evidence::{self, Pins, Report};
+use worldcompute_proof::VerifyingKey;
 
 use super::Context;
 use crate::args::VerifyArgs;
@@ -13,6 +14,12 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
     let pins = Pins {
         submitter: args.submitter,
         executors: args.executor.clone(),
+        gates: args
+            .public_key
+            .iter()
+            .map(|path| VerifyingKey::load(path))
+            .collect::<Result<_>>()?,
+        signature: args.require_signature,
     };
     let report = evidence::verify(&args.file, &pins)?;
     context.output.data(&report, in_words)?;

@@ -166,7 +166,8 @@ impl Outcome {
     }
 }
 
-fn object(fields: &impl Serialize) -> Result<Map<String, Value>> {
+/// The members of anything that serialises to a JSON object.
+pub fn object(fields: &impl Serialize) -> Result<Map<String, Value>> {
     match serde_json::to_value(fields) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(unprintable("not an object")),

@@ -9,7 +9,7 @@ use worldcompute_fault::Result;
 use super::manifest::Manifest;
 use crate::archive::Archive;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
-use crate::pack::{MANIFEST_NAME, Report, VerifyOptions, check_signatures, compare};
+use crate::pack::{GUARD, MANIFEST_NAME, Report, VerifyOptions, check_signatures, compare};
 use crate::signature::unverified;
 
 /// Verifies the guard pack at `path`.
@@ -46,7 +46,7 @@ pub(crate) fn check<R: Read + Seek>(
     );
     let report = Report {
         pack_id: manifest.pack_id.clone(),
-        pack_type: "guard".to_owned(),
+        pack_type: GUARD.to_owned(),
         source_ref: manifest.run_id.clone(),
         files_checked: manifest.contents.len(),
         proof_records: 0,
@@ -57,7 +57,7 @@ pub(crate) fn check<R: Read + Seek>(
         signature_errors: signatures.errors,
         signatures_total: signatures.total,
         signatures_valid: signatures.valid,
-        legacy_type: "guard",
+        legacy_type: GUARD,
         asked_for: options.ask(),
     };
     Ok((manifest, report))

@@ -27,7 +27,7 @@ pub struct Pack {
 ///
 /// Errors: `verification_failed` for one that is not intact; those of reading.
 pub fn open(path: &Path) -> Result<Pack> {
-    let (archive, kind, report) = read(path, &VerifyOptions::default())?;
+    let (archive, kind, report) = read(Archive::open(path)?, &VerifyOptions::default())?;
     if report.is_intact() {
         return Ok(Pack {
             archive,

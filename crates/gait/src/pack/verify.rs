@@ -18,6 +18,7 @@ use crate::guard;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::runpack::{self, HashMismatch, SignatureStatus};
 use crate::signature::unverified;
+use crate::verifier::Finding;
 
 /// What a verifier asks for besides integrity.
 #[derive(Clone, Copy, Default)]
@@ -87,6 +88,17 @@ impl Report {
         self.is_intact() && passes(self.signature_status, self.asked_for)
     }
 
+    /// What is wrong, part by part; nothing when everything holds.
+    pub fn findings(&self) -> Vec<Finding> {
+        let (missing, changed) = (&self.missing_files, &self.hash_mismatches);
+        let mut findings = Finding::of_archive(missing, changed, &self.undeclared_files);
+        if !passes(self.signature_status, self.asked_for) {
+            let errors = self.signature_errors.iter().cloned();
+            findings.extend(errors.map(Finding::Signature));
+        }
+        findings
+    }
+
     /// Whether content and declaration agree, whoever signed.
     pub(super) fn is_intact(&self) -> bool {
         self.missing_files.is_empty()
@@ -100,7 +112,15 @@ impl Report {
 /// Errors: `verification_failed` for what is no pack, or one that contradicts itself; those of reading. Missing,
 /// changed and undeclared entries and signatures that do not hold are in the report: see [`Report::ok`].
 pub fn verify(path: &Path, options: &VerifyOptions<'_>) -> Result<Report> {
-    read(path, options).map(|(_, _, report)| report)
+    verify_archive(Archive::open(path)?, options)
+}
+
+/// [`verify`] for an archive that is open already.
+pub(crate) fn verify_archive(
+    archive: Archive<File>,
+    options: &VerifyOptions<'_>,
+) -> Result<Report> {
+    read(archive, options).map(|(_, _, report)| report)
 }
 
 /// What kind of archive it is.
@@ -113,12 +133,11 @@ pub(super) enum Kind {
     Runpack(Vec<super::Entry>),
 }
 
-/// Opens and verifies.
+/// Verifies, and says what it is.
 pub(super) fn read(
-    path: &Path,
+    mut archive: Archive<File>,
     options: &VerifyOptions<'_>,
 ) -> Result<(Archive<File>, Kind, Report)> {
-    let mut archive = Archive::open(path)?;
     if archive.entry(MANIFEST_NAME).is_none() {
         if archive.entry(runpack::MANIFEST).is_none() {
             return Err(unverified(format!("missing {MANIFEST_NAME}")));

@@ -14,8 +14,9 @@ use crate::limits::{MAX_CHAIN_BYTES, invalid};
 use crate::record::json_file;
 use crate::runpack::{self, Requirements, SignatureStatus, Stamp};
 use crate::signature::unverified;
+use crate::verifier::Finding;
 
-const SCHEMA_ID: &str = "gait.runpack.session_chain";
+pub(crate) const SCHEMA_ID: &str = "gait.runpack.session_chain";
 
 /// The checkpoints of a session, first to last.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,7 +32,7 @@ pub struct Chain {
 }
 
 /// What is wrong with a chain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ChainReport {
     pub session_id: String,
     pub run_id: String,
@@ -123,6 +124,12 @@ impl ChainReport {
     /// Whether nothing is wrong.
     pub fn holds(&self) -> bool {
         self.linkage_errors.is_empty() && self.checkpoint_errors.is_empty()
+    }
+
+    /// What is wrong, checkpoint by checkpoint.
+    pub fn findings(&self) -> Vec<Finding> {
+        let errors = self.linkage_errors.iter().chain(&self.checkpoint_errors);
+        errors.cloned().map(Finding::Checkpoint).collect()
     }
 }
 

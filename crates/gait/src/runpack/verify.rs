@@ -15,6 +15,7 @@ use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
 use crate::archive::Archive;
 use crate::limits::MAX_MANIFEST_BYTES;
 use crate::signature::{SignatureObject, unverified};
+use crate::verifier::Finding;
 
 /// What the verifier asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +27,7 @@ pub struct Requirements<'a> {
 }
 
 /// What the verifier found. [`Report::holds`] is the verdict.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub run_id: String,
     pub manifest_digest: String,
@@ -117,6 +118,17 @@ impl Report {
             && self.undeclared_files.is_empty()
             && self.hash_mismatches.is_empty()
             && self.signed_as_required
+    }
+
+    /// What is wrong, part by part; nothing when it holds.
+    pub fn findings(&self) -> Vec<Finding> {
+        let (missing, changed) = (&self.missing_files, &self.hash_mismatches);
+        let mut findings = Finding::of_archive(missing, changed, &self.undeclared_files);
+        if !self.signed_as_required {
+            let errors = self.signature_errors.iter().cloned();
+            findings.extend(errors.map(Finding::Signature));
+        }
+        findings
     }
 }
 

@@ -11,7 +11,7 @@ use crate::signature::SignatureObject;
 use crate::wire_time::WireTime;
 
 /// The `schema_id` of the last line of a closed log.
-pub(super) const SCHEMA_ID: &str = "gait.session.decision_close";
+pub(crate) const SCHEMA_ID: &str = "gait.session.decision_close";
 pub(super) const SCHEMA_VERSION: &str = "1.0.0";
 
 /// The closing record; its fields are in canonical order.

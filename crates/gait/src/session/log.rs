@@ -150,6 +150,13 @@ impl OpenSession<'_> {
     }
 }
 
+/// Whether this is a line of a log rather than a decision in a file of its own: numbered, and in canonical form.
+pub(crate) fn is_record(line: &[u8]) -> bool {
+    let numbered = |place: Place| place.relationship.link().is_some();
+    serde_json::from_slice(line).is_ok_and(numbered)
+        && canonicalize_json(line).is_ok_and(|canonical| canonical == line)
+}
+
 fn contended(fault: Fault) -> Fault {
     if fault.category() != Category::StateContention {
         return fault;

@@ -1,5 +1,8 @@
 //! What verification shows, and what it cannot.
 
+use gait::Verdict;
+use gait::runpack::SignatureStatus;
+use gait::verifier::Verified;
 use serde::Serialize;
 use worldcompute_ledger::receipt::SignedReceipt;
 use worldcompute_proof::{Cid, PeerId, Sha256};
@@ -13,6 +16,9 @@ const CLOCKS: &str = "when it happened: times are by the executors' clocks";
 const POLICIES: &str = "what the policies say: they are named by digest only";
 const OTHERS: &str =
     "what else an executor ran: it numbers its exits, and only those of this job are here";
+const INTENT: &str = "what the intent was: it is named by digest only";
+const PERMITS: &str = "that anything ran: a decision only permits";
+const RECORDED: &str = "that anything happened as told: a record is its recorder's word";
 const SUBMITTER: &str = "whose key the submitter's is: a signature shows which key spoke, not who holds it (pin the submitter to settle it)";
 const EXECUTORS: &str = "whose keys the executors' are: a signature shows which key spoke, not who holds it (pin the executors to settle it)";
 
@@ -29,6 +35,9 @@ pub struct Report {
     pub proven: Vec<String>,
     /// What it leaves open, a phrase each.
     pub not_proven: Vec<String>,
+    /// What a file of a gate was found to be, as `gait verify` shows it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub artefact: Option<Verified>,
 }
 
 /// One verified file.
@@ -181,22 +190,33 @@ impl Report {
         open: Vec<&str>,
     ) -> Self {
         let (verdict, tool) = (trace.verdict(), trace.tool_name());
-        let proven = vec![format!(
-            "The gate of {signer} signed that it says {verdict} to intent {} of the tool {tool:?}, by policy {}.",
-            trace.intent_digest(),
-            trace.policy_digest(),
-        )];
-        let always = vec![
-            "what the intent was: it is named by digest only",
-            POLICIES,
-            "that anything ran: a decision only permits",
-        ];
+        let (intent, policy) = (trace.intent_digest(), trace.policy_digest());
+        let proven = vec![decided(&signer.to_string(), verdict, tool, intent, policy)];
+        let always = vec![INTENT, POLICIES, PERMITS];
         Self::of(
             format!("verified: decision {}: {verdict}", trace.trace_id()),
             parts,
             proven,
             [always, open].concat(),
         )
+    }
+
+    /// A file that a gate made, verified with `signer`'s key if one was expected.
+    pub(super) fn of_artefact(
+        part: CheckedPart,
+        verified: Verified,
+        signer: Option<&PeerId>,
+    ) -> Self {
+        let (mut proven, mut open) = told(&verified, signer);
+        match (signed(&verified), signer) {
+            (true, Some(signer)) => proven.push(format!("The key of {signer} signed it.")),
+            _ => open.push("who made it: no signature was checked (expect a key to settle it)"),
+        }
+        let summary = format!("verified: {} {}", verified.name(), name(&verified));
+        Self {
+            artefact: Some(verified),
+            ..Self::of(summary, vec![part], proven, open)
+        }
     }
 
     /// One object; `listed` says whether a submitter signed for it.
@@ -227,6 +247,7 @@ impl Report {
             parts,
             proven,
             not_proven,
+            artefact: None,
         }
     }
 
@@ -239,6 +260,77 @@ impl Report {
         }
         self
     }
+}
+
+/// What a file that a gate made shows, and what it leaves open.
+fn told(verified: &Verified, signer: Option<&PeerId>) -> (Vec<String>, Vec<&'static str>) {
+    let entries = |count: usize| {
+        vec![format!(
+            "It has exactly the {count} files that its manifest declares, and each has the declared bytes."
+        )]
+    };
+    match verified {
+        Verified::Runpack(report) => (entries(report.files_checked), vec![RECORDED]),
+        Verified::Pack(report) | Verified::GuardPack(report) => {
+            (entries(report.files_checked), vec![RECORDED])
+        }
+        Verified::SessionChain(report) => {
+            let (count, session) = (report.checkpoints_checked, &report.session_id);
+            let proven = format!(
+                "The {count} checkpoints of session {session} follow one another, and the runpack of each is as it was."
+            );
+            (vec![proven], vec![RECORDED])
+        }
+        Verified::Trace(trace) => {
+            let gate = signer.map_or_else(|| trace.key_id.clone(), ToString::to_string);
+            let (intent, policy) = (trace.intent_digest, trace.policy_digest);
+            let proven = decided(&gate, trace.verdict, &trace.tool_name, intent, policy);
+            (vec![proven], vec![INTENT, POLICIES, PERMITS])
+        }
+        Verified::Session(session) => {
+            let count = session.decisions;
+            let mut proven = vec![format!(
+                "Decisions 1 to {count} are here, each in its place and as it was signed."
+            )];
+            let mut open = vec![INTENT, POLICIES, PERMITS];
+            match session.closed {
+                true => proven.push("The end is signed: there are no others.".to_owned()),
+                false => {
+                    open.push("that no decision is missing from the end: the session is not closed")
+                }
+            }
+            (proven, open)
+        }
+    }
+}
+
+fn signed(verified: &Verified) -> bool {
+    let status = match verified {
+        Verified::Runpack(report) => report.signature_status,
+        Verified::Pack(report) | Verified::GuardPack(report) => report.signature_status,
+        Verified::Trace(trace) => trace.signature_status,
+        Verified::Session(session) => session.signature_status,
+        // One whose runpacks the expected key did not sign does not hold.
+        Verified::SessionChain(_) => SignatureStatus::Verified,
+    };
+    status == SignatureStatus::Verified
+}
+
+/// What names a file that a gate made, for one line.
+fn name(verified: &Verified) -> String {
+    match verified {
+        Verified::Runpack(report) => report.run_id.clone(),
+        Verified::Pack(report) | Verified::GuardPack(report) => report.pack_id.clone(),
+        Verified::Trace(trace) => format!("{}: {}", trace.trace_id, trace.verdict),
+        Verified::Session(session) => format!("of {} decisions", session.decisions),
+        Verified::SessionChain(report) => report.session_id.clone(),
+    }
+}
+
+fn decided(gate: &str, verdict: Verdict, tool: &str, intent: Sha256, policy: Sha256) -> String {
+    format!(
+        "The gate of {gate} signed that it says {verdict} to intent {intent} of the tool {tool:?}, by policy {policy}."
+    )
 }
 
 /// Whose keys are left open, given those that are pinned.

@@ -4,15 +4,16 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use gait::verifier::Artefact;
 use rustix::fs::CWD;
-use serde_json::Value;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_ledger::receipt::SignedReceipt;
 use worldcompute_proof::dsse::{Envelope, MAX_ENVELOPE_BYTES};
-use worldcompute_proof::{Cid, PeerId, Sha256, parse_json_strict};
+use worldcompute_proof::{Cid, Sha256, parse_json_strict};
 
 use super::bundle::{self, Bundle, check_executor, open_manifest};
 use super::folder::{digest, open_file, read};
+use super::gate;
 use super::index::PREDICATE_TYPE;
 use super::part::{FOLDERS, Part};
 use super::refusal::{changed, invalid, unexpected, unproven};
@@ -91,7 +92,8 @@ fn verify_decision(mut bundle: Bundle<'_>, cid: Cid) -> Result<Report> {
         let bytes = bundle
             .folder
             .read(Part::Decision(cid), gait::limits::MAX_TRACE_BYTES)?;
-        let trace = open_trace(&Part::Decision(cid), &bytes, &signer)?;
+        let trace = gait::trace::verify(&bytes, &signer.verifying_key())
+            .map_err(|fault| invalid(Part::Decision(cid), fault.message()))?;
         let parts = bundle.parts.values().cloned().collect();
         return Ok(Report::of_decision(
             parts,
@@ -114,6 +116,9 @@ fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
     if let Ok(cid) = shown.parse::<Cid>() {
         return verify_object(file, &shown, cid);
     }
+    if let Some(artefact) = Artefact::recognise(path)? {
+        return gate::verify(&artefact, file, &shown, pins);
+    }
     let bytes = read(file, &shown, MAX_ENVELOPE_BYTES)?;
     let part = CheckedPart {
         name: shown.clone(),
@@ -124,10 +129,6 @@ fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
         let manifest =
             open_manifest(&bytes, pins).map_err(|fault| invalid(&shown, fault.message()))?;
         return Ok(Report::of_manifest(vec![part], &manifest, pins));
-    }
-    let json = parse_json_strict(&bytes).map_err(|fault| invalid(&shown, fault.message()))?;
-    if json.get("schema_id").and_then(Value::as_str) == Some(gait::trace::SCHEMA_ID) {
-        return verify_trace(part, &bytes, &json, pins);
     }
     refuse_index(&part, &bytes)?;
     verify_receipt(part, &bytes, pins)
@@ -151,26 +152,6 @@ fn verify_receipt(part: CheckedPart, bytes: &[u8], pins: &Pins) -> Result<Report
         ));
     }
     Ok(Report::of_receipt(part, &signed, pins))
-}
-
-/// Of the pinned keys, the one that the trace names has to verify it.
-fn verify_trace(part: CheckedPart, bytes: &[u8], json: &Value, pins: &Pins) -> Result<Report> {
-    let named = json
-        .pointer("/signature/key_id")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let mut pinned = pins.submitter.iter().chain(&pins.executors);
-    let Some(signer) = pinned.find(|peer| peer.verifying_key().key_id() == named) else {
-        let hint =
-            "pin the peer id of the gate's owner, or verify the trace inside of its job's folder";
-        return Err(unproven(
-            &part.name,
-            "a trace does not carry its signer's key, and no pinned key is the one it names",
-            hint,
-        ));
-    };
-    let trace = open_trace(&part.name, bytes, signer)?;
-    Ok(Report::of_decision(vec![part], &trace, signer, Vec::new()))
 }
 
 fn verify_object(file: File, shown: &str, cid: Cid) -> Result<Report> {
@@ -202,13 +183,4 @@ fn refuse_index(part: &CheckedPart, bytes: &[u8]) -> Result<()> {
         "an index is verified with the files that it lists",
         hint,
     ))
-}
-
-fn open_trace(
-    part: &dyn std::fmt::Display,
-    bytes: &[u8],
-    signer: &PeerId,
-) -> Result<gait::VerifiedTrace> {
-    gait::trace::verify(bytes, &signer.verifying_key())
-        .map_err(|fault| invalid(part, fault.message()))
 }

@@ -44,6 +44,7 @@ impl Copy {
             &Pins {
                 submitter,
                 executors,
+                ..Pins::default()
             },
         )
     }
@@ -225,6 +226,63 @@ fn a_lone_object_has_the_bytes_of_its_name() {
         "evidence_changed",
         &cid,
     );
+}
+
+/// A runpack with one entry more than its manifest declares, and the same without.
+fn runpacks(folder: &std::path::Path) -> [PathBuf; 2] {
+    let (good, _) = gait::demo::record(folder).unwrap();
+    let mut archive = gait::archive::Archive::open(&good).unwrap();
+    let names = archive
+        .entries()
+        .iter()
+        .map(|entry| entry.name().to_owned());
+    let names: Vec<_> = names.collect();
+    let mut entries: Vec<_> = names
+        .into_iter()
+        .map(|name| (archive.bytes(&name, 1 << 20).unwrap(), name))
+        .collect();
+    entries.push((b"more".to_vec(), "zz_more.txt".to_owned()));
+    let longer = folder.join("longer.zip");
+    gait::archive::write(&longer, |writer| {
+        entries.iter().try_for_each(|(bytes, name)| {
+            let write = |error| gait::archive::fault_of("write", error);
+            writer.entry(name, |out| out.write_all(bytes).map_err(write))
+        })
+    })
+    .unwrap();
+    [longer, good]
+}
+
+#[test]
+fn a_lone_file_of_a_gate_is_verified_as_the_gate_verifies_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [longer, good] = runpacks(folder.path());
+    let report = evidence::verify(&good, &Pins::default()).unwrap();
+    let artefact = report.artefact.as_ref().unwrap();
+    assert_eq!((artefact.name(), artefact.holds()), ("runpack", true));
+    assert!(
+        report
+            .not_proven
+            .iter()
+            .any(|one| one.starts_with("who made it"))
+    );
+
+    let longer = evidence::verify(&longer, &Pins::default());
+    let message = longer.as_ref().unwrap_err().message().to_owned();
+    assert_eq!(message, "longer.zip: undeclared: zz_more.txt");
+    expect(longer, "evidence_unexpected", "longer.zip");
+    let pinned = Pins {
+        submitter: Some(submitter().peer_id()),
+        ..Pins::default()
+    };
+    let required = Pins {
+        signature: true,
+        ..Pins::default()
+    };
+    let name = good.file_name().unwrap().to_str().unwrap();
+    for pins in [pinned, required] {
+        expect(evidence::verify(&good, &pins), "evidence_unproven", name);
+    }
 }
 
 #[test]

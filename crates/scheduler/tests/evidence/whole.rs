@@ -61,14 +61,15 @@ fn whose_keys_they_are_is_open_until_pinned() {
     assert_eq!(
         open(&Pins {
             submitter,
-            executors: vec![]
+            ..Pins::default()
         }),
         1
     );
     assert_eq!(
         open(&Pins {
             submitter,
-            executors
+            executors,
+            ..Pins::default()
         }),
         0
     );

@@ -122,7 +122,7 @@ fn racing_writers_leave_one_bundle() {
         &place,
         &Pins {
             submitter: Some(submitter().peer_id()),
-            executors: vec![],
+            ..Pins::default()
         },
     )
     .unwrap();

@@ -107,30 +107,7 @@ pub(super) fn judged(command: &str, path: &str, report: &Report) -> (bool, Strin
         return (true, format!("{command} ok: {path}"));
     }
     let mut lines = vec![format!("{command} failed: {path}")];
-    lines.extend(
-        report
-            .missing_files
-            .iter()
-            .map(|name| format!("missing: {name}")),
-    );
-    lines.extend(
-        report
-            .hash_mismatches
-            .iter()
-            .map(|one| format!("changed: {}", one.path)),
-    );
-    lines.extend(
-        report
-            .undeclared_files
-            .iter()
-            .map(|name| format!("undeclared: {name}")),
-    );
-    lines.extend(
-        report
-            .signature_errors
-            .iter()
-            .map(|why| format!("signature: {why}")),
-    );
+    lines.extend(report.findings().iter().map(ToString::to_string));
     (false, lines.join("\n"))
 }
 

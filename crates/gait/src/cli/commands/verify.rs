@@ -9,12 +9,14 @@ pub use session_chain::SESSION_CHAIN;
 use std::path::{Path, PathBuf};
 
 use gait::runpack::{self, Report, Requirements, SignatureStatus};
+use gait::verifier::{self, Finding, Verified};
 use serde::Serialize;
+use serde_json::json;
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
 use crate::cli::args::{Args, invalid};
-use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::command::{Command, Context, Outcome, Positionals, object};
 use crate::cli::exit::Exit;
 use crate::cli::flag::Flag;
 use crate::cli::keys;
@@ -29,7 +31,7 @@ pub const REQUIREMENTS: &[Flag] = &[
 /// `gait verify`
 pub static VERIFY: Command = Command {
     words: &["verify"],
-    help: "Verify runpack integrity offline: file hashes, manifest digest, and optional signatures.",
+    help: "Verify offline whatever the gate made: a runpack, pack, guard pack, trace, session or session chain, told apart by content.",
     flags: REQUIREMENTS,
     positionals: Positionals::Interleaved {
         min: 1,
@@ -84,7 +86,7 @@ fn unsupported(profile: &str) -> worldcompute_fault::Fault {
 
 /// A verified runpack as the output shows it.
 #[derive(Serialize)]
-pub struct Verified {
+pub struct VerifiedRun {
     pub ok: bool,
     path: PathBuf,
     #[serde(flatten)]
@@ -93,18 +95,22 @@ pub struct Verified {
     next_commands: Vec<String>,
 }
 
-impl Verified {
+impl VerifiedRun {
     /// Verifies the runpack that `reference` names.
     pub fn of(reference: &str, context: &Context, asked: &Asked) -> Result<Self> {
         let path = runpack::locate(reference, &*context.environment)?;
         let report = runpack::verify(&path, &asked.requirements())?;
-        Ok(Self {
+        Ok(Self::reported(path, report, asked))
+    }
+
+    fn reported(path: PathBuf, report: Report, asked: &Asked) -> Self {
+        Self {
             ok: report.holds(),
             path,
             signature_note: note(report.signature_status, asked.signature),
             next_commands: next_commands(&report.run_id),
             report,
-        })
+        }
     }
 
     fn human(&self) -> String {
@@ -134,8 +140,54 @@ impl Verified {
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let asked = Asked::of(context, args)?;
     let reference = args.positionals().first().map_or("", String::as_str);
-    let verified = Verified::of(reference, context, &asked)?;
-    Outcome::with(exit(verified.ok), &verified, verified.human())
+    let path = locate(reference, context)?;
+    let verified = verifier::verify(&path, &asked.requirements())?;
+    let (holds, findings) = (verified.holds(), verified.findings());
+    let mut fields = object(&verified)?;
+    let human = match verified {
+        Verified::Runpack(report) => {
+            let run = VerifiedRun::reported(path, report, &asked);
+            fields.append(&mut object(&run)?);
+            run.human()
+        }
+        other => {
+            fields.insert("path".to_owned(), json!(path));
+            human(&path, &other, &findings)
+        }
+    };
+    fields.insert("ok".to_owned(), holds.into());
+    if !holds {
+        fields.insert("findings".to_owned(), json!(findings));
+    }
+    Outcome::with(exit(holds), &fields, human)
+}
+
+/// The file that is meant: a runpack by path or by the id of its run, or else any file of that name.
+fn locate(reference: &str, context: &Context) -> Result<PathBuf> {
+    match runpack::locate(reference, &*context.environment) {
+        Err(_) if Path::new(reference).is_file() => Ok(PathBuf::from(reference)),
+        located => located,
+    }
+}
+
+fn human(path: &Path, verified: &Verified, findings: &[Finding]) -> String {
+    let (path, name) = (path.display(), verified.name());
+    let told = match verified {
+        Verified::Trace(trace) => format!(": {} to {}", trace.verdict, trace.tool_name),
+        Verified::Session(session) if session.closed => {
+            format!(": {} decisions, closed", session.decisions)
+        }
+        Verified::Session(session) => format!(": {} decisions, open", session.decisions),
+        _ => String::new(),
+    };
+    if findings.is_empty() {
+        return format!("verify ok: {path} ({name}{told})");
+    }
+    let lines = findings.iter().map(|finding| format!("\n{finding}"));
+    format!(
+        "verify failed: {path} ({name}){}",
+        lines.collect::<String>()
+    )
 }
 
 /// The exit of a comparison.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Result};
 
-use super::{Asked, REQUIREMENTS, Verified, exit};
+use super::{Asked, REQUIREMENTS, VerifiedRun, exit};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -41,7 +41,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
             "trace verification requires --public-key/--public-key-env or private key source",
         ));
     }
-    let verified = Verified::of(reference, context, &asked)?;
+    let verified = VerifiedRun::of(reference, context, &asked)?;
     let mut holds = verified.ok;
     let mut fields = Map::new();
     let mut human = verified.human();
