@@ -10,7 +10,7 @@ use crate::crypto::{
     same, sha256,
 };
 use crate::envelope::Suite;
-use crate::name::PartitionKey;
+use crate::name::{Kind, PartitionKey};
 
 /// Bytes of a key check value.
 pub const KCV_BYTES: usize = 8;
@@ -185,6 +185,12 @@ pub trait KeyProvider: Send + Sync {
         context: &KekContext,
     ) -> Result<KekHandle, KeyError> {
         Ok(KekHandle::new(expand(umk.bytes(), &context.message())?))
+    }
+
+    /// Whether DEKs of partitions of `kind` are to be had in the store with the id `store`; an error is the one that
+    /// [`KeyProvider::generate_dek`] would give. Providers that never refuse need not say so.
+    async fn check_kind(&self, _store: &str, _kind: Kind) -> Result<(), KeyError> {
+        Ok(())
     }
 
     /// A fresh DEK, and the same wrapped.

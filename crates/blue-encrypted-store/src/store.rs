@@ -110,6 +110,15 @@ impl Store {
         &self.0.opened.store
     }
 
+    /// Whether the keys of partitions of `kind` are to be had: for those who promise to write one. Reads nothing.
+    ///
+    /// # Errors
+    /// Why not, as the first commit would say it.
+    pub async fn check_keys(&self, kind: Kind) -> Result<()> {
+        let checked = self.0.keys.check_kind(self.id(), kind).await;
+        checked.map_err(|error| error.at(kind.as_str()))
+    }
+
     /// A handle on one partition, whether it holds anything or not.
     ///
     /// # Errors

@@ -491,13 +491,22 @@ fn a_home_with_a_broken_part_does_not_start_and_says_which() {
     assert!(world.run(&["job", "run", &hello]).status.success());
     let other_key = [7_u8; 32];
     let garbage: Vec<u8> = (0..40_960_u32).map(|i| ((i * i) >> 3) as u8).collect();
-    let cases: [(&str, &[u8], &[&str]); 10] = [
+    let no_keys =
+        b"{schema_id: gait.gate.policy, schema_version: 1.0.0, default_verdict: block, rules: []}";
+    let cases: [(&str, &[u8], &[&str]); 13] = [
         ("policy/donor.yaml", b"rules: [", &["policy/donor.yaml"]),
         (
             "policy/submitter.yaml",
             b"surprise: 1",
             &["policy/submitter.yaml"],
         ),
+        ("policy/keys.yaml", b"rules: [", &["policy/keys.yaml"]),
+        (
+            "policy/keys.yaml",
+            no_keys,
+            &["key:store is not given out", "policy/keys.yaml"],
+        ),
+        ("evidence/keys.jsonl", b"{}\n", &["keys.jsonl"]),
         ("identity.key", &garbage[..64], &["identity.key"]),
         ("identity.key", b"", &["identity.key"]),
         ("config.toml", b"slotz = 4\n", &["config.toml", "slotz"]),

@@ -26,6 +26,7 @@ use crate::api::{
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
+use crate::keys::GatedKeys;
 use crate::listen;
 use crate::serve;
 use crate::submitter::{Submitter, SubmitterParts};
@@ -380,7 +381,7 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
 
 async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<Node> {
     let paths = home.paths();
-    let store = open_store(paths).await?;
+    let store = open_store(&home).await?;
     let limits = Limits {
         max_object: api::MAX_CONTENT_BYTES as u64,
         max_total: options.config.content_bytes,
@@ -401,11 +402,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
     };
     let submitter = Submitter::start(SubmitterParts {
         key: home.key().clone(),
-        gate: Arc::new(Gate::new(
-            policy(&paths.submitter_policy())?,
-            home.key().clone(),
-            SystemClock::shared(),
-        )),
+        gate: Arc::new(gate(&home, &paths.submitter_policy())?),
         store,
         content: content.clone(),
         mesh: mesh.clone(),
@@ -438,9 +435,22 @@ fn policy(path: &Path) -> Result<Policy> {
     })
 }
 
-async fn open_store(paths: &Home) -> Result<Store> {
-    let keys = Arc::new(LocalFileKeyProvider::new(paths.store_key()));
-    Store::open(StoreConfig::new(StorePath::File(paths.store())), keys).await
+/// A gate that decides by the policy at `path` and signs as this node.
+fn gate(home: &OpenHome, path: &Path) -> Result<Gate> {
+    let key = home.key().clone();
+    Ok(Gate::new(policy(path)?, key, SystemClock::shared()))
+}
+
+async fn open_store(home: &OpenHome) -> Result<Store> {
+    let paths = home.paths();
+    let keys = GatedKeys::new(
+        LocalFileKeyProvider::new(paths.store_key()),
+        gate(home, &paths.keys_policy())?,
+        home.key().peer_id(),
+        paths.key_decisions(),
+    );
+    let config = StoreConfig::new(StorePath::File(paths.store()));
+    Store::open(config, Arc::new(keys)).await
 }
 
 /// Serves the control socket until the daemon ends; a socket that cannot be served ends the daemon.

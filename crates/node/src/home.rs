@@ -78,6 +78,16 @@ impl Home {
         self.root.join("policy/submitter.yaml")
     }
 
+    /// The policy that guards the keys of the encrypted store.
+    pub fn keys_policy(&self) -> PathBuf {
+        self.root.join("policy/keys.yaml")
+    }
+
+    /// What the gate said whenever a key of the store was asked for: numbered, signed decisions, one a line.
+    pub fn key_decisions(&self) -> PathBuf {
+        self.root.join("evidence/keys.jsonl")
+    }
+
     /// The encrypted store's database file.
     pub fn store(&self) -> PathBuf {
         self.root.join("store/worldcompute.db")
@@ -166,6 +176,7 @@ impl Home {
     fn write_starter_files(&self, config: &Config) -> Result<()> {
         self.write_donor_policy(&config.consent)?;
         write_if_absent(&self.submitter_policy(), &gait::starter::submitter_policy())?;
+        write_if_absent(&self.keys_policy(), &gait::starter::keys_policy())?;
         write_if_absent(&self.config(), &Config::default().to_toml()?)
     }
 }

@@ -13,6 +13,7 @@ mod decisions;
 mod donor;
 mod home;
 mod keep;
+pub mod keys;
 mod listen;
 mod receipts;
 mod serve;

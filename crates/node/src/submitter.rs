@@ -133,7 +133,7 @@ impl Submitter {
     ///
     /// # Errors
     /// WC-001 for a manifest that is not valid or names bytes that are not here; WC-014 for another's signature;
-    /// `policy_blocked` when the gate says no; WC-019 for a signed manifest that was submitted before.
+    /// `policy_blocked` when the gate says no, `key_release_denied` when it keeps back the keys of jobs; WC-019 for a signed manifest that was submitted before.
     pub async fn submit(
         &self,
         request: SubmitRequest,
@@ -145,6 +145,7 @@ impl Submitter {
             check_unseen(&self.records, manifest.job_id()).await?;
         }
         self.check_content(&manifest)?;
+        self.records.check_keys().await?;
         let cleared = debug_span!("clear").in_scope(|| clear(&self.gate, manifest))?;
         let manifest_cid = *cleared.manifest.cid();
         let options = Options {

@@ -65,8 +65,9 @@ impl DonorLog {
     /// Opens the log, and writes down what the last one left open.
     ///
     /// # Errors
-    /// Those of the store; WC-015 for records that are no log.
+    /// Those of the store, also when it gives out no key to write the log with; WC-015 for records that are no log.
     pub async fn open(store: &Store) -> Result<Self> {
+        store.check_keys(Kind::RECEIPT).await?;
         let partition = store.partition(Kind::RECEIPT, PARTITION)?;
         let (mut writer, kept) = Writer::load(partition).await?;
         writer.settle_past(&kept).await?;

@@ -116,6 +116,14 @@ impl Records {
         Ok(ended)
     }
 
+    /// Whether the store gives out the keys that jobs are written with. Reads nothing.
+    ///
+    /// # Errors
+    /// Why not: for whoever promises to write one, since a commit that fails is tried again.
+    pub async fn check_keys(&self) -> Result<()> {
+        self.store.check_keys(Kind::JOB).await
+    }
+
     /// Whether the store has, or ever had, a job of that id.
     ///
     /// # Errors

@@ -202,8 +202,57 @@ fn consent_to_a_name_that_is_no_class_is_consent_to_nothing() {
     }
 }
 
+fn key(label: &str, class: &str) -> Intent {
+    intent(KEY_RELEASE, vec![Target::label(label, class)])
+}
+
+#[test]
+fn the_keys_that_the_roles_need_are_given_out_and_no_others() {
+    let policy = Policy::parse(keys_policy().as_bytes()).unwrap();
+    for given in ["key:store", "key:job", "key:receipt"] {
+        assert_eq!(verdict(&policy, &key(given, SECRET)), Verdict::Allow);
+        assert_eq!(verdict(&policy, &key(given, PUBLIC)), Verdict::Block);
+    }
+    for kept in [
+        "key:ledger",
+        "key:approval",
+        "key:",
+        "store",
+        "key:job*",
+        "*",
+    ] {
+        assert_eq!(
+            verdict(&policy, &key(kept, SECRET)),
+            Verdict::Block,
+            "{kept}"
+        );
+        let beside = vec![
+            Target::label("key:job", SECRET),
+            Target::label(kept, SECRET),
+        ];
+        assert_eq!(
+            verdict(&policy, &intent(KEY_RELEASE, beside)),
+            Verdict::Block,
+            "{kept}"
+        );
+    }
+    let other = intent(TASK_RUN, vec![Target::label("key:job", SECRET)]);
+    assert_eq!(verdict(&policy, &other), Verdict::Block);
+}
+
+#[test]
+fn no_other_starter_policy_gives_out_a_key() {
+    for policy in [donor_policy(&CLASSES), submitter_policy()] {
+        let policy = Policy::parse(policy.as_bytes()).unwrap();
+        for class in [PUBLIC, SECRET] {
+            assert_eq!(verdict(&policy, &key("key:store", class)), Verdict::Block);
+        }
+    }
+}
+
 #[test]
 fn the_starter_policies_are_readable() {
     let policy = donor_policy(&["scientific", "general"]);
     assert_eq!(policy, include_str!("donor.yaml"));
+    assert_eq!(keys_policy(), include_str!("keys.yaml"));
 }
