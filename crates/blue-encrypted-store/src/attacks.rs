@@ -386,6 +386,43 @@ async fn two_histories_of_one_version_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_commit_on_top_of_another_history_of_the_same_version_is_refused() {
+    let (lab, store) = small().await;
+    let before = lab.dump();
+    let ours = partition(&store, "j1");
+    let at = put(&ours, &[("t1", "one history")]).await;
+    lab.restore(&before);
+    let theirs = partition(&lab.stranger().await, "j1");
+    assert_eq!(put(&theirs, &[("t1", "another history")]).await, at);
+    let mut batch = Batch::new();
+    batch.put(task("t2", "x")).unwrap();
+    let fault = ours.commit(batch, at).await.unwrap_err();
+    assert_eq!(fault.code(), "state_contention");
+    assert_eq!(secrets(&theirs).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_swept_is_the_row_that_was_left_and_not_what_took_its_place() {
+    let (lab, store) = small().await;
+    let left = lab.rows(PK)["meta"].clone();
+    let first = partition(&store, "j1");
+    let mut batch = Batch::new();
+    batch.remove::<Job>("").unwrap();
+    let at = version(&first).await;
+    first.commit(batch, at).await.unwrap();
+    lab.put(&left);
+    let later = partition(&lab.store().await, "j1");
+    let snapshot = later.load().await.unwrap().unwrap();
+    assert_eq!(snapshot.uncommitted(), ["meta"]);
+    let mut batch = Batch::new();
+    batch.insert(job("again")).unwrap();
+    later.commit(batch, snapshot.version()).await.unwrap();
+    let snapshot = later.load().await.unwrap().unwrap();
+    let job = snapshot.get::<Job>("").unwrap().unwrap();
+    assert_eq!(job.into_value().name, "again");
+}
+
+#[tokio::test]
 async fn a_table_that_is_put_back_takes_no_commit_either() {
     let (lab, store) = small().await;
     let before = lab.dump();

@@ -438,6 +438,24 @@ async fn of_two_first_commits_at_once_one_is_refused_and_nothing_is_left_of_it()
 }
 
 #[tokio::test]
+async fn of_two_first_commits_to_a_partition_that_has_a_data_key_one_is_refused() {
+    let lab = Lab::new();
+    let shared = partition(&lab.store().await, "j1").0;
+    let (wrapping, now) = (shared.store.wrapping(), shared.store.sources.tick());
+    let row = wrapping.first(&shared.scope, now).await.unwrap();
+    assert!(shared.store.table.put_new(row).await.unwrap());
+    let (one, two) = (lab.store().await, lab.store().await);
+    let (one, two) = (partition(&one, "j1"), partition(&two, "j1"));
+    assert!(one.load().await.unwrap().is_none() && two.load().await.unwrap().is_none());
+    let none = PartitionVersion::NONE;
+    one.commit(puts(0..1, "one"), none).await.unwrap();
+    let fault = two.commit(puts(1..2, "two"), none).await.unwrap_err();
+    assert_eq!(fault.code(), "state_contention");
+    let found = secrets(&partition(&lab.store().await, "j1")).await;
+    assert_eq!(found, [("t0000".to_owned(), "one".to_owned())]);
+}
+
+#[tokio::test]
 async fn a_crash_after_the_data_key_was_made_does_no_harm() {
     let lab = Lab::new();
     let store = lab.store().await;

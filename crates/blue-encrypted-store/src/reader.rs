@@ -211,3 +211,63 @@ impl Sorted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::draft::Clear;
+    use crate::keyring::DataKey;
+    use crate::keys::DekHandle;
+    use crate::name::Place;
+    use crate::record::{Content, build};
+    use crate::{Id, Kind, PartitionKey};
+
+    fn data_key(version: u32) -> DataKey {
+        let bytes = [u8::try_from(version).unwrap(); 32];
+        DataKey::new(version, DekHandle::new(Zeroizing::new(bytes))).unwrap()
+    }
+
+    /// A partition with one record under its first data key, whose manifest is under its second and has that floor.
+    fn read_with_floor(min_dek: u32) -> Result<usize, String> {
+        let scope = Scope {
+            store: "s1".to_owned(),
+            key: PartitionKey {
+                kind: Kind::JOB,
+                id: Id::parse("j1").unwrap(),
+            },
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let place = Place::new(RecordId::new("task", "t1").unwrap(), now);
+        let content = Content {
+            place: &place,
+            created_at: now,
+            updated_at: now,
+            version: 1,
+            clear: Clear::default(),
+            sealed: b"null",
+        };
+        let (row, listed) = build(&scope, &data_key(1), content, &[0; 32]).unwrap();
+        let mut manifest = Manifest::empty(BTreeSet::new());
+        manifest.header.min_dek = min_dek;
+        let sk = place.sort_key().into();
+        manifest.insert(place.record.clone(), sk, listed, now);
+        let root = manifest.write(&scope, &data_key(2), now, false).root;
+        let mut keyring = Keyring::empty(&scope);
+        keyring.add(data_key(1), false);
+        keyring.add(data_key(2), true);
+        let sorted = Sorted::of(&scope, vec![row, root]).unwrap();
+        match sorted.assemble(&scope, Arc::new(keyring)) {
+            Ok(loaded) => Ok(loaded.records.len()),
+            Err(fault) => Err(fault.code().to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_record_under_a_data_key_below_the_floor_is_refused() {
+        assert_eq!(read_with_floor(1), Ok(1));
+        assert_eq!(read_with_floor(2), Err("manifest_mismatch".to_owned()));
+    }
+}
