@@ -156,7 +156,9 @@ impl Closing {
         let mut printing = None;
         for line in printed.lines() {
             if let Some(result) = line.strip_prefix("test result: ") {
-                closing.add(result);
+                if !is_childs(result) {
+                    closing.add(result);
+                }
                 printing = None;
             } else if let Some(test) = printing_test(line) {
                 printing = Some(test);
@@ -186,6 +188,11 @@ impl Closing {
         self.ignored += count("ignored");
         self.results += 1;
     }
+}
+
+/// Everything is asked for here. Who ran one test by its name is a test, in a process of its own, and counts by itself.
+fn is_childs(result: &str) -> bool {
+    !result.contains("; 0 filtered out")
 }
 
 /// `---- the::test stdout ----` stands over what a test printed.
@@ -239,6 +246,7 @@ mod tests {
     fn the_closing_lines_of_all_test_programs_are_added_up() {
         let printed = "running 2 tests\n\
             test a ... ok\n\
+            test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; finished in 0.00s\n\
             test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 10 passed; 1 failed; 3 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
         let closing = Closing::of(printed);
