@@ -155,6 +155,22 @@ fn points_of_small_order_and_other_encodings_are_no_keys() {
     assert!(VerifyingKey::from_bytes(&no_point.try_into().unwrap()).is_err());
 }
 
+/// y + p in place of y, where y is so small that 255 bits hold it: the same point, of large order, in other bytes.
+#[test]
+fn a_key_has_one_encoding() {
+    for y in [3, 4, 5, 6, 9, 10, 14, 15, 16, 18] {
+        for sign in [0, 0x80] {
+            let mut canonical = [0; 32];
+            (canonical[0], canonical[31]) = (y, sign);
+            assert!(VerifyingKey::from_bytes(&canonical).is_ok(), "{y}");
+            let mut other = [0xff; 32];
+            (other[0], other[31]) = (0xed + y, 0x7f | sign);
+            let fault = VerifyingKey::from_bytes(&other).unwrap_err();
+            assert_eq!(fault.code(), "invalid_key", "{y}");
+        }
+    }
+}
+
 #[test]
 fn a_signature_whose_nonce_point_has_small_order_is_refused() {
     for hex in PROVES_NOTHING {
