@@ -6,7 +6,7 @@ use blue_encrypted_store::{
 };
 use gait::{Policy, SystemClock, Verdict, starter};
 use serde::{Deserialize, Serialize};
-use worldcompute_durable::{Mode, write_atomic};
+use worldcompute_durable::{Mode, private_dir, write_atomic};
 use worldcompute_proof::SigningKey;
 
 /// What outlives an opened store.
@@ -17,8 +17,10 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        private_dir(&directory.path().join("store")).unwrap();
         Self {
-            directory: tempfile::tempdir().unwrap(),
+            directory,
             key: SigningKey::from_seed([7; 32]),
         }
     }
@@ -47,7 +49,7 @@ impl Machine {
     }
 
     async fn open(&self, policy: &str) -> Result<Store> {
-        let config = StoreConfig::new(StorePath::File(self.path("table.db")));
+        let config = StoreConfig::new(StorePath::File(self.path("store/table.db")));
         Store::open(config, Arc::new(self.keys(policy))).await
     }
 
