@@ -138,6 +138,12 @@ pub const MAX_CHAIN_BYTES: usize = 16 << 20;
 pub const MAX_REGRESS_BYTES: usize = 16 << 20;
 /// Fixtures of a regress configuration.
 pub const MAX_REGRESS_FIXTURES: usize = 10_000;
+/// Graders of a regress configuration that are programs.
+pub const MAX_REGRESS_GRADERS: usize = 16;
+/// Bytes that such a grader may answer.
+pub const MAX_GRADER_OUTPUT: usize = 64 << 10;
+/// Seconds that such a grader may take.
+pub const MAX_GRADER_TIMEOUT_SECONDS: u64 = 600;
 /// Bytes of the name of a fixture.
 pub const MAX_FIXTURE_NAME: usize = 128;
 

@@ -1,22 +1,26 @@
 //! Regressions: runs that are kept as fixtures, and graders that say whether a new run still does the same.
 //!
 //! `init` copies a runpack into `fixtures/<name>` and lists it in `gait.yaml`; `run` grades every fixture against its
-//! candidate, deterministically and offline.
+//! candidate, deterministically and offline. A configuration may list graders that are programs; they run only when
+//! the caller allows what need not come out the same again.
 
 mod config;
+mod external;
 mod fixture;
 mod grade;
 mod init;
 mod junit;
+mod source;
 mod trajectory;
 
 pub use fixture::Fixture;
 pub use grade::{GraderResult, Rules};
 pub use init::{Initialised, init};
+pub use source::Source;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use worldcompute_durable::{Mode, Pending};
 use worldcompute_fault::Result;
 
@@ -25,7 +29,10 @@ use crate::limits::invalid;
 use crate::record::json_file;
 use crate::runpack::Stamp;
 use crate::wire_time::WireTime;
-use crate::{VERSION, regress::grade::grade};
+use crate::{
+    VERSION,
+    regress::grade::{grade, named},
+};
 
 /// Where the fixtures are listed, unless told otherwise.
 pub const CONFIG: &str = "gait.yaml";
@@ -43,7 +50,7 @@ pub struct RegressResult {
 }
 
 /// Whether it still does the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Pass,
@@ -76,7 +83,8 @@ impl RegressResult {
 /// Grades every fixture that `config` lists and writes the result to `output`, and to `junit` for CI systems.
 ///
 /// # Errors
-/// `invalid_input` for a configuration or fixture that is not what it should be; those of writing.
+/// `invalid_input` for a configuration or fixture that is not what it should be, and (reason `nondeterministic_grader`)
+/// for a grader that is a program unless `rules` allow it: before anything runs. Those of writing.
 pub fn run(
     config: &Path,
     output: &Path,
@@ -84,6 +92,7 @@ pub fn run(
     rules: Rules,
 ) -> Result<RegressResult> {
     let config = config::Config::load(config)?;
+    external::check(&config.graders, rules.allow_nondeterministic)?;
     let fixtures: Vec<Fixture> = config.load_fixtures()?;
     let Some(first) = fixtures.first() else {
         return Err(invalid("no fixtures configured"));
@@ -94,6 +103,8 @@ pub fn run(
     let mut graders = Vec::new();
     for fixture in &fixtures {
         graders.extend(grade(fixture, rules, conformance));
+        let programs = config.graders.iter();
+        graders.extend(programs.map(|one| named(fixture, &one.name, one.grade(fixture))));
     }
     graders.sort_by(|a, b| a.name.cmp(&b.name));
     let failed = graders.iter().any(|grader| grader.status == Status::Fail);

@@ -6,6 +6,7 @@
 mod chain;
 mod checkpoint;
 mod compact;
+mod diff;
 mod journal;
 mod lock;
 mod record;
@@ -16,6 +17,7 @@ pub(crate) use chain::SCHEMA_ID as CHAIN_SCHEMA_ID;
 pub use chain::{Chain, ChainReport, verify_chain};
 pub use checkpoint::checkpoint;
 pub use compact::{Compaction, compact};
+pub use diff::diff;
 pub use lock::LockSettings;
 pub use record::{Checkpoint, Event, Header, NewEvent};
 pub use state::Status;

@@ -1,4 +1,4 @@
-//! Runpacks, regressions and session journals, as a caller of the program sees them.
+//! Runpacks and regressions, as a caller of the program sees them.
 
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -287,42 +287,6 @@ fn a_fixture_passes_until_the_run_does_something_else() {
     assert!(
         junit.contains("failures=\"2\"") && junit.contains("unexpected_tool_sequence"),
         "{junit}"
-    );
-}
-
-#[test]
-fn a_checkpoint_of_a_session_becomes_a_fixture() {
-    let gait = Gait::new();
-    let journal = ["--journal", "s.jsonl"];
-    let session = |args: &[&str]| gait.json(&[&["run", "session"], args, &journal].concat());
-    session(&["start", "--session-id", "s1", "--run-id", "run_s"]);
-    for out in ["cp1.zip", "cp2.zip"] {
-        session(&["append", "--tool", "tool.x", "--verdict", "block"]);
-        assert_eq!(session(&["checkpoint", "--out", out]).0, 0);
-    }
-    let (code, fields) = gait.json(&["verify", "session-chain", "--chain", "s_chain.json"]);
-    assert_eq!((code, &fields["checkpoints_checked"]), (0, &json!(2)));
-    let from = [
-        "regress",
-        "bootstrap",
-        "--from",
-        "s_chain.json",
-        "--checkpoint",
-        "1",
-    ];
-    let (code, fields) = gait.json(&from);
-    assert_eq!((code, &fields["run_id"]), (0, &json!("run_s_cp_0001")));
-    assert_eq!(
-        gait.json(&[
-            "regress",
-            "init",
-            "--from",
-            "s_chain.json",
-            "--checkpoint",
-            "9"
-        ])
-        .0,
-        6
     );
 }
 

@@ -7,11 +7,14 @@ use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::parse_json_within;
 
+use super::external::External;
 use super::fixture::Fixture;
 use crate::limits::{MAX_REGRESS_BYTES, MAX_REGRESS_FIXTURES, at_most, invalid};
 
 pub(super) const SCHEMA_ID: &str = "gait.regress.config";
 pub(super) const VERSION: &str = "1.0.0";
+const DEFAULT_SET: &str = "default";
+const NOT_FOUND: &str = "config_not_found";
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +23,8 @@ pub(super) struct Config {
     pub(super) schema_version: String,
     pub(super) fixture_set: String,
     pub(super) fixtures: Vec<Listed>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) graders: Vec<External>,
 }
 
 /// A fixture as the configuration lists it.
@@ -32,6 +37,17 @@ pub(super) struct Listed {
 }
 
 impl Config {
+    /// The configuration at `path`, or an empty one where there is none.
+    pub(super) fn load_or_new(path: &Path) -> Result<Self> {
+        match Self::load(path) {
+            Err(fault) if fault.reason() == NOT_FOUND => Ok(Self {
+                fixture_set: DEFAULT_SET.to_owned(),
+                ..Self::default()
+            }),
+            loaded => loaded,
+        }
+    }
+
     /// Reads the configuration at `path`. One that is not there is a mistake of the caller, who names it.
     pub(super) fn load(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_REGRESS_BYTES as u64).map_err(missing)?;
@@ -51,7 +67,7 @@ impl Config {
             "invalid_input",
         )?;
         if config.fixture_set.is_empty() {
-            "default".clone_into(&mut config.fixture_set);
+            DEFAULT_SET.clone_into(&mut config.fixture_set);
         }
         config.fixtures.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(config)
@@ -65,7 +81,7 @@ impl Config {
 fn missing(fault: Fault) -> Fault {
     match fault.code() {
         "not_found" => invalid(format!("read config: {}", fault.message())).because(
-            "config_not_found",
+            NOT_FOUND,
             "make one with gait regress init --from <run_id|path>",
         ),
         _ => fault,

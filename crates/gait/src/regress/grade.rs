@@ -1,4 +1,4 @@
-//! The graders. Each is deterministic, and one that cannot grade has failed.
+//! The graders. Each that is built in is deterministic, and one that cannot grade has failed.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -16,6 +16,8 @@ pub struct Rules {
     pub context_conformance: bool,
     /// Take the same at another time for the same.
     pub allow_context_runtime_drift: bool,
+    /// Run graders whose verdict may be another one next time.
+    pub allow_nondeterministic: bool,
 }
 
 /// What one grader found in one fixture.
@@ -32,7 +34,16 @@ pub struct GraderResult {
 /// The exit of a replay with missing results.
 const MISSING_RESULTS: i64 = 2;
 
-/// All graders on one fixture; the one for context only if `conformance`.
+/// The graders that need no program.
+pub(super) const BUILT_IN: [&str; 5] = [
+    "schema_validation",
+    "expected_exit_code",
+    "trajectory",
+    "diff",
+    "context_conformance",
+];
+
+/// All built-in graders on one fixture; the one for context only if `conformance`.
 pub(super) fn grade(fixture: &Fixture, rules: Rules, conformance: bool) -> Vec<GraderResult> {
     let mut found = vec![
         named(fixture, "schema_validation", schema(fixture)),
@@ -51,18 +62,18 @@ pub(super) fn grade(fixture: &Fixture, rules: Rules, conformance: bool) -> Vec<G
 }
 
 /// What a grader says, before it has a name.
-struct Finding {
-    failed: bool,
-    reasons: Vec<&'static str>,
-    details: Value,
-    context: Option<&'static str>,
+pub(super) struct Finding {
+    pub(super) failed: bool,
+    pub(super) reasons: Vec<String>,
+    pub(super) details: Value,
+    pub(super) context: Option<&'static str>,
 }
 
 impl Finding {
     fn new(failed: bool, reasons: Vec<&'static str>, details: Value) -> Self {
         Self {
             failed,
-            reasons,
+            reasons: reasons.into_iter().map(str::to_owned).collect(),
             details,
             context: None,
         }
@@ -74,7 +85,8 @@ impl Finding {
     }
 }
 
-fn named(fixture: &Fixture, grader: &str, finding: Result<Finding>) -> GraderResult {
+/// The finding of `grader` as a result; one that could not grade has failed.
+pub(super) fn named(fixture: &Fixture, grader: &str, finding: Result<Finding>) -> GraderResult {
     let finding = finding.unwrap_or_else(|fault| {
         Finding::new(
             true,
@@ -82,11 +94,7 @@ fn named(fixture: &Fixture, grader: &str, finding: Result<Finding>) -> GraderRes
             json!({"error": fault.message()}),
         )
     });
-    let mut reason_codes: Vec<String> = finding
-        .reasons
-        .iter()
-        .map(|&reason| reason.to_owned())
-        .collect();
+    let mut reason_codes = finding.reasons;
     reason_codes.sort();
     let mut details = match finding.details {
         Value::Object(details) => details,

@@ -10,6 +10,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use super::CONFIG;
 use super::config::{Config, Listed, SCHEMA_ID, VERSION};
 use super::fixture::{META, Meta, RUNPACK};
+use super::source::{Source, another_run};
 use super::trajectory;
 use crate::archive::{Archive, fault_of};
 use crate::limits::{MAX_FIXTURE_NAME, invalid};
@@ -31,14 +32,18 @@ pub struct Initialised {
     pub runpack_path: PathBuf,
 }
 
-/// Keeps the runpack at `source`, or in the pack there, as the fixture `name` of the working directory, and lists it in
-/// `gait.yaml`. A fixture that comes from a session names the chain and the number of its checkpoint.
+/// Keeps the runpack of `source`, or that in the pack there, as the fixture `name` of the working directory, and lists it
+/// in `gait.yaml`. A fixture that comes from a session names the chain and the number of its checkpoint.
 ///
 /// # Errors
-/// `verification_failed` for a runpack that does not hold; `invalid_input` for a name that names no folder; those of
-/// writing.
-pub fn init(source: &Path, name: &str, checkpoint: Option<(&Path, u64)>) -> Result<Initialised> {
-    let run_id = verified(source)?;
+/// `verification_failed` for a runpack that does not hold; `invalid_input` for a name that names no folder, for a
+/// runpack of another run than a capture receipt says, and for a `gait.yaml` that is none; those of writing.
+pub fn init(source: &Source, name: &str) -> Result<Initialised> {
+    let known = Config::load_or_new(Path::new(CONFIG))?;
+    let run_id = verified(&source.runpack)?;
+    if let Some(expected) = source.run_id.as_ref().filter(|id| **id != run_id) {
+        return Err(another_run(expected, &run_id));
+    }
     let name = match name.trim() {
         "" => sanitised(&run_id),
         name => name.to_owned(),
@@ -49,10 +54,10 @@ pub fn init(source: &Path, name: &str, checkpoint: Option<(&Path, u64)>) -> Resu
     let dir = Path::new(FIXTURES).join(&name);
     output_dir(&dir)?;
     let runpack = dir.join(RUNPACK);
-    copy(source, &runpack)?;
-    let meta = expectations(&runpack, &name, &run_id, checkpoint)?;
+    copy(&source.runpack, &runpack)?;
+    let meta = expectations(&runpack, &name, &run_id, source.checkpoint.as_ref())?;
     write_atomic(&dir.join(META), &json_file(&meta)?, Mode::Private)?;
-    list_all()?;
+    list_all(known)?;
     Ok(Initialised {
         run_id,
         fixture_name: name,
@@ -93,7 +98,7 @@ fn expectations(
     runpack: &Path,
     name: &str,
     run_id: &str,
-    checkpoint: Option<(&Path, u64)>,
+    checkpoint: Option<&(PathBuf, u64)>,
 ) -> Result<Meta> {
     let mut pack = Runpack::open(runpack)?;
     let digest = pack.refs()?.context_set_digest.trim().to_owned();
@@ -111,13 +116,13 @@ fn expectations(
         session_chain: checkpoint
             .map(|(chain, _)| chain.display().to_string())
             .unwrap_or_default(),
-        checkpoint_index: checkpoint.map_or(0, |(_, index)| index),
+        checkpoint_index: checkpoint.map_or(0, |(_, index)| *index),
         ..Meta::default()
     })
 }
 
-/// Lists every fixture of the working directory.
-fn list_all() -> Result<()> {
+/// Lists every fixture of the working directory. What else the configuration said before stays as it is.
+fn list_all(known: Config) -> Result<()> {
     let cannot_list = |error: io::Error| Fault::io(format_args!("list {FIXTURES}"), &error);
     let mut fixtures = Vec::new();
     for entry in fs::read_dir(FIXTURES).map_err(cannot_list)? {
@@ -130,12 +135,18 @@ fn list_all() -> Result<()> {
             fixtures.push(listed(name, &dir)?);
         }
     }
+    let elsewhere = known.fixtures.into_iter().filter(|listed| {
+        !Path::new(&listed.runpack).starts_with(FIXTURES)
+            && fixtures.iter().all(|found| found.name != listed.name)
+    });
+    let elsewhere: Vec<Listed> = elsewhere.collect();
+    fixtures.extend(elsewhere);
     fixtures.sort_by(|a, b| a.name.cmp(&b.name));
     let config = Config {
         schema_id: SCHEMA_ID.to_owned(),
         schema_version: VERSION.to_owned(),
-        fixture_set: "default".to_owned(),
         fixtures,
+        ..known
     };
     write_atomic(Path::new(CONFIG), &json_file(&config)?, Mode::Private)
 }

@@ -14,6 +14,7 @@ use crate::runpack::{CaptureMode, Intent, Receipt, Recorder, Refs, ResultRecord,
 struct Bench {
     dir: TempDir,
     meta: Value,
+    graders: Value,
 }
 
 fn put(path: &Path, value: &Value) {
@@ -28,7 +29,8 @@ impl Bench {
             "expected_replay_exit_code": 0,
             "expected_tool_sequence": ["echo"], "expected_verdict_sequence": ["ok"],
         });
-        let bench = Self { dir, meta };
+        let graders = json!([]);
+        let bench = Self { dir, meta, graders };
         bench.record("runpack.zip", "echo", "2026-02-14T00:00:00Z");
         bench
     }
@@ -78,7 +80,10 @@ impl Bench {
         put(&self.path("fixture.json"), &self.meta);
         let runpack = self.path("runpack.zip");
         let listed = json!({"name": "fx", "run_id": "run_x", "runpack": runpack});
-        put(&self.path("gait.yaml"), &json!({"fixtures": [listed]}));
+        put(
+            &self.path("gait.yaml"),
+            &json!({"fixtures": [listed], "graders": self.graders}),
+        );
         run(
             &self.path("gait.yaml"),
             &self.path("result.json"),
@@ -108,6 +113,12 @@ impl Bench {
 const ENFORCED: Rules = Rules {
     context_conformance: true,
     allow_context_runtime_drift: false,
+    allow_nondeterministic: false,
+};
+const NONDETERMINISTIC: Rules = Rules {
+    context_conformance: false,
+    allow_context_runtime_drift: false,
+    allow_nondeterministic: true,
 };
 
 #[test]
@@ -240,4 +251,75 @@ fn a_configuration_of_another_shape_is_refused_and_nothing_is_written() {
     )
     .unwrap_err();
     assert_eq!(missing.reason(), "config_not_found");
+}
+
+/// A grader that is the shell script `script`.
+fn judge(script: &str) -> Value {
+    json!([{"name": "judge", "command": ["sh", "-c", script], "timeout_seconds": 20}])
+}
+
+#[test]
+fn a_grader_that_is_a_program_runs_only_when_what_is_not_deterministic_is_allowed() {
+    let mut bench = Bench::new();
+    let trail = bench.path("trail");
+    let script = format!("cat > {}; echo '{{\"status\":\"pass\"}}'", trail.display());
+    bench.graders = judge(&script);
+    assert_eq!(bench.refused().reason(), "nondeterministic_grader");
+    assert!(!trail.exists() && !bench.path("result.json").exists());
+    let result = bench.run(NONDETERMINISTIC).unwrap();
+    assert_eq!((result.status, result.graders.len()), (Status::Pass, 5));
+    let asked: Value = serde_json::from_slice(&std::fs::read(trail).unwrap()).unwrap();
+    assert_eq!(asked["candidate_runpack"], json!(bench.path("runpack.zip")));
+    let judged = result.graders.iter().find(|one| one.name == "fx/judge");
+    assert_eq!(judged.unwrap().details["deterministic"], false);
+}
+
+#[test]
+fn a_grader_that_fails_or_says_nothing_of_use_fails() {
+    for (script, reason) in [
+        (
+            "echo '{\"status\":\"fail\",\"reason_codes\":[\"worse\"]}'",
+            "worse",
+        ),
+        ("echo '{\"status\":\"pass\"}'; exit 1", "grader_error"),
+        ("echo '{\"status\":\"perhaps\"}'", "grader_error"),
+        ("echo '{\"status\":\"pass\",\"more\":1}'", "grader_error"),
+        ("echo pass", "grader_error"),
+        ("head -c 70000 /dev/zero", "grader_error"),
+        ("true", "grader_error"),
+    ] {
+        let mut bench = Bench::new();
+        bench.graders = judge(script);
+        let expected = (Status::Fail, vec![reason.to_owned()]);
+        assert_eq!(
+            bench.reasons("judge", NONDETERMINISTIC),
+            expected,
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn graders_that_cannot_be_told_apart_or_started_are_refused() {
+    let named = |name: &str| json!({"name": name, "command": ["true"]});
+    for graders in [
+        json!([named("diff")]),
+        json!([named("judge"), named("judge")]),
+        json!([named("a/b")]),
+        json!([named("")]),
+        json!([{"name": "judge", "command": []}]),
+        json!([{"name": "judge", "command": ["true"], "timeout_seconds": 0}]),
+        json!([{"name": "judge", "command": ["true"], "timeout_seconds": 601}]),
+        json!([{"name": "judge", "command": ["true"], "shell": true}]),
+        Value::Array(
+            (0..17)
+                .map(|number| named(&format!("judge_{number}")))
+                .collect(),
+        ),
+    ] {
+        let mut bench = Bench::new();
+        bench.graders = graders.clone();
+        let fault = bench.run(NONDETERMINISTIC).unwrap_err();
+        assert_eq!(fault.category(), Category::InvalidInput, "{graders}");
+    }
 }

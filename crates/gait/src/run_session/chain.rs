@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::{Category, Result};
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::parse_json_within;
 
 use super::journal::Journal;
@@ -59,13 +59,33 @@ impl Chain {
         })
     }
 
+    /// Whether `reference` names the file of a chain, and not a runpack or a run: it ends in `.json`.
+    pub fn is_named_by(reference: &str) -> bool {
+        reference.trim().to_ascii_lowercase().ends_with(".json")
+    }
+
     /// Reads the chain at `path`.
     ///
     /// # Errors
     /// `verification_failed` for what is no chain; the refusals of the disk.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = read_bounded(path, MAX_CHAIN_BYTES as u64)?;
-        let value = parse_json_within(&bytes, MAX_CHAIN_BYTES)
+        Self::parse(&read_bounded(path, MAX_CHAIN_BYTES as u64)?)
+    }
+
+    /// Reads the chain at `path`, whose checkpoints hang on each other without a gap.
+    ///
+    /// # Errors
+    /// Those of [`Chain::load`]; `verification_failed` (reason `session_chain_broken`) for a broken link.
+    pub fn linked(path: &Path) -> Result<Self> {
+        let chain = Self::load(path)?;
+        match chain.linkage_errors().into_iter().next() {
+            None => Ok(chain),
+            Some(why) => Err(broken(&why)),
+        }
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        let value = parse_json_within(bytes, MAX_CHAIN_BYTES)
             .map_err(|fault| unverified(format!("parse session chain: {}", fault.message())))?;
         let chain: Self = serde_json::from_value(value)
             .map_err(|error| unverified("parse session chain").caused_by(error))?;
@@ -118,6 +138,42 @@ impl Chain {
             .find(|checkpoint| checkpoint.checkpoint_index == index)
             .ok_or_else(|| invalid(format!("checkpoint {index} not found")))
     }
+
+    /// [`Chain::checkpoint`], whose runpack is there and is the one that was chained.
+    ///
+    /// # Errors
+    /// Those of [`Chain::checkpoint`]; `verification_failed` (reason `session_chain_broken`) for a runpack that is
+    /// missing, damaged or another one.
+    pub fn sound_checkpoint(&self, reference: &str) -> Result<&Checkpoint> {
+        let checkpoint = self.checkpoint(reference)?;
+        match content(checkpoint, &Requirements::default())?.first() {
+            None => Ok(checkpoint),
+            Some(why) => Err(broken(why)),
+        }
+    }
+
+    fn linkage_errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let mut last = &Checkpoint::default();
+        for (position, checkpoint) in self.checkpoints.iter().enumerate() {
+            if (&checkpoint.session_id, &checkpoint.run_id) != (&self.session_id, &self.run_id) {
+                errors.push(format!(
+                    "checkpoint {} of another session",
+                    checkpoint.checkpoint_index
+                ));
+            }
+            errors.extend(linkage(position, checkpoint, last));
+            last = checkpoint;
+        }
+        errors
+    }
+}
+
+fn broken(why: &str) -> Fault {
+    unverified(format!("session chain: {why}")).because(
+        "session_chain_broken",
+        "see all that is wrong with gait verify session-chain --chain <session_chain.json>",
+    )
 }
 
 impl ChainReport {
@@ -139,33 +195,17 @@ impl ChainReport {
 /// Those of [`Chain::load`]; the refusals of the disk that are not about one runpack.
 pub fn verify_chain(path: &Path, requirements: &Requirements<'_>) -> Result<ChainReport> {
     let chain = Chain::load(path)?;
-    let mut report = ChainReport {
-        session_id: chain.session_id.clone(),
-        run_id: chain.run_id.clone(),
-        checkpoints_checked: chain.checkpoints.len(),
-        linkage_errors: Vec::new(),
-        checkpoint_errors: Vec::new(),
-    };
-    let mut last = Checkpoint::default();
-    for (position, checkpoint) in chain.checkpoints.iter().enumerate() {
-        let belongs =
-            (&checkpoint.session_id, &checkpoint.run_id) == (&chain.session_id, &chain.run_id);
-        if !belongs {
-            let error = format!(
-                "checkpoint {} of another session",
-                checkpoint.checkpoint_index
-            );
-            report.linkage_errors.push(error);
-        }
-        report
-            .linkage_errors
-            .extend(linkage(position, checkpoint, &last));
-        report
-            .checkpoint_errors
-            .extend(content(checkpoint, requirements)?);
-        last = checkpoint.clone();
+    let mut checkpoint_errors = Vec::new();
+    for checkpoint in &chain.checkpoints {
+        checkpoint_errors.extend(content(checkpoint, requirements)?);
     }
-    Ok(report)
+    Ok(ChainReport {
+        checkpoints_checked: chain.checkpoints.len(),
+        linkage_errors: chain.linkage_errors(),
+        checkpoint_errors,
+        session_id: chain.session_id,
+        run_id: chain.run_id,
+    })
 }
 
 /// What is wrong between a checkpoint and the one before.

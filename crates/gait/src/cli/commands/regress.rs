@@ -1,10 +1,8 @@
 //! `gait regress`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use gait::regress::{self, CONFIG, Initialised, RegressResult, Rules, Status};
-use gait::run_session::Chain;
-use gait::runpack;
+use gait::regress::{self, CONFIG, Initialised, RegressResult, Rules, Source, Status};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
 
@@ -34,7 +32,7 @@ const GRADING: &[Flag] = &[
 /// `gait regress add`
 pub static ADD: Command = Command {
     words: &["regress", "add"],
-    help: "Add a regression fixture from a runpack or session-chain source without changing existing regress config semantics.",
+    help: "Add a regression fixture from a capture receipt, runpack or session-chain source without changing existing regress config semantics.",
     flags: SOURCE,
     positionals: Positionals::None,
     run: |context, args| {
@@ -107,19 +105,8 @@ fn initialised(context: &Context, args: &Args) -> Result<Initialised> {
     if from.is_empty() {
         return Err(invalid("missing required --from <run_id|path>"));
     }
-    if !from.to_ascii_lowercase().ends_with(".json") {
-        let path = runpack::locate(from, &*context.environment)?;
-        return regress::init(&path, args.text("name"), None);
-    }
-    let path = PathBuf::from(from);
-    let chain = Chain::load(&path)?;
-    let checkpoint = chain.checkpoint(args.text("checkpoint"))?;
-    let of_session = Some((path.as_path(), checkpoint.checkpoint_index));
-    regress::init(
-        Path::new(&checkpoint.runpack_path),
-        args.text("name"),
-        of_session,
-    )
+    let source = Source::find(from, args.text("checkpoint"), &*context.environment)?;
+    regress::init(&source, args.text("name"))
 }
 
 fn made_fields(made: &Initialised) -> Map<String, Value> {
@@ -140,6 +127,7 @@ fn graded(args: &Args) -> Result<(Map<String, Value>, String, Exit)> {
     let rules = Rules {
         context_conformance: args.switch("context-conformance"),
         allow_context_runtime_drift: args.switch("allow-context-runtime-drift"),
+        allow_nondeterministic: args.switch("allow-nondeterministic"),
     };
     let report = Some(Path::new(junit)).filter(|_| !junit.is_empty());
     let result = regress::run(Path::new(config), Path::new(output), report, rules)?;

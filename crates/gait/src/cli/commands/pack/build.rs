@@ -1,10 +1,11 @@
 //! `gait pack build`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gait::job::Jobs;
 use gait::keys::{KeyMode, KeySource, SigningRequest};
 use gait::pack::{self, Build};
+use gait::run_session::Chain;
 use gait::{VERSION, runpack};
 use worldcompute_fault::Result;
 use worldcompute_proof::SigningKey;
@@ -52,13 +53,24 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         key: key.as_ref(),
     };
     let built = match &*args.text("type").trim().to_ascii_lowercase() {
-        "run" => pack::build_run(&runpack::locate(from, &*context.environment)?, &build),
+        "run" => pack::build_run(&runpack_of(context, from)?, &build),
         "job" => build_job(context, args, from, &build),
         "call" => pack::build_call(Path::new(from), &build),
         "authorization" => pack::build_authorization(Path::new(from), &build),
         _ => Err(invalid("--type must be run, job, call, or authorization")),
     };
     Answer::built(&built?, warnings)
+}
+
+/// A run by its id or path, or the last checkpoint of a session.
+fn runpack_of(context: &Context, from: &str) -> Result<PathBuf> {
+    if !Chain::is_named_by(from) {
+        return runpack::locate(from, &*context.environment);
+    }
+    let chain = Chain::linked(Path::new(from))?;
+    Ok(PathBuf::from(
+        &chain.sound_checkpoint("latest")?.runpack_path,
+    ))
 }
 
 /// A job by its id, its directory or its state file.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gait::artefact;
+use gait::run_session::{self, Chain};
 use gait::runpack::{self, Diff, Privacy, Summary};
 use serde_json::json;
 use worldcompute_fault::{Category, Fault, Result};
@@ -16,7 +17,7 @@ use crate::cli::output::without_empty;
 /// `gait run diff`
 pub static DIFF: Command = Command {
     words: &["run", "diff"],
-    help: "Compare two runpacks deterministically and optionally write canonical diff JSON.",
+    help: "Compare two runpacks, or two session chains, deterministically and optionally write canonical diff JSON.",
     flags: &[Flag::text("privacy", "full"), Flag::text("output", "")],
     positionals: Positionals::Interleaved {
         min: 2,
@@ -41,9 +42,19 @@ fn compared(context: &Context, args: &Args) -> Result<Diff> {
         return Err(invalid(EXPECTED));
     };
     let privacy = Privacy::parse(args.text("privacy"))?;
-    let left = runpack::locate(left, &*context.environment)?;
-    let right = runpack::locate(right, &*context.environment)?;
-    let diff = runpack::diff(&left, &right, privacy)?;
+    let diff = match (Chain::is_named_by(left), Chain::is_named_by(right)) {
+        (true, true) => run_session::diff(Path::new(left), Path::new(right), privacy)?,
+        (false, false) => {
+            let left = runpack::locate(left, &*context.environment)?;
+            let right = runpack::locate(right, &*context.environment)?;
+            runpack::diff(&left, &right, privacy)?
+        }
+        _ => {
+            return Err(invalid(
+                "a session chain is compared with a session chain, a run with a run",
+            ));
+        }
+    };
     let output = args.text("output").trim();
     if !output.is_empty() {
         let bytes = serde_json::to_vec(&diff).map_err(|error| {

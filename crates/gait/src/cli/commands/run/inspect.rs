@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use gait::run_session::{Chain, Checkpoint};
 use gait::runpack::{self, Entry, Inspection};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
 
-use super::{FROM, located};
+use super::{FROM, MISSING_FROM, from};
 use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome};
 use crate::cli::flag::Flag;
@@ -17,14 +18,18 @@ use crate::cli::streamed::Streamed;
 /// `gait run inspect`
 pub static INSPECT: Command = Command {
     words: &["run", "inspect"],
-    help: "Render a deterministic timeline of intents and outcomes from an existing runpack.",
+    help: "Render a deterministic timeline of intents and outcomes from an existing runpack, or the checkpoints of a session chain.",
     flags: &[Flag::text("from", "")],
     positionals: FROM,
     run,
 };
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let path = located(context, args)?;
+    let from = from(args, MISSING_FROM)?;
+    if Chain::is_named_by(from) {
+        return session(from.trim());
+    }
+    let path = runpack::locate(from, &*context.environment)?;
     let mut entries = Streamed::new("entries")?;
     let mut lines = String::new();
     let inspection = runpack::inspect(&path, |entry| match context.json {
@@ -46,6 +51,46 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         streamed: Some(entries),
         ..outcome
     })
+}
+
+fn session(path: &str) -> Result<Outcome> {
+    let chain = Chain::linked(Path::new(path))?;
+    let mut human = format!(
+        "run inspect: artifact=session_chain session_id={} run_id={} checkpoints={}\npath: {path}",
+        chain.session_id,
+        chain.run_id,
+        chain.checkpoints.len()
+    );
+    for checkpoint in &chain.checkpoints {
+        human.push_str(&format!(
+            "\n{}. runpack={} seq={}..{}",
+            checkpoint.checkpoint_index,
+            checkpoint.runpack_path,
+            checkpoint.sequence_start,
+            checkpoint.sequence_end
+        ));
+    }
+    let checkpoints: Vec<_> = chain.checkpoints.iter().map(shown).collect();
+    let fields = json!({
+        "artifact_type": "session_chain",
+        "run_id": chain.run_id,
+        "session_id": chain.session_id,
+        "path": path,
+        "checkpoint_count": checkpoints.len(),
+        "checkpoints": checkpoints,
+    });
+    Outcome::ok(&fields, human)
+}
+
+fn shown(checkpoint: &Checkpoint) -> Map<String, Value> {
+    without_empty(json!({
+        "checkpoint_index": checkpoint.checkpoint_index,
+        "runpack_path": checkpoint.runpack_path,
+        "sequence_start": checkpoint.sequence_start,
+        "sequence_end": checkpoint.sequence_end,
+        "checkpoint_digest": checkpoint.checkpoint_digest,
+        "prev_checkpoint_digest": checkpoint.prev_checkpoint_digest,
+    }))
 }
 
 fn fields(inspection: &Inspection, path: &Path) -> Map<String, Value> {
