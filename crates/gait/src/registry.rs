@@ -24,7 +24,7 @@ pub use verify::{Pin, Verification, report, verify};
 use std::path::PathBuf;
 
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, VerifyingKey};
 
 use crate::clock::Clock;
@@ -73,13 +73,10 @@ pub struct Means<'a> {
 
 /// Fetches, verifies and keeps a pack.
 ///
-/// Errors, each before anything is written: `fallback_pin_required`, those of the fetch (`network_transient` or
-/// `network_permanent`), `verification_failed` with a reason of its own for what the manifest does not prove, and
+/// Errors, each before anything is written: those of the fetch (`network_transient` or `network_permanent`, whether or
+/// not a cached copy was asked for and could not stand in), `verification_failed` with a reason of its own for what the manifest does not prove, and
 /// `state_contention` when other installations hold the cache all the time.
 pub fn install(request: &Request, cache: &Cache, means: &Means<'_>) -> Result<Installed> {
-    if request.cached_fallback && request.pin.is_none() {
-        return Err(pin_required());
-    }
     let (bytes, fallback) = obtain(request, cache, means)?;
     let manifest = Manifest::parse(&bytes).map_err(Fault::from)?;
     let digest = verify::accept(&manifest, request)?;
@@ -108,35 +105,36 @@ fn obtain(
     match request.retry.fetch(uri, means.transport, means.pause) {
         Ok(bytes) => Ok((bytes, None)),
         Err(fault) => match (&request.pin, request.cached_fallback) {
+            (_, false) => Err(fault),
+            (None, true) => Err(unpinned(&fault)),
             (Some(pin), true) => cached(cache, pin, &fault),
-            _ => Err(fault),
         },
     }
 }
 
 fn cached(cache: &Cache, pin: &Pin, unreachable: &Fault) -> Result<(Vec<u8>, Option<PathBuf>)> {
     let Some((path, bytes)) = cache.find(pin)? else {
-        let message = format!(
-            "{unreachable}; the cache has no manifest of digest {}",
-            pin.digest()
-        );
-        return Err(Fault::new(
-            unreachable.category(),
-            unreachable.code().to_owned(),
-            message,
-        )
-        .hint("install it once while the source can be reached"));
+        let why = format!("the cache has no manifest of digest {}", pin.digest());
+        return Err(and_no_fallback(unreachable, &why)
+            .hint("install it once while the source can be reached"));
     };
     Ok((bytes, Some(path)))
 }
 
-fn pin_required() -> Fault {
+/// A fallback that was asked for without saying to what. It is the network that failed: the same words succeed as soon
+/// as the source can be reached, so they are not invalid.
+fn unpinned(unreachable: &Fault) -> Fault {
+    and_no_fallback(unreachable, "a cached fallback needs a pin")
+        .hint("retry later, or add --pin sha256:<digest> so that the cached copy may stand in")
+}
+
+fn and_no_fallback(unreachable: &Fault, why: &str) -> Fault {
+    let message = format!("{unreachable}; {why}");
     Fault::new(
-        Category::InvalidInput,
-        "fallback_pin_required",
-        "a cached fallback needs a pin",
+        unreachable.category(),
+        unreachable.code().to_owned(),
+        message,
     )
-    .hint("add --pin sha256:<digest>, or drop --allow-cached-fallback")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `gait registry` against a server of this process.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests")]
 
 #[path = "support/server.rs"]
 mod server;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use gait::registry::{Failure, HttpTransport, Transport};
 use serde_json::Value;
-use server::{Answer, Server, key, pack};
+use server::{Answer, Server, key, pack, pack_of};
 use support::Gait;
 
 fn gait() -> Gait {
@@ -192,9 +192,10 @@ fn switches_are_read_the_same_wherever_they_stand() {
         let (code, json) = gait().json(&[&head[..], &args].concat());
         assert_eq!(
             (code, &json["error_code"]),
-            (6, &"fallback_pin_required".into()),
+            (1, &"source_disconnected".into()),
             "{json}"
         );
+        assert!(json["error"].as_str().unwrap().contains("needs a pin"));
     }
 }
 
@@ -230,16 +231,6 @@ fn each_refusal_of_a_command_line_has_its_own_code_and_reaches_no_disk() {
                 "0",
             ],
             "retry_out_of_bounds",
-        ),
-        (
-            &[
-                "--source",
-                url,
-                "--allow-host",
-                "127.0.0.1",
-                "--allow-cached-fallback",
-            ],
-            "fallback_pin_required",
         ),
         (&[], "invalid_input"),
     ] {
@@ -310,4 +301,83 @@ fn an_installed_pack_is_listed_and_verified_and_a_changed_one_is_found() {
         "no valid signature for manifest digest"
     );
     assert_eq!(verified.get("error"), None);
+}
+
+const PROCESSES: usize = 64;
+const VERSIONS: usize = 4;
+
+fn install_file(source: &str) -> [&str; 8] {
+    [
+        "registry",
+        "install",
+        "--source",
+        source,
+        "--public-key-env",
+        "KEY",
+        "--cache-dir",
+        "cache",
+    ]
+}
+
+/// Every pack that is there is whole, and every pin names one.
+fn sound_packs(gait: &Gait) -> usize {
+    let (code, listed) = gait.json(&["registry", "list", "--cache-dir", "cache"]);
+    assert_eq!((code, listed.get("warnings")), (0, None), "{listed}");
+    let packs = listed["packs"].as_array().cloned().unwrap_or_default();
+    let pin = gait.path().join("cache/pins/base-low.pin");
+    let pinned = packs.iter().filter(|pack| pack["pin_verified"] == true);
+    assert_eq!(pinned.count(), usize::from(pin.exists()), "{listed}");
+    packs.len()
+}
+
+#[test]
+fn sixty_four_installations_at_once_keep_every_pack_and_one_pin() {
+    let gait = gait();
+    let sources: Vec<String> = (0..VERSIONS)
+        .map(|n| gait.file(&format!("p{n}.json"), pack_of(&format!("1.0.{n}"))))
+        .collect();
+    let one = |n: usize| {
+        loop {
+            let (code, json) = gait.json(&install_file(&sources[n % VERSIONS]));
+            if json["retryable"] != true {
+                return (code, json);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..PROCESSES)
+            .map(|n| scope.spawn(move || one(n)))
+            .collect();
+        for run in runs {
+            let (code, json) = run.join().unwrap();
+            assert_eq!(code, 0, "{json}");
+        }
+    });
+    assert_eq!(sound_packs(&gait), VERSIONS);
+}
+
+#[test]
+fn an_installation_that_is_killed_at_any_moment_leaves_whole_packs_and_no_lock_in_the_way() {
+    let gait = gait();
+    let sources: Vec<String> = (0..VERSIONS)
+        .map(|n| gait.file(&format!("p{n}.json"), pack_of(&format!("1.0.{n}"))))
+        .collect();
+    for round in 0..60_u32 {
+        let source = &sources[round as usize % VERSIONS];
+        let mut child = gait
+            .command(&install_file(source))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        // A little later each time: from before the start to after the end.
+        let until = std::time::Instant::now() + Duration::from_micros(200) * round;
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        sound_packs(&gait);
+    }
+    let (code, json) = gait.json(&install_file(&sources[0]));
+    assert_eq!(code, 0, "{json}");
 }

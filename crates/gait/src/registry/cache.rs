@@ -221,20 +221,24 @@ impl Cache {
         OwnedLock::acquire(&self.root.join(LOCK), LockOptions::default())
     }
 
+    /// A directory without a manifest is of an installation that is under way or was ended: it holds no pack.
     fn look(&self, path: &Path, listing: &mut Listing) {
         match self.entry(path) {
-            Ok(pack) => listing.packs.push(pack),
+            Ok(pack) => listing.packs.extend(pack),
             Err(fault) => listing
                 .warnings
                 .push(format!("{}: {}", path.display(), fault.message())),
         }
     }
 
-    fn entry(&self, path: &Path) -> Result<InstalledPack> {
-        let manifest = Manifest::parse(&read_bounded(path, MAX_PACK_BYTES)?)?;
+    fn entry(&self, path: &Path) -> Result<Option<InstalledPack>> {
+        let Some(bytes) = absent_as_none(read_bounded(path, MAX_PACK_BYTES))? else {
+            return Ok(None);
+        };
+        let manifest = Manifest::parse(&bytes)?;
         let digest = manifest.digest()?;
         let pin = self.pin(manifest.name())?;
-        Ok(InstalledPack {
+        Ok(Some(InstalledPack {
             pack_name: manifest.name().to_owned(),
             pack_version: manifest.version().to_owned(),
             digest,
@@ -242,7 +246,7 @@ impl Cache {
             pin_path: pin.as_ref().map(|_| self.pin_path(manifest.name())),
             pin_verified: pin.as_deref().is_some_and(|pin| pins(pin, digest)),
             pin_digest: pin.unwrap_or_default(),
-        })
+        }))
     }
 }
 

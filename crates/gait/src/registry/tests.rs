@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use serde_json::{Value, json};
+use worldcompute_fault::Category;
 use worldcompute_proof::{SigningKey, canonical_json};
 
 use super::*;
@@ -254,13 +255,14 @@ fn a_cached_copy_stands_in_only_when_asked_for_pinned_and_verified() {
         cached_fallback: true,
         ..plain.clone()
     };
-    assert_eq!(
-        bench
-            .install(&unpinned, &Scripted::new([]))
-            .unwrap_err()
-            .code(),
-        "fallback_pin_required"
+    let fault = bench.install(&unpinned, &down()).unwrap_err();
+    assert_eq!(fault.code(), "source_refused");
+    assert!(
+        fault.message().contains("a cached fallback needs a pin"),
+        "{fault}"
     );
+    let reached = Scripted::new([Ok(pack.clone())]);
+    assert_eq!(bench.install(&unpinned, &reached).unwrap().fallback, None);
     let pinned = Request {
         pin: Some(Pin::parse(&digest(&pack).to_string()).unwrap()),
         ..unpinned

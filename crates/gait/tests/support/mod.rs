@@ -78,6 +78,17 @@ impl Gait {
         Run::of(self.command(args).output().unwrap())
     }
 
+    /// Runs with so many KiB of private memory, which is what grows with the input; the program's text comes on top.
+    pub fn within(&self, kib: u32, args: &[&str]) -> Output {
+        let mut shell = Command::new("sh");
+        let limited = format!("ulimit -d {kib} && exec \"$0\" \"$@\"");
+        shell
+            .args(["-c", &limited, env!("CARGO_BIN_EXE_gait")])
+            .args(args)
+            .current_dir(self.path());
+        shell.output().unwrap()
+    }
+
     /// Runs with `--json` and returns the exit code and the one line it prints.
     pub fn json(&self, args: &[&str]) -> (i32, Value) {
         let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();

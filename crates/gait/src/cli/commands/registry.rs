@@ -113,8 +113,17 @@ fn install(context: &Context, args: &Args) -> Result<Outcome> {
         "pin_path": installed.pin_path,
         "publisher": manifest.publisher(),
         "source": request.source.shown(),
+        "warnings": warnings(&request),
     });
     Outcome::ok(&without_empty(fields), human)
+}
+
+/// What was asked for and cannot help.
+fn warnings(request: &Request) -> Vec<&'static str> {
+    match (request.cached_fallback, &request.pin) {
+        (true, None) => vec!["--allow-cached-fallback has no effect without --pin"],
+        _ => Vec::new(),
+    }
 }
 
 fn list(context: &Context, args: &Args) -> Result<Outcome> {

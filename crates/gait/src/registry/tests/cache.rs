@@ -71,6 +71,8 @@ fn a_listing_says_what_is_no_pack() {
     let stray = bench.cache().root().join("stray/1/00/registry_pack.json");
     std::fs::create_dir_all(stray.parent().unwrap()).unwrap();
     keep(&stray, b"{}");
+    let unfinished = bench.cache().root().join("base-low/1.0.1/00");
+    std::fs::create_dir_all(unfinished).unwrap();
     let listing = bench.cache().list().unwrap();
     assert_eq!((listing.packs.len(), listing.warnings.len()), (1, 1));
     let empty = Cache::at(bench.dir.path().join("nowhere")).list().unwrap();
