@@ -94,7 +94,7 @@ pub const ARCHIVE_RATIO_FROM: u64 = 128 << 20;
 
 /// Bytes of a runpack's manifest.
 pub const MAX_MANIFEST_BYTES: usize = 1 << 20;
-/// Bytes of the run and of the receipts of a runpack.
+/// Bytes of the receipts of a runpack, and of a run that is recorded from a file.
 pub const MAX_RUN_BYTES: u64 = 16 << 20;
 /// Bytes of one intent or result of a runpack (the format's own limit).
 pub const MAX_RECORD_BYTES: usize = 10 << 20;
@@ -129,10 +129,12 @@ pub const MAX_CALL_RECORDS: usize = 10_000;
 pub const MAX_SESSION_LINE: usize = 8 << 20;
 /// Bytes of what is kept of a session journal beside it.
 pub const MAX_SESSION_STATE: u64 = 64 << 10;
-/// Events of one checkpoint of a session.
-pub const MAX_CHECKPOINT_EVENTS: usize = 10_000;
-/// Bytes of a session chain.
-pub const MAX_CHAIN_BYTES: usize = 16 << 20;
+/// Events of one checkpoint of a session. Some 900 bytes an event: more do not fit into an entry of a runpack.
+pub const MAX_CHECKPOINT_EVENTS: u64 = 100_000;
+/// Checkpoints of a session.
+pub const MAX_SESSION_CHECKPOINTS: usize = 10_000;
+/// Bytes of a session chain: some 1,200 a checkpoint.
+pub const MAX_CHAIN_BYTES: usize = 32 << 20;
 
 /// Bytes of a regress configuration or of what a fixture expects.
 pub const MAX_REGRESS_BYTES: usize = 16 << 20;

@@ -25,9 +25,9 @@ pub use state::Status;
 use std::path::Path;
 
 use worldcompute_durable::output_dir;
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Fault, Result};
 
-use crate::limits::{MAX_SESSION_LINE, invalid};
+use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_LINE, invalid};
 use crate::record_log;
 use crate::runpack::Stamp;
 use record::{Line, SESSION_VERDICTS};
@@ -81,7 +81,8 @@ impl Session<'_> {
     /// Adds an event under the next number.
     ///
     /// # Errors
-    /// `invalid_input` for an unknown verdict; else those of [`Session::start`].
+    /// `invalid_input` for an unknown verdict; `session_checkpoint_due` when no checkpoint could take one more, so that
+    /// none is ever recorded that cannot be proven; else those of [`Session::start`].
     pub fn record(&self, event: &NewEvent<'_>) -> Result<Event> {
         if !SESSION_VERDICTS.contains(&event.verdict) {
             return Err(invalid(
@@ -90,6 +91,9 @@ impl Session<'_> {
         }
         let _lock = self.lock.acquire(self.journal)?;
         let mut state = State::current(self)?;
+        if state.pending() >= MAX_CHECKPOINT_EVENTS {
+            return Err(checkpoint_due());
+        }
         let event = Event::new(event, &state, self);
         self.append(&Line::Event {
             event: event.clone(),
@@ -111,6 +115,12 @@ impl Session<'_> {
     fn append(&self, line: &Line) -> Result<()> {
         record_log::append(self.journal, &line.text()?, RECORDS)
     }
+}
+
+fn checkpoint_due() -> Fault {
+    let message = format!("{MAX_CHECKPOINT_EVENTS} events since the last checkpoint");
+    Fault::new(Category::InvalidInput, "session_checkpoint_due", message)
+        .hint("make a checkpoint first: gait run session checkpoint --journal <path> --out <zip>")
 }
 
 #[cfg(test)]

@@ -269,3 +269,80 @@ fn an_added_fixture_leaves_the_rest_of_the_configuration_as_it_is() {
     assert_eq!(code, 6);
     assert!(!recorded.0.path().join("fixtures/other").exists());
 }
+
+/// A journal as another program may have left it: so many events, none of them in a checkpoint.
+fn journal_of(events: usize) -> Gait {
+    let gait = Gait::new();
+    let mut journal = json!({"record_type": "header", "header": {
+        "schema_id": "gait.runpack.session_journal", "schema_version": "1.0.0",
+        "created_at": "2026-11-21T09:08:38Z", "producer_version": "1.4.0", "session_id": "s1",
+        "run_id": "run_s", "started_at": "2026-11-21T09:08:38Z", "events": [],
+    }})
+    .to_string();
+    for sequence in 1..=events {
+        let event = json!({"record_type": "event", "event": {
+            "schema_id": "gait.runpack.session_event", "schema_version": "1.0.0",
+            "created_at": "2026-11-21T09:08:38Z", "producer_version": "1.4.0", "session_id": "s1",
+            "run_id": "run_s", "sequence": sequence, "tool_name": "tool.x", "verdict": "allow",
+            "trace_id": format!("{sequence:024x}"), "policy_digest": "b".repeat(64),
+            "intent_digest": "a".repeat(64),
+        }});
+        journal.push('\n');
+        journal.push_str(&event.to_string());
+    }
+    gait.file("s.jsonl", journal + "\n");
+    gait
+}
+
+const CHECKPOINT: [&str; 8] = [
+    "run",
+    "session",
+    "checkpoint",
+    "--journal",
+    "s.jsonl",
+    "--out",
+    "cp1.zip",
+    "--json",
+];
+const APPEND: [&str; 9] = [
+    "run",
+    "session",
+    "append",
+    "--journal",
+    "s.jsonl",
+    "--tool",
+    "t",
+    "--verdict",
+    "allow",
+];
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_session_of_a_hundred_thousand_events_is_checkpointed_and_verified_in_the_memory_of_a_few() {
+    const KIB: u32 = 24 << 10;
+    let gait = journal_of(100_000);
+    let (code, fields) = gait.json(&APPEND);
+    assert_eq!(
+        (code, &fields["error_code"]),
+        (6, &json!("session_checkpoint_due"))
+    );
+    let verify = ["verify", "session-chain", "s_chain.json", "--json"];
+    for args in [&CHECKPOINT[..], &verify] {
+        let run = gait.within(KIB, args);
+        let told = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{args:?}: {} {told}", run.status);
+    }
+    assert_eq!(gait.json(&APPEND).1["event"]["sequence"], 100_001);
+}
+
+#[test]
+fn more_events_than_a_checkpoint_takes_are_refused_and_cost_nothing() {
+    let gait = journal_of(100_001);
+    let run = gait.run(&CHECKPOINT);
+    assert_eq!(
+        (run.code, &run.json()["error_code"]),
+        (6, &json!("session_checkpoint_too_large"))
+    );
+    assert!(!gait.path().join("cp1.zip").exists());
+    assert_eq!(gait.json(&APPEND).1["error_code"], "session_checkpoint_due");
+}

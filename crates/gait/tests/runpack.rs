@@ -1,11 +1,10 @@
 //! Runpacks and regressions, as a caller of the program sees them.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
 use std::fmt::Write as _;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use support::{Gait, Run};
@@ -290,17 +289,6 @@ fn a_fixture_passes_until_the_run_does_something_else() {
     );
 }
 
-/// Runs `gait` with so many KiB of private memory, which is what grows with the input; its program text comes on top.
-fn within(gait: &Gait, kib: u32, args: &[&str]) -> Output {
-    let mut shell = Command::new("sh");
-    let limited = format!("ulimit -d {kib} && exec \"$0\" \"$@\"");
-    shell
-        .args(["-c", &limited, env!("CARGO_BIN_EXE_gait")])
-        .args(args)
-        .current_dir(gait.path());
-    shell.output().unwrap()
-}
-
 #[test]
 #[cfg(target_os = "linux")]
 fn a_hundred_thousand_intents_fit_into_the_memory_of_a_few() {
@@ -322,12 +310,12 @@ fn a_hundred_thousand_intents_fit_into_the_memory_of_a_few() {
     let record = ["run", "record", "--input", &input, "--json"];
     let replay = ["run", "replay", "run_big", "--json"];
     for args in [&record[..], &["verify", "run_big", "--json"], &replay] {
-        let run = within(&gait, KIB, args);
+        let run = gait.within(KIB, args);
         let told = String::from_utf8_lossy(&run.stderr);
         assert!(run.status.success(), "{args:?}: {} {told}", run.status);
     }
     let steps = Run::of(gait.command(&replay).output().unwrap()).json();
     assert_eq!(steps["steps"].as_array().unwrap().len(), RECORDS);
-    let starved = within(&gait, 2 << 10, &replay);
+    let starved = gait.within(2 << 10, &replay);
     assert!(!starved.status.success(), "the limit does not limit");
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::SigningKey;
 
 use super::Session;
@@ -12,16 +12,17 @@ use super::journal::{self, Journal};
 use super::record::{Checkpoint, Event, Line, VERSION};
 use super::relation::Relation;
 use super::state::State;
-use crate::limits::{MAX_CHECKPOINT_EVENTS, invalid};
+use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_CHECKPOINTS, invalid};
 use crate::runpack::{
     CaptureMode, Intent, Payload, Recorder, Refs, ResultRecord, Run, TimelineEvent,
 };
 
 /// Writes the runpack of the events since the last checkpoint to `out`, notes it in the journal, and returns it with the
-/// chain it is the end of.
+/// chain it is the end of. Memory does not grow with the number of events.
 ///
 /// # Errors
-/// `invalid_input` when nothing happened since; `session_checkpoint_too_large` when too much did; those of reading the
+/// `invalid_input` when nothing happened since; `session_checkpoint_too_large` when more than
+/// [`MAX_CHECKPOINT_EVENTS`] events did; `session_too_long` past [`MAX_SESSION_CHECKPOINTS`]; those of reading the
 /// journal and of writing.
 pub fn checkpoint(
     session: &Session<'_>,
@@ -29,21 +30,10 @@ pub fn checkpoint(
     key: Option<&SigningKey>,
 ) -> Result<(Checkpoint, Chain)> {
     let _lock = session.lock.acquire(session.journal)?;
-    let mut timeline = Vec::new();
     let journal = journal::read(session.journal, |_, _| Ok(()))?;
-    let (from, run_id) = (journal.checkpointed(), next_run_id(&journal)?);
-    each_event_after(session, from, |event| {
-        if timeline.len() >= MAX_CHECKPOINT_EVENTS {
-            return Err(too_large());
-        }
-        timeline.push(in_timeline(event, &run_id));
-        Ok(())
-    })?;
-    if timeline.is_empty() {
-        return Err(invalid("no new session events available for checkpoint"));
-    }
-    timeline.push(emission(&journal, &run_id, session));
-    let manifest_digest = write(session, from, timeline, &run_id, out, key)?;
+    check_length(&journal)?;
+    let run_id = next_run_id(&journal)?;
+    let manifest_digest = write(session, &journal, &run_id, out, key)?;
     let checkpoint = next(&journal, session, out, manifest_digest, &run_id)?;
     session.append(&Line::Checkpoint {
         checkpoint: checkpoint.clone(),
@@ -55,14 +45,28 @@ pub fn checkpoint(
     Ok((checkpoint, chain))
 }
 
-fn too_large() -> worldcompute_fault::Fault {
-    let message = format!("more than {MAX_CHECKPOINT_EVENTS} events since the last checkpoint");
-    worldcompute_fault::Fault::new(
-        worldcompute_fault::Category::InvalidInput,
-        "session_checkpoint_too_large",
-        message,
-    )
-    .hint("make checkpoints more often; these events stay in the journal")
+fn check_length(journal: &Journal) -> Result<()> {
+    let pending = journal.last_sequence.saturating_sub(journal.checkpointed());
+    if pending == 0 {
+        return Err(invalid("no new session events available for checkpoint"));
+    }
+    if pending > MAX_CHECKPOINT_EVENTS {
+        let message = format!(
+            "{pending} events since the last checkpoint, more than {MAX_CHECKPOINT_EVENTS}"
+        );
+        return Err(refused("session_checkpoint_too_large", message)
+            .hint("another program wrote this journal: split it into sessions"));
+    }
+    if journal.checkpoints.len() >= MAX_SESSION_CHECKPOINTS {
+        let message = format!("the session has {MAX_SESSION_CHECKPOINTS} checkpoints");
+        return Err(refused("session_too_long", message)
+            .hint("go on in a new session: gait run session start"));
+    }
+    Ok(())
+}
+
+fn refused(code: &'static str, message: String) -> Fault {
+    Fault::new(Category::InvalidInput, code, message)
 }
 
 fn next_run_id(journal: &Journal) -> Result<String> {
@@ -103,8 +107,7 @@ fn emission(journal: &Journal, run_id: &str, session: &Session<'_>) -> TimelineE
 
 fn write(
     session: &Session<'_>,
-    from: u64,
-    timeline: Vec<TimelineEvent>,
+    journal: &Journal,
     run_id: &str,
     out: &Path,
     key: Option<&SigningKey>,
@@ -113,20 +116,21 @@ fn write(
         created_at: session.now,
         producer_version: session.producer_version.to_owned(),
         run_id: run_id.to_owned(),
-        timeline,
         ..Run::default()
     };
     let mut recorder = Recorder::new(run, Refs::default(), CaptureMode::Reference, session.now)?;
     let mut number = 0_u64;
-    each_event_after(session, from, |event| {
+    each_event_after(session, journal.checkpointed(), |event| {
         number += 1;
         let id = match event.intent_id.trim() {
             "" => format!("intent_{number}"),
             id => id.to_owned(),
         };
+        recorder.happened(&in_timeline(event, run_id))?;
         recorder.intent(intent(event, &id)?, None)?;
         recorder.result(result(event, id)?, None)
     })?;
+    recorder.happened(&emission(journal, run_id, session))?;
     out.parent()
         .map_or(Ok(()), worldcompute_durable::output_dir)?;
     Ok(recorder.finish(out, key)?.manifest_digest)

@@ -85,6 +85,12 @@ impl State {
         })
     }
 
+    /// Events that no checkpoint covers.
+    pub(super) const fn pending(&self) -> u64 {
+        self.last_sequence
+            .saturating_sub(self.last_checkpoint_sequence)
+    }
+
     pub(super) fn note_event(&mut self, event: &Event, session: &Session<'_>) {
         self.updated_at = session.now;
         self.event_count = self.event_count.saturating_add(1);

@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 use worldcompute_fault::Result;
 
 use super::jsonl::Records;
 use super::manifest::Manifest;
-use super::record::{Intent, ResultRecord, Run};
+use super::record::{Intent, ResultRecord, Run, TimelineEvent};
 use super::refs::Refs;
 use super::{INTENTS, REFS, RESULTS, RUN, verify};
 use crate::archive::Archive;
+use crate::json_stream::object_with_list;
 use crate::limits::MAX_RUN_BYTES;
 use crate::signature::unverified;
 
@@ -38,20 +39,36 @@ impl Runpack {
         &self.manifest
     }
 
-    /// The run.
+    /// The run, without its timeline, which may be long.
     ///
     /// # Errors
-    /// `verification_failed` for what is no run or larger than [`MAX_RUN_BYTES`]; the refusals of the disk.
+    /// `verification_failed` for what is no run; the refusals of the disk.
     pub fn run(&mut self) -> Result<Run> {
-        self.document(RUN)
+        self.walk(|_| Ok(()))
+    }
+
+    /// Hands what happened in the run to `each`, in order.
+    ///
+    /// # Errors
+    /// As [`Runpack::run`]; those of `each`.
+    pub fn timeline(&mut self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<()> {
+        self.walk(each).map(drop)
+    }
+
+    fn walk(&mut self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<Run> {
+        let members = object_with_list(RUN, self.archive.read(RUN)?, "timeline", each)?;
+        serde_json::from_value(Value::Object(members))
+            .map_err(|error| unverified(format!("parse {RUN}")).caused_by(error))
     }
 
     /// What the run read.
     ///
     /// # Errors
-    /// As [`Runpack::run`].
+    /// `verification_failed` for what is no list of receipts or larger than [`MAX_RUN_BYTES`]; the refusals of the disk.
     pub fn refs(&mut self) -> Result<Refs> {
-        self.document(REFS)
+        let bytes = self.archive.bytes(REFS, MAX_RUN_BYTES)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| unverified(format!("parse {REFS}")).caused_by(error))
     }
 
     /// What the run intended, one by one.
@@ -68,11 +85,5 @@ impl Runpack {
     /// As [`Runpack::intents`].
     pub fn results(&mut self) -> Result<Records<'_, File, ResultRecord>> {
         Ok(Records::new(self.archive.read(RESULTS)?, RESULTS))
-    }
-
-    fn document<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
-        let bytes = self.archive.bytes(name, MAX_RUN_BYTES)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| unverified(format!("parse {name}")).caused_by(error))
     }
 }

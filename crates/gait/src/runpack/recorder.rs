@@ -10,7 +10,7 @@ use worldcompute_fault::Result;
 use worldcompute_proof::{Hasher, Sha256, SigningKey, canonical_json};
 
 use super::manifest::{CaptureMode, Manifest, ManifestFile};
-use super::record::{Intent, Payload, Receipt, ResultRecord, Run, VERSION};
+use super::record::{Intent, Payload, Receipt, ResultRecord, Run, TimelineEvent, VERSION};
 use super::refs::{Refs, or};
 use super::stamp::Stamp;
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
@@ -24,7 +24,9 @@ const TRACE_PREFIX: &str = "trace_";
 
 /// A runpack in the making.
 pub struct Recorder {
+    /// Without its timeline, which is on its way into its entry.
     run: Run,
+    timeline: Timeline,
     refs: Refs,
     mode: CaptureMode,
     intents: Lines,
@@ -56,17 +58,29 @@ impl Recorder {
     pub fn new(mut run: Run, mut refs: Refs, mode: CaptureMode, now: Stamp) -> Result<Self> {
         check_run_id(&run.run_id)?;
         run.complete(now);
+        let events = std::mem::take(&mut run.timeline);
+        let mut timeline = Timeline::of(&run)?;
+        events.iter().try_for_each(|event| timeline.push(event))?;
         refs.complete(&run);
         let ids = refs.receipts.iter().filter_map(Receipt::traced_intent);
         let traced = ids.map(|id| (id.to_owned(), Traced::default())).collect();
         Ok(Self {
             run,
+            timeline,
             refs,
             mode,
             intents: Lines::new(INTENTS)?,
             results: Lines::new(RESULTS)?,
             traced,
         })
+    }
+
+    /// Adds something that happened in the run.
+    ///
+    /// # Errors
+    /// `archive_limit` past the size of an entry; those of the disk.
+    pub fn happened(&mut self, event: &TimelineEvent) -> Result<()> {
+        self.timeline.push(event)
     }
 
     /// Adds an intent; `args` are those its digest must be of, when they are known apart from the record.
@@ -116,12 +130,12 @@ impl Recorder {
             receipt.check(&self.traced)?;
         }
         self.refs.normalise()?;
-        let run = document(RUN, &self.run)?;
         let refs = document(REFS, &self.refs)?;
+        let (run, run_digest) = self.timeline.finish()?;
         let (intents, intents_digest) = self.intents.finish()?;
         let (results, results_digest) = self.results.finish()?;
         let files = [
-            (RUN, Sha256::of(&run)),
+            (RUN, run_digest),
             (REFS, Sha256::of(&refs)),
             (INTENTS, intents_digest),
             (RESULTS, results_digest),
@@ -134,7 +148,7 @@ impl Recorder {
             writer.add(MANIFEST, canonical_json(&manifest)?.as_slice())?;
             writer.add(REFS, refs.as_slice())?;
             writer.add_deflated(RESULTS, results)?;
-            writer.add(RUN, run.as_slice())
+            writer.add_deflated(RUN, run)
         })?;
         Ok(Recorded {
             run_id: manifest.run_id,
@@ -321,20 +335,49 @@ fn document<T: Serialize>(name: &str, document: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Records on their way into an entry, deflated and hashed.
+/// The run on its way into its entry, event by event: the timeline is the last member of its canonical form.
+struct Timeline {
+    entry: Entry,
+    empty: bool,
+}
+
+/// What stands after the last event.
+const TIMELINE_END: &[u8] = b"]}";
+
+impl Timeline {
+    fn of(run: &Run) -> Result<Self> {
+        let whole = canonical_json(run)?;
+        let head = whole
+            .strip_suffix(TIMELINE_END)
+            .ok_or_else(|| invalid("a run ends with its timeline"))?;
+        let mut entry = Entry::new(RUN)?;
+        entry.write(head)?;
+        Ok(Self { entry, empty: true })
+    }
+
+    fn push(&mut self, event: &TimelineEvent) -> Result<()> {
+        if !std::mem::take(&mut self.empty) {
+            self.entry.write(b",")?;
+        }
+        self.entry.write(&canonical_json(event)?)
+    }
+
+    fn finish(mut self) -> Result<(Deflated, Sha256)> {
+        self.entry.write(TIMELINE_END)?;
+        self.entry.finish()
+    }
+}
+
+/// Records on their way into an entry, one a line.
 struct Lines {
-    name: &'static str,
-    deflating: Deflating,
-    hasher: Hasher,
+    entry: Entry,
     line: Vec<u8>,
 }
 
 impl Lines {
     fn new(name: &'static str) -> Result<Self> {
         Ok(Self {
-            name,
-            deflating: Deflating::begin()?,
-            hasher: Hasher::new(),
+            entry: Entry::new(name)?,
             line: Vec::new(),
         })
     }
@@ -342,7 +385,7 @@ impl Lines {
     fn push(&mut self, record: &impl Serialize) -> Result<()> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, record)
-            .map_err(|error| invalid(format!("write {}", self.name)).caused_by(error))?;
+            .map_err(|error| invalid(format!("write {}", self.entry.name)).caused_by(error))?;
         at_most(
             "record bytes",
             self.line.len(),
@@ -350,9 +393,34 @@ impl Lines {
             "archive_limit",
         )?;
         self.line.push(b'\n');
-        self.hasher.update(&self.line);
+        self.entry.write(&self.line)
+    }
+
+    fn finish(self) -> Result<(Deflated, Sha256)> {
+        self.entry.finish()
+    }
+}
+
+/// The content of an entry, deflated and hashed.
+struct Entry {
+    name: &'static str,
+    deflating: Deflating,
+    hasher: Hasher,
+}
+
+impl Entry {
+    fn new(name: &'static str) -> Result<Self> {
+        Ok(Self {
+            name,
+            deflating: Deflating::begin()?,
+            hasher: Hasher::new(),
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
         self.deflating
-            .write_all(&self.line)
+            .write_all(bytes)
             .map_err(|error| fault_of(&format!("write {}", self.name), error))
     }
 

@@ -93,8 +93,6 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
     );
     run.run_id = reduced_run_id(&original_run_id, predicate);
     let id = &found.intent.intent_id;
-    run.timeline
-        .retain(|event| event.reference.is_empty() || event.reference == *id);
     let report = ReduceReport {
         schema_id: "gait.runpack.reduce_report",
         schema_version: "1.0.0",
@@ -117,6 +115,14 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
     let mode = pack.manifest().capture_mode;
     let created_at = run.created_at;
     let mut recorder = Recorder::new(run, refs, mode, created_at)?;
+    pack.timeline(|event| {
+        let belongs = event.reference.is_empty() || event.reference == found.intent.intent_id;
+        if belongs {
+            recorder.happened(&event)
+        } else {
+            Ok(())
+        }
+    })?;
     found.record(&mut recorder, &report.reduced_run_id)?;
     recorder.finish(&out, None)?;
     find(&mut Runpack::open(&out)?, predicate)?;

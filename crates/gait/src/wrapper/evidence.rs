@@ -94,6 +94,6 @@ fn verdict(wrapped: &Wrapped<'_>, path: &str) -> Result<Verdict> {
     let bytes = read_bounded(&resolved(wrapped.cwd, path), MAX_TRACE_BYTES as u64)?;
     match &wrapped.key {
         Some(key) => Ok(trace::verify(&bytes, key)?.verdict()),
-        None => trace::consistent_verdict(&bytes),
+        None => Ok(trace::unverified_trace(&bytes)?.verdict),
     }
 }
