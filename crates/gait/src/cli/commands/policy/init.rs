@@ -14,7 +14,7 @@ use crate::cli::flag::Flag;
 /// `gait policy init`
 pub static INIT: Command = Command {
     words: &["policy", "init"],
-    help: "Write a policy to start from, for low, medium or high risk.",
+    help: "Write a policy to start from: for low, medium or high risk, or for a stage of trust in an agent.",
     flags: &[Flag::text("out", "gait.policy.yaml"), Flag::switch("force")],
     positionals: Positionals::Interleaved {
         min: 1,
@@ -24,8 +24,8 @@ pub static INIT: Command = Command {
     run,
 };
 
-const EXPECTED: &str =
-    "expected <template>, one of: baseline-lowrisk, baseline-mediumrisk, baseline-highrisk";
+const EXPECTED: &str = "expected <template>, one of: baseline-lowrisk, baseline-mediumrisk, baseline-highrisk, \
+    trust-observe, trust-dry-run, trust-readonly, trust-approval-write, trust-brokered-write, trust-block-destructive";
 
 fn run(_: &Context, args: &Args) -> Result<Outcome> {
     let [name] = args.positionals() else {
