@@ -13,7 +13,7 @@ use worldcompute_proof::Sha256;
 
 pub(crate) use record::issue;
 pub use relationship::Relationship;
-pub use verify::{Claims, claims, consistent_verdict, verify};
+pub use verify::{Claims, UnverifiedTrace, claims, unverified_trace, verify};
 
 use crate::broker::Credential;
 use crate::kill_switch;

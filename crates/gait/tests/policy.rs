@@ -149,6 +149,12 @@ fn every_template_can_be_written_validated_and_is_not_overwritten() {
         ("low", "baseline-lowrisk"),
         ("baseline_medium_risk", "baseline-mediumrisk"),
         ("HIGH", "baseline-highrisk"),
+        ("trust-observe", "trust-observe"),
+        ("trust-dry-run", "trust-dry-run"),
+        ("trust-readonly", "trust-readonly"),
+        ("trust_approval_write", "trust-approval-write"),
+        ("brokered_write", "trust-brokered-write"),
+        ("trust-block-destructive", "trust-block-destructive"),
     ] {
         let gait = Gait::new();
         let (code, json) = gait.json(&["policy", "init", name]);
@@ -164,13 +170,88 @@ fn every_template_can_be_written_validated_and_is_not_overwritten() {
             6
         );
     }
-    assert_eq!(Gait::new().json(&["policy", "init", "none"]).0, 6);
     assert_eq!(Gait::new().json(&["policy", "init"]).0, 6);
+    let (code, json) = Gait::new().json(&["policy", "init", "none"]);
+    let there_are = json["error"].as_str().unwrap().split_once("there are ");
+    let (_, names) = there_are.unwrap();
+    assert_eq!((code, names.split(", ").count()), (6, 9), "{json}");
+    let told = Gait::new().json(&["policy", "init"]).1;
+    assert!(told["error"].as_str().unwrap().ends_with(names), "{told}");
+}
+
+/// Has the gate decide on a tool under the baseline policy, and keeps the trace among the fixtures.
+fn record(gait: &Gait, tool: &str, name: &str) {
+    let (intent, trace) = (format!("fixtures/{tool}.json"), format!("fixtures/{name}"));
+    let args = [
+        "gate",
+        "eval",
+        "--policy",
+        "baseline.yaml",
+        "--intent",
+        &intent,
+        "--trace-out",
+        &trace,
+    ];
+    let signing = ["--key-mode", "prod", "--private-key-env", "GK"];
+    let code = gait.json(&[&args[..], &signing].concat()).0;
+    assert!([0, 3, 4].contains(&code), "{code}");
+}
+
+#[test]
+fn a_recorded_decision_is_proven_with_the_key_of_its_gate_or_said_to_be_unproven() {
+    let key = worldcompute_proof::SigningKey::from_seed([7; 32]);
+    let gait = Gait::new()
+        .env("GK", &key.file_text())
+        .env("PUBLIC", &key.verifying_key().to_base64());
+    gait.file("baseline.yaml", POLICY);
+    gait.file("fixtures/tool.read.json", intent("tool.read"));
+    gait.file("candidate.yaml", "default_verdict: block");
+    record(&gait, "tool.read", "t1.json");
+    let args =
+        "policy simulate --policy candidate.yaml --baseline baseline.yaml --fixtures fixtures";
+    let args: Vec<&str> = args.split(' ').collect();
+    let with_key = [&args[..], &["--public-key-env", "PUBLIC"]].concat();
+    let (code, json) = gait.json(&args);
+    assert_eq!((code, &json["unverified_traces"]), (0, &1.into()), "{json}");
+    assert_eq!(json["would_deny"][0]["signature_status"], "skipped");
+    assert!(
+        json["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("--public-key")
+    );
+    assert!(
+        gait.run(&args)
+            .stdout
+            .contains("warning: 1 recorded decisions are not verified")
+    );
+    let (code, json) = gait.json(&with_key);
+    assert_eq!((code, json.get("unverified_traces")), (0, None), "{json}");
+    assert_eq!(json["would_deny"][0]["signature_status"], "verified");
+    assert_eq!(json.get("warnings"), None);
+    let trace = std::fs::read_to_string(gait.path().join("fixtures/t1.json")).unwrap();
+    let unsigned = {
+        let mut trace: Value = serde_json::from_str(&trace).unwrap();
+        trace.as_object_mut().unwrap().remove("signature");
+        trace.to_string()
+    };
+    for (changed, with, without) in [
+        (trace.replace("alice", "mallory"), 2, 0),
+        (unsigned, 2, 0),
+        (trace.replace("\"allow\"", "\"block\""), 2, 2),
+        (trace.replace("gait.gate.trace", "gait.gate.other"), 6, 6),
+    ] {
+        assert_ne!(changed, trace);
+        gait.file("fixtures/t1.json", &changed);
+        assert_eq!(gait.json(&with_key).0, with, "{changed}");
+        assert_eq!(gait.json(&args).0, without, "{changed}");
+    }
 }
 
 #[test]
 fn a_simulation_tells_what_the_change_would_allow_and_deny() {
-    let gait = Gait::new();
+    let key = worldcompute_proof::SigningKey::from_seed([7; 32]);
+    let gait = Gait::new().env("GK", &key.file_text());
     let baseline = gait.file("baseline.yaml", POLICY);
     let candidate = gait.file(
         "candidate.yaml",
@@ -179,16 +260,8 @@ fn a_simulation_tells_what_the_change_would_allow_and_deny() {
     for tool in ["tool.read", "tool.ask", "tool.other"] {
         gait.file(&format!("fixtures/{tool}.json"), intent(tool));
     }
-    let digest = |tool: &str| {
-        let path = format!("fixtures/{tool}.json");
-        gait.json(&["policy", "test", &baseline, &path]).1["intent_digest"].clone()
-    };
-    let trace = |tool: &str, verdict: &str| json!({"schema_id": "gait.gate.trace", "trace_id": tool, "intent_digest": digest(tool), "verdict": verdict});
-    gait.file("fixtures/t1.json", trace("tool.read", "allow").to_string());
-    gait.file(
-        "fixtures/t2.json",
-        trace("tool.ask", "require_approval").to_string(),
-    );
+    record(&gait, "tool.read", "t1.json");
+    record(&gait, "tool.ask", "t2.json");
     let (code, json) = gait.json(&[
         "policy",
         "simulate",
@@ -205,8 +278,9 @@ fn a_simulation_tells_what_the_change_would_allow_and_deny() {
         "{json}"
     );
     assert_eq!(json["recommendation"], "observe");
-    assert_eq!(json["would_allow"][0]["trace_id"], "tool.ask");
-    assert_eq!(json["would_deny"][0]["trace_id"], "tool.read");
+    let replayed = |change: &str| json[change][0]["fixture_path"].clone();
+    assert_eq!(replayed("would_allow"), "fixtures/t2.json");
+    assert_eq!(replayed("would_deny"), "fixtures/t1.json");
     assert_eq!(
         json["baseline_verdicts"],
         json!([

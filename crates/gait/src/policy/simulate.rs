@@ -9,7 +9,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 use worldcompute_fault::Result;
-use worldcompute_proof::Sha256;
+use worldcompute_proof::{Sha256, VerifyingKey};
 
 pub use fixtures::{fixture_paths, read};
 
@@ -17,6 +17,7 @@ use super::Policy;
 use crate::evaluate::Evaluation;
 use crate::evidence::Evidence;
 use crate::intent::Intent;
+use crate::runpack::SignatureStatus;
 use crate::verdict::Verdict;
 
 /// What a fixture holds.
@@ -28,7 +29,7 @@ pub enum Fixture {
     Trace(Recorded),
 }
 
-/// A recorded decision as its trace claims it.
+/// A recorded decision as its trace tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The id of the trace.
@@ -37,6 +38,9 @@ pub struct Recorded {
     pub intent_digest: Sha256,
     /// How.
     pub verdict: Verdict,
+    /// Whether that is proven: nobody looked at the signature of a trace that was `skipped`, and one where it is
+    /// `missing` proves nothing.
+    pub signature_status: SignatureStatus,
 }
 
 /// What a change of policy does to a set of fixtures; serialised, the output of `policy simulate`.
@@ -67,6 +71,9 @@ pub struct Simulation {
     /// How many recorded decisions were replayed.
     #[serde(skip_serializing_if = "is_zero")]
     pub replayed_traces: usize,
+    /// How many of all recorded decisions nobody has proven.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unverified_traces: usize,
     /// How many recorded decisions are about intents that are not among the fixtures.
     #[serde(skip_serializing_if = "is_zero")]
     pub unmatched_traces: usize,
@@ -76,6 +83,9 @@ pub struct Simulation {
     /// What was allowed when it was recorded, and would not be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_deny: Vec<Replay>,
+    /// What to know before believing it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How often one verdict is given.
@@ -129,6 +139,7 @@ pub struct Replay {
     pub fixture_path: String,
     pub intent_digest: Sha256,
     pub recorded_verdict: Verdict,
+    pub signature_status: SignatureStatus,
     pub trace_id: String,
 }
 
@@ -166,9 +177,12 @@ impl<'p> Trial<'p> {
         }
     }
 
-    /// Adds the fixture in the file at `path`.
-    pub fn add_file(&mut self, path: &Path) -> Result<()> {
-        let fixture = read(path)?;
+    /// Adds the fixture in the file at `path`; a trace is verified with `key`, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    pub fn add_file(&mut self, path: &Path, key: Option<&VerifyingKey>) -> Result<()> {
+        let fixture = read(path, key)?;
         self.add(&path.display().to_string(), fixture)
     }
 
@@ -218,6 +232,7 @@ impl<'p> Trial<'p> {
                 _ => {}
             }
         }
+        let unverified = unverified(&self.traces);
         let [baseline_verdicts, candidate_verdicts] = self.counts.map(counted);
         Simulation {
             baseline_policy_digest: self.baseline.digest(),
@@ -235,11 +250,29 @@ impl<'p> Trial<'p> {
             ),
             changed: self.changed,
             replayed_traces: self.traces.len() - unmatched,
+            unverified_traces: unverified,
             unmatched_traces: unmatched,
             would_allow,
             would_deny,
+            warnings: warning(unverified).into_iter().collect(),
         }
     }
+}
+
+fn unverified(traces: &[(String, Recorded)]) -> usize {
+    let proven = |recorded: &Recorded| recorded.signature_status == SignatureStatus::Verified;
+    traces
+        .iter()
+        .filter(|(_, recorded)| !proven(recorded))
+        .count()
+}
+
+fn warning(unverified: usize) -> Option<String> {
+    (unverified > 0).then(|| {
+        format!(
+            "{unverified} recorded decisions are not verified: give the key of the gate that made them with --public-key"
+        )
+    })
 }
 
 fn differ(before: &Evaluation, after: &Evaluation) -> bool {
@@ -307,6 +340,7 @@ impl Replay {
             fixture_path: path.to_owned(),
             intent_digest: recorded.intent_digest,
             recorded_verdict: recorded.verdict,
+            signature_status: recorded.signature_status,
             trace_id: recorded.trace_id.clone(),
         }
     }

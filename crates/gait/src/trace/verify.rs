@@ -39,17 +39,35 @@ pub fn claims(bytes: &[u8]) -> Result<Claims> {
         .map_err(|error| invalid("parse trace record").caused_by(error))
 }
 
-/// The verdict of a trace that agrees with itself; who signed it is not looked at.
+/// What a trace says that agrees with itself; who signed it was not looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnverifiedTrace {
+    /// The id, which follows from policy, intent and verdict.
+    pub trace_id: String,
+    /// Which intent it is about.
+    pub intent_digest: Sha256,
+    /// What it says was decided.
+    pub verdict: Verdict,
+    /// Whether it carries a signature, of whomever.
+    pub is_signed: bool,
+}
+
+/// Reads a trace without a key.
 ///
 /// `invalid_input` for what is no trace, `verification_failed` for an id that does not follow from policy, intent and
 /// verdict.
-pub fn consistent_verdict(bytes: &[u8]) -> Result<Verdict> {
+pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
     let mut record = parse(bytes)?;
-    record.remove("signature");
+    let signature = record.remove("signature");
     let facts: Facts = serde_json::from_value(Value::Object(record))
         .map_err(|error| invalid("parse trace record").caused_by(error))?;
     facts.check()?;
-    Ok(facts.verdict)
+    Ok(UnverifiedTrace {
+        trace_id: facts.trace_id,
+        intent_digest: facts.intent_digest,
+        verdict: facts.verdict,
+        is_signed: signature.is_some_and(|signature| !signature.is_null()),
+    })
 }
 
 /// Verifies a trace against the key of the gate that should have signed it.

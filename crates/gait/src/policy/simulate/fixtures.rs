@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::Value;
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::{Fault, Result};
-use worldcompute_proof::{Sha256, parse_json_within};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof::{VerifyingKey, parse_json_within};
 
 use super::{Fixture, Recorded};
 use crate::intent::Intent;
 use crate::limits::{MAX_FIXTURE_DEPTH, MAX_FIXTURES, MAX_TRACE_BYTES, at_most, invalid};
-use crate::trace;
-use crate::verdict::Verdict;
+use crate::runpack::SignatureStatus;
+use crate::signature::unverified;
+use crate::trace::{self, UnverifiedTrace, VerifiedTrace};
 
 /// The fixtures at `paths`: JSON files, and all JSON files below directories; sorted, each once.
 ///
@@ -80,31 +80,51 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
     Fault::io(format_args!("read fixtures at {}", path.display()), error)
 }
 
-/// The fixture in the file at `path`: a trace if it says so, else an intent.
-pub fn read(path: &Path) -> Result<Fixture> {
+/// The fixture in the file at `path`: a trace if it says so, else an intent. A trace is verified with `key`, if there is
+/// one; without, it has to agree with itself, and says that nobody looked at its signature.
+///
+/// # Errors
+/// `verification_failed` for a trace that `key` did not sign, or that contradicts itself; `invalid_input` for what is
+/// neither trace nor intent; the refusals of the disk.
+pub fn read(path: &Path, key: Option<&VerifyingKey>) -> Result<Fixture> {
     let bytes = read_bounded(path, MAX_TRACE_BYTES as u64)?;
-    let fixture = parse(&bytes);
-    fixture.map_err(|fault| invalid(format!("{}: {fault}", path.display())))
+    parse(&bytes, key).map_err(|fault| match fault.category() {
+        Category::VerificationFailed => {
+            unverified(format!("{}: {}", path.display(), fault.message()))
+        }
+        _ => invalid(format!("{}: {fault}", path.display())),
+    })
 }
 
-fn parse(bytes: &[u8]) -> Result<Fixture> {
+fn parse(bytes: &[u8], key: Option<&VerifyingKey>) -> Result<Fixture> {
     let value = parse_json_within(bytes, MAX_TRACE_BYTES)
         .map_err(|fault| invalid(format!("parse fixture: {fault}")))?;
     if value.get("schema_id").and_then(Value::as_str) != Some(trace::SCHEMA_ID) {
         return Ok(Fixture::Intent(Box::new(Intent::parse(bytes)?)));
     }
-    let claims: Claims = serde_json::from_value(value)
-        .map_err(|error| invalid("parse trace record").caused_by(error))?;
-    Ok(Fixture::Trace(Recorded {
-        trace_id: claims.trace_id,
-        intent_digest: claims.intent_digest,
-        verdict: claims.verdict,
+    Ok(Fixture::Trace(match key {
+        Some(key) => verified(&trace::verify(bytes, key)?),
+        None => claimed(trace::unverified_trace(bytes)?),
     }))
 }
 
-#[derive(Deserialize)]
-struct Claims {
-    trace_id: String,
-    intent_digest: Sha256,
-    verdict: Verdict,
+fn verified(trace: &VerifiedTrace) -> Recorded {
+    Recorded {
+        trace_id: trace.trace_id().to_owned(),
+        intent_digest: trace.intent_digest(),
+        verdict: trace.verdict(),
+        signature_status: SignatureStatus::Verified,
+    }
+}
+
+fn claimed(trace: UnverifiedTrace) -> Recorded {
+    Recorded {
+        trace_id: trace.trace_id,
+        intent_digest: trace.intent_digest,
+        verdict: trace.verdict,
+        signature_status: match trace.is_signed {
+            true => SignatureStatus::Skipped,
+            false => SignatureStatus::Missing,
+        },
+    }
 }

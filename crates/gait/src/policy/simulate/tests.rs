@@ -18,6 +18,7 @@ fn recorded(tool: &str, verdict: Verdict) -> Fixture {
         trace_id: format!("trace of {tool}"),
         intent_digest: intent(tool).digest(),
         verdict,
+        signature_status: SignatureStatus::Skipped,
     })
 }
 
@@ -97,6 +98,8 @@ fn a_recorded_decision_is_replayed_on_the_intent_of_its_digest() {
     );
     assert_eq!(simulation.replayed_traces, 3);
     assert_eq!(simulation.unmatched_traces, 1);
+    assert_eq!(simulation.unverified_traces, 4);
+    assert!(simulation.warnings[0].starts_with("4 recorded decisions are not verified"));
     let [allowed] = &simulation.would_allow[..] else {
         panic!("{simulation:?}")
     };

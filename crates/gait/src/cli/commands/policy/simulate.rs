@@ -9,6 +9,7 @@ use worldcompute_fault::Result;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
+use crate::cli::keys;
 
 /// `gait policy simulate`
 pub static SIMULATE: Command = Command {
@@ -18,6 +19,7 @@ pub static SIMULATE: Command = Command {
         Flag::text("policy", ""),
         Flag::text("baseline", ""),
         Flag::csv("fixtures"),
+        Flag::group(keys::VERIFYING),
     ],
     positionals: Positionals::Interleaved {
         min: 0,
@@ -34,15 +36,20 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     if fixtures.is_empty() {
         return Err(invalid("missing required --fixtures <csv files/dirs>"));
     }
+    let key = keys::verifying(context, args)?;
     let paths = fixture_paths(&fixtures)?;
     let candidate = Policy::load(Path::new(candidate))?;
     let baseline = Policy::load(Path::new(baseline))?;
     let mut trial = Trial::new(&baseline, &candidate, context.clock.now());
     for path in &paths {
-        trial.add_file(path)?;
+        trial.add_file(path, key.as_ref())?;
     }
     let simulation = trial.finish();
-    Outcome::ok(&simulation, simulation.summary.clone())
+    let mut human = simulation.summary.clone();
+    for warning in &simulation.warnings {
+        human.push_str(&format!("\nwarning: {warning}"));
+    }
+    Outcome::ok(&simulation, human)
 }
 
 fn required<'a>(args: &'a Args, flag: &str, what: &str) -> Result<&'a str> {
