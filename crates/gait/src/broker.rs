@@ -123,6 +123,7 @@ impl Broker {
         let digest = request.digest()?;
         let mut credential = match self {
             Self::Deterministic => Credential {
+                access_type: "jit".to_owned(),
                 credential_ref: format!("{DETERMINISTIC}:{}", request.short_digest()),
                 ..Credential::default()
             },

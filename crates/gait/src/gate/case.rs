@@ -162,8 +162,12 @@ impl<'a> Case<'a> {
         }
         let simulated = Simulated {
             verdict: self.evaluation.verdict,
-            reason_codes: std::mem::take(&mut self.evaluation.reason_codes),
+            reason_codes: self.evaluation.reason_codes.clone(),
         };
+        // What would have been denied keeps its reasons, beside those that say that it was not.
+        if !simulated.would_have_blocked() {
+            self.evaluation.reason_codes.clear();
+        }
         self.evaluation.note("simulate_mode_non_enforcing");
         if simulated.would_have_blocked() {
             let code = format!("simulated_{}", simulated.verdict);

@@ -1,12 +1,15 @@
 //! The graders. Each that is built in is deterministic, and one that cannot grade has failed.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
 use super::Status;
 use super::fixture::Fixture;
 use super::trajectory;
+use crate::limits::invalid;
 use crate::runpack::{self, Drift, Privacy, Requirements, Runpack};
 
 /// How strict the graders are.
@@ -90,7 +93,7 @@ pub(super) fn named(fixture: &Fixture, grader: &str, finding: Result<Finding>) -
     let finding = finding.unwrap_or_else(|fault| {
         Finding::new(
             true,
-            vec![error_reason(grader)],
+            vec![error_reason(grader, &fault)],
             json!({"error": fault.message()}),
         )
     });
@@ -115,9 +118,12 @@ pub(super) fn named(fixture: &Fixture, grader: &str, finding: Result<Finding>) -
     }
 }
 
+const CANDIDATE_MISSING: &str = "candidate_path_invalid";
+
 /// Why a grader could not grade.
-fn error_reason(grader: &str) -> &'static str {
+fn error_reason(grader: &str, fault: &Fault) -> &'static str {
     match grader {
+        _ if fault.reason() == CANDIDATE_MISSING => CANDIDATE_MISSING,
         "schema_validation" => "schema_validation_error",
         "expected_exit_code" => "replay_error",
         "diff" => "diff_error",
@@ -199,8 +205,23 @@ fn exit_code(fixture: &Fixture) -> Result<Finding> {
     Ok(Finding::of(reasons, details))
 }
 
+/// The candidate, which has to be there.
+fn candidate(fixture: &Fixture) -> Result<PathBuf> {
+    let candidate = fixture.candidate();
+    match candidate.is_file() {
+        true => Ok(candidate),
+        false => {
+            let message = format!("candidate runpack not found: {}", candidate.display());
+            Err(invalid(message).because(
+                CANDIDATE_MISSING,
+                "record the candidate, or correct candidate_runpack of the fixture",
+            ))
+        }
+    }
+}
+
 fn trajectory(fixture: &Fixture) -> Result<Finding> {
-    let mut pack = Runpack::open(&fixture.candidate())?;
+    let mut pack = Runpack::open(&candidate(fixture)?)?;
     let (tools, verdicts) = (
         trajectory::tools(&mut pack)?,
         trajectory::verdicts(&mut pack)?,
@@ -229,7 +250,7 @@ fn trajectory(fixture: &Fixture) -> Result<Finding> {
 }
 
 fn diff(fixture: &Fixture) -> Result<Finding> {
-    let candidate = fixture.candidate();
+    let candidate = candidate(fixture)?;
     let diff = runpack::diff(&fixture.runpack, &candidate, Privacy::Full)?;
     let changed = diff.summary.changed_files();
     let allowed = &fixture.meta.diff_allow_changed_files;
@@ -254,7 +275,7 @@ fn diff(fixture: &Fixture) -> Result<Finding> {
 }
 
 fn context(fixture: &Fixture, rules: Rules) -> Result<Finding> {
-    let candidate = fixture.candidate();
+    let candidate = candidate(fixture)?;
     let ours = Runpack::open(&fixture.runpack)?.refs()?;
     let theirs = Runpack::open(&candidate)?.refs()?;
     let drift = ours.drift(&theirs)?;

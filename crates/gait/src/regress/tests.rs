@@ -193,11 +193,11 @@ fn what_was_read_at_another_time_is_drift_unless_that_is_allowed() {
 fn a_candidate_that_is_not_there_or_damaged_fails_and_never_passes() {
     let mut bench = Bench::new();
     bench.meta["candidate_runpack"] = json!("none.zip");
-    assert_eq!(bench.reasons("diff", Rules::default()).0, Status::Fail);
-    assert_eq!(
-        bench.reasons("trajectory", Rules::default()).0,
-        Status::Fail
-    );
+    let missing = vec!["candidate_path_invalid".to_owned()];
+    for grader in ["diff", "trajectory", "context_conformance"] {
+        let found = bench.reasons(grader, ENFORCED);
+        assert_eq!(found, (Status::Fail, missing.clone()), "{grader}");
+    }
     write_atomic(&bench.path("none.zip"), b"PK", Mode::Private).unwrap();
     let result = bench.run(ENFORCED).unwrap();
     assert_eq!(result.failed(), 3, "{result:?}");
