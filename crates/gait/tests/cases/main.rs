@@ -1,8 +1,9 @@
 //! The conformance cases of the gate, run against the `gait` program, with a tally per family.
 //!
 //! Every case runs in a scratch copy of the folder of cases, which is `GAIT_CASES` or `shared/cases/gait` in or beside
-//! the checkout. A case whose note marks a defect of the implementation that the expectation was taken from has to
-//! come out as its note says, not as that implementation does.
+//! the checkout. The cases in `own.jsonl` beside this file bring their files along; their expectations follow from the
+//! same contract. An index that leaves something out fails as a case does. A case whose note marks a defect of the
+//! implementation that the expectation was taken from has to come out as its note says, not as that implementation does.
 
 #![expect(
     clippy::indexing_slicing,
@@ -27,7 +28,7 @@ mod tally;
 
 use std::path::{Path, PathBuf};
 
-use case::{Case, Failure};
+use case::{Case, Failure, KINDS};
 use program::Program;
 use tally::Tally;
 
@@ -65,13 +66,19 @@ fn folder() -> Option<PathBuf> {
     }
 }
 
+/// Cases of our own: neighbours of the shared ones, and what the shared ones leave out.
+const OWN: &str = include_str!("own.jsonl");
+
 fn run(folder: &Path) -> Result<Tally, Failure> {
-    let program = Program::new(folder)?;
-    let schemas = data::Schemas::read(&program.path("schemas"))?;
+    let mut cases = case::read(&folder.join("index.tsv"))?;
+    cases.extend(case::own(OWN)?);
+    let program = Program::new(folder, &cases)?;
     let mut tally = Tally::default();
-    for case in case::read(folder)? {
-        let outcome = check(&program, &schemas, &case);
-        tally.note(&case, outcome);
+    tally.conclude("index", case::faults(&program.path(""), &cases)?);
+    let schemas = data::Schemas::read(&program.path("schemas"))?;
+    for case in &cases {
+        let outcome = check(&program, &schemas, case);
+        tally.note(case, outcome);
     }
     tally.conclude("artefacts", artefacts::check(&program, &schemas));
     Ok(tally)
@@ -87,6 +94,7 @@ fn check(program: &Program, schemas: &data::Schemas, case: &Case) -> Result<(), 
         "gate_eval_concurrent" => compare::concurrent(program, case),
         "pack_roundtrip" => compare::roundtrip(program, case),
         "run_record_entries" => compare::entries(program, case),
-        _ => compare::one(program, case),
+        kind if KINDS.contains(&kind) => compare::one(program, case),
+        kind => Err(Failure::new(format!("the family {kind} is unknown"))),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use worldcompute_durable::{Mode, write_atomic};
 
 use crate::case::{Case, Failure};
 
@@ -45,10 +46,17 @@ impl Places {
 const NAMES: [&str; 7] = ["OUT", "CACHE", "R", "J", "S", "K", "p.zip"];
 
 impl Program {
-    /// Copies the cases, and makes a pair of keys with the program itself.
-    pub fn new(folder: &Path) -> Result<Self, Failure> {
+    /// Copies the folder of cases, adds the files that cases bring along, and makes a pair of keys with the program
+    /// itself.
+    pub fn new(folder: &Path, cases: &[Case]) -> Result<Self, Failure> {
         let scratch = tempfile::tempdir()?;
-        copy(folder, &scratch.path().join("cases"))?;
+        let root = scratch.path().join("cases");
+        copy(folder, &root)?;
+        for (path, content) in cases.iter().flat_map(|case| &case.files) {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap_or(&root))?;
+            write_atomic(&path, content.as_bytes(), Mode::Private)?;
+        }
         let mut made = Self {
             scratch,
             private_key: String::new(),

@@ -41,10 +41,10 @@ struct Question {
 
 /// Asks every case of a single decision both ways.
 pub fn run(folder: &Path) -> Result<Tally, Failure> {
-    let program = Program::new(folder)?;
+    let cases = case::read(&folder.join("index.tsv"))?;
+    let program = Program::new(folder, &cases)?;
     let mut services = BTreeMap::new();
     let mut tally = Tally::default();
-    let cases = case::read(folder)?;
     let single = |case: &&Case| ["gate_eval", "gate_eval_approval"].contains(&case.kind.as_str());
     for case in cases.iter().filter(single) {
         match Question::of(&program, case)? {
