@@ -45,6 +45,16 @@ const FLOODS: &str = r#"(module
       (local.set $left (i32.sub (local.get $left) (i32.const 1)))
       (br_if $again (local.get $left)))))"#;
 
+/// A donor that is to be refused: one that starts all the same ends at once, and the test with it.
+const JOIN: [&str; 6] = [
+    "donor",
+    "join",
+    "--no-mdns",
+    "--port",
+    "0",
+    "--end-with-stdin",
+];
+
 /// A directory for the files of a test, and a home in it.
 struct World {
     root: tempfile::TempDir,
@@ -524,10 +534,7 @@ fn a_home_with_a_broken_part_does_not_start_and_says_which() {
         let path = world.home().join(part);
         let honest = fs::read(&path).unwrap();
         fs::write(&path, bytes).unwrap();
-        assert_refused(
-            &world.run(&["donor", "join", "--no-mdns", "--port", "0"]),
-            needles,
-        );
+        assert_refused(&world.run(&JOIN), needles);
         assert_eq!(fs::read(&path).unwrap(), bytes, "{part} is left as it is");
         fs::write(&path, honest).unwrap();
     }
@@ -544,10 +551,7 @@ fn a_key_or_a_home_that_others_can_read_is_refused_with_the_remedy() {
     ] {
         fs::set_permissions(&path, Permissions::from_mode(loose)).unwrap();
         let remedy = format!("chmod {tight:o} {}", path.display());
-        assert_refused(
-            &world.run(&["donor", "join", "--no-mdns", "--port", "0"]),
-            &[&remedy],
-        );
+        assert_refused(&world.run(&JOIN), &[&remedy]);
         fs::set_permissions(&path, Permissions::from_mode(tight)).unwrap();
     }
 }

@@ -139,6 +139,8 @@ fn a_client_that_never_finishes_its_request_does_not_hold_up_the_end() {
     half.write_all(b"GET /v1/health HTTP/1.1\r\nhost: x\r\n")
         .unwrap();
     let _idle = UnixStream::connect(socket(&home)).unwrap();
+    // By its answer, the daemon has read the half.
+    assert!(run(&home, &["admin", "status"]).status.success());
     assert!(daemon.stop(), "it ends in order");
     assert!(!socket(&home).exists());
 }
