@@ -10,7 +10,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, MapAccess, SeqAcc
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use worldcompute_fault::{Fault, Result};
-use worldcompute_proof::StrictJson;
+use worldcompute_proof::{StrictJson, parse_json_within};
 
 use crate::archive::{error_of, fault_of};
 use crate::limits::MAX_JSONL_LINE;
@@ -85,6 +85,23 @@ pub(crate) fn lines(
         }
     }
     Ok(())
+}
+
+/// Hands the value of every line of the file named `what` to `each`, with its line's number; `limit` in bytes.
+///
+/// Errors: `verification_failed` for what is no strict JSON of a `T`; those of [`lines`] and of `each`.
+pub(crate) fn values<T: DeserializeOwned>(
+    what: &str,
+    reader: impl Read,
+    limit: usize,
+    mut each: impl FnMut(u64, T) -> Result<()>,
+) -> Result<()> {
+    lines(what, reader, |number, line| {
+        let malformed = |why: &str| unverified(format!("parse {what} line {number}: {why}"));
+        let value = parse_json_within(line, limit).map_err(|fault| malformed(fault.message()))?;
+        let value = serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?;
+        each(number, value)
+    })
 }
 
 /// Refuses to hand out more than `left` bytes between two pieces, give or take a buffer.

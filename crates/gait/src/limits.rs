@@ -1,6 +1,7 @@
 //! The limits on everything an outsider can feed the gate. Past any of them the input is refused, never cut.
 
 use worldcompute_fault::{Category, Fault};
+use worldcompute_proof::MAX_SAFE_INTEGER;
 
 /// Bytes of a policy file.
 pub const MAX_POLICY_BYTES: usize = 1 << 20;
@@ -127,6 +128,8 @@ pub const MAX_CALL_RECORDS: usize = 10_000;
 
 /// Bytes of one line of a session journal (the format's own limit).
 pub const MAX_SESSION_LINE: usize = 8 << 20;
+/// The last number that an event of a session can have: the largest integer that every reader of JSON understands.
+pub const MAX_SESSION_SEQUENCE: u64 = MAX_SAFE_INTEGER;
 /// Bytes of what is kept of a session journal beside it.
 pub const MAX_SESSION_STATE: u64 = 64 << 10;
 /// Events of one checkpoint of a session. Some 900 bytes an event: more do not fit into an entry of a runpack.

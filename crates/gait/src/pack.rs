@@ -19,7 +19,6 @@ mod payload;
 mod proof_records;
 mod refs;
 mod run;
-mod signatures;
 mod verify;
 
 pub(crate) use assemble::{Part, write_parts};
@@ -38,7 +37,6 @@ pub use open::{Pack, open};
 pub use payload::{CallPayload, JobPayload, RunPayload};
 pub(crate) use run::RunFacts;
 pub use run::build_run;
-pub(crate) use signatures::check_signatures;
 pub use verify::{Report, VerifyOptions, verify};
 pub(crate) use verify::{compare, verify_archive};
 

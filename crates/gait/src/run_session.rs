@@ -27,7 +27,7 @@ use std::path::Path;
 use worldcompute_durable::output_dir;
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_LINE, invalid};
+use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_LINE, MAX_SESSION_SEQUENCE, invalid};
 use crate::record_log;
 use crate::runpack::Stamp;
 use record::{Line, SESSION_VERDICTS};
@@ -93,6 +93,9 @@ impl Session<'_> {
         let mut state = State::current(self)?;
         if state.pending() >= MAX_CHECKPOINT_EVENTS {
             return Err(checkpoint_due());
+        }
+        if state.last_sequence >= MAX_SESSION_SEQUENCE {
+            return Err(invalid("the session has no number left for another event"));
         }
         let event = Event::new(event, &state, self);
         self.append(&Line::Event {

@@ -54,12 +54,6 @@ impl SignatureObject {
             .map_err(|_| unverified("signature verification failed"))
     }
 
-    /// Whether `key` signed; an error for a signature that claims another algorithm, key or content.
-    pub(crate) fn holds(&self, signable: &[u8], key: &VerifyingKey) -> Result<bool> {
-        self.check_claims(signable, key)?;
-        Ok(key.verify(self.signed_digest.as_bytes(), &self.sig).is_ok())
-    }
-
     fn check_claims(&self, signable: &[u8], key: &VerifyingKey) -> Result<()> {
         if self.alg != ALG {
             return Err(unverified(format!(

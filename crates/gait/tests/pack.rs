@@ -9,7 +9,7 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
-use packs::{Entries, Size, read, repack, runpack, with_manifest};
+use packs::{Entries, Size, read, repack, runpack, sealed_runpack, with_manifest};
 use serde_json::{Value, json};
 use support::Gait;
 use worldcompute_proof::SigningKey;
@@ -92,6 +92,30 @@ fn a_signed_pack_verifies_strictly_and_says_what_it_holds() {
         json!({"intent_id": "intent_000001", "status": "error", "tool_name": "tool.write"})
     );
     assert_eq!(told["inspect"]["run_lineage"]["receipt_count"], 2);
+}
+
+#[test]
+fn a_run_that_its_manifest_calls_by_another_name_is_not_packed() {
+    let gait = Gait::new();
+    for name in ["run_other", "run_made ", " "] {
+        runpack(&gait.path().join("run.zip"), SMALL);
+        let mut entries = read(&gait.path().join("run.zip"));
+        entries.remove("manifest.json");
+        edit(&mut entries, "run.json", |run| run["run_id"] = name.into());
+        sealed_runpack(&gait.path().join("run.zip"), entries);
+        for args in [
+            ["pack", "build", "--from", "run.zip", "--out", "p.zip"],
+            ["guard", "pack", "--run", "run.zip", "--out", "p.zip"],
+        ] {
+            let (code, json) = gait.json(&args);
+            assert_eq!(
+                (code, &json["error_code"]),
+                (2, &"verification_failed".into()),
+                "{name:?}: {json}"
+            );
+            assert!(!gait.path().join("p.zip").exists());
+        }
+    }
 }
 
 #[test]

@@ -7,42 +7,23 @@ mod packs;
 mod support;
 
 use std::io::Read;
-use std::process::Command;
 
 use gait::archive;
 use packs::{Entries, Size, read, runpack};
-use support::{Gait, Run};
+use serde_json::json;
+use support::Gait;
 
-/// What the kernel lets the process allocate, in KiB: heap, stacks and everything else that is written to.
-const DATA: &str = "16384";
-
-/// Runs the binary with a limit on its memory.
-fn limited(gait: &Gait, args: &[&str]) -> Run {
-    let program = gait.command(args);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "ulimit -d $0 && exec \"$@\"", DATA]);
-    shell
-        .arg(program.get_program())
-        .args(program.get_args())
-        .current_dir(gait.path());
-    Run::of(shell.output().unwrap())
-}
+/// KiB that the process may allocate.
+const MEMORY: u32 = 16 << 10;
 
 #[test]
 fn the_limit_on_memory_is_felt() {
-    let gait = Gait::new();
+    let gait = Gait::new().env("SEAL", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     let file = std::fs::File::create(gait.path().join("large")).unwrap();
     file.set_len(32 << 20).unwrap();
     // Sealing holds the whole file, so it cannot succeed here.
-    let mut shell = Command::new("sh");
-    let program = gait.command(&["guard", "encrypt", "large", "--key-env", "SEAL"]);
-    shell.args(["-c", "ulimit -d $0 && exec \"$@\"", DATA]);
-    shell
-        .arg(program.get_program())
-        .args(program.get_args())
-        .current_dir(gait.path());
-    shell.env("SEAL", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
-    assert!(!shell.output().unwrap().status.success());
+    let args = ["guard", "encrypt", "large", "--key-env", "SEAL"];
+    assert_ne!(gait.within(MEMORY, &args).code, 0);
     assert!(!gait.path().join("large.gaitenc").exists());
 }
 
@@ -64,7 +45,7 @@ fn a_hundred_thousand_records_are_packed_and_verified_in_constant_memory() {
         ],
         &["guard", "verify", "g.zip", "--json"],
     ] {
-        let run = limited(&gait, args);
+        let run = gait.within(MEMORY, args);
         assert_eq!(
             (run.code, &run.json()["ok"]),
             (0, &true.into()),
@@ -73,6 +54,21 @@ fn a_hundred_thousand_records_are_packed_and_verified_in_constant_memory() {
             run.stderr
         );
     }
+    let told = gait.within(MEMORY, &["pack", "inspect", "p.zip", "--json"]);
+    let told = &told.json()["inspect"]["run_lineage"];
+    assert_eq!(
+        (
+            told["receipt_count"].as_u64(),
+            told["timeline_events"].as_u64()
+        ),
+        (Some(100_000), Some(0))
+    );
+    let results = told["intent_results"].as_array().unwrap();
+    assert_eq!(results.len(), 100_000);
+    assert_eq!(
+        results[99_999],
+        json!({"intent_id": "intent_099999", "status": "error", "tool_name": "tool.write"})
+    );
     let summary = &read(&gait.path().join("g.zip"))["runpack_summary.json"];
     assert!(String::from_utf8_lossy(summary).contains("\"intent_count\":100000"));
 }
@@ -94,17 +90,19 @@ fn an_entry_of_a_hundred_mebibytes_is_packed_in_constant_memory() {
     intents.resize(100 << 20, b' ');
     entries.insert("intents.jsonl".to_owned(), intents);
     packs::sealed_runpack(&gait.path().join("run.zip"), entries);
-    let run = limited(
-        &gait,
+    for args in [
         &[
             "pack", "build", "--from", "run.zip", "--out", "p.zip", "--json",
+        ][..],
+        &["pack", "verify", "p.zip", "--json"],
+        &[
+            "guard", "pack", "--run", "run.zip", "--out", "g.zip", "--json",
         ],
-    );
-    assert_eq!(run.code, 0, "{}", run.stdout);
-    assert_eq!(
-        limited(&gait, &["pack", "verify", "p.zip", "--json"]).code,
-        0
-    );
+        &["verify", "./run.zip", "--json"],
+    ] {
+        let run = gait.within(MEMORY, args);
+        assert_eq!(run.code, 0, "{args:?}: {}{}", run.stdout, run.stderr);
+    }
 }
 
 #[test]
@@ -133,7 +131,7 @@ fn a_bomb_inside_of_a_pack_is_refused_in_constant_memory() {
         &["pack", "verify", "bomb.zip", "--json"],
         &["pack", "inspect", "p.zip", "--json"],
     ] {
-        let run = limited(&gait, args);
+        let run = gait.within(MEMORY, args);
         assert_eq!(
             (run.code, &run.json()["error_code"]),
             (2, &"verification_failed".into()),

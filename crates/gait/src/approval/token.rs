@@ -1,7 +1,5 @@
 //! The token itself: made, read, checked.
 
-use std::path::Path;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Result;
@@ -11,9 +9,10 @@ use super::weigh::Expected;
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
 use crate::clock::has_ended;
-use crate::limits::{MAX_FIELD, MAX_SCOPE, at_most, invalid};
-use crate::record::{self, Record, Unsigned};
+use crate::limits::invalid;
+use crate::record;
 use crate::text;
+use crate::token::{self, Unfit, first_flaw, required, scope_of};
 use crate::trace::short_id;
 use crate::wire_time::WireTime;
 
@@ -44,11 +43,7 @@ pub struct Mint {
 }
 
 /// An approval token as it was read; whether it is worth anything is up to [`Token::check`].
-#[derive(Clone, Debug)]
-pub struct Token {
-    record: Record,
-    fields: Fields,
-}
+pub type Token = token::Token<Fields>;
 
 /// Why a token does not approve; [`Flaw::code`] is what audits and outputs say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,73 +77,73 @@ pub enum Flaw {
 /// The record, in the order in which the format writes it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Fields {
-    pub(super) schema_id: String,
-    pub(super) schema_version: String,
-    pub(super) created_at: WireTime,
-    pub(super) producer_version: String,
-    pub(super) token_id: String,
-    pub(super) approver_identity: String,
-    pub(super) reason_code: String,
-    pub(super) intent_digest: String,
-    pub(super) policy_digest: String,
+pub struct Fields {
+    schema_id: String,
+    schema_version: String,
+    created_at: WireTime,
+    producer_version: String,
+    token_id: String,
+    approver_identity: String,
+    reason_code: String,
+    intent_digest: String,
+    policy_digest: String,
     #[serde(skip_serializing_if = "String::is_empty")]
-    pub(super) delegation_binding_digest: String,
-    pub(super) scope: Vec<String>,
+    delegation_binding_digest: String,
+    scope: Vec<String>,
     #[serde(skip_serializing_if = "is_zero")]
-    pub(super) max_targets: i64,
+    max_targets: i64,
     #[serde(skip_serializing_if = "is_zero")]
-    pub(super) max_ops: i64,
-    pub(super) expires_at: WireTime,
+    max_ops: i64,
+    expires_at: WireTime,
 }
 
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
+impl token::Fields for Fields {
+    const WHAT: &'static str = "approval token";
+
+    fn token_id(&self) -> &str {
+        &self.token_id
+    }
+
+    fn scope(&self) -> &[String] {
+        &self.scope
+    }
+
+    fn expires_at(&self) -> WireTime {
+        self.expires_at
+    }
+
+    fn is_complete(&self) -> bool {
+        let texts = [&self.token_id, &self.approver_identity, &self.reason_code];
+        let binding = &self.delegation_binding_digest;
+        record::is_schema(&self.schema_id, SCHEMA_ID)
+            && record::is_schema(&self.schema_version, SCHEMA_VERSION)
+            && texts.iter().all(|text| !text.trim().is_empty())
+            && record::is_digest(&self.intent_digest)
+            && record::is_digest(&self.policy_digest)
+            && (binding.is_empty() || record::is_digest(binding))
+            && !text::sorted_set(&self.scope).is_empty()
+            && self.max_targets >= 0
+            && self.max_ops >= 0
+            && !self.created_at.is_unset()
+            && !self.expires_at.is_unset()
+    }
+}
+
 impl Token {
     /// Makes and signs a token that is valid from `now` on; returns it with the bytes of its file.
     pub fn mint(mint: &Mint, key: &SigningKey, now: Timestamp) -> Result<(Self, Vec<u8>)> {
-        let fields = Fields::of(mint, now)?;
-        let bytes = record::signed_file(&fields, key)?;
-        Ok((Self::parse(&bytes)?, bytes))
-    }
-
-    /// Reads a token file.
-    ///
-    /// Errors: those of reading the file; `invalid_input` for what is no JSON object of this shape.
-    pub fn load(path: &Path) -> Result<Self> {
-        Self::read(Record::load("approval token", path)?)
-    }
-
-    /// Reads a token.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::read(Record::parse("approval token", bytes)?)
-    }
-
-    fn read(record: Record) -> Result<Self> {
-        let fields: Fields = record.read("approval token")?;
-        at_most(
-            "approval token scopes",
-            fields.scope.len(),
-            MAX_SCOPE,
-            "token_too_large",
-        )?;
-        Ok(Self { record, fields })
+        Self::issue(&Fields::of(mint, now)?, key)
     }
 
     /// Checks, in the format's order, that this token approves what is expected and `key` says so.
     pub fn check(&self, key: &VerifyingKey, expected: &Expected) -> Result<(), Flaw> {
-        let fields = &self.fields;
-        if !fields.is_complete() {
-            return Err(Flaw::Invalid);
-        }
-        self.record.verify(key).map_err(|unsigned| match unsigned {
-            Unsigned::Missing => Flaw::SignatureMissing,
-            Unsigned::Invalid => Flaw::SignatureInvalid,
-        })?;
+        let fields = self.verified(key)?;
         let binding = expected.delegation_binding.map(|digest| digest.to_string());
-        let checks = [
+        first_flaw([
             (
                 text::lower(&fields.intent_digest) == expected.intent_digest.to_string(),
                 Flaw::IntentMismatch,
@@ -172,44 +167,22 @@ impl Token {
                 fields.max_ops == 0 || expected.operations <= fields.max_ops,
                 Flaw::MaxOpsExceeded,
             ),
-        ];
-        let failed = checks.into_iter().find(|(holds, _)| !holds);
-        failed.map_or(Ok(()), |(_, flaw)| Err(flaw))
-    }
-
-    /// What names the token.
-    pub fn token_id(&self) -> &str {
-        self.fields.token_id.trim()
+        ])
     }
 
     /// Who approved.
     pub fn approver_identity(&self) -> &str {
-        self.fields.approver_identity.trim()
+        self.unverified().approver_identity.trim()
     }
 
     /// Why.
     pub fn reason_code(&self) -> &str {
-        self.fields.reason_code.trim()
-    }
-
-    /// For which uses: lower-case, sorted.
-    pub fn scope(&self) -> Vec<String> {
-        text::sorted_set_lower(&self.fields.scope)
-    }
-
-    /// Until when; unset when it does not say, and then it is invalid.
-    pub const fn expires_at(&self) -> WireTime {
-        self.fields.expires_at
+        self.unverified().reason_code.trim()
     }
 
     /// Whether it is good for one decision only.
     pub fn is_single_use(&self) -> bool {
         self.scope().iter().any(|scope| scope == SINGLE_USE)
-    }
-
-    /// The hex SHA-256 of the public key that claims to have signed.
-    pub fn key_id(&self) -> &str {
-        self.record.key_id()
     }
 }
 
@@ -217,11 +190,6 @@ impl Fields {
     fn of(mint: &Mint, now: Timestamp) -> Result<Self> {
         let approver_identity = required("approver identity", &mint.approver_identity)?;
         let reason_code = required("reason code", &mint.reason_code)?;
-        let scope = text::sorted_set_lower(&mint.scope);
-        if scope.is_empty() {
-            return Err(invalid("scope must include at least one value"));
-        }
-        at_most("scopes", scope.len(), MAX_SCOPE, "token_too_large")?;
         if mint.max_targets < 0 || mint.max_ops < 0 {
             return Err(invalid("max_targets and max_ops must be >= 0"));
         }
@@ -239,7 +207,7 @@ impl Fields {
                 .delegation_binding_digest
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
-            scope,
+            scope: scope_of(&mint.scope)?,
             max_targets: mint.max_targets,
             max_ops: mint.max_ops,
             expires_at: record::expiry(now, mint.ttl)?,
@@ -262,22 +230,6 @@ impl Fields {
         ))
     }
 
-    fn is_complete(&self) -> bool {
-        let texts = [&self.token_id, &self.approver_identity, &self.reason_code];
-        let binding = &self.delegation_binding_digest;
-        record::is_schema(&self.schema_id, SCHEMA_ID)
-            && record::is_schema(&self.schema_version, SCHEMA_VERSION)
-            && texts.iter().all(|text| !text.trim().is_empty())
-            && record::is_digest(&self.intent_digest)
-            && record::is_digest(&self.policy_digest)
-            && (binding.is_empty() || record::is_digest(binding))
-            && !text::sorted_set(&self.scope).is_empty()
-            && self.max_targets >= 0
-            && self.max_ops >= 0
-            && !self.created_at.is_unset()
-            && !self.expires_at.is_unset()
-    }
-
     /// Whether every required scope is there, or `*`.
     fn covers(&self, required: &[String]) -> bool {
         let scope = text::sorted_set_lower(&self.scope);
@@ -285,11 +237,13 @@ impl Fields {
     }
 }
 
-fn required(what: &str, text: &str) -> Result<String> {
-    at_most(what, text.len(), MAX_FIELD, "token_too_large")?;
-    match text.trim() {
-        "" => Err(invalid(format!("{what} is required"))),
-        text => Ok(text.to_owned()),
+impl From<Unfit> for Flaw {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Incomplete => Self::Invalid,
+            Unfit::Unsigned => Self::SignatureMissing,
+            Unfit::Forged => Self::SignatureInvalid,
+        }
     }
 }
 

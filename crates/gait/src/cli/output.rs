@@ -7,7 +7,6 @@ use worldcompute_fault::Fault;
 
 use super::command::Outcome;
 use super::exit::Exit;
-use super::streamed::Streamed;
 
 /// How this invocation answers.
 pub struct Output {
@@ -48,7 +47,10 @@ impl Output {
         let printed = match (self.json, outcome.streamed) {
             (false, _) => print(&outcome.human),
             (true, None) => print(&self.line(outcome.fields, fault)),
-            (true, Some(streamed)) => self.print_streamed(outcome.fields, fault, streamed),
+            (true, Some(streamed)) => {
+                let fields = self.completed(outcome.fields, fault);
+                exit_of(|out| streamed.write(fields, out))
+            }
         };
         outcome.exit.or(printed)
     }
@@ -62,25 +64,6 @@ impl Output {
         };
         print(&text);
         Exit::of(fault)
-    }
-
-    fn print_streamed(
-        &self,
-        fields: Map<String, Value>,
-        fault: Option<&Fault>,
-        streamed: Streamed,
-    ) -> Exit {
-        let name = streamed.name();
-        let all = self.completed(fields, fault).into_iter();
-        let (before, after): (Map<_, _>, Map<_, _>) = all.partition(|(key, _)| key.as_str() < name);
-        let members = |map| {
-            let object = compact(Value::Object(map));
-            let inner = object
-                .strip_prefix('{')
-                .and_then(|rest| rest.strip_suffix('}'));
-            inner.unwrap_or_default().to_owned()
-        };
-        exit_of(|out| streamed.write(&members(before), &members(after), out))
     }
 
     fn line(&self, fields: Map<String, Value>, fault: Option<&Fault>) -> String {

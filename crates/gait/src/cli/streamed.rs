@@ -1,26 +1,28 @@
 //! A list in the output that is too long to hold in memory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{self, BufWriter, Read, Seek, Write};
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 use worldcompute_durable::scratch_file;
 use worldcompute_fault::{Fault, Result};
 
 use super::output::compact;
 
-/// The elements of one JSON field: they wait in a scratch file until the command is done.
+/// The elements of one JSON list: they wait in a scratch file until the command is done.
 pub struct Streamed {
-    name: &'static str,
+    path: &'static [&'static str],
     elements: BufWriter<File>,
     empty: bool,
 }
 
 impl Streamed {
-    /// The field `name`, without elements.
-    pub fn new(name: &'static str) -> Result<Self> {
+    /// The list without elements; `path` leads to it, from member to member.
+    pub fn new(path: &'static [&'static str]) -> Result<Self> {
         Ok(Self {
-            name,
+            path,
             elements: BufWriter::new(scratch_file()?),
             empty: true,
         })
@@ -41,30 +43,50 @@ impl Streamed {
         self.elements.write_all(element.as_bytes())
     }
 
-    /// Writes an object that consists of `before`, this field, and `after`; without elements there is no such field.
-    pub(super) fn write(self, before: &str, after: &str, out: &mut impl Write) -> io::Result<()> {
-        let Self {
-            name,
-            elements,
-            empty,
-        } = self;
-        let mut parts = vec![before.to_owned()];
-        let mut elements = elements.into_inner()?;
-        elements.rewind()?;
-        if empty {
-            parts.push(after.to_owned());
-            parts.retain(|part| !part.is_empty());
-            return writeln!(out, "{{{}}}", parts.join(","));
+    /// Writes a line of `fields` with this list among them; without elements there is no such list.
+    pub(super) fn write(self, fields: Map<String, Value>, out: &mut impl Write) -> io::Result<()> {
+        if self.empty {
+            return writeln!(out, "{}", compact(Value::Object(fields)));
         }
-        let comma = |part: &str| if part.is_empty() { "" } else { "," };
-        write!(out, "{{{before}{}\"{name}\":[", comma(before))?;
-        io::copy(&mut elements, out)?;
-        writeln!(out, "]{}{after}}}", comma(after))
+        let mut elements = self.elements.into_inner()?;
+        elements.rewind()?;
+        write_with(&mut elements, self.path, Value::Object(fields), out)?;
+        writeln!(out)
     }
+}
 
-    /// The name of the field.
-    pub(super) const fn name(&self) -> &'static str {
-        self.name
+/// Writes `value` in the form of [`compact`], with `elements` as the list that `path` leads to.
+fn write_with(
+    elements: &mut impl Read,
+    path: &[&str],
+    value: Value,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let Some((name, deeper)) = path.split_first() else {
+        write!(out, "[")?;
+        io::copy(elements, out)?;
+        return write!(out, "]");
+    };
+    let mut members = members(value);
+    members.entry((*name).to_owned()).or_default();
+    let mut separator = '{';
+    for (key, value) in members {
+        let leads = key == *name;
+        write!(out, "{separator}{}:", compact(key.into()))?;
+        match leads {
+            true => write_with(elements, deeper, value, out)?,
+            false => write!(out, "{}", compact(value))?,
+        }
+        separator = ',';
+    }
+    write!(out, "}}")
+}
+
+/// The members of an object, in the order of their names; of anything else, none.
+fn members(value: Value) -> BTreeMap<String, Value> {
+    match value {
+        Value::Object(members) => members.into_iter().collect(),
+        _ => BTreeMap::new(),
     }
 }
 
@@ -74,13 +96,13 @@ mod tests {
 
     use super::*;
 
-    fn written(elements: &[serde_json::Value], before: &str, after: &str) -> String {
-        let mut streamed = Streamed::new("steps").unwrap();
+    fn written(path: &'static [&'static str], elements: &[Value], fields: Value) -> String {
+        let mut streamed = Streamed::new(path).unwrap();
         for element in elements {
             streamed.push(element).unwrap();
         }
-        let mut out = Vec::new();
-        streamed.write(before, after, &mut out).unwrap();
+        let (mut out, fields) = (Vec::new(), fields.as_object().unwrap().clone());
+        streamed.write(fields, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -88,18 +110,37 @@ mod tests {
     fn the_elements_stand_between_the_fields_before_and_after_them() {
         let elements = [json!({"b": "<", "a": 1}), json!(2)];
         assert_eq!(
-            written(&elements, "\"ok\":true", "\"z\":0"),
+            written(&["steps"], &elements, json!({"z": 0, "ok": true})),
             "{\"ok\":true,\"steps\":[{\"a\":1,\"b\":\"\\u003c\"},2],\"z\":0}\n"
         );
-        assert_eq!(written(&elements[1..], "", ""), "{\"steps\":[2]}\n");
+        assert_eq!(
+            written(&["steps"], &elements[1..], json!({})),
+            "{\"steps\":[2]}\n"
+        );
     }
 
     #[test]
-    fn without_elements_there_is_no_field() {
+    fn a_list_deep_inside_is_the_same_line_as_if_it_had_been_held() {
+        let elements = [json!("<"), json!({"z": 1, "a": [2]})];
+        let fields =
+            json!({"ok": true, "a": {"z": 1, "l": {"y": "&", "m": null}}, "k": {"b": 1, "a": 2}});
+        let mut held = fields.clone();
+        held["a"]["l"]["list"] = json!(elements);
         assert_eq!(
-            written(&[], "\"ok\":true", "\"z\":0"),
+            written(&["a", "l", "list"], &elements, fields),
+            compact(held) + "\n"
+        );
+    }
+
+    #[test]
+    fn without_elements_there_is_no_list() {
+        assert_eq!(
+            written(&["steps"], &[], json!({"z": 0, "ok": true})),
             "{\"ok\":true,\"z\":0}\n"
         );
-        assert_eq!(written(&[], "", "\"z\":0"), "{\"z\":0}\n");
+        assert_eq!(
+            written(&["a", "list"], &[], json!({"a": {"b": 1}})),
+            "{\"a\":{\"b\":1}}\n"
+        );
     }
 }

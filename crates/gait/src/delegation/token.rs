@@ -1,7 +1,5 @@
 //! The token itself: made, read, checked.
 
-use std::path::Path;
-
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Result;
@@ -10,9 +8,9 @@ use worldcompute_proof::{Sha256, SigningKey, VerifyingKey};
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
 use crate::clock::has_ended;
-use crate::limits::{MAX_FIELD, MAX_SCOPE, at_most, invalid};
-use crate::record::{self, Record, Unsigned};
+use crate::record;
 use crate::text;
+use crate::token::{self, Unfit, bounded, first_flaw, required, scope_of};
 use crate::trace::short_id;
 use crate::wire_time::WireTime;
 
@@ -53,11 +51,7 @@ pub struct Expected<'a> {
 }
 
 /// A delegation token as it was read; whether it is worth anything is up to [`Token::check`].
-#[derive(Clone, Debug)]
-pub struct Token {
-    record: Record,
-    fields: Fields,
-}
+pub type Token = token::Token<Fields>;
 
 /// Why a token does not delegate; [`Flaw::code`] is what audits and outputs say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +81,7 @@ pub enum Flaw {
 /// The record, in the order in which the format writes it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub struct Fields {
     schema_id: String,
     schema_version: String,
     created_at: WireTime,
@@ -105,49 +99,51 @@ struct Fields {
     expires_at: WireTime,
 }
 
+impl token::Fields for Fields {
+    const WHAT: &'static str = "delegation token";
+
+    fn token_id(&self) -> &str {
+        &self.token_id
+    }
+
+    fn scope(&self) -> &[String] {
+        &self.scope
+    }
+
+    fn expires_at(&self) -> WireTime {
+        self.expires_at
+    }
+
+    fn is_complete(&self) -> bool {
+        let texts = [
+            &self.token_id,
+            &self.delegator_identity,
+            &self.delegate_identity,
+        ];
+        let digests = [&self.intent_digest, &self.policy_digest];
+        record::is_schema(&self.schema_id, SCHEMA_ID)
+            && record::is_schema(&self.schema_version, SCHEMA_VERSION)
+            && texts.iter().all(|text| !text.trim().is_empty())
+            && digests
+                .iter()
+                .all(|digest| digest.trim().is_empty() || record::is_digest(digest))
+            && !text::sorted_set(&self.scope).is_empty()
+            && !self.created_at.is_unset()
+            && !self.expires_at.is_unset()
+    }
+}
+
 impl Token {
     /// Makes and signs a token that is valid from `now` on; returns it with the bytes of its file.
     pub fn mint(mint: &Mint, key: &SigningKey, now: Timestamp) -> Result<(Self, Vec<u8>)> {
-        let fields = Fields::of(mint, now)?;
-        let bytes = record::signed_file(&fields, key)?;
-        Ok((Self::parse(&bytes)?, bytes))
-    }
-
-    /// Reads a token file.
-    ///
-    /// Errors: those of reading the file; `invalid_input` for what is no JSON object of this shape.
-    pub fn load(path: &Path) -> Result<Self> {
-        Self::read(Record::load("delegation token", path)?)
-    }
-
-    /// Reads a token.
-    pub fn parse(bytes: &[u8]) -> Result<Self> {
-        Self::read(Record::parse("delegation token", bytes)?)
-    }
-
-    fn read(record: Record) -> Result<Self> {
-        let fields: Fields = record.read("delegation token")?;
-        at_most(
-            "delegation token scopes",
-            fields.scope.len(),
-            MAX_SCOPE,
-            "token_too_large",
-        )?;
-        Ok(Self { record, fields })
+        Self::issue(&Fields::of(mint, now)?, key)
     }
 
     /// Checks, in the format's order, that this token lends what is expected and `key` says so.
     pub fn check(&self, key: &VerifyingKey, expected: &Expected<'_>) -> Result<(), Flaw> {
-        let fields = &self.fields;
-        if !fields.is_complete() {
-            return Err(Flaw::Invalid);
-        }
-        self.record.verify(key).map_err(|unsigned| match unsigned {
-            Unsigned::Missing => Flaw::SignatureMissing,
-            Unsigned::Invalid => Flaw::SignatureInvalid,
-        })?;
+        let fields = self.verified(key)?;
         let is = |have: &str, wanted: &str| wanted.is_empty() || have == wanted.trim();
-        let checks = [
+        first_flaw([
             (!has_ended(fields.expires_at, expected.now), Flaw::Expired),
             (
                 is(self.delegator_identity(), expected.delegator),
@@ -166,44 +162,22 @@ impl Token {
                 Flaw::PolicyMismatch,
             ),
             (fields.covers(expected.scope), Flaw::ScopeMismatch),
-        ];
-        let failed = checks.into_iter().find(|(holds, _)| !holds);
-        failed.map_or(Ok(()), |(_, flaw)| Err(flaw))
-    }
-
-    /// What names the token.
-    pub fn token_id(&self) -> &str {
-        self.fields.token_id.trim()
+        ])
     }
 
     /// Who lends.
     pub fn delegator_identity(&self) -> &str {
-        self.fields.delegator_identity.trim()
+        self.unverified().delegator_identity.trim()
     }
 
     /// To whom.
     pub fn delegate_identity(&self) -> &str {
-        self.fields.delegate_identity.trim()
-    }
-
-    /// For which uses: lower-case, sorted.
-    pub fn scope(&self) -> Vec<String> {
-        text::sorted_set_lower(&self.fields.scope)
+        self.unverified().delegate_identity.trim()
     }
 
     /// The class of uses; empty when it has none.
     pub fn scope_class(&self) -> String {
-        text::trim_lower(&self.fields.scope_class)
-    }
-
-    /// Until when; unset when it does not say, and then it is invalid.
-    pub const fn expires_at(&self) -> WireTime {
-        self.fields.expires_at
-    }
-
-    /// The hex SHA-256 of the public key that claims to have signed.
-    pub fn key_id(&self) -> &str {
-        self.record.key_id()
+        text::trim_lower(&self.unverified().scope_class)
     }
 }
 
@@ -215,24 +189,6 @@ fn is_for(bound: &str, wanted: Option<Sha256>) -> bool {
 
 impl Fields {
     fn of(mint: &Mint, now: Timestamp) -> Result<Self> {
-        let delegator_identity = mint.delegator_identity.trim().to_owned();
-        let delegate_identity = mint.delegate_identity.trim().to_owned();
-        if delegator_identity.is_empty() || delegate_identity.is_empty() {
-            return Err(invalid("delegator and delegate identities are required"));
-        }
-        for text in [&delegator_identity, &delegate_identity, &mint.scope_class] {
-            at_most(
-                "identity or class",
-                text.len(),
-                MAX_FIELD,
-                "token_too_large",
-            )?;
-        }
-        let scope = text::sorted_set_lower(&mint.scope);
-        if scope.is_empty() {
-            return Err(invalid("scope must include at least one value"));
-        }
-        at_most("scopes", scope.len(), MAX_SCOPE, "token_too_large")?;
         let hex = |digest: Option<Sha256>| digest.map(|digest| digest.to_string());
         let mut fields = Self {
             schema_id: SCHEMA_ID.to_owned(),
@@ -240,10 +196,10 @@ impl Fields {
             created_at: WireTime::at(now),
             producer_version: VERSION.to_owned(),
             token_id: String::new(),
-            delegator_identity,
-            delegate_identity,
-            scope,
-            scope_class: text::trim_lower(&mint.scope_class),
+            delegator_identity: required("delegator identity", &mint.delegator_identity)?,
+            delegate_identity: required("delegate identity", &mint.delegate_identity)?,
+            scope: scope_of(&mint.scope)?,
+            scope_class: text::lower(bounded("scope class", &mint.scope_class)?),
             intent_digest: hex(mint.intent_digest).unwrap_or_default(),
             policy_digest: hex(mint.policy_digest).unwrap_or_default(),
             expires_at: record::expiry(now, mint.ttl)?,
@@ -265,30 +221,22 @@ impl Fields {
         ))
     }
 
-    fn is_complete(&self) -> bool {
-        let texts = [
-            &self.token_id,
-            &self.delegator_identity,
-            &self.delegate_identity,
-        ];
-        let digests = [&self.intent_digest, &self.policy_digest];
-        record::is_schema(&self.schema_id, SCHEMA_ID)
-            && record::is_schema(&self.schema_version, SCHEMA_VERSION)
-            && texts.iter().all(|text| !text.trim().is_empty())
-            && digests
-                .iter()
-                .all(|digest| digest.trim().is_empty() || record::is_digest(digest))
-            && !text::sorted_set(&self.scope).is_empty()
-            && !self.created_at.is_unset()
-            && !self.expires_at.is_unset()
-    }
-
     /// Whether one of the required scopes is there, or `*`; the class counts as a scope.
     fn covers(&self, required: &[String]) -> bool {
         let mut scope = text::sorted_set_lower(&self.scope);
         scope.push(text::trim_lower(&self.scope_class));
         let has = |one: &str| scope.iter().any(|scope| scope == one);
         required.is_empty() || has("*") || required.iter().any(|one| has(one))
+    }
+}
+
+impl From<Unfit> for Flaw {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Incomplete => Self::Invalid,
+            Unfit::Unsigned => Self::SignatureMissing,
+            Unfit::Forged => Self::SignatureInvalid,
+        }
     }
 }
 

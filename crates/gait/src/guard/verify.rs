@@ -9,8 +9,9 @@ use worldcompute_fault::Result;
 use super::manifest::Manifest;
 use crate::archive::Archive;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
-use crate::pack::{GUARD, MANIFEST_NAME, Report, VerifyOptions, check_signatures, compare};
+use crate::pack::{GUARD, MANIFEST_NAME, Report, VerifyOptions, compare};
 use crate::signature::unverified;
+use crate::signatures::SignatureReport;
 
 /// Verifies the guard pack at `path`.
 ///
@@ -38,12 +39,13 @@ pub(crate) fn check<R: Read + Seek>(
         .iter()
         .map(|entry| (&*entry.path, &*entry.sha256));
     let found = compare(archive, MANIFEST_NAME, declared)?;
-    let signatures = check_signatures(
+    let signatures = SignatureReport::of(
         &manifest.signatures,
         &signable,
         options.key,
         options.require_signature,
-    );
+    )
+    .concluded();
     let report = Report {
         pack_id: manifest.pack_id.clone(),
         pack_type: GUARD.to_owned(),

@@ -344,17 +344,19 @@ fn lines<R: Read + Seek, T: DeserializeOwned>(
     name: &str,
 ) -> Result<Vec<T>> {
     let mut records = Vec::new();
-    json_stream::lines(name, archive.read(name)?, |number, line| {
-        let malformed = |why: &str| unverified(format!("parse {name} line {number}: {why}"));
-        let value =
-            parse_json_within(line, MAX_JSONL_LINE).map_err(|fault| malformed(fault.message()))?;
-        records.push(serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?);
-        match records.len() <= MAX_CALL_RECORDS {
-            true => Ok(()),
-            false => Err(malformed(&format!(
-                "past the limit of {MAX_CALL_RECORDS} records"
-            ))),
-        }
-    })?;
+    json_stream::values(
+        name,
+        archive.read(name)?,
+        MAX_JSONL_LINE,
+        |number, record| {
+            records.push(record);
+            match records.len() <= MAX_CALL_RECORDS {
+                true => Ok(()),
+                false => Err(unverified(format!(
+                    "{name} line {number}: past the limit of {MAX_CALL_RECORDS} records"
+                ))),
+            }
+        },
+    )?;
     Ok(records)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
-use worldcompute_proof::{Sha256, parse_json_within};
+use worldcompute_proof::Sha256;
 
 use super::SignatureStatus;
 use super::diff::manifest_digest;
@@ -18,7 +18,7 @@ use super::verify::Kind;
 use crate::archive::Archive;
 use crate::json_stream;
 use crate::limits::MAX_JSONL_LINE;
-use crate::signature::unverified;
+use crate::runpack::{INTENTS, RESULTS};
 use crate::wire_time::WireTime;
 
 pub use postgres::postgres_sql;
@@ -104,19 +104,13 @@ struct Counted {
 }
 
 fn run_metrics(runpack: &mut Archive<File>) -> Result<ExportMetrics> {
-    const NAME: &str = "results.jsonl";
     let mut metrics = ExportMetrics::default();
-    json_stream::lines(NAME, runpack.read(NAME)?, |number, line| {
-        let malformed = |why: &str| unverified(format!("{NAME} line {number}: {why}"));
-        let value =
-            parse_json_within(line, MAX_JSONL_LINE).map_err(|fault| malformed(fault.message()))?;
-        let counted: Counted =
-            serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?;
-        metrics.count(&counted);
+    let results = runpack.read(RESULTS)?;
+    json_stream::values(RESULTS, results, MAX_JSONL_LINE, |_, result| {
+        metrics.count(&result);
         Ok(())
     })?;
     if metrics.tool_calls_total == 0 {
-        const INTENTS: &str = "intents.jsonl";
         json_stream::lines(INTENTS, runpack.read(INTENTS)?, |_, _| {
             metrics.tool_calls_total += 1;
             Ok(())
@@ -130,6 +124,20 @@ fn run_metrics(runpack: &mut Archive<File>) -> Result<ExportMetrics> {
 }
 
 impl ExportMetrics {
+    /// Each number with its name, its kind and its unit.
+    fn named(&self) -> [(&'static str, &'static str, &'static str, Value); 6] {
+        let count = |name, value: u64| (name, "value_int", "1", value.into());
+        let rate = self.tool_calls_success_rate.into();
+        [
+            count("tool_calls_total", self.tool_calls_total),
+            count("tool_calls_success_total", self.tool_calls_success),
+            ("tool_calls_success_rate", "value_double", "ratio", rate),
+            count("policy_blocked_total", self.policy_blocked),
+            count("approval_required_total", self.approval_required),
+            count("regress_failures_total", self.regress_failures),
+        ]
+    }
+
     fn count(&mut self, counted: &Counted) {
         self.tool_calls_total += 1;
         self.tool_calls_success += u64::from(counted.status.trim().eq_ignore_ascii_case("ok"));
@@ -202,48 +210,9 @@ pub fn otel_lines(export: &Export) -> Vec<String> {
             "attributes": attributes,
         }),
     ];
-    let metrics = &export.metrics;
-    let counts = [
-        (
-            "gait.pack.tool_calls_total",
-            json!(metrics.tool_calls_total),
-            "value_int",
-            "1",
-        ),
-        (
-            "gait.pack.tool_calls_success_total",
-            json!(metrics.tool_calls_success),
-            "value_int",
-            "1",
-        ),
-        (
-            "gait.pack.tool_calls_success_rate",
-            json!(metrics.tool_calls_success_rate),
-            "value_double",
-            "ratio",
-        ),
-        (
-            "gait.pack.policy_blocked_total",
-            json!(metrics.policy_blocked),
-            "value_int",
-            "1",
-        ),
-        (
-            "gait.pack.approval_required_total",
-            json!(metrics.approval_required),
-            "value_int",
-            "1",
-        ),
-        (
-            "gait.pack.regress_failures_total",
-            json!(metrics.regress_failures),
-            "value_int",
-            "1",
-        ),
-    ];
-    lines.extend(counts.map(|(name, value, kind, unit)| {
+    lines.extend(export.metrics.named().map(|(name, kind, unit, value)| {
         json!({
-            "record_type": "metric", "time_unix_nano": nanos, "name": name, "unit": unit,
+            "record_type": "metric", "time_unix_nano": nanos, "name": format!("gait.pack.{name}"), "unit": unit,
             "attributes": attributes, kind: value,
         })
     }));

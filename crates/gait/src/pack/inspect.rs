@@ -1,12 +1,10 @@
 //! What a pack tells a reader.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Result;
-use worldcompute_proof::parse_json_within;
 
 use super::authorization::{BUNDLE_NAME, Bundle};
 use super::manifest::{Manifest, PackType};
@@ -18,8 +16,10 @@ use crate::archive::Archive;
 use crate::guard;
 use crate::job::{CheckpointKind, JobState};
 use crate::json_stream;
-use crate::limits::MAX_JSONL_LINE;
+use crate::limits::{MAX_FIELD, MAX_JSONL_LINE};
+use crate::runpack::{INTENTS, RESULTS};
 use crate::signature::unverified;
+use crate::sorter::Sorter;
 
 /// What a pack tells.
 #[derive(Debug, Default, Serialize)]
@@ -50,18 +50,16 @@ pub struct Inspection {
     pub legacy_type: &'static str,
 }
 
-/// How a run's intents ended.
+/// How much happened in a run.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the contract")]
 pub struct RunLineage {
     pub timeline_events: u64,
     pub receipt_count: u64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub intent_results: Vec<IntentResult>,
 }
 
 /// How one intent ended.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 #[expect(missing_docs, reason = "the names are those of the contract")]
 pub struct IntentResult {
     pub intent_id: String,
@@ -108,10 +106,14 @@ pub struct AuthorizationPayload {
     pub required_evidence_count: usize,
 }
 
-/// Reads what the pack at `path` tells, once it was verified.
+/// Reads what the pack at `path` tells, once it was verified. How the intents of a run ended is handed to `each`, one
+/// by one in the order of their ids: there may be more than one would want to hold.
 ///
-/// Errors: those of [`open`].
-pub fn inspect(path: &Path) -> Result<Inspection> {
+/// Errors: those of [`open`] and of `each`.
+pub fn inspect(
+    path: &Path,
+    mut each: impl FnMut(&IntentResult) -> Result<()>,
+) -> Result<Inspection> {
     let mut pack = open(path)?;
     let mut told = Inspection {
         pack_id: pack.report.pack_id.clone(),
@@ -121,21 +123,28 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         ..Inspection::default()
     };
     match pack.kind {
-        Kind::Runpack(_) => tell_run(&mut told, &mut pack.archive)?,
+        Kind::Runpack(_) => tell_run(&mut told, &mut pack.archive, &mut each)?,
         Kind::Guard(manifest) => told.guard_manifest = Some(*manifest),
         Kind::Pack(manifest) => {
-            tell(&mut told, &mut pack.archive, manifest.pack_type)?;
+            tell(&mut told, &mut pack.archive, manifest.pack_type, &mut each)?;
             told.manifest = Some(manifest);
         }
     }
     Ok(told)
 }
 
-fn tell(told: &mut Inspection, archive: &mut Archive<File>, pack_type: PackType) -> Result<()> {
+type Each<'a> = &'a mut dyn FnMut(&IntentResult) -> Result<()>;
+
+fn tell(
+    told: &mut Inspection,
+    archive: &mut Archive<File>,
+    pack_type: PackType,
+    each: Each<'_>,
+) -> Result<()> {
     match pack_type {
         PackType::Run => {
             let mut source = embedded_runpack(archive)?;
-            tell_run(told, &mut source.archive)?;
+            tell_run(told, &mut source.archive, each)?;
             told.run_payload = Some(read(archive, "run_payload.json")?);
         }
         PackType::Job => {
@@ -152,15 +161,14 @@ fn tell(told: &mut Inspection, archive: &mut Archive<File>, pack_type: PackType)
     Ok(())
 }
 
-fn tell_run(told: &mut Inspection, runpack: &mut Archive<File>) -> Result<()> {
+fn tell_run(told: &mut Inspection, runpack: &mut Archive<File>, each: Each<'_>) -> Result<()> {
     let facts = RunFacts::read(runpack)?;
     told.run_payload = Some(facts.payload());
     told.run_lineage = Some(RunLineage {
         timeline_events: facts.timeline,
         receipt_count: facts.refs.receipts,
-        intent_results: intent_results(runpack)?,
     });
-    Ok(())
+    for_each_result(runpack, each)
 }
 
 /// The part of an intent or result that is told.
@@ -173,29 +181,57 @@ struct Told {
     status: String,
 }
 
-fn intent_results(runpack: &mut Archive<File>) -> Result<Vec<IntentResult>> {
-    let mut links: BTreeMap<String, (String, String)> = BTreeMap::new();
-    for name in ["intents.jsonl", "results.jsonl"] {
-        json_stream::lines(name, runpack.read(name)?, |number, line| {
-            let malformed = |why: &str| unverified(format!("{name} line {number}: {why}"));
-            let value = parse_json_within(line, MAX_JSONL_LINE)
-                .map_err(|fault| malformed(fault.message()))?;
-            let told: Told =
-                serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?;
-            let (tool, status) = links.entry(told.intent_id).or_default();
-            match name {
-                "intents.jsonl" => *tool = told.tool_name,
-                _ => *status = told.status,
+/// What a note on an intent starts with: it says which tool was meant, or how it ended.
+const TOOL: &str = "t";
+const STATUS: &str = "s";
+
+/// Hands how each intent ended to `each`. Of several records with one id the last counts.
+fn for_each_result(runpack: &mut Archive<File>, each: Each<'_>) -> Result<()> {
+    let mut notes = Sorter::new()?;
+    note(&mut notes, runpack, INTENTS, |told| (TOOL, &told.tool_name))?;
+    note(&mut notes, runpack, RESULTS, |told| (STATUS, &told.status))?;
+    let mut result = None;
+    notes.finish(|id, note| {
+        if let Some(whole) = result.take_if(|last: &mut IntentResult| last.intent_id != id) {
+            each(&whole)?;
+        }
+        let result = result.get_or_insert_with(|| IntentResult {
+            intent_id: id.to_owned(),
+            ..IntentResult::default()
+        });
+        match note.split_at_checked(1) {
+            Some((TOOL, tool)) => tool.clone_into(&mut result.tool_name),
+            Some((_, status)) => status.clone_into(&mut result.status),
+            None => {}
+        }
+        Ok(())
+    })?;
+    result.iter().try_for_each(each)
+}
+
+fn note(
+    notes: &mut Sorter,
+    runpack: &mut Archive<File>,
+    name: &str,
+    what: impl Fn(&Told) -> (&'static str, &str),
+) -> Result<()> {
+    json_stream::values(
+        name,
+        runpack.read(name)?,
+        MAX_JSONL_LINE,
+        |number, told: Told| {
+            let (kind, text) = what(&told);
+            for field in [&told.intent_id, text] {
+                if field.len() > MAX_FIELD {
+                    let message = format!(
+                        "{name} line {number}: a field is past the limit of {MAX_FIELD} bytes"
+                    );
+                    return Err(unverified(message));
+                }
             }
-            Ok(())
-        })?;
-    }
-    let link = |(intent_id, (tool_name, status))| IntentResult {
-        intent_id,
-        tool_name,
-        status,
-    };
-    Ok(links.into_iter().map(link).collect())
+            notes.push(&told.intent_id, &format!("{kind}{text}"))
+        },
+    )
 }
 
 fn job_lineage(archive: &mut Archive<File>) -> Result<JobLineage> {

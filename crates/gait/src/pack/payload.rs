@@ -155,19 +155,18 @@ pub(super) fn for_each_event<R: Read + Seek>(
     mut each: impl FnMut(&Event) -> Result<()>,
 ) -> Result<()> {
     const NAME: &str = "job_events.jsonl";
-    json_stream::lines(NAME, archive.read(NAME)?, |number, line| {
-        let malformed = |why: &str| unverified(format!("parse {NAME} line {number}: {why}"));
-        let value = parse_json_within(line, MAX_JOB_EVENT_BYTES)
-            .map_err(|fault| malformed(fault.message()))?;
-        let event = serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))?;
-        each(&event)
-    })
+    json_stream::values(
+        NAME,
+        archive.read(NAME)?,
+        MAX_JOB_EVENT_BYTES,
+        |_, event| each(&event),
+    )
 }
 
 impl RunPayload {
     pub(super) const SCHEMA_ID: &'static str = "gait.pack.run";
 
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         schema(
             "run",
             (&self.schema_id, Self::SCHEMA_ID),

@@ -24,7 +24,9 @@ use crate::wire_time::WireTime;
 pub fn build_run(runpack: &Path, build: &Build<'_>) -> Result<Built> {
     let mut archive = super::open::sound_runpack(runpack)?;
     let facts = RunFacts::read(&mut archive)?;
-    let mut parts = vec![Part::json("run_payload.json", &facts.payload())?];
+    let payload = facts.payload();
+    payload.check()?;
+    let mut parts = vec![Part::json("run_payload.json", &payload)?];
     if facts.refs.receipts > 0 {
         let envelope = Part::streamed("context_envelope.json", |out| {
             facts.refs.write_envelope(&mut archive, out)
@@ -53,6 +55,7 @@ pub(crate) struct RunFacts {
 /// The part of a runpack's manifest that is needed here.
 #[derive(Deserialize)]
 struct RunpackManifest {
+    run_id: String,
     capture_mode: String,
     manifest_digest: String,
 }
@@ -84,6 +87,9 @@ impl RunFacts {
         )?;
         let run: Run = serde_json::from_value(Value::Object(members))
             .map_err(|error| unverified(format!("run.json: {error}")))?;
+        if run.run_id != manifest.run_id || run.run_id.trim() != run.run_id {
+            return Err(unverified("run.json and manifest.json do not name one run"));
+        }
         Ok(Self {
             run_id: run.run_id,
             created_at: WireTime::at(run.created_at.get().unwrap_or(WireTime::UNDATED)),

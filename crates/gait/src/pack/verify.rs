@@ -10,7 +10,6 @@ use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
 use super::manifest::Manifest;
-use super::signatures::{check_signatures, passes};
 use super::{MANIFEST_NAME, PROOF_RECORDS_NAME};
 use super::{open, payload, proof_records};
 use crate::archive::Archive;
@@ -18,6 +17,7 @@ use crate::guard;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::runpack::{self, HashMismatch, SignatureStatus};
 use crate::signature::unverified;
+use crate::signatures::{SignatureReport, passes};
 use crate::verifier::Finding;
 
 /// What a verifier asks for besides integrity.
@@ -169,12 +169,13 @@ fn check<R: Read + Seek>(
     if found.is_clean() {
         payload::check(archive, manifest)?;
     }
-    let mut signatures = check_signatures(
+    let mut signatures = SignatureReport::of(
         &manifest.signatures,
         &manifest.signable()?,
         options.key,
         options.require_signature,
-    );
+    )
+    .concluded();
     if options.require_signature && !chain.signature_errors.is_empty() {
         signatures.status = SignatureStatus::Failed;
         signatures.errors.extend(chain.signature_errors);

@@ -1,10 +1,12 @@
 //! The policy file: every key of the language, and nothing else.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use worldcompute_fault::Result;
 
-use crate::limits::invalid;
+use crate::limits::{MAX_RULES, invalid};
 
 /// A list; leaving it empty or null means the empty list.
 pub(super) type List = Option<Vec<String>>;
@@ -20,7 +22,7 @@ pub(super) struct PolicyFile {
     pub(super) default_action: Option<String>,
     pub(super) scripts: Option<ScriptsFile>,
     pub(super) fail_closed: Option<FailClosedFile>,
-    pub(super) rules: Option<Vec<RuleFile>>,
+    pub(super) rules: Option<RulesFile>,
     pub(super) mcp_trust: Option<TrustFile>,
     version: Present,
     name: Present,
@@ -28,6 +30,43 @@ pub(super) struct PolicyFile {
     defaults: Present,
     trust_sources: Present,
     unknown_server: Present,
+}
+
+/// The rules. Past the limit they are counted and not kept: a rule that says nothing takes a thousand times the memory
+/// of its text.
+#[derive(Debug, Default)]
+pub(super) struct RulesFile {
+    pub(super) kept: Vec<RuleFile>,
+    pub(super) count: usize,
+}
+
+impl<'de> Deserialize<'de> for RulesFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Rules;
+        impl<'de> Visitor<'de> for Rules {
+            type Value = RulesFile;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut rules: A) -> Result<RulesFile, A::Error> {
+                let mut file = RulesFile::default();
+                while file.count < MAX_RULES {
+                    let Some(rule) = rules.next_element()? else {
+                        return Ok(file);
+                    };
+                    file.kept.push(rule);
+                    file.count += 1;
+                }
+                while rules.next_element::<IgnoredAny>()?.is_some() {
+                    file.count += 1;
+                }
+                Ok(file)
+            }
+        }
+        deserializer.deserialize_seq(Rules)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

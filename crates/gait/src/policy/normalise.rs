@@ -14,7 +14,7 @@ use self::matches::matches;
 pub(super) use self::misplaced::Misplaced;
 use self::misplaced::{Checked, Under};
 use self::value::{count, known_set, lower_set, plain, set, word};
-use super::file::{FailClosedFile, PolicyFile, RuleFile, ScriptsFile};
+use super::file::{FailClosedFile, PolicyFile, RuleFile, RulesFile, ScriptsFile};
 use super::{FailClosed, Policy, SCHEMA_ID, SCHEMA_VERSION, Scripts};
 use crate::evaluate::Rule;
 use crate::limits::{MAX_RULES, at_most, invalid};
@@ -66,9 +66,9 @@ pub(super) fn policy(file: PolicyFile) -> Checked<Policy> {
     )?)
 }
 
-fn rules(files: Vec<RuleFile>) -> Checked<Vec<Rule>> {
-    at_most("policy rules", files.len(), MAX_RULES, "policy_too_large")?;
-    let rules = files.into_iter().enumerate();
+fn rules(file: RulesFile) -> Checked<Vec<Rule>> {
+    at_most("policy rules", file.count, MAX_RULES, "policy_too_large")?;
+    let rules = file.kept.into_iter().enumerate();
     let rules = rules.map(|(index, file)| rule(file).under(&format!("[{index}]")));
     let mut rules: Vec<Rule> = rules.collect::<Checked<_>>()?;
     rules.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));

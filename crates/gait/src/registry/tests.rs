@@ -123,107 +123,73 @@ fn reason(fault: &Fault) -> (Category, &'static str) {
     (fault.category(), fault.reason())
 }
 
+/// Installing `bytes` is refused for the reason `why`, and leaves nothing.
+fn is_refused(bytes: Vec<u8>, request: &Request, why: &str) {
+    let bench = Bench::new();
+    let fault = bench
+        .install(request, &Scripted::new([Ok(bytes)]))
+        .unwrap_err();
+    assert_eq!(
+        (reason(&fault), fault.code(), fault.gait_exit_code()),
+        (
+            (Category::VerificationFailed, why),
+            "verification_failed",
+            2
+        ),
+        "{fault}"
+    );
+    assert!(bench.is_untouched(), "{why}");
+}
+
+#[test]
+fn what_is_no_manifest_is_refused_before_anything_is_written() {
+    let with = |name: &str, value: &str| signed(|pack| pack[name] = value.into());
+    let inserted = |member: &str| {
+        let text = String::from_utf8(signed(|_| {})).unwrap();
+        text.replacen('{', &format!("{{{member},"), 1).into_bytes()
+    };
+    for bytes in [
+        Vec::new(),
+        b"[]".to_vec(),
+        with("schema_id", "x"),
+        with("schema_version", "2.0.0"),
+        with("pack_name", ""),
+        with("pack_name", "../../up"),
+        with("pack_name", "pins"),
+        with("pack_name", &"x".repeat(129)),
+        with("pack_version", "a/b"),
+        with("pack_version", ".."),
+        signed(|pack| (pack["pack_type"], pack["publisher"]) = ("skill".into(), "".into())),
+        inserted("\"extra\":1"),
+        inserted("\"publisher\":\"x\""),
+    ] {
+        is_refused(bytes, &request(remote()), "manifest_invalid");
+    }
+}
+
 #[test]
 fn what_a_manifest_does_not_prove_is_refused_before_anything_is_written() {
-    let flipped = String::from_utf8(signed(|_| {}))
-        .unwrap()
-        .replace("\"acme\"", "\"evil\"");
-    let extra = String::from_utf8(signed(|_| {}))
-        .unwrap()
-        .replacen('{', "{\"extra\":1,", 1);
-    let twice =
-        String::from_utf8(signed(|_| {}))
-            .unwrap()
-            .replacen('{', "{\"publisher\":\"x\",", 1);
-    let other = {
-        let mut request = request(remote());
-        request.key = SigningKey::from_seed([8; 32]).verifying_key();
-        request
+    let plain = request(remote());
+    let unsigned = serde_json::to_vec(&unsigned()).unwrap();
+    is_refused(unsigned, &plain, "signature_missing");
+    let flipped = String::from_utf8(signed(|_| {})).unwrap();
+    let flipped = flipped.replace("\"acme\"", "\"evil\"").into_bytes();
+    is_refused(flipped, &plain, "signature_invalid");
+    let other = Request {
+        key: SigningKey::from_seed([8; 32]).verifying_key(),
+        ..request(remote())
     };
+    is_refused(signed(|_| {}), &other, "signature_invalid");
     let pinned = Request {
         pin: Some(Pin::parse(&"ab".repeat(32)).unwrap()),
         ..request(remote())
     };
+    is_refused(signed(|_| {}), &pinned, "pin_mismatch");
     let picky = Request {
         publishers: vec!["others".to_owned()],
         ..request(remote())
     };
-    let plain = request(remote());
-    for (bytes, request, why) in [
-        (Vec::new(), &plain, "manifest_invalid"),
-        (b"[]".to_vec(), &plain, "manifest_invalid"),
-        (
-            signed(|pack| pack["schema_id"] = "x".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["schema_version"] = "2.0.0".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_name"] = "".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_name"] = "../../up".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_name"] = "pins".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_name"] = "x".repeat(129).into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_version"] = "a/b".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| pack["pack_version"] = "..".into()),
-            &plain,
-            "manifest_invalid",
-        ),
-        (
-            signed(|pack| (pack["pack_type"], pack["publisher"]) = ("skill".into(), "".into())),
-            &plain,
-            "manifest_invalid",
-        ),
-        (extra.into_bytes(), &plain, "manifest_invalid"),
-        (twice.into_bytes(), &plain, "manifest_invalid"),
-        (
-            serde_json::to_vec(&unsigned()).unwrap(),
-            &plain,
-            "signature_missing",
-        ),
-        (flipped.into_bytes(), &plain, "signature_invalid"),
-        (signed(|_| {}), &other, "signature_invalid"),
-        (signed(|_| {}), &pinned, "pin_mismatch"),
-        (signed(|_| {}), &picky, "publisher_not_allowed"),
-    ] {
-        let bench = Bench::new();
-        let fault = bench
-            .install(request, &Scripted::new([Ok(bytes)]))
-            .unwrap_err();
-        assert_eq!(
-            reason(&fault),
-            (Category::VerificationFailed, why),
-            "{fault}"
-        );
-        assert_eq!(
-            (fault.code(), fault.gait_exit_code()),
-            ("verification_failed", 2)
-        );
-        assert!(bench.is_untouched(), "{why}");
-    }
+    is_refused(signed(|_| {}), &picky, "publisher_not_allowed");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use worldcompute_durable::{last_line, open_to_read};
 use worldcompute_fault::{Fault, Result};
 
 use super::record::{Checkpoint, Event, Header, Line};
-use crate::limits::MAX_SESSION_LINE;
+use crate::limits::{MAX_SESSION_LINE, MAX_SESSION_SEQUENCE};
 use crate::signature::unverified;
 
 /// What a journal says up to some line.
@@ -99,7 +99,7 @@ impl Journal {
 
     fn take_event(&mut self, event: &Event) -> Result<(), String> {
         let expected = self.last_sequence.saturating_add(1);
-        if event.sequence != expected {
+        if event.sequence != expected || expected > MAX_SESSION_SEQUENCE {
             return Err(format!("event {} where {expected} belongs", event.sequence));
         }
         self.last_sequence = event.sequence;
@@ -108,11 +108,12 @@ impl Journal {
     }
 
     fn take_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), String> {
-        let last = self.checkpoints.last();
+        let (last, before) = (self.checkpoints.last(), self.checkpointed());
         let digest = last.map_or("", |last| last.checkpoint_digest.as_str());
         let follows = checkpoint.checkpoint_index == self.checkpoints.len() as u64 + 1
-            && checkpoint.sequence_start == self.checkpointed() + 1
-            && checkpoint.sequence_end >= checkpoint.sequence_start
+            && checkpoint.sequence_start.checked_sub(1) == Some(before)
+            && (checkpoint.sequence_start..=MAX_SESSION_SEQUENCE)
+                .contains(&checkpoint.sequence_end)
             && checkpoint.prev_checkpoint_digest == digest;
         if !follows {
             return Err("checkpoint does not follow the one before".to_owned());
@@ -121,7 +122,7 @@ impl Journal {
             return Err("checkpoint digest invalid".to_owned());
         }
         // The events of a checkpoint may have been compacted away: all of them, or none.
-        if ![checkpoint.sequence_start - 1, checkpoint.sequence_end].contains(&self.last_sequence) {
+        if ![before, checkpoint.sequence_end].contains(&self.last_sequence) {
             return Err("events of the checkpoint are missing".to_owned());
         }
         self.last_sequence = self.last_sequence.max(checkpoint.sequence_end);

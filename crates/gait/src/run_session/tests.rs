@@ -423,6 +423,53 @@ fn a_compacted_journal_keeps_what_no_checkpoint_has_and_goes_on_counting() {
     assert!(!compact(&bench.session(), None, false).unwrap().compacted || bench.lines().len() == 4);
 }
 
+/// Gives the journal one checkpoint for each pair of first and last number, whose events were compacted away.
+fn compacted_to(bench: &Bench, numbers: &[(u64, u64)]) {
+    let mut text = bench.lines()[0].clone();
+    let mut previous = String::new();
+    for (index, (start, end)) in numbers.iter().enumerate() {
+        let mut checkpoint = Checkpoint {
+            session_id: "s1".to_owned(),
+            run_id: "run_s".to_owned(),
+            checkpoint_index: index as u64 + 1,
+            sequence_start: *start,
+            sequence_end: *end,
+            prev_checkpoint_digest: previous,
+            ..Checkpoint::default()
+        };
+        checkpoint.checkpoint_digest = checkpoint.digest();
+        previous = checkpoint.checkpoint_digest.clone();
+        serde_json::to_writer(&mut text, &Line::Checkpoint { checkpoint }).unwrap();
+        text.push(b'\n');
+    }
+    put(&bench.journal, &text);
+    let _ = fs::remove_file(bench.path("journal.jsonl.state.json"));
+}
+
+#[test]
+fn numbers_end_where_readers_of_json_disagree_and_nothing_counts_past_that() {
+    let bench = Bench::new();
+    let last = crate::limits::MAX_SESSION_SEQUENCE;
+    for past in [last + 1, u64::MAX] {
+        compacted_to(&bench, &[(1, past)]);
+        bench.refused();
+        compacted_to(&bench, &[(1, past), (past.wrapping_add(1), past)]);
+        bench.refused();
+    }
+    compacted_to(&bench, &[(1, last - 1)]);
+    assert_eq!(bench.record("allow").sequence, last);
+    let event = NewEvent {
+        tool_name: "tool.x",
+        verdict: "allow",
+        ..NewEvent::default()
+    };
+    let before = bench.lines();
+    let full = bench.session().record(&event).unwrap_err();
+    assert_eq!(full.category(), Category::InvalidInput);
+    assert_eq!(bench.lines(), before);
+    assert_eq!(bench.session().status().unwrap().last_sequence, last);
+}
+
 #[test]
 fn without_new_events_there_is_no_checkpoint() {
     let bench = Bench::new();

@@ -6,7 +6,6 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
@@ -14,7 +13,8 @@ use super::manifest::{Manifest, Stated};
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
 use crate::archive::Archive;
 use crate::limits::MAX_MANIFEST_BYTES;
-use crate::signature::{SignatureObject, unverified};
+use crate::signature::unverified;
+use crate::signatures::{SignatureReport, passes};
 use crate::verifier::Finding;
 
 /// What the verifier asks for.
@@ -24,6 +24,13 @@ pub struct Requirements<'a> {
     pub key: Option<&'a VerifyingKey>,
     /// Whether an unsigned runpack fails without a key to check, too.
     pub signature: bool,
+}
+
+impl Requirements<'_> {
+    /// Whether a signature is asked for: by itself, or with a key that must have made it.
+    const fn ask(&self) -> bool {
+        self.signature || self.key.is_some()
+    }
 }
 
 /// What the verifier found. [`Report::holds`] is the verdict.
@@ -149,7 +156,12 @@ fn examine<R: Read + Seek>(
         });
     }
     hash_mismatches.sort_by(|a, b| a.path.cmp(&b.path));
-    let signatures = Signatures::check(&stated, requirements)?;
+    let signatures = SignatureReport::of(
+        &manifest.signatures,
+        &stated.signable()?,
+        requirements.key,
+        requirements.signature,
+    );
     let report = Report {
         run_id: manifest.run_id.clone(),
         manifest_digest: manifest.manifest_digest.clone(),
@@ -157,11 +169,11 @@ fn examine<R: Read + Seek>(
         missing_files,
         undeclared_files: undeclared(archive, &declared),
         hash_mismatches,
+        signed_as_required: passes(signatures.status, requirements.ask()),
         signature_status: signatures.status,
         signature_errors: signatures.errors,
-        signatures_total: manifest.signatures.len(),
+        signatures_total: signatures.total,
         signatures_valid: signatures.valid,
-        signed_as_required: signatures.sufficient,
     };
     Ok((report, stated.manifest))
 }
@@ -213,88 +225,4 @@ fn undeclared<R: Read + Seek>(archive: &Archive<R>, declared: &BTreeSet<String>)
         .collect();
     undeclared.sort();
     undeclared
-}
-
-struct Signatures {
-    status: SignatureStatus,
-    errors: Vec<String>,
-    valid: usize,
-    /// Whether this is what was required.
-    sufficient: bool,
-}
-
-impl Signatures {
-    fn check(stated: &Stated, requirements: &Requirements<'_>) -> Result<Self> {
-        let signatures = &stated.manifest.signatures;
-        match requirements.key {
-            key if signatures.is_empty() => {
-                let sufficient = key.is_none() && !requirements.signature;
-                let error = (!sufficient).then_some("manifest has no signatures");
-                Ok(Self::none_checked(
-                    SignatureStatus::Missing,
-                    error,
-                    sufficient,
-                ))
-            }
-            None => {
-                let error = Some("public key not configured");
-                let sufficient = !requirements.signature;
-                Ok(Self::none_checked(
-                    SignatureStatus::Skipped,
-                    error,
-                    sufficient,
-                ))
-            }
-            Some(key) => Ok(Self::checked(&stated.signable()?, signatures, key)),
-        }
-    }
-
-    fn none_checked(status: SignatureStatus, error: Option<&str>, sufficient: bool) -> Self {
-        Self {
-            status,
-            errors: error.into_iter().map(str::to_owned).collect(),
-            valid: 0,
-            sufficient,
-        }
-    }
-
-    /// One good signature of the key is enough, unless another claims to be the key's and is not: somebody tampered.
-    fn checked(signable: &[u8], signatures: &[Value], key: &VerifyingKey) -> Self {
-        let mut errors = Vec::new();
-        let (mut valid, mut tampered) = (0, false);
-        for signature in signatures {
-            match check_one(signable, signature, key) {
-                Ok(()) => valid += 1,
-                Err(why) => {
-                    errors.push(why);
-                    tampered |= claims_to_be_of(signature, key);
-                }
-            }
-        }
-        errors.sort();
-        let sufficient = valid > 0 && !tampered;
-        let status = match sufficient {
-            true => SignatureStatus::Verified,
-            false => SignatureStatus::Failed,
-        };
-        Self {
-            status,
-            errors,
-            valid,
-            sufficient,
-        }
-    }
-}
-
-fn claims_to_be_of(signature: &Value, key: &VerifyingKey) -> bool {
-    signature
-        .get("key_id")
-        .is_some_and(|claimed| *claimed == key.key_id())
-}
-
-fn check_one(signable: &[u8], signature: &Value, key: &VerifyingKey) -> Result<(), String> {
-    let signature = serde_json::from_value::<SignatureObject>(signature.clone())
-        .map_err(|_| "signature verification failed".to_owned())?;
-    let verified = signature.verify(signable, key);
-    verified.map_err(|fault| fault.message().to_owned())
 }

@@ -277,79 +277,55 @@ fn no_single_bit_of_a_trace_can_change() {
     }
 }
 
+/// `bytes` are refused as unverified, for a reason that says `why`.
+fn is_unverified(bytes: &[u8], key: &VerifyingKey, why: &str) {
+    let fault = verify(bytes, key).unwrap_err();
+    assert_eq!(
+        (fault.category(), fault.code()),
+        (Category::VerificationFailed, "verification_failed"),
+        "{why}: {fault}"
+    );
+    assert!(fault.message().contains(why), "{why}: {fault}");
+}
+
 #[test]
 fn each_defect_of_a_signature_is_refused_as_unverified() {
-    let signed = signed(&plain());
-    let other = SigningKey::from_seed([8; 32]);
+    let own = key().verifying_key();
     let edit = |change: &dyn Fn(&mut Value)| {
-        let mut trace: Value = serde_json::from_slice(signed.bytes()).unwrap();
+        let mut trace: Value = serde_json::from_slice(signed(&plain()).bytes()).unwrap();
         change(&mut trace);
         serde_json::to_vec(&trace).unwrap()
     };
-    let own = key().verifying_key();
-    for (bytes, verifier, message) in [
-        (
-            signed.bytes().to_vec(),
-            other.verifying_key(),
-            "key id mismatch",
-        ),
-        (
-            edit(&|trace| {
-                trace.as_object_mut().unwrap().remove("signature");
-            }),
-            own,
-            "trace signature missing",
-        ),
+    let within = |name: &str, value: Value| edit(&|trace| trace["signature"][name] = value.clone());
+    let missing = edit(&|trace| drop(trace.as_object_mut().unwrap().remove("signature")));
+    let sig = json!(own.to_base64());
+    for (bytes, why) in [
+        (missing, "trace signature missing"),
         (
             edit(&|trace| trace["signature"] = Value::Null),
-            own,
             "trace signature missing",
         ),
         (
             edit(&|trace| trace["signature"] = json!("x")),
-            own,
             "malformed trace signature",
         ),
-        (
-            edit(&|trace| trace["signature"]["extra"] = json!(1)),
-            own,
-            "malformed trace signature",
-        ),
-        (
-            edit(&|trace| trace["signature"]["alg"] = json!("none")),
-            own,
-            "unsupported signature alg",
-        ),
-        (
-            edit(&|trace| trace["signature"]["sig"] = json!("AAAA")),
-            own,
-            "malformed trace signature",
-        ),
-        (
-            edit(&|trace| trace["signature"]["sig"] = json!(own.to_base64())),
-            own,
-            "malformed trace signature",
-        ),
+        (within("extra", json!(1)), "malformed trace signature"),
+        (within("alg", json!("none")), "unsupported signature alg"),
+        (within("sig", json!("AAAA")), "malformed trace signature"),
+        (within("sig", sig), "malformed trace signature"),
         (
             edit(&|trace| trace["verdict"] = json!("block")),
-            own,
             "signed_digest mismatch",
         ),
         (
             edit(&|trace| trace["extra"] = json!(1)),
-            own,
             "signed_digest mismatch",
         ),
     ] {
-        let fault = verify(&bytes, &verifier).unwrap_err();
-        assert_eq!(
-            fault.category(),
-            Category::VerificationFailed,
-            "{message}: {fault}"
-        );
-        assert_eq!(fault.code(), "verification_failed");
-        assert!(fault.message().contains(message), "{message}: {fault}");
+        is_unverified(&bytes, &own, why);
     }
+    let other = SigningKey::from_seed([8; 32]).verifying_key();
+    is_unverified(signed(&plain()).bytes(), &other, "key id mismatch");
 }
 
 /// Signs any record as if it were a trace.

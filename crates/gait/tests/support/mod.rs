@@ -22,7 +22,7 @@ pub struct Gait {
     env: Vec<(String, String)>,
 }
 
-/// How one run ended.
+/// How one run ended; a signal counts as code -1.
 #[derive(Debug)]
 pub struct Run {
     pub code: i32,
@@ -78,15 +78,21 @@ impl Gait {
         Run::of(self.command(args).output().unwrap())
     }
 
-    /// Runs with so many KiB of private memory, which is what grows with the input; the program's text comes on top.
-    pub fn within(&self, kib: u32, args: &[&str]) -> Output {
+    /// Runs with so many KiB for what grows with the input: heap, stacks and everything else that is written to. The
+    /// program's text comes on top.
+    pub fn within(&self, kib: u32, args: &[&str]) -> Run {
+        let program = self.command(args);
         let mut shell = Command::new("sh");
-        let limited = format!("ulimit -d {kib} && exec \"$0\" \"$@\"");
         shell
-            .args(["-c", &limited, env!("CARGO_BIN_EXE_gait")])
-            .args(args)
-            .current_dir(self.path());
-        shell.output().unwrap()
+            .args(["-c", &format!("ulimit -d {kib} && exec \"$0\" \"$@\"")])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(self.path())
+            .env_clear()
+            .env("HOME", self.path())
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::null());
+        Run::of(shell.output().unwrap())
     }
 
     /// Runs with `--json` and returns the exit code and the one line it prints.
@@ -105,7 +111,7 @@ impl Gait {
 impl Run {
     pub fn of(output: Output) -> Self {
         Self {
-            code: output.status.code().unwrap(),
+            code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }

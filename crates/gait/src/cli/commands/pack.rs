@@ -15,6 +15,7 @@ use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::exit::Exit;
 use crate::cli::flag::Flag;
+use crate::cli::streamed::Streamed;
 
 pub use build::BUILD;
 pub use export::EXPORT;
@@ -46,20 +47,7 @@ pub static INSPECT: Command = Command {
     help: "Show what a pack holds, once it was verified.",
     flags: &[Flag::text("path", "")],
     positionals: ONE,
-    run: |_, args| {
-        let path = path(args)?;
-        let inspection = pack::inspect(Path::new(path))?;
-        let answer = Answer {
-            path: path.to_owned(),
-            pack_id: inspection.pack_id.clone(),
-            pack_type: inspection.pack_type.clone(),
-            source_ref: inspection.source_ref.clone(),
-            inspect: Some(inspection),
-            ..Answer::to("inspect")
-        };
-        let human = format!("pack inspect ok: {} ({})", answer.pack_id, answer.pack_type);
-        Outcome::ok(&answer, human)
-    },
+    run: inspect,
 };
 
 /// `gait pack verify`
@@ -70,6 +58,29 @@ pub static VERIFY: Command = Command {
     positionals: ONE,
     run: verify,
 };
+
+fn inspect(context: &Context, args: &Args) -> Result<Outcome> {
+    let path = path(args)?;
+    let mut results = Streamed::new(&["inspect", "run_lineage", "intent_results"])?;
+    let inspection = pack::inspect(Path::new(path), |result| match context.json {
+        true => results.push(result),
+        false => Ok(()),
+    })?;
+    let answer = Answer {
+        path: path.to_owned(),
+        pack_id: inspection.pack_id.clone(),
+        pack_type: inspection.pack_type.clone(),
+        source_ref: inspection.source_ref.clone(),
+        inspect: Some(inspection),
+        ..Answer::to("inspect")
+    };
+    let human = format!("pack inspect ok: {} ({})", answer.pack_id, answer.pack_type);
+    let outcome = Outcome::ok(&answer, human)?;
+    Ok(Outcome {
+        streamed: Some(results),
+        ..outcome
+    })
+}
 
 fn verify(context: &Context, args: &Args) -> Result<Outcome> {
     let path = path(args)?;

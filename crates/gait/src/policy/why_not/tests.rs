@@ -111,20 +111,20 @@ fn a_default_that_refuses_needs_one_narrow_rule() {
     );
 }
 
+/// A rule that `clause` keeps from allowing `asked` is widened by `edit` alone.
+fn is_widened(clause: &str, asked: Value, edit: &str) {
+    let policy = policy(&format!("rules: [{{name: r, effect: allow, {clause}}}]"));
+    let edits = change(&policy, &intent(asked));
+    assert_eq!(edits.len(), 1, "{edits:?}");
+    assert!(
+        edits[0].starts_with(edit) && edits[0].contains("of rule r"),
+        "{edits:?}, not {edit}"
+    );
+}
+
 #[test]
-fn a_clause_that_lists_what_it_lets_through_is_widened_by_what_is_asked() {
-    let digest = "c".repeat(64);
-    let sandbox = json!({
-        "network_mode": "full", "env_exposure_mode": "none", "timeout_seconds": 9, "filesystem_isolation": "workspace",
-        "user_mode": "root", "evidence_ref": "ref:1", "evidence_digest": digest, "writable_paths": ["/w"]
-    });
-    let credential = json!({
-        "credential_ref": "ref:1", "credential_source": "env", "credential_access_type": "jit",
-        "credential_issuer": "I", "credential_ttl_seconds": 90
-    });
-    let agent = json!({"agent_id": "bot", "agent_identity": {"publisher": "P", "source": "git"}});
+fn an_endpoint_is_widened_by_what_is_asked() {
     let url = json!({"targets": [{"kind": "url", "value": "https://a.example/x"}]});
-    let r = "of rule r";
     for (clause, asked, edit) in [
         (
             "endpoint: {path_allowlist: [/tmp/**]}",
@@ -151,6 +151,15 @@ fn a_clause_that_lists_what_it_lets_through_is_widened_by_what_is_asked() {
             url,
             r#"add "net.http" to endpoint.egress_classes"#,
         ),
+    ] {
+        is_widened(clause, asked, edit);
+    }
+}
+
+#[test]
+fn the_agents_that_are_let_through_are_widened_by_the_one_that_asks() {
+    let agent = json!({"agent_id": "bot", "agent_identity": {"publisher": "P", "source": "git"}});
+    for (clause, asked, edit) in [
         (
             "allowed_agent_ids: [a]",
             json!({"context": agent}),
@@ -171,6 +180,18 @@ fn a_clause_that_lists_what_it_lets_through_is_widened_by_what_is_asked() {
             json!({"context": agent}),
             r#"remove "on" from required_agent_lifecycle_states"#,
         ),
+    ] {
+        is_widened(clause, asked, edit);
+    }
+}
+
+#[test]
+fn the_credentials_that_are_let_through_are_widened_by_what_is_asked() {
+    let credential = json!({
+        "credential_ref": "ref:1", "credential_source": "env", "credential_access_type": "jit",
+        "credential_issuer": "I", "credential_ttl_seconds": 90
+    });
+    for (clause, asked, edit) in [
         (
             "allowed_credential_sources: [aws_sts]",
             json!({"context": credential}),
@@ -191,6 +212,19 @@ fn a_clause_that_lists_what_it_lets_through_is_widened_by_what_is_asked() {
             json!({"context": credential}),
             "set max_credential_ttl_seconds",
         ),
+    ] {
+        is_widened(clause, asked, edit);
+    }
+}
+
+#[test]
+fn a_sandbox_is_widened_by_what_is_asked() {
+    let digest = "c".repeat(64);
+    let sandbox = json!({
+        "network_mode": "full", "env_exposure_mode": "none", "timeout_seconds": 9, "filesystem_isolation": "workspace",
+        "user_mode": "root", "evidence_ref": "ref:1", "evidence_digest": digest, "writable_paths": ["/w"]
+    });
+    for (clause, asked, edit) in [
         (
             "sandbox: {allowed_user_modes: [default]}",
             json!({"context": {"sandbox": sandbox}}),
@@ -212,13 +246,7 @@ fn a_clause_that_lists_what_it_lets_through_is_widened_by_what_is_asked() {
             r#"remove "/" from sandbox.required_read_only_roots"#,
         ),
     ] {
-        let policy = policy(&format!("rules: [{{name: r, effect: allow, {clause}}}]"));
-        let edits = change(&policy, &intent(asked));
-        assert_eq!(edits.len(), 1, "{edits:?}");
-        assert!(
-            edits[0].starts_with(edit) && edits[0].contains(r),
-            "{edits:?}, not {edit}"
-        );
+        is_widened(clause, asked, edit);
     }
 }
 

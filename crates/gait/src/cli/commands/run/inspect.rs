@@ -30,7 +30,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         return session(from.trim());
     }
     let path = runpack::locate(from, &*context.environment)?;
-    let mut entries = Streamed::new("entries")?;
+    let mut entries = Streamed::new(&["entries"])?;
     let mut lines = String::new();
     let inspection = runpack::inspect(&path, |entry| match context.json {
         true => entries.push(entry),

@@ -40,7 +40,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let real = RealTools::permit(asked, confirmed, &tools, (variable, value.as_deref()))?;
     let reference = args.positionals().first().map_or("", String::as_str);
     let path = runpack::locate(reference, &*context.environment)?;
-    let mut steps = Streamed::new("steps")?;
+    let mut steps = Streamed::new(&["steps"])?;
     let replayed = runpack::replay(&path, real.as_ref(), |step| steps.push(step))?;
     let complete = replayed.missing.is_empty();
     let ran = format!("real tools ran: allow_tools={}", tools.join(","));
