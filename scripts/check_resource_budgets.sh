@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the built gait against perf/resource_budgets.json: median and p95 of wall time, CPU time, memory and bytes
-# written, over several runs each; then the same commands on a run of 100,000 records. Fails at the first budget that
-# does not hold, after printing all of them.
+# written, over several runs each; then CPU time and memory on a run of 100,000 records. Fails if a budget does not
+# hold, after printing all of them. CPU time and memory are those of the process alone, so that a busy machine changes
+# little about them; wall time is judged only where the machine is not busy.
 #
 #   scripts/check_resource_budgets.sh [path of gait]      default: target/release/gait, built if missing
 set -euo pipefail
@@ -15,13 +16,15 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 GAIT=$gait BUDGETS=$PWD/perf/resource_budgets.json WORK=$work python3 - <<'PY'
-import json, os, statistics, subprocess, sys, time
+import ctypes, json, os, statistics, subprocess, sys, time
 
 gait, work = os.environ["GAIT"], os.environ["WORK"]
 budgets = json.load(open(os.environ["BUDGETS"]))
 os.chdir(work)
 environment = {"HOME": work, "PATH": os.environ["PATH"]}
 failed = []
+# Where others wait for the processor, wall time says nothing about gait.
+busy = os.getloadavg()[0] > os.cpu_count()
 
 
 def put(name, text):
@@ -40,16 +43,23 @@ def has_command(name):
     return name in usage.stdout
 
 
+# The peak of a process starts at that of the process it was forked from, so gait is forked from a shell, which is
+# small, and not from this. Its exit comes here because the shell is gone by then (prctl(2): PR_SET_CHILD_SUBREAPER).
+if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
+    sys.exit(f"cannot adopt orphans: {os.strerror(ctypes.get_errno())}")
+FORK = 'exec 3>&1 >answer 2>/dev/null; "$@" 3>&- & echo $! >&3'
+
+
 def once(args):
     start = time.monotonic()
-    child = subprocess.Popen([gait, *args, "--json"], env=environment, stdout=subprocess.PIPE, text=True)
-    answer = child.stdout.read()
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit(f"gait {' '.join(args)}: exit {child.returncode}: {answer.strip()}")
+    shell = subprocess.run(["sh", "-c", FORK, "sh", gait, *args, "--json"], env=environment, capture_output=True, text=True)
+    _, status, used = os.wait4(int(shell.stdout), 0)
+    wall = (time.monotonic() - start) * 1000
+    code = os.waitstatus_to_exitcode(status)
+    if code != 0:
+        sys.exit(f"gait {' '.join(args)}: exit {code}: {open('answer').read(300)}")
     return {
-        "wall": (time.monotonic() - start) * 1000,
+        "wall": wall,
         "cpu_ms": (used.ru_utime + used.ru_stime) * 1000,
         "max_rss_mib": used.ru_maxrss / 1024,
         "written_kib": used.ru_oublock / 2,
@@ -64,9 +74,10 @@ def check(name, args, budget, repeats):
     found["median_ms"] = statistics.median(walls)
     found["p95_ms"] = walls[min(len(walls) - 1, int(len(walls) * 0.95))]
     for key, limit in budget.items():
-        holds = found[key] <= limit
-        print(f"{name:<28}{key:<14}{found[key]:>12.1f} of {limit:>8}{'' if holds else '   EXCEEDED'}")
-        if not holds:
+        judged = not (busy and key in ("median_ms", "p95_ms"))
+        verdict = "" if found[key] <= limit else "   EXCEEDED" if judged else "   not judged: the machine is busy"
+        print(f"{name:<30}{key:<14}{found[key]:>12.1f} of {limit:>8}{verdict}")
+        if judged and found[key] > limit:
             failed.append(f"{name} {key}")
 
 
@@ -100,7 +111,7 @@ for name, args in commands.items():
         prepare("regress", "init", "--from", "run_demo")
     check(name, args, budgets["commands"][name], repeats)
 
-# Written by a process of its own: a child starts with the peak of its parent's memory on its account.
+# Written by a process of its own, which has all of it in memory.
 LARGE = """
 import json, sys
 count, at = int(sys.argv[1]), "2026-02-14T00:00:00Z"
@@ -117,11 +128,14 @@ json.dump({
 count = budgets["records"]
 with open("input.json", "w") as file:
     subprocess.run([sys.executable, "-c", LARGE, str(count)], stdout=file, check=True)
-prepare("run", "record", "--input", "input.json", "--capture-mode", "raw")
 large = {
+    "record": ["run", "record", "--input", "input.json", "--capture-mode", "raw"],
+    "replay": ["run", "replay", "run_large"],
+    "inspect": ["run", "inspect", "run_large"],
     "verify": ["verify", "run_large"],
     "pack_build": ["pack", "build", "--from", "run_large", "--out", "pack.zip"],
     "pack_verify": ["pack", "verify", "pack.zip"],
+    "pack_inspect": ["pack", "inspect", "pack.zip"],
     "guard_pack": ["guard", "pack", "--run", "run_large", "--out", "large.zip"],
 }
 for name, args in large.items():
