@@ -1,21 +1,4 @@
-//! Identifiers that are read are spelled back as they were.
+//! See `src/cid.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use worldcompute_proof::{Cid, PeerId};
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Ok(cid) = Cid::from_bytes(bytes) {
-        assert_eq!(cid.to_bytes(), bytes);
-    }
-    if let Ok(peer) = PeerId::from_bytes(bytes) {
-        assert_eq!(peer.to_bytes(), bytes);
-    }
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(cid) = text.parse::<Cid>() {
-        assert_eq!(cid.to_string(), text);
-    }
-    if let Ok(peer) = text.parse::<PeerId>() {
-        assert_eq!(peer.to_string(), text);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worldcompute_fuzz::cid::fuzz(bytes));

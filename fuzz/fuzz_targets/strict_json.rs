@@ -1,13 +1,4 @@
-//! What is read as strict JSON has a canonical form, which is a fixed point and which other readers accept.
+//! See `src/strict_json.rs`.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use worldcompute_proof::{canonical_json, canonicalize_json, parse_json_strict};
-
-fuzz_target!(|text: &[u8]| {
-    let Ok(value) = parse_json_strict(text) else { return };
-    assert!(serde_json::from_slice::<serde_json::Value>(text).is_ok(), "more lenient than serde_json");
-    let canonical = canonical_json(&value).expect("what is read can be written");
-    assert_eq!(canonicalize_json(text).expect("what is read can be written"), canonical);
-    assert_eq!(canonicalize_json(&canonical).expect("canonical text is read"), canonical);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worldcompute_fuzz::strict_json::fuzz(bytes));

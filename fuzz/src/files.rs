@@ -1,0 +1,67 @@
+//! What several targets need: files for readers of files, and archives that get past their own checksums.
+
+use std::fs;
+use std::path::PathBuf;
+
+use gait::archive;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use worldcompute_proof::{Sha256, canonical_json};
+
+thread_local! {
+    /// A folder of this thread: tests run several targets at a time.
+    static FOLDER: TempDir = TempDir::new().expect("a folder for temporary files");
+}
+
+/// Where the file `name` of this thread is.
+pub fn path(name: &str) -> PathBuf {
+    FOLDER.with(|folder| folder.path().join(name))
+}
+
+/// Puts `bytes` there.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody needs this file after a crash"
+)]
+pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = path(name);
+    fs::write(&path, bytes).expect("room for a file");
+    path
+}
+
+/// The parts of `bytes` between NULs, as many as asked for; those that are not there are empty.
+pub fn parts<const N: usize>(bytes: &[u8]) -> [&[u8]; N] {
+    let mut parts = bytes.splitn(N, |byte| *byte == 0);
+    [(); N].map(|()| parts.next().unwrap_or_default())
+}
+
+/// A runpack of these entries under a manifest that fits them.
+pub fn runpack(name: &str, entries: [(&str, &[u8]); 4]) -> PathBuf {
+    let path = path(name);
+    let manifest = manifest(&entries);
+    let mut entries = Vec::from(entries);
+    entries.push(("manifest.json", &manifest));
+    entries.sort_unstable();
+    let written = archive::write(&path, |writer| {
+        entries
+            .iter()
+            .try_for_each(|(name, bytes)| writer.add(name, *bytes).map(drop))
+    });
+    written.expect("an archive of small entries");
+    path
+}
+
+fn manifest(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let files: Vec<Value> = entries
+        .iter()
+        .map(|(name, bytes)| json!({"path": name, "sha256": Sha256::of(bytes)}))
+        .collect();
+    let mut manifest = json!({
+        "capture_mode": "raw", "created_at": "2026-02-14T00:00:00Z", "files": files, "manifest_digest": "",
+        "producer_version": "0.0.0-dev", "run_id": "run_made", "schema_id": "gait.runpack.manifest",
+        "schema_version": "1.0.0",
+    });
+    let digest = Sha256::of(canonical_json(&manifest).expect("plain JSON"));
+    manifest["manifest_digest"] = digest.to_string().into();
+    canonical_json(&manifest).expect("plain JSON")
+}
