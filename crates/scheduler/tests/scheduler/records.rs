@@ -332,7 +332,7 @@ async fn the_table_shows_how_a_job_goes_and_not_what_it_is() {
         desk.settle().await;
     }
     let mut raw = Vec::new();
-    for entry in std::fs::read_dir(home.path()).unwrap() {
+    for entry in std::fs::read_dir(home.path().join("store")).unwrap() {
         let path = entry.unwrap().path();
         if path.is_file() {
             raw.extend(std::fs::read(path).unwrap());

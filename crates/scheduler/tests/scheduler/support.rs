@@ -168,7 +168,7 @@ pub async fn memory() -> (Store, tempfile::TempDir) {
 
 pub async fn file(home: &Path) -> Store {
     let keys = LocalFileKeyProvider::new(home.join("keys/umk.key"));
-    let config = StoreConfig::new(StorePath::File(home.join("table.db")));
+    let config = StoreConfig::new(StorePath::File(home.join("store/table.db")));
     Store::open(config, Arc::new(keys)).await.unwrap()
 }
 
