@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use gait::verifier::Artefact;
@@ -19,6 +20,9 @@ use super::part::{FOLDERS, Part};
 use super::refusal::{changed, invalid, unexpected, unproven};
 use super::report::{CheckedPart, Report, whose};
 use super::{MAX_OBJECT_BYTES, Pins};
+
+/// With what a map starts in CBOR (RFC 8949, section 3.1), and so a manifest.
+const CBOR_MAP: RangeInclusive<u8> = 0xa0..=0xbf;
 
 /// Verifies the file at `path`.
 pub(super) fn verify(path: &Path, pins: &Pins) -> Result<Report> {
@@ -125,13 +129,24 @@ fn verify_alone(path: &Path, pins: &Pins) -> Result<Report> {
         sha256: Sha256::of(&bytes),
         bytes: bytes.len() as u64,
     };
-    if bytes.first() != Some(&b'{') {
-        let manifest =
-            open_manifest(&bytes, pins).map_err(|fault| invalid(&shown, fault.message()))?;
-        return Ok(Report::of_manifest(vec![part], &manifest, pins));
+    match bytes.first() {
+        Some(b'{') => {
+            refuse_index(&part, &bytes)?;
+            verify_receipt(part, &bytes, pins)
+        }
+        Some(first) if CBOR_MAP.contains(first) => {
+            let manifest =
+                open_manifest(&bytes, pins).map_err(|fault| invalid(&shown, fault.message()))?;
+            Ok(Report::of_manifest(vec![part], &manifest, pins))
+        }
+        _ => Err(unknown(&shown)),
     }
-    refuse_index(&part, &bytes)?;
-    verify_receipt(part, &bytes, pins)
+}
+
+fn unknown(shown: &str) -> Fault {
+    invalid(shown, "nothing that a node or a gate makes").hint(
+        "give a bundle's directory, a receipt, a manifest, or a runpack, pack or session of a gate",
+    )
 }
 
 fn verify_receipt(part: CheckedPart, bytes: &[u8], pins: &Pins) -> Result<Report> {

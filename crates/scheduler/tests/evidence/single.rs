@@ -330,3 +330,15 @@ fn any_bytes_are_refused_without_panic() {
         .run(&proptest::prelude::any::<Vec<u8>>(), check)
         .unwrap();
 }
+
+#[test]
+fn what_no_node_makes_is_called_that_and_nothing_is_guessed_from_its_bytes() {
+    for bytes in [&b"# a text\n"[..], b"", b"\x00", b"[1]", b"\x9f\xff"] {
+        let fault = Copy::named(bytes, "notes.md").verify().unwrap_err();
+        assert_eq!(fault.code(), "evidence_invalid");
+        assert_eq!(
+            fault.message(),
+            "notes.md: nothing that a node or a gate makes"
+        );
+    }
+}
