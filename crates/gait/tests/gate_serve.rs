@@ -264,6 +264,125 @@ fn what_is_no_request_is_refused() {
 }
 
 #[test]
+fn every_refusal_is_an_envelope_with_code_and_hint() {
+    let gait = Gait::new().env("TOKEN", TOKEN);
+    let socket = start(&gait, &[]);
+    let port = start(
+        &gait,
+        &["--listen", "127.0.0.1:0", "--auth-token-env", "TOKEN"],
+    );
+    let large = " ".repeat((4 << 20) + 1);
+    let eval = "POST /v1/eval HTTP/1.1\r\nhost: localhost";
+    for (serving, head, body, status, code) in [
+        (
+            &socket,
+            "GET / HTTP/1.1\r\nhost: x",
+            "",
+            404,
+            "path_not_found",
+        ),
+        (
+            &socket,
+            "POST /v1/eval/ HTTP/1.1\r\nhost: x",
+            "{}",
+            404,
+            "path_not_found",
+        ),
+        (
+            &socket,
+            "GET /v1/eval HTTP/1.1\r\nhost: x",
+            "",
+            405,
+            "method_not_allowed",
+        ),
+        (
+            &socket,
+            "DELETE /healthz HTTP/1.1\r\nhost: x",
+            "",
+            405,
+            "method_not_allowed",
+        ),
+        (
+            &socket,
+            "POST /v1/eval HTTP/1.1\r\nhost: x\r\norigin: null",
+            "{}",
+            403,
+            "request_refused",
+        ),
+        (&socket, eval, &large, 413, "request_too_large"),
+        (&port, eval, "{}", 401, "unauthorized"),
+        (
+            &port,
+            "GET /healthz HTTP/1.1\r\nhost: evil.example",
+            "",
+            421,
+            "request_refused",
+        ),
+    ] {
+        let (got, headers, answer) = serving.answer(head, body);
+        assert_eq!(got, status, "{head}: {answer}");
+        assert!(
+            headers.contains("content-type: application/json"),
+            "{headers}"
+        );
+        assert_eq!(headers.contains("\r\nallow: "), status == 405, "{headers}");
+        let envelope: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(envelope["error_code"], code, "{head}");
+        assert_eq!(
+            (&envelope["ok"], &envelope["error_category"]),
+            (&false.into(), &"invalid_input".into())
+        );
+        for member in ["error", "hint", "correlation_id"] {
+            assert!(!envelope[member].as_str().unwrap().is_empty(), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_says_that_it_is_no_json_is_refused_and_one_that_says_nothing_is_read() {
+    let gait = Gait::new();
+    let serving = start(&gait, &[]);
+    let body = json!({"intent": intent("tool.read")}).to_string();
+    for (lines, sound) in [
+        ("", true),
+        ("content-type: application/json", true),
+        ("content-type: application/json; charset=utf-8", true),
+        ("content-type: Application/JSON ;charset=UTF-8", true),
+        ("content-type: text/plain", false),
+        ("content-type:", false),
+        ("content-type: application/jsonp", false),
+        ("content-type: application/json, text/plain", false),
+        ("content-type: text/plain; application/json", false),
+        (
+            "content-type: application/json\r\ncontent-type: text/plain",
+            false,
+        ),
+        ("content-type: application/\u{6a}son\u{e9}", false),
+    ] {
+        let lines = if lines.is_empty() {
+            String::new()
+        } else {
+            format!("\r\n{lines}")
+        };
+        let head = format!("POST /v1/eval HTTP/1.1\r\nhost: localhost{lines}");
+        let (status, answer) = serving.ask(&head, &body);
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        match sound {
+            true => assert_eq!(
+                (status, &answer["verdict"]),
+                (200, &"allow".into()),
+                "{lines}"
+            ),
+            false => assert_eq!(
+                (status, &answer["error_code"]),
+                (415, &"unsupported_media_type".into()),
+                "{lines}"
+            ),
+        }
+    }
+}
+
+#[test]
 fn a_port_needs_a_token_and_only_loopback_will_do() {
     let gait = Gait::new().env("TOKEN", TOKEN);
     let serving = start(

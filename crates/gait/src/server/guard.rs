@@ -30,6 +30,8 @@ pub struct Guard {
     pub loopback: bool,
     /// What a client may take.
     pub limits: Limits,
+    /// Makes the name of one refusal.
+    pub correlation_id: fn() -> String,
 }
 
 impl Token {
@@ -84,91 +86,148 @@ fn refused(message: &str, reason: &'static str) -> Fault {
 
 impl Guard {
     pub(super) fn around(self, router: Router) -> Router {
+        let guard = Arc::new(self);
+        let (nowhere, otherwise) = (Arc::clone(&guard), Arc::clone(&guard));
         router
+            .fallback(move || async move { nowhere.refuse(&NO_SUCH_PATH) })
+            .method_not_allowed_fallback(move || async move { otherwise.refuse(&OTHER_METHOD) })
             // The limit is this guard's own.
             .layer(DefaultBodyLimit::disable())
-            .layer(middleware::from_fn_with_state(Arc::new(self), check))
+            .layer(middleware::from_fn_with_state(guard, check))
     }
 
-    /// A page in a browser can reach a local service, but only under a name of its own and without this content type.
-    fn refuses(&self, request: &Request) -> Option<(StatusCode, &'static str)> {
+    /// A page in a browser can reach a local service, but only under a name of its own, and it says that it is one.
+    fn refuses(&self, request: &Request) -> Option<&'static Refusal> {
         let headers = request.headers();
         if self.loopback && !host(headers).is_none_or(is_local_name) {
-            return Some((
-                StatusCode::MISDIRECTED_REQUEST,
-                "the host is not this service",
-            ));
+            return Some(&OTHER_HOST);
         }
         if headers.contains_key(header::ORIGIN) {
-            return Some((
-                StatusCode::FORBIDDEN,
-                "requests of web pages are not answered",
-            ));
+            return Some(&WEB_PAGE);
         }
         if request.method() == Method::GET {
             return None;
         }
         if let Some(token) = &self.token {
             match bearer(headers) {
-                None => return Some((StatusCode::UNAUTHORIZED, "missing bearer authorization")),
-                Some(presented) if !token.is(presented) => {
-                    return Some((StatusCode::UNAUTHORIZED, "invalid bearer authorization"));
-                }
+                None => return Some(&NO_TOKEN),
+                Some(presented) if !token.is(presented) => return Some(&WRONG_TOKEN),
                 Some(_) => {}
             }
         }
-        let media = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok());
-        let media = media.map(|media| media.split(';').next().unwrap_or_default().trim());
-        match media {
-            Some(media) if media.eq_ignore_ascii_case("application/json") => None,
-            _ => Some((
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "content-type must be application/json",
-            )),
-        }
+        (!may_be_json(headers)).then_some(&OTHER_MEDIA_TYPE)
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        let fault =
+            Fault::new(Category::InvalidInput, refusal.code, refusal.why).hint(refusal.hint);
+        let envelope = fault.envelope((self.correlation_id)());
+        let headers = [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        let line = format!("{}\n", serde_json::json!(envelope));
+        (refusal.status, headers, line).into_response()
     }
 }
 
 async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    if let Some((status, why)) = guard.refuses(&request) {
-        return refusal(status, why);
+    if let Some(refusal) = guard.refuses(&request) {
+        return guard.refuse(refusal);
     }
     let limits = guard.limits;
     let (head, body) = request.into_parts();
     // A client that says how much it sends is answered before it sends it.
     if body.size_hint().lower() > limits.body_bytes as u64 {
-        return too_large();
+        return guard.refuse(&TOO_LARGE);
     }
     let read = to_bytes(body, limits.body_bytes);
     match tokio::time::timeout(limits.body_time, read).await {
-        Err(_) => refusal(StatusCode::REQUEST_TIMEOUT, "the request took too long"),
-        Ok(Err(_)) => too_large(),
+        Err(_) => guard.refuse(&TOO_SLOW),
+        Ok(Err(_)) => guard.refuse(&TOO_LARGE),
         Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes))).await,
     }
 }
 
-fn too_large() -> Response {
-    refusal(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "request body exceeds max-request-bytes",
-    )
+/// Why a request is not answered.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    why: &'static str,
+    hint: &'static str,
 }
 
-fn refusal(status: StatusCode, why: &str) -> Response {
-    let code = match status {
-        StatusCode::UNAUTHORIZED => "unauthorized",
-        StatusCode::PAYLOAD_TOO_LARGE => "request_too_large",
-        _ => "request_refused",
-    };
-    let body = serde_json::json!({ "ok": false, "error": why, "error_code": code, "error_category": "invalid_input", "retryable": false });
-    (
-        status,
-        [(header::CONTENT_TYPE, "application/json")],
-        format!("{body}\n"),
-    )
-        .into_response()
+const REFUSED: &str = "request_refused";
+const UNAUTHORIZED: &str = "unauthorized";
+const PRESENT_TOKEN: &str = "send Authorization: Bearer with the token of the service";
+
+const OTHER_HOST: Refusal = Refusal {
+    status: StatusCode::MISDIRECTED_REQUEST,
+    code: REFUSED,
+    why: "the host is not this service",
+    hint: "ask for localhost or a loopback address",
+};
+const WEB_PAGE: Refusal = Refusal {
+    status: StatusCode::FORBIDDEN,
+    code: REFUSED,
+    why: "requests of web pages are not answered",
+    hint: "ask from a program, without an Origin header",
+};
+const NO_TOKEN: Refusal = Refusal {
+    status: StatusCode::UNAUTHORIZED,
+    code: UNAUTHORIZED,
+    why: "missing bearer authorization",
+    hint: PRESENT_TOKEN,
+};
+const WRONG_TOKEN: Refusal = Refusal {
+    status: StatusCode::UNAUTHORIZED,
+    code: UNAUTHORIZED,
+    why: "invalid bearer authorization",
+    hint: PRESENT_TOKEN,
+};
+const NO_SUCH_PATH: Refusal = Refusal {
+    status: StatusCode::NOT_FOUND,
+    code: "path_not_found",
+    why: "the service has nothing at this path",
+    hint: "ask for a path that the service's documentation names",
+};
+const OTHER_METHOD: Refusal = Refusal {
+    status: StatusCode::METHOD_NOT_ALLOWED,
+    code: "method_not_allowed",
+    why: "the path does not take this method",
+    hint: "use a method that the Allow header names",
+};
+const OTHER_MEDIA_TYPE: Refusal = Refusal {
+    status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    code: "unsupported_media_type",
+    why: "content-type must be application/json",
+    hint: "send JSON with Content-Type: application/json",
+};
+const TOO_LARGE: Refusal = Refusal {
+    status: StatusCode::PAYLOAD_TOO_LARGE,
+    code: "request_too_large",
+    why: "request body exceeds max-request-bytes",
+    hint: "send less, or have the service take more",
+};
+const TOO_SLOW: Refusal = Refusal {
+    status: StatusCode::REQUEST_TIMEOUT,
+    code: REFUSED,
+    why: "the request took too long",
+    hint: "send the whole request at once",
+};
+
+/// Whether nothing says that the body is something else than JSON. A parameter, such as a charset, may follow the type;
+/// two types are not one.
+fn may_be_json(headers: &HeaderMap) -> bool {
+    let mut media = headers.get_all(header::CONTENT_TYPE).iter();
+    match (media.next(), media.next()) {
+        (None, _) => true,
+        (Some(_), Some(_)) => false,
+        (Some(media), None) => media.to_str().is_ok_and(|media| {
+            let essence = media.split(';').next().unwrap_or_default();
+            essence.trim().eq_ignore_ascii_case("application/json")
+        }),
+    }
 }
 
 fn host(headers: &HeaderMap) -> Option<&str> {

@@ -29,6 +29,7 @@ impl Serving {
             token: None,
             loopback: false,
             limits,
+            correlation_id: || "refused".to_owned(),
         };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(serve(listener, router, guard, async {

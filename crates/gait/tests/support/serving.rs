@@ -37,6 +37,12 @@ impl Serving {
 
     /// The status and the body of the answer to `body`, sent behind the lines of `head`.
     pub fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        let (status, _, body) = self.answer(head, body);
+        (status, body)
+    }
+
+    /// The status, the head in lower case and the body of the answer to `body`, sent behind the lines of `head`.
+    pub fn answer(&self, head: &str, body: &str) -> (u16, String, String) {
         let length = body.len();
         let request =
             format!("{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
@@ -48,9 +54,10 @@ impl Serving {
             false => exchange(TcpStream::connect(&self.address).unwrap(), &request),
         };
         let status = answer.split(' ').nth(1).map(str::parse);
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         (
             status.unwrap_or_else(|| panic!("{answer:?}")).unwrap(),
+            head.to_ascii_lowercase(),
             body.to_owned(),
         )
     }

@@ -73,6 +73,7 @@ fn guard(context: &Context, args: &Args) -> Result<Guard> {
             body_bytes: MAX_REQUEST,
             ..Limits::default()
         },
+        correlation_id: correlation::new_id,
     })
 }
 

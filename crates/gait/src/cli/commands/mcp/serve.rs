@@ -93,6 +93,7 @@ fn guard(context: &Context, args: &Args) -> Result<Guard> {
         token,
         loopback,
         limits,
+        correlation_id: correlation::new_id,
     })
 }
 
