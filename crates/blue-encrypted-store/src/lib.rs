@@ -35,6 +35,8 @@ mod manifest;
 mod name;
 mod partition;
 mod plan;
+#[cfg(test)]
+mod published;
 mod reader;
 mod record;
 mod row;
