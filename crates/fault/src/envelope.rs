@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::{Category, Fault};
+use crate::{Category, Fault, Migration};
 
-/// `{ok, error, error_code, error_category, error_reason?, retryable, hint, remedy?, correlation_id}`; serialises with sorted keys.
+/// `{ok, error, error_code, error_category, error_reason?, retryable, hint, remedy?, migration?, correlation_id}`; serialises with sorted keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Envelope {
     /// Finds this run in logs and traces.
@@ -20,6 +20,9 @@ pub struct Envelope {
     pub error_reason: &'static str,
     /// The next action.
     pub hint: String,
+    /// What to write instead, where something was that is no longer read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// Always false.
     pub ok: bool,
     /// The next action for the cause.
@@ -38,6 +41,7 @@ impl Envelope {
             error_code: fault.code().to_owned(),
             error_reason: fault.reason(),
             hint: fault.hint_text().to_owned(),
+            migration: fault.migration().cloned(),
             ok: false,
             remedy: fault.remedy(),
             retryable: fault.retryable(),

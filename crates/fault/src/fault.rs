@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 
-use crate::{Category, Envelope, Problem, WcCode};
+use crate::{Category, Envelope, Migration, Problem, WcCode};
 
 /// The code of a wrong command line.
 const USAGE: &str = "usage";
@@ -25,6 +25,8 @@ pub struct Fault {
     hint: Option<Cow<'static, str>>,
     /// On the heap: an error is carried in every result, and few have this.
     because: Option<Box<Because>>,
+    /// On the heap for the same reason.
+    migration: Option<Box<Migration>>,
 }
 
 /// What tells apart the faults that share a code for the sake of a contract.
@@ -48,6 +50,7 @@ impl Fault {
             message: message.into(),
             hint: None,
             because: None,
+            migration: None,
         }
     }
 
@@ -94,6 +97,13 @@ impl Fault {
     #[must_use]
     pub fn because(mut self, reason: &'static str, remedy: &'static str) -> Self {
         self.because = Some(Box::new(Because { reason, remedy }));
+        self
+    }
+
+    /// Says what to write instead of what is no longer read.
+    #[must_use]
+    pub fn migrated(mut self, migration: Migration) -> Self {
+        self.migration = Some(Box::new(migration));
         self
     }
 
@@ -158,6 +168,11 @@ impl Fault {
     /// The next action for [`Fault::reason`]; empty when the hint says it all.
     pub fn remedy(&self) -> &'static str {
         self.because.as_ref().map_or("", |because| because.remedy)
+    }
+
+    /// What to write instead, where something was that is no longer read.
+    pub fn migration(&self) -> Option<&Migration> {
+        self.migration.as_deref()
     }
 
     /// The exit code of the `worldcompute` binary.
@@ -236,6 +251,7 @@ impl Fault {
             message,
             hint: None,
             because: None,
+            migration: None,
         }
     }
 

@@ -16,12 +16,14 @@
 mod category;
 mod envelope;
 mod fault;
+mod migration;
 mod problem;
 mod wc;
 
 pub use category::Category;
 pub use envelope::Envelope;
 pub use fault::Fault;
+pub use migration::{FieldReplacement, Migration};
 pub use problem::Problem;
 pub use wc::WcCode;
 

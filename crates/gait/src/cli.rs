@@ -13,12 +13,13 @@ mod output;
 mod streamed;
 mod usage;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use gait::oplog::{self, Ended};
 use gait::{SystemClock, SystemEnvironment, VERSION};
-use worldcompute_fault::{Fault, Result};
+use worldcompute_fault::{Fault, Migration, Result};
 
 use args::{Args, Parsed};
 use command::{Command, Context};
@@ -28,23 +29,34 @@ use output::Output;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    match arguments() {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match texts(&arguments) {
         Ok(arguments) => dispatch(&arguments),
-        Err(fault) => Output::human().fault(&fault),
+        Err(fault) => unreadable(&arguments, &fault),
     }
     .into()
 }
 
-fn arguments() -> Result<Vec<String>> {
-    std::env::args_os()
-        .skip(1)
-        .enumerate()
-        .map(|(index, argument)| {
-            argument
-                .into_string()
-                .map_err(|_| args::invalid(format!("argument {} is not UTF-8", index + 1)))
-        })
-        .collect()
+fn texts(arguments: &[OsString]) -> Result<Vec<String>> {
+    let text = |(index, argument): (usize, &OsString)| {
+        let text = argument.to_str().map(str::to_owned);
+        text.ok_or_else(|| args::invalid(format!("argument {} is not UTF-8", index + 1)))
+    };
+    arguments.iter().enumerate().map(text).collect()
+}
+
+/// Tells whoever asked in the form that they asked for, by the arguments that are text.
+fn unreadable(arguments: &[OsString], fault: &Fault) -> Exit {
+    let arguments: Vec<String> = arguments
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let command = Command::find(COMMANDS, &arguments).map(|(command, _)| command);
+    let output = Output::new(args::asks_for_json(&arguments), correlation::new_id());
+    match command.is_some_and(is_hook) {
+        true => closed(output.text(&commands::hook::deny(fault))),
+        false => output.fault(fault),
+    }
 }
 
 fn dispatch(arguments: &[String]) -> Exit {
@@ -52,11 +64,23 @@ fn dispatch(arguments: &[String]) -> Exit {
     match first {
         None | Some("--version" | "-version" | "-v") => Output::human().text(&version()),
         Some("help" | "--help" | "-help" | "-h") => Output::human().text(&usage::group(&[])),
+        Some("mcp-verify") => renamed(arguments),
         Some(_) => match Command::find(COMMANDS, arguments) {
             Some((command, rest)) => invoke(command, rest),
             None => unknown(arguments),
         },
     }
+}
+
+/// A command that has another name since the first release.
+fn renamed(arguments: &[String]) -> Exit {
+    let fault = args::invalid("deprecated command spelling: gait mcp-verify -> gait mcp verify")
+        .hint("use `gait mcp verify` instead")
+        .migrated(Migration::Command {
+            deprecated_command: "gait mcp-verify",
+            replacement_command: "gait mcp verify",
+        });
+    Output::new(args::asks_for_json(arguments), correlation::new_id()).fault(&fault)
 }
 
 fn version() -> String {

@@ -15,6 +15,7 @@ mod export;
 pub mod http;
 mod keep;
 mod oauth;
+mod retention;
 pub mod stdio;
 
 pub use adapter::Adapter;
@@ -22,6 +23,7 @@ pub use boundary::{Boundary, Ruling, judge_server, run_id};
 pub use call::ToolCall;
 pub use export::Exports;
 pub use keep::Keeping;
+pub use retention::{Kind, Retention};
 
 /// The largest payload of one call, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;

@@ -11,6 +11,7 @@ mod journal;
 mod lock;
 mod record;
 mod relation;
+mod remove;
 mod state;
 
 pub(crate) use chain::SCHEMA_ID as CHAIN_SCHEMA_ID;
@@ -20,6 +21,7 @@ pub use compact::{Compaction, compact};
 pub use diff::diff;
 pub use lock::LockSettings;
 pub use record::{Checkpoint, Event, Header, NewEvent};
+pub(crate) use remove::remove;
 pub use state::Status;
 
 use std::path::Path;

@@ -109,6 +109,16 @@ impl Artefact {
         }))
     }
 
+    /// Whether it says that it is one decision.
+    pub(crate) fn is_trace(&self) -> bool {
+        self.head.form == Form::Trace
+    }
+
+    /// Whether it is an archive.
+    pub(crate) fn is_archive(&self) -> bool {
+        self.head.form == Form::Archive
+    }
+
     /// The hex SHA-256 of the public key that a decision or a session claims to be signed with: a claim, good for
     /// choosing the key to verify it with. `None` for what can be verified without a key.
     pub fn claimed_key(&self) -> Option<&str> {

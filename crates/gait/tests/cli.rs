@@ -2,7 +2,75 @@
 
 mod support;
 
-use support::Gait;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use serde_json::json;
+use support::{Gait, Run};
+
+#[test]
+fn an_argument_that_is_no_text_is_refused_in_the_form_that_was_asked_for() {
+    let gait = Gait::new();
+    let run = |args: &[&str]| {
+        let mut command = gait.command(args);
+        Run::of(command.arg(OsStr::from_bytes(b"\xff")).output().unwrap())
+    };
+    let json = run(&["verify", "--json"]);
+    assert_eq!(
+        (json.code, &json.json()["error_code"]),
+        (6, &"invalid_input".into())
+    );
+    assert_eq!(json.json()["error"], "argument 3 is not UTF-8");
+    let text = run(&["verify"]);
+    assert!(text.code == 6 && text.stdout.contains("hint:"), "{text:?}");
+    // To an agent a hook that fails is a hook that is not there.
+    let hook = run(&["hook", "--policy"]);
+    assert_eq!(hook.code, 0, "{hook:?}");
+    assert!(hook.stdout.contains("deny"), "{hook:?}");
+}
+
+#[test]
+fn what_is_no_longer_read_is_refused_with_what_to_write_instead() {
+    let gait = Gait::new();
+    let (code, json) = gait.json(&["mcp-verify", "--policy", "p.yaml"]);
+    assert_eq!((code, &json["error_code"]), (6, &"invalid_input".into()));
+    assert_eq!(
+        json["migration"],
+        json!({
+            "kind": "command",
+            "deprecated_command": "gait mcp-verify",
+            "replacement_command": "gait mcp verify",
+        })
+    );
+    assert_eq!(json["hint"], "use `gait mcp verify` instead");
+    let text = gait.run(&["mcp-verify"]);
+    assert_eq!(text.code, 6);
+    assert!(text.stdout.contains("gait mcp verify"), "{}", text.stdout);
+
+    let policy = gait.file("policy.yaml", "unknown_server: block\nname: old\n");
+    let server = gait.file("server.json", r#"{"server_id": "s"}"#);
+    for command in [
+        &["policy", "validate", &policy][..],
+        &["mcp", "verify", "--policy", &policy, "--server", &server],
+    ] {
+        let (code, json) = gait.json(command);
+        assert_eq!((code, &json["error_reason"]), (6, &"legacy_policy".into()));
+        let migration = &json["migration"];
+        assert_eq!(
+            (&migration["kind"], &migration["deprecated_fields"]),
+            (&"policy_fields".into(), &json!(["name", "unknown_server"]))
+        );
+        let replacements = &migration["field_replacements"];
+        assert_eq!(replacements[0]["field"], "name");
+        assert_eq!(replacements[0].get("replacement_fields"), None);
+        assert_eq!(
+            replacements[1]["replacement_fields"],
+            json!(["mcp_trust.action"])
+        );
+    }
+    let (_, other) = gait.json(&["policy", "validate", &server]);
+    assert_eq!(other.get("migration"), None, "{other}");
+}
 
 #[test]
 fn gait_alone_prints_its_version() {

@@ -280,6 +280,137 @@ fn what_has_no_place_is_refused_before_it_is_ruled_on() {
 }
 
 #[test]
+fn the_service_keeps_as_much_as_it_is_told_to_and_nothing_else_is_touched() {
+    let gait = Gait::new();
+    let foreign = gait.file("traces/trace_notes.json", "{}");
+    let serving = start(
+        &gait,
+        &[
+            "--trace-dir",
+            "traces",
+            "--trace-max-count",
+            "2",
+            "--session-dir",
+            "sessions",
+            "--session-max-count",
+            "1",
+        ],
+    );
+    let mut last = Value::Null;
+    for number in 0..4 {
+        let session = format!("s{number}");
+        let body = json!({"call": {"name": "read"}, "session_id": session}).to_string();
+        let (status, answer) = evaluate(&serving, "", &body);
+        assert_eq!(status, 200, "{answer}");
+        last = serde_json::from_str(&answer).unwrap();
+    }
+    let warnings = last["warnings"].to_string();
+    for kind in ["trace", "session"] {
+        let told = format!("retention_{kind}_removed_age=0 removed_count=1");
+        assert!(warnings.contains(&told), "{warnings}");
+    }
+    let count = |dir: &str| std::fs::read_dir(gait.path().join(dir)).unwrap().count();
+    assert_eq!(count("traces"), 3);
+    assert!(std::path::Path::new(&foreign).is_file());
+    for member in ["trace_path", "session_journal"] {
+        let path = gait.path().join(last[member].as_str().unwrap());
+        assert!(path.is_file(), "{member}");
+    }
+    assert!(!gait.path().join("sessions/s0.journal.jsonl").exists());
+}
+
+#[test]
+fn limits_that_mean_nothing_are_refused() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    for (args, error) in [
+        (
+            &["--trace-max-count", "-1"][..],
+            "retention limits must not be negative",
+        ),
+        (
+            &["--pack-max-age", "-1h", "--pack-dir", "p"],
+            "retention limits must not be negative",
+        ),
+        (
+            &["--runpack-max-count", "1"],
+            "--runpack-max-age and --runpack-max-count need --runpack-dir",
+        ),
+        (
+            &["--session-max-age", "soon"],
+            "invalid value \"soon\" for flag -session-max-age: parse error",
+        ),
+        (
+            &[
+                "--allow-client-artifact-paths",
+                "--listen",
+                "0.0.0.0:0",
+                "--auth-mode",
+                "token",
+                "--auth-token-env",
+                "TOKEN",
+            ],
+            "--allow-client-artifact-paths requires a loopback --listen",
+        ),
+    ] {
+        let gait = Gait::new().env("TOKEN", "a-token-of-more-than-16-bytes");
+        let (code, json) = gait.json(&[&["mcp", "serve", "--policy", &policy][..], args].concat());
+        assert_eq!((code, &json["error"]), (6, &error.into()), "{args:?}");
+    }
+}
+
+#[test]
+fn a_client_names_paths_only_where_it_may_and_never_one_that_is_taken() {
+    let gait = Gait::new();
+    let key = gait.file("the.key", "precious");
+    let closed = start(&gait, &[]);
+    let open = start(&gait, &["--allow-client-artifact-paths"]);
+    std::os::unix::fs::symlink("nowhere", gait.path().join("link")).unwrap();
+    for member in ["trace_path", "runpack_out", "pack_out"] {
+        let ask = |serving: &Serving, path: &str| {
+            let body = json!({"call": {"name": "read"}, member: path}).to_string();
+            let (status, answer) = evaluate(serving, "", &body);
+            (status, serde_json::from_str::<Value>(&answer).unwrap())
+        };
+        let (status, refused) = ask(&closed, "mine");
+        assert_eq!(
+            (status, &refused["error_reason"]),
+            (400, &"client_paths_off".into())
+        );
+        for taken in [key.as_str(), "link", "."] {
+            let (status, refused) = ask(&open, taken);
+            assert_eq!(
+                (status, &refused["error_reason"]),
+                (400, &"output_exists".into()),
+                "{member} {taken}"
+            );
+        }
+        assert_eq!(ask(&open, "../climbs").0, 400, "{member}");
+        let mine = format!("client/{member}");
+        let (status, answer) = ask(&open, &mine);
+        assert_eq!(status, 200, "{answer}");
+        assert!(gait.path().join(&mine).is_file(), "{answer}");
+    }
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "precious");
+    let journaled = |serving: &Serving, path: &str| {
+        let body = json!({"call": {"name": "read"}, "session_id": "s", "session_journal": path});
+        evaluate(serving, "", &body.to_string())
+    };
+    assert_eq!(journaled(&closed, "client/j.jsonl").0, 400);
+    for sequence in 1..3 {
+        let (status, answer) = journaled(&open, "client/j.jsonl");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(
+            (status, &answer["session_sequence"]),
+            (200, &sequence.into()),
+            "{answer}"
+        );
+    }
+    assert_ne!(journaled(&open, &key).0, 200);
+    assert_eq!(std::fs::read_to_string(&key).unwrap(), "precious");
+}
+
+#[test]
 fn a_journal_that_cannot_be_kept_lets_nothing_pass() {
     let gait = Gait::new();
     gait.file("sessions", "in the way");

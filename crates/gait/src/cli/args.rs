@@ -246,7 +246,7 @@ fn flag_text(argument: &str) -> Option<&str> {
 }
 
 /// For arguments that do not parse: whoever reads the answer is told in the form asked for anywhere.
-fn asks_for_json(arguments: &[String]) -> bool {
+pub fn asks_for_json(arguments: &[String]) -> bool {
     arguments
         .iter()
         .take_while(|argument| *argument != "--")

@@ -109,6 +109,9 @@ fn envelope(fields: &mut Map<String, Value>, fault: &Fault) {
     ];
     let said = members.into_iter().filter(|(_, value)| *value != "");
     fields.extend(said.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(migration) = fault.migration() {
+        fields.insert("migration".to_owned(), serde_json::json!(migration));
+    }
 }
 
 /// One line, keys sorted, and escaped so that it can stand inside HTML.

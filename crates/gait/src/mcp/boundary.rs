@@ -85,6 +85,10 @@ impl Boundary {
         self.clock.now()
     }
 
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
     /// The gate.
     pub const fn gate(&self) -> &Gate {
         &self.gate

@@ -1,8 +1,8 @@
 //! Rulings over HTTP: `POST /v1/evaluate` as JSON, `/v1/evaluate/sse` as a server-sent event, `/v1/evaluate/stream` as a
 //! line of JSON; `GET /healthz`.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
@@ -19,7 +19,8 @@ use worldcompute_proof::parse_json_within;
 use super::adapter::Adapter;
 use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
-use super::keep::{Keeping, Wish};
+use super::keep::{Asked, Keeping, Places, Wish};
+use super::retention::Retention;
 use crate::limits::invalid;
 use crate::verdict::Verdict;
 
@@ -33,6 +34,12 @@ pub struct Service {
     pub trace_dir: PathBuf,
     /// What else is kept.
     pub keeping: Keeping,
+    /// What of it is deleted again.
+    pub retention: Vec<Retention>,
+    /// One request at a time deletes.
+    pub sweeping: Mutex<()>,
+    /// Whether a client may say where its evidence goes.
+    pub client_paths: bool,
     /// Whether the status says what the verdict is.
     pub strict_status: bool,
     /// The largest request, in bytes.
@@ -48,7 +55,7 @@ enum Form {
     Line,
 }
 
-/// What a client may ask for. Paths are the server's business.
+/// What a client may ask for. Paths are the server's business, unless its operator gives them away.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
@@ -65,6 +72,14 @@ struct Request {
     emit_runpack: bool,
     #[serde(default)]
     emit_pack: bool,
+    #[serde(default)]
+    trace_path: String,
+    #[serde(default)]
+    runpack_out: String,
+    #[serde(default)]
+    pack_out: String,
+    #[serde(default)]
+    session_journal: String,
 }
 
 impl Request {
@@ -74,6 +89,29 @@ impl Request {
             pack: self.emit_pack,
             checkpoint_interval: self.checkpoint_interval,
         }
+    }
+
+    /// The paths of a client that may name some.
+    ///
+    /// `invalid_input` for one that may not, and for a path that is taken: what a client names never takes the place of
+    /// a file. Only a journal goes on.
+    fn places(&self, allowed: bool) -> Result<Places> {
+        let place = |member: &str, path: &str| match path.trim() {
+            "" => Ok(None),
+            path if allowed => Ok(Some(PathBuf::from(path))),
+            _ => Err(paths_not_allowed(member)),
+        };
+        let places = Places {
+            trace: place("trace_path", &self.trace_path)?,
+            runpack: place("runpack_out", &self.runpack_out)?,
+            pack: place("pack_out", &self.pack_out)?,
+            journal: place("session_journal", &self.session_journal)?,
+        };
+        let new = [&places.trace, &places.runpack, &places.pack];
+        for path in new.into_iter().flatten() {
+            check_free(path)?;
+        }
+        Ok(places)
     }
 }
 
@@ -123,23 +161,38 @@ impl Service {
         let request = self.read(body)?;
         let wish = request.wish();
         self.keeping.check(wish)?;
+        let places = request.places(self.client_paths)?;
         let (adapter, call) = self.call(&request)?;
-        let place = |run: &str| {
+        let own = |run: &str| {
             self.trace_dir
                 .join(format!("trace_{run}_{correlation_id}.json"))
         };
+        let place = |run: &str| places.trace.clone().unwrap_or_else(|| own(run));
         let run = self.run(&request, &call);
-        let ruling = self.boundary.decide(&call, run, correlation_id, place)?;
+        let mut ruling = self.boundary.decide(&call, run, correlation_id, place)?;
         let latency = elapsed_ms(started);
-        let kept = self
-            .keeping
-            .keep(&self.boundary, &ruling, wish, correlation_id, latency)?;
+        let asked = Asked {
+            wish,
+            places: &places,
+            correlation_id,
+            latency_ms: latency,
+        };
+        let kept = self.keeping.keep(&self.boundary, &ruling, &asked)?;
+        ruling.warnings.extend(self.sweep());
         let verdict = ruling.decision.verdict();
         let mut answer = ruling.to_value(adapter, latency);
         answer.extend(kept);
         answer.insert("correlation_id".to_owned(), correlation_id.into());
         answer.insert("exit_code".to_owned(), exit_code(verdict).into());
         Ok((verdict, Value::Object(answer)))
+    }
+
+    /// Deletes what is kept no longer. The ruling stands whatever comes of it.
+    fn sweep(&self) -> Vec<String> {
+        let _one = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let clock = self.boundary.clock();
+        let swept = self.retention.iter().map(|kept| kept.sweep(clock));
+        swept.flatten().collect()
     }
 
     fn call(&self, request: &Request) -> Result<(Adapter, ToolCall)> {
@@ -180,6 +233,29 @@ impl Service {
             Verdict::Block => StatusCode::FORBIDDEN,
             Verdict::RequireApproval | Verdict::DryRun => StatusCode::CONFLICT,
         }
+    }
+}
+
+fn paths_not_allowed(member: &str) -> Fault {
+    invalid(format!(
+        "request.{member} is not allowed by server configuration"
+    ))
+    .because(
+        "client_paths_off",
+        "leave the path out, or start the service with --allow-client-artifact-paths",
+    )
+}
+
+/// Also a link that leads nowhere is in the way.
+fn check_free(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Fault::io(
+            format_args!("look at {}", path.display()),
+            &error,
+        )),
+        Ok(_) => Err(invalid(format!("{} is taken", path.display()))
+            .because("output_exists", "name a path at which nothing is")),
     }
 }
 

@@ -39,6 +39,23 @@ pub(super) struct Wish {
     pub(super) checkpoint_interval: u32,
 }
 
+/// Where a client wants it, instead of where the operator does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    pub(super) trace: Option<PathBuf>,
+    pub(super) runpack: Option<PathBuf>,
+    pub(super) pack: Option<PathBuf>,
+    pub(super) journal: Option<PathBuf>,
+}
+
+/// The request behind a ruling.
+pub(super) struct Asked<'a> {
+    pub(super) wish: Wish,
+    pub(super) places: &'a Places,
+    pub(super) correlation_id: &'a str,
+    pub(super) latency_ms: u64,
+}
+
 impl Keeping {
     /// Refuses what has no place: `invalid_input`.
     pub(super) fn check(&self, wish: Wish) -> Result<()> {
@@ -66,32 +83,33 @@ impl Keeping {
         Ok(())
     }
 
-    /// Keeps `ruling`, which was made under `correlation_id`, and says where.
+    /// Keeps `ruling`, and says where.
     pub(super) fn keep(
         &self,
         boundary: &Boundary,
         ruling: &Ruling,
-        wish: Wish,
-        correlation_id: &str,
-        latency_ms: u64,
+        asked: &Asked<'_>,
     ) -> Result<Map<String, Value>> {
+        let (wish, places) = (asked.wish, asked.places);
         let mut told = Map::new();
-        let place = |dir: &Option<PathBuf>, kind: &str| {
-            let name = format!("{kind}_{}_{correlation_id}.zip", ruling.run_id);
-            dir.as_ref().map(|dir| dir.join(name))
+        let place = |wanted: bool, dir: &Option<PathBuf>, kind: &str| {
+            let name = format!("{kind}_{}_{}.zip", ruling.run_id, asked.correlation_id);
+            dir.as_ref().filter(|_| wanted).map(|dir| dir.join(name))
         };
-        let runpack = place(&self.runpacks, "runpack").filter(|_| wish.runpack);
+        let own = || place(wish.runpack, &self.runpacks, "runpack");
+        let runpack = places.runpack.clone().or_else(own);
         if let Some(path) = &runpack {
             boundary.write_runpack(ruling, path)?;
             told.insert("runpack_path".to_owned(), json!(path));
         }
-        if let Some(path) = place(&self.packs, "pack").filter(|_| wish.pack) {
+        let own = || place(wish.pack, &self.packs, "pack");
+        if let Some(path) = places.pack.clone().or_else(own) {
             let built = boundary.write_pack(ruling, runpack.as_deref(), &path)?;
             told.insert("pack_path".to_owned(), json!(path));
             told.insert("pack_id".to_owned(), built.manifest.pack_id.into());
         }
-        self.journal(boundary, ruling, wish, &mut told)?;
-        self.exports.append(ruling, latency_ms)?;
+        self.journal(boundary, ruling, asked, &mut told)?;
+        self.exports.append(ruling, asked.latency_ms)?;
         told.extend(self.exports.fields());
         Ok(told)
     }
@@ -100,15 +118,17 @@ impl Keeping {
         &self,
         boundary: &Boundary,
         ruling: &Ruling,
-        wish: Wish,
+        asked: &Asked<'_>,
         told: &mut Map<String, Value>,
     ) -> Result<()> {
         let session_id = ruling.intent.context().session_id.trim();
-        let Some(dir) = self.sessions.as_ref().filter(|_| !session_id.is_empty()) else {
+        if session_id.is_empty() {
+            return Ok(());
+        }
+        let own = || Some(self.sessions.as_ref()?.join(journal_name(session_id)));
+        let Some(journal) = asked.places.journal.clone().or_else(own) else {
             return Ok(());
         };
-        let name = file_name(session_id);
-        let journal = dir.join(format!("{name}.journal.jsonl"));
         let session = Session {
             journal: &journal,
             lock: self.session_lock,
@@ -119,11 +139,11 @@ impl Keeping {
         let sequence = record(&session, ruling)?;
         told.insert("session_journal".to_owned(), json!(journal));
         told.insert("session_sequence".to_owned(), sequence.into());
-        let due = sequence.checked_rem(wish.checkpoint_interval.into()) == Some(0);
+        let due = sequence.checked_rem(asked.wish.checkpoint_interval.into()) == Some(0);
         let Some(dir) = self.runpacks.as_ref().filter(|_| due) else {
             return Ok(());
         };
-        let out = dir.join(format!("{name}_cp_{sequence:06}.zip"));
+        let out = dir.join(format!("{}_cp_{sequence:06}.zip", file_name(session_id)));
         checkpoint(&session, boundary, &out)?;
         told.insert("session_checkpoint".to_owned(), json!(out));
         told.insert("session_chain".to_owned(), json!(Chain::beside(&journal)));
@@ -151,6 +171,11 @@ fn checkpoint(session: &Session<'_>, boundary: &Boundary, out: &Path) -> Result<
     let key = boundary.gate().signing_key();
     let (_, chain) = run_session::checkpoint(session, out, Some(key))?;
     chain.write(&Chain::beside(session.journal))
+}
+
+/// The name of the file that a session's journal is in.
+pub(super) fn journal_name(session_id: &str) -> String {
+    format!("{}.journal.jsonl", file_name(session_id))
 }
 
 /// A session's id as the name of a file: itself where it can be, else what of it can and a digest that tells it from

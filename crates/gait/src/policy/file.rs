@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use worldcompute_fault::Result;
+use worldcompute_fault::{FieldReplacement, Migration, Result};
 
 use crate::limits::{MAX_RULES, invalid};
 
@@ -251,49 +251,82 @@ pub(super) struct TrustFile {
     pub(super) require_registry: Option<bool>,
 }
 
+/// What says today what the keys of the draft language said.
+const DRAFT: [FieldReplacement; 6] = [
+    FieldReplacement {
+        field: "version",
+        replacement_fields: &["schema_id", "schema_version"],
+        note: "set schema_id=gait.gate.policy and schema_version=1.0.0",
+    },
+    FieldReplacement {
+        field: "name",
+        replacement_fields: &[],
+        note: "leave it out: rules have names, a policy has none",
+    },
+    FieldReplacement {
+        field: "boundaries",
+        replacement_fields: &["rules", "mcp_trust"],
+        note: "",
+    },
+    FieldReplacement {
+        field: "defaults",
+        replacement_fields: &["default_verdict", "fail_closed"],
+        note: "",
+    },
+    FieldReplacement {
+        field: "trust_sources",
+        replacement_fields: &["mcp_trust.snapshot"],
+        note: "write what is known of the servers into a local snapshot",
+    },
+    FieldReplacement {
+        field: "unknown_server",
+        replacement_fields: &["mcp_trust.action"],
+        note: "a server that the snapshot does not list gets the action",
+    },
+];
+
 impl PolicyFile {
     /// Refuses the keys of the draft language.
     pub(super) fn refuse_legacy(&self) -> Result<()> {
-        let keys = [
-            (
-                "version",
-                self.version.is_some(),
-                "schema_id|schema_version (set schema_id=gait.gate.policy and schema_version=1.0.0)",
-            ),
-            ("name", self.name.is_some(), "rules[].name"),
-            (
-                "boundaries",
-                self.boundaries.is_some(),
-                "rules[].match|rules[].endpoint",
-            ),
-            (
-                "defaults",
-                self.defaults.is_some(),
-                "default_verdict|fail_closed",
-            ),
-            ("trust_sources", self.trust_sources.is_some(), "mcp_trust"),
-            ("unknown_server", self.unknown_server.is_some(), "mcp_trust"),
+        let present = [
+            &self.version,
+            &self.name,
+            &self.boundaries,
+            &self.defaults,
+            &self.trust_sources,
+            &self.unknown_server,
         ];
-        let found: Vec<_> = keys
-            .into_iter()
-            .filter(|(_, present, _)| *present)
-            .collect();
-        if found.is_empty() {
+        let found = present.iter().zip(DRAFT).filter(|(key, _)| key.is_some());
+        let replacements: Vec<FieldReplacement> = found.map(|(_, draft)| draft).collect();
+        if replacements.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = found.iter().map(|(name, ..)| *name).collect();
-        let ways: Vec<_> = found
-            .iter()
-            .map(|(name, _, way)| format!("{name}->{way}"))
-            .collect();
+        let fields: Vec<_> = replacements.iter().map(|draft| draft.field).collect();
+        let ways: Vec<_> = replacements.iter().map(way).collect();
         let message = format!(
             "parse policy yaml: legacy policy proposal fields are not supported [{}]: {}",
-            names.join(", "),
+            fields.join(", "),
             ways.join("; ")
         );
-        Err(invalid(message).because(
-            "legacy_policy",
-            "rewrite the policy with the keys named in the message",
-        ))
+        let fault = invalid(message)
+            .because(
+                "legacy_policy",
+                "rewrite the policy with the keys named in the message",
+            )
+            .hint("write the policy with schema_id, schema_version, default_verdict, fail_closed, mcp_trust and rules")
+            .migrated(Migration::PolicyFields {
+                deprecated_fields: fields,
+                field_replacements: replacements,
+            });
+        Err(fault)
+    }
+}
+
+fn way(draft: &FieldReplacement) -> String {
+    let keys = draft.replacement_fields.join("|");
+    match (&*keys, draft.note) {
+        ("", note) => format!("{}->{note}", draft.field),
+        (keys, "") => format!("{}->{keys}", draft.field),
+        (keys, note) => format!("{}->{keys} ({note})", draft.field),
     }
 }

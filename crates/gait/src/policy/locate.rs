@@ -23,6 +23,10 @@ pub(super) fn unreadable(error: &serde_saphyr::Error, bytes: &[u8]) -> Fault {
 /// The refusal of a file that is no policy by its meaning, with the key and its line.
 pub(super) fn misplaced(misplaced: &Misplaced, bytes: &[u8]) -> Fault {
     let fault = &misplaced.fault;
+    if fault.migration().is_some() {
+        // It says key by key what to write instead.
+        return Fault::clone(fault);
+    }
     let place = Keys::of(bytes).place(&misplaced.key);
     let at = place.map(|place| format!(" (line {}, key {})", place.line, misplaced.key));
     let message = format!("{}{}", fault.message(), at.unwrap_or_default());

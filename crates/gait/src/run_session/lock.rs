@@ -60,8 +60,14 @@ impl LockSettings {
         Ok(settings)
     }
 
+    /// The same without waiting.
+    pub(super) const fn at_once(mut self) -> Self {
+        self.wait.wait = Duration::ZERO;
+        self
+    }
+
     /// Keeps other writers away from `journal` as long as the lock lives.
-    pub(super) fn acquire(&self, journal: &Path) -> Result<LockFile> {
+    pub(crate) fn acquire(&self, journal: &Path) -> Result<LockFile> {
         let mut path = journal.as_os_str().to_owned();
         path.push(".lock");
         let form = LockForm {

@@ -1,6 +1,6 @@
 //! The journal in short, so that an append need not read all of it. It is only believed where the journal agrees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use worldcompute_durable::{Mode, last_line, read_bounded, write_atomic};
@@ -124,12 +124,12 @@ impl State {
             journal_size_bytes: size(session)?,
             ..self.clone()
         };
-        write_atomic(&path(session), &json_file(&kept)?, Mode::Private)
+        write_atomic(&path(session.journal), &json_file(&kept)?, Mode::Private)
     }
 
     /// What was kept, unless the journal says otherwise. A state that cannot be read is none: the journal is the truth.
     fn kept(session: &Session<'_>) -> Result<Option<Self>> {
-        let Ok(bytes) = read_bounded(&path(session), MAX_SESSION_STATE) else {
+        let Ok(bytes) = read_bounded(&path(session.journal), MAX_SESSION_STATE) else {
             return Ok(None);
         };
         let Ok(state) = serde_json::from_slice::<Self>(&bytes) else {
@@ -176,8 +176,9 @@ fn last(session: &Session<'_>) -> Result<Option<Line>> {
         .map_err(|error| unverified("the last line of the session journal").caused_by(error))
 }
 
-fn path(session: &Session<'_>) -> PathBuf {
-    let mut path = session.journal.as_os_str().to_owned();
+/// Where the state of a journal is.
+pub(super) fn path(journal: &Path) -> PathBuf {
+    let mut path = journal.as_os_str().to_owned();
     path.push(".state.json");
     PathBuf::from(path)
 }

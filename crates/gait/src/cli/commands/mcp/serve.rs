@@ -1,12 +1,14 @@
 //! `gait mcp serve`.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use gait::listen;
 use gait::mcp::http::Service;
-use gait::mcp::{Adapter, Keeping};
+use gait::mcp::{Adapter, Keeping, Kind, Retention};
 use gait::run_session::LockSettings;
 use gait::server::{self, Guard, Limits, Listener, Token};
+use jiff::SignedDuration;
 use serde_json::json;
 use worldcompute_fault::Result;
 
@@ -19,6 +21,18 @@ use crate::cli::output;
 
 /// The largest `--max-request-bytes`.
 const MAX_REQUEST_BYTES: i64 = 4 << 20;
+
+/// How much of what the service makes is kept; zero for all of it.
+const RETENTION: &[Flag] = &[
+    Flag::duration("trace-max-age", SignedDuration::ZERO),
+    Flag::int("trace-max-count", 0),
+    Flag::duration("runpack-max-age", SignedDuration::ZERO),
+    Flag::int("runpack-max-count", 0),
+    Flag::duration("pack-max-age", SignedDuration::ZERO),
+    Flag::int("pack-max-count", 0),
+    Flag::duration("session-max-age", SignedDuration::ZERO),
+    Flag::int("session-max-count", 0),
+];
 
 /// `gait mcp serve`
 pub static SERVE: Command = Command {
@@ -36,6 +50,8 @@ pub static SERVE: Command = Command {
         Flag::text("session-dir", "./gait-out/mcp-serve/sessions"),
         Flag::text("runpack-dir", ""),
         Flag::text("pack-dir", ""),
+        Flag::group(RETENTION),
+        Flag::switch("allow-client-artifact-paths"),
         Flag::group(EXPORTS),
     ],
     positionals: Positionals::Interleaved {
@@ -84,6 +100,11 @@ fn guard(context: &Context, args: &Args) -> Result<Guard> {
     let token = token(context, args)?;
     if !loopback && token.is_none() {
         return Err(invalid("non-loopback --listen requires --auth-mode token"));
+    }
+    if !loopback && args.switch("allow-client-artifact-paths") {
+        return Err(invalid(
+            "--allow-client-artifact-paths requires a loopback --listen",
+        ));
     }
     let limits = Limits {
         body_bytes: max_request_bytes(args)?,
@@ -142,6 +163,9 @@ fn service(context: &Context, args: &Args, max_request_bytes: usize) -> Result<S
         adapter,
         trace_dir: PathBuf::from(args.text("trace-dir")),
         keeping: keeping(context, args)?,
+        retention: retention(context, args)?,
+        sweeping: Mutex::default(),
+        client_paths: args.switch("allow-client-artifact-paths"),
         strict_status,
         max_request_bytes,
         correlation_id: correlation::new_id,
@@ -156,4 +180,39 @@ fn keeping(context: &Context, args: &Args) -> Result<Keeping> {
         packs: path(args, "pack-dir"),
         exports: exports(args),
     })
+}
+
+/// What is kept of each kind that has a limit.
+fn retention(context: &Context, args: &Args) -> Result<Vec<Retention>> {
+    let mut kept = Vec::new();
+    for kind in [Kind::Trace, Kind::Runpack, Kind::Pack, Kind::Session] {
+        let flag = |of: &str| format!("{}-{of}", kind.name());
+        let (max_age, max_count) = (
+            args.duration(&flag("max-age")),
+            args.int(&flag("max-count")),
+        );
+        let Some(max_count) = usize::try_from(max_count)
+            .ok()
+            .filter(|_| !max_age.is_negative())
+        else {
+            return Err(invalid("retention limits must not be negative"));
+        };
+        if max_age.is_zero() && max_count == 0 {
+            continue;
+        }
+        let dir = path(args, &flag("dir")).ok_or_else(|| {
+            let (kind, dir) = (kind.name(), flag("dir"));
+            invalid(format!(
+                "--{kind}-max-age and --{kind}-max-count need --{dir}"
+            ))
+        })?;
+        kept.push(Retention {
+            kind,
+            dir,
+            max_age,
+            max_count,
+            session_lock: LockSettings::from_environment(&*context.environment)?,
+        });
+    }
+    Ok(kept)
 }
