@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, Read, Take};
 
-use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 
 use super::error_of;
@@ -14,7 +13,7 @@ use crate::signature::unverified;
 pub struct EntryReader<'a, R> {
     body: Body<BufReader<Take<&'a mut R>>>,
     name: &'a str,
-    crc: Crc,
+    crc: crc32fast::Hasher,
     expected_crc: u32,
     /// Bytes still to come.
     left: u64,
@@ -36,7 +35,7 @@ impl<'a, R: Read> EntryReader<'a, R> {
                 false => Body::Stored(packed),
             },
             name: entry.name(),
-            crc: Crc::new(),
+            crc: crc32fast::Hasher::new(),
             expected_crc: entry.sums.crc,
             left: entry.size(),
             checked: false,
@@ -47,7 +46,10 @@ impl<'a, R: Read> EntryReader<'a, R> {
         if self.checked {
             return Ok(());
         }
-        if self.left > 0 || self.crc.sum() != self.expected_crc || !self.body.is_spent()? {
+        if self.left > 0
+            || self.crc.clone().finalize() != self.expected_crc
+            || !self.body.is_spent()?
+        {
             return Err(self.damaged());
         }
         self.checked = true;

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
+use flate2::Compression;
 use flate2::write::DeflateEncoder;
-use flate2::{Compression, Crc};
 use worldcompute_durable::{AtomicFile, Mode, scratch_file};
 use worldcompute_fault::{Category, Fault, Result};
 
@@ -252,40 +252,62 @@ impl Write for Deflating {
     }
 }
 
+/// Bytes handed to the deflater at a time, whatever came at a time: what it makes of them may depend on that, and
+/// must not depend on who wrote.
+const CHUNK: usize = 64 << 10;
+
 /// Deflates what is written to it and counts.
 pub(super) struct Deflater<W: Write> {
     encoder: DeflateEncoder<W>,
-    crc: Crc,
+    /// What is yet to be deflated, less than a chunk.
+    held: Vec<u8>,
+    crc: crc32fast::Hasher,
 }
 
 impl<W: Write> Deflater<W> {
     fn new(sink: W) -> Self {
         Self {
             encoder: DeflateEncoder::new(sink, EFFORT),
-            crc: Crc::new(),
+            held: Vec::new(),
+            crc: crc32fast::Hasher::new(),
         }
     }
 
     fn finish(mut self) -> io::Result<(W, Sums)> {
+        self.deflate_held()?;
         self.encoder.try_finish()?;
         let sums = Sums {
-            crc: self.crc.sum(),
+            crc: self.crc.finalize(),
             packed: narrow(self.encoder.total_out()).map_err(error_of)?,
             size: narrow(self.encoder.total_in()).map_err(error_of)?,
         };
         Ok((self.encoder.finish()?, sums))
     }
+
+    fn deflate_held(&mut self) -> io::Result<()> {
+        self.crc.update(&self.held);
+        self.encoder.write_all(&self.held)?;
+        self.held.clear();
+        Ok(())
+    }
 }
 
 impl<W: Write> Write for Deflater<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let size = self.encoder.total_in().saturating_add(bytes.len() as u64);
-        if size > MAX_ENTRY_BYTES {
+        let before = self
+            .encoder
+            .total_in()
+            .saturating_add(self.held.len() as u64);
+        if before.saturating_add(bytes.len() as u64) > MAX_ENTRY_BYTES {
             return Err(error_of(limit("an archive entry is larger than 100 MiB")));
         }
-        let taken = self.encoder.write(bytes)?;
-        self.crc.update(bytes.get(..taken).unwrap_or_default());
-        Ok(taken)
+        let room = CHUNK.saturating_sub(self.held.len());
+        let taken = bytes.get(..room).unwrap_or(bytes);
+        self.held.extend_from_slice(taken);
+        if self.held.len() == CHUNK {
+            self.deflate_held()?;
+        }
+        Ok(taken.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
