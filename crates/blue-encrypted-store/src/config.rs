@@ -1,6 +1,16 @@
 //! What a store is opened with.
 
+use std::env;
 use std::path::PathBuf;
+
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::{Backend, Profile};
+
+/// The name of a table unless it is configured.
+pub(crate) const DEFAULT_TABLE: &str = "blue-encrypted-store";
+/// The shortest and the longest name that DynamoDB takes for a table, in bytes.
+const TABLE_NAME_BYTES: std::ops::RangeInclusive<usize> = 3..=255;
 
 /// Where the embedded engine keeps its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,24 +24,81 @@ pub enum StorePath {
 /// Where a store lives and whose it is.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    pub(crate) path: StorePath,
+    pub(crate) backend: Backend,
+    pub(crate) table: String,
+    pub(crate) store_id: Option<String>,
     pub(crate) anchor: Option<PathBuf>,
     pub(crate) tenant: String,
     pub(crate) user: String,
 }
 
 impl StoreConfig {
-    /// The store at `path` of tenant `local`, user `local`.
+    /// The store in the embedded engine at `path`, of tenant `local`, user `local`.
     pub fn new(path: StorePath) -> Self {
+        Self::on(Backend::Embedded(path))
+    }
+
+    /// The store on `backend`, of tenant `local`, user `local`.
+    pub fn on(backend: Backend) -> Self {
         Self {
-            path,
+            backend,
+            table: DEFAULT_TABLE.to_owned(),
+            store_id: None,
             anchor: None,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
         }
     }
 
-    /// Where to remember, outside of the table, how far each partition has come; by default beside the table.
+    /// The store that the environment names: `BLUE_PROFILE` (`local` unless it is set) and `DYNAMODB_ENDPOINT` choose the
+    /// backend as in [`Backend::choose`], `BLUE_TABLE` the table, `BLUE_STORE_ID` the store that has to be there.
+    /// What is empty counts as not set.
+    ///
+    /// # Errors
+    /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`; `invalid_environment` for what is
+    /// not UTF-8.
+    pub fn from_env(embedded: StorePath) -> Result<Self> {
+        Self::from_vars(embedded, |name| match env::var(name) {
+            Ok(value) => Ok(Some(value)),
+            Err(env::VarError::NotPresent) => Ok(None),
+            Err(env::VarError::NotUnicode(_)) => Err(not_unicode(name)),
+        })
+    }
+
+    fn from_vars(
+        embedded: StorePath,
+        var: impl Fn(&str) -> Result<Option<String>>,
+    ) -> Result<Self> {
+        let set = |name| Ok::<_, Fault>(var(name)?.filter(|value| !value.is_empty()));
+        let profile = match set("BLUE_PROFILE")? {
+            Some(name) => Profile::parse(&name)?,
+            None => Profile::Local,
+        };
+        let endpoint = set("DYNAMODB_ENDPOINT")?;
+        let mut config = Self::on(Backend::choose(profile, endpoint.as_deref(), embedded)?);
+        config.store_id = set("BLUE_STORE_ID")?;
+        if let Some(table) = set("BLUE_TABLE")? {
+            config.table = table;
+        }
+        Ok(config)
+    }
+
+    /// In the table of this name: 3 to 255 letters, digits, `_`, `-` and `.`.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// The store that has to be there, by the id that its set-up gave it ([`crate::Store::id`]): another one is refused.
+    #[must_use]
+    pub fn store_id(mut self, id: impl Into<String>) -> Self {
+        self.store_id = Some(id.into());
+        self
+    }
+
+    /// Where to remember, outside of the table, how far each partition has come; by default beside the file of an
+    /// embedded table, and in memory for every other.
     ///
     /// A table that is put back as it was earlier is recognised by it. Whoever can put both files back is not.
     #[must_use]
@@ -52,5 +119,88 @@ impl StoreConfig {
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
         self
+    }
+
+    pub(crate) fn check_table(&self) -> Result<()> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        if TABLE_NAME_BYTES.contains(&self.table.len()) && self.table.bytes().all(allowed) {
+            return Ok(());
+        }
+        let message = format!("no table can be named {:.80?}", self.table);
+        Err(
+            Fault::new(Category::InvalidInput, "invalid_table_name", message)
+                .hint("choose 3 to 255 letters, digits, underscores, hyphens and dots"),
+        )
+    }
+}
+
+fn not_unicode(name: &str) -> Fault {
+    let message = format!("the environment variable {name} is not UTF-8");
+    Fault::new(Category::InvalidInput, "invalid_environment", message)
+        .hint("set it anew, or take it out of the environment")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(vars: &[(&str, &str)]) -> Result<StoreConfig> {
+        StoreConfig::from_vars(StorePath::Memory, |name| {
+            let found = vars.iter().find(|(known, _)| *known == name);
+            Ok(found.map(|(_, value)| (*value).to_owned()))
+        })
+    }
+
+    #[test]
+    fn the_environment_names_backend_table_and_store() {
+        let plain = of(&[]).unwrap();
+        assert!(matches!(
+            plain.backend,
+            Backend::Embedded(StorePath::Memory)
+        ));
+        assert_eq!((&*plain.table, plain.store_id), (DEFAULT_TABLE, None));
+        let config = of(&[
+            ("DYNAMODB_ENDPOINT", "http://localhost:8000"),
+            ("BLUE_TABLE", "mine"),
+            ("BLUE_STORE_ID", "s1"),
+        ])
+        .unwrap();
+        assert!(matches!(config.backend, Backend::Endpoint(_)));
+        assert_eq!((&*config.table, &*config.store_id.unwrap()), ("mine", "s1"));
+        let aws = of(&[("BLUE_PROFILE", "aws"), ("DYNAMODB_ENDPOINT", "")]).unwrap();
+        assert!(matches!(aws.backend, Backend::Aws(_)));
+    }
+
+    #[test]
+    fn an_environment_that_contradicts_itself_is_refused() {
+        let code = |vars: &[_]| of(vars).err().unwrap().code().to_owned();
+        let local = ("DYNAMODB_ENDPOINT", "http://localhost:8000");
+        assert_eq!(code(&[("BLUE_PROFILE", "aws"), local]), "endpoint_not_aws");
+        assert_eq!(code(&[("BLUE_PROFILE", "AWS")]), "invalid_profile");
+        assert_eq!(
+            code(&[("DYNAMODB_ENDPOINT", "localhost")]),
+            "invalid_endpoint"
+        );
+        let refused = StoreConfig::from_vars(StorePath::Memory, |name| Err(not_unicode(name)));
+        assert_eq!(refused.err().unwrap().code(), "invalid_environment");
+    }
+
+    #[test]
+    fn a_table_has_a_name_that_dynamodb_takes() {
+        let checked = |name: &str| {
+            StoreConfig::new(StorePath::Memory)
+                .table(name)
+                .check_table()
+        };
+        for good in ["abc", "A_1-2.3", &"n".repeat(255)] {
+            checked(good).unwrap();
+        }
+        for bad in ["", "ab", "a b", "a/b", "täble", &"n".repeat(256)] {
+            assert_eq!(
+                checked(bad).unwrap_err().code(),
+                "invalid_table_name",
+                "{bad}"
+            );
+        }
     }
 }

@@ -50,23 +50,38 @@ pub(crate) struct Opener<'a> {
     pub(crate) anchor: Arc<Anchor>,
     pub(crate) keys: &'a dyn KeyProvider,
     pub(crate) config: &'a StoreConfig,
+    /// Whether to set up a store where there is none.
+    pub(crate) set_up: bool,
 }
 
 impl Opener<'_> {
-    /// Identifies the store, or sets it up when the table is empty.
+    /// Identifies the store, or sets it up when the table is empty and that is wanted.
     pub(crate) async fn open(&self, sources: &Sources) -> Result<Opened> {
         if let Some(row) = self.table.get(STORE, META).await? {
             return self.identify(&row).await;
         }
         if self.anchor.identity().is_some() || !self.table.is_empty().await? {
-            let why = "the row that says which store this is has gone";
-            return Err(Check::Manifest.failed(STORE, why));
+            return self.set_up_by_another().await;
+        }
+        if !self.set_up {
+            return Err(not_set_up());
         }
         // Whoever is quicker sets it up.
         self.table.put_new(self.new_row(sources).await?).await?;
         match self.table.get(STORE, META).await? {
             Some(row) => self.identify(&row).await,
             None => Err(Check::Manifest.failed(STORE, "the row vanished during set-up")),
+        }
+    }
+
+    /// The table has rows now and had no store's own row before: somebody else has just set it up, or the row has gone.
+    async fn set_up_by_another(&self) -> Result<Opened> {
+        match self.table.get(STORE, META).await? {
+            Some(row) => self.identify(&row).await,
+            None => {
+                let why = "the row that says which store this is has gone";
+                Err(Check::Manifest.failed(STORE, why))
+            }
         }
     }
 
@@ -94,6 +109,11 @@ impl Opener<'_> {
     async fn identify(&self, row: &Row) -> Result<Opened> {
         let found = Parsed::of(row)
             .map_err(|check| check.failed(STORE, "the store's row is not as it was written"))?;
+        if let Some(expected) = &self.config.store_id
+            && *expected != found.store
+        {
+            return Err(another_store(expected, &found.store));
+        }
         let known = self.anchor.identity();
         if known
             .as_ref()
@@ -190,6 +210,18 @@ fn holds_with_kcv(row: &Row, kcv: [u8; KCV_BYTES], kek: &KekHandle) -> Result<bo
     let mut mended = row.clone();
     mended.set_bytes(KCV, kcv);
     Ok(mended.check_seal(&seal_key(kek)?).is_ok())
+}
+
+fn not_set_up() -> Fault {
+    let message = "the table is there, but no store was set up in it";
+    Fault::new(Category::DependencyMissing, "store_not_set_up", message)
+        .hint("set the store up, or look at the table's name, the endpoint and the region")
+}
+
+fn another_store(expected: &str, found: &str) -> Fault {
+    let message = format!("this is the store {found:.80}, not {expected:.80}");
+    Fault::new(Category::VerificationFailed, "another_store", message)
+        .hint("look at the table's name, the endpoint and the region, and at the store's id")
 }
 
 fn key_changed() -> Fault {

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use worldcompute_fault::{Category, Fault};
 use zeroize::Zeroizing;
 
+use crate::backend::Realm;
 use crate::check::Check;
 use crate::crypto::{
     CommittedKey, Digest, GcmNonce, KEY_BYTES, Key, TAG_BYTES, expand, hmac, hmac_key, lp, random,
@@ -172,6 +173,10 @@ impl KeyError {
 /// A provider that keeps the master key elsewhere overrides [`KeyProvider::derive_kek`]; wrapping is the same for all.
 #[async_trait]
 pub trait KeyProvider: Send + Sync {
+    /// Where the master key belongs: a store refuses keys of another realm than its table's. A provider that wraps
+    /// another one says what that one says.
+    fn realm(&self) -> Realm;
+
     /// The master key that is there.
     async fn get_umk(&self) -> Result<UmkHandle, KeyError>;
 

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::anchor::Anchor;
+use crate::client;
+use crate::config::DEFAULT_TABLE;
 use crate::embedded::Engine;
 use crate::keys::{KeyError, KeyProvider, UmkHandle};
 use crate::sources::Sources;
-use crate::table::NAME;
+use crate::store::Ground;
+use crate::table::Table;
 use crate::{
-    Batch, Entity, Kind, META, Partition, PartitionVersion, Store, StoreConfig, StorePath,
+    Batch, Entity, Kind, META, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath,
 };
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -26,6 +29,10 @@ pub(crate) struct MemoryKey(pub(crate) [u8; 32]);
 
 #[async_trait::async_trait]
 impl KeyProvider for MemoryKey {
+    fn realm(&self) -> Realm {
+        Realm::Any
+    }
+
     async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
         Ok(UmkHandle::new(Zeroizing::new(self.0)))
     }
@@ -75,7 +82,12 @@ impl Lab {
     ) -> worldcompute_fault::Result<Store> {
         let config = StoreConfig::new(StorePath::Memory);
         let keys = Arc::new(MemoryKey([key; 32]));
-        Store::open_on(&self.engine, anchor, config, keys, sources).await
+        let ground = Ground {
+            table: table(&self.engine),
+            anchor,
+            set_up: true,
+        };
+        Store::open_on(ground, config, keys, sources).await
     }
 
     /// All rows of the table.
@@ -84,7 +96,7 @@ impl Lab {
         let mut start = None;
         loop {
             let request = ScanRequest {
-                table_name: NAME.to_owned(),
+                table_name: DEFAULT_TABLE.to_owned(),
                 exclusive_start_key: start.take(),
                 ..ScanRequest::default()
             };
@@ -116,7 +128,7 @@ impl Lab {
 
     pub(crate) fn put(&self, item: &Item) {
         let request = PutItemRequest {
-            table_name: NAME.to_owned(),
+            table_name: DEFAULT_TABLE.to_owned(),
             item: item.clone(),
             ..PutItemRequest::default()
         };
@@ -125,7 +137,7 @@ impl Lab {
 
     pub(crate) fn delete(&self, item: &Item) {
         let request = DeleteItemRequest {
-            table_name: NAME.to_owned(),
+            table_name: DEFAULT_TABLE.to_owned(),
             key: ["pk", "sk"]
                 .map(|name| (name.to_owned(), item[name].clone()))
                 .into(),
@@ -143,6 +155,11 @@ impl Lab {
             self.put(row);
         }
     }
+}
+
+/// The store's table in an engine.
+pub(crate) fn table(engine: &Engine) -> Table {
+    Table::new(client::answered_by(engine.clone()), DEFAULT_TABLE)
 }
 
 pub(crate) fn text<'a>(item: &'a Item, name: &str) -> &'a str {

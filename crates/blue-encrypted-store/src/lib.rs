@@ -4,7 +4,9 @@
 //! A [`Partition`] is read whole ([`Partition::load`]) and changed by all-or-nothing batches ([`Partition::commit`]).
 //! What is stored is an [`Entity`]: a Rust type that says which of its fields are cleartext and which are sealed.
 //!
-//! The client is the official AWS SDK. Its requests are answered by an embedded DynamoDB engine in this process.
+//! The client is the official AWS SDK. What differs between a laptop and production is its configuration alone
+//! ([`Backend`]): requests are answered by an embedded DynamoDB engine in this process, by DynamoDB Local at an endpoint,
+//! or by AWS.
 //!
 //! # What an attacker can do who reads and writes the whole table but has no key
 //! Read names, times, sizes and the fields that are declared cleartext; destroy data. Anything that is changed, swapped,
@@ -15,8 +17,10 @@
 mod anchor;
 #[cfg(test)]
 mod attacks;
+mod backend;
 mod batch;
 mod check;
+mod client;
 #[cfg(test)]
 mod commits;
 mod config;
@@ -25,6 +29,7 @@ mod draft;
 mod embedded;
 mod entity;
 mod envelope;
+mod failure;
 mod identity;
 mod keyring;
 mod keys;
@@ -33,6 +38,8 @@ mod lab;
 mod local_key;
 mod manifest;
 mod name;
+#[cfg(test)]
+mod opening;
 mod partition;
 mod plan;
 #[cfg(test)]
@@ -48,6 +55,7 @@ mod task;
 #[cfg(test)]
 mod vectors;
 
+pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, Profile, Realm};
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use config::{StoreConfig, StorePath};
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};

@@ -7,6 +7,7 @@ use worldcompute_durable::{Mode, create_new, private_dir, read_private};
 use worldcompute_fault::{Category, Fault};
 use zeroize::Zeroizing;
 
+use crate::backend::Realm;
 use crate::crypto::{KEY_BYTES, Key, random};
 use crate::keys::{KeyError, KeyProvider, UmkHandle};
 use crate::task::blocking;
@@ -41,6 +42,10 @@ impl LocalFileKeyProvider {
 
 #[async_trait]
 impl KeyProvider for LocalFileKeyProvider {
+    fn realm(&self) -> Realm {
+        Realm::Local
+    }
+
     async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
         self.run(read).await
     }

@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use worldcompute_fault::Result;
+use aws_sdk_dynamodb::Client;
+use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Anchor;
+use crate::backend::Backend;
+use crate::client;
 use crate::config::{StoreConfig, StorePath};
 use crate::embedded::{Engine, beside};
 use crate::identity::{Opened, Opener};
@@ -52,47 +56,73 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the store, setting it up when there is none. Needs a tokio runtime with its timers enabled.
+    /// Opens the store. One in the embedded engine is set up when there is none; every other has to be there
+    /// ([`Store::set_up`]). Needs a tokio runtime with its timers enabled.
     ///
     /// # Errors
     /// `encryption_key_changed` (it was set up with another key), `encryption_key_missing`, `encryption_key_malformed`,
     /// `insecure_permissions`, `store_of_another_owner`, `store_corrupt` (the file is damaged), `state_contention`
     /// (another process has it); `seal_mismatch`, `attributes_malformed`, `address_mismatch`, `manifest_mismatch` when
     /// the store's own row was changed, replaced or removed.
+    ///
+    /// `invalid_table_name`, `keys_of_another_realm` (a key file and AWS, or the reverse), `another_store`
+    /// ([`StoreConfig::store_id`]), `table_not_found`, `table_malformed`, `store_not_set_up`; `backend_not_built` without
+    /// the feature `aws`; `region_missing`, `credentials_missing`, `credentials_refused`, `access_denied`,
+    /// `endpoint_not_aws`; `store_unreachable`, `store_throttled`, `store_engine_failed`, `store_answer_malformed` from
+    /// here on whenever the table is asked.
     pub async fn open(config: StoreConfig, keys: Arc<dyn KeyProvider>) -> Result<Self> {
-        let path = config.path.clone();
-        let anchor = config.anchor.clone();
-        let (engine, anchor) = blocking(move || match path {
-            StorePath::Memory => Ok((Engine::memory()?, Anchor::memory())),
-            StorePath::File(path) => {
-                let engine = Engine::file(&path)?;
-                let anchor = anchor.unwrap_or_else(|| beside(&path, "anchor"));
-                Ok((engine, Anchor::file(&anchor)?))
-            }
-        })
-        .await?;
-        Self::open_on(&engine, Arc::new(anchor), config, keys, Sources::system()).await
+        let set_up = matches!(config.backend, Backend::Embedded(_));
+        Self::start(config, keys, set_up).await
+    }
+
+    /// Opens the store, and before that makes what there is not: the table, the store's own row and id, the master key.
+    /// Of several that do so at once, one does and all open the same store.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn set_up(config: StoreConfig, keys: Arc<dyn KeyProvider>) -> Result<Self> {
+        Self::start(config, keys, true).await
+    }
+
+    async fn start(config: StoreConfig, keys: Arc<dyn KeyProvider>, set_up: bool) -> Result<Self> {
+        config.backend.check_keys(keys.realm())?;
+        config.check_table()?;
+        let (client, anchor) = connect(&config).await?;
+        let ground = Ground {
+            table: Table::new(client, &config.table),
+            anchor: Arc::new(anchor),
+            set_up,
+        };
+        Self::open_on(ground, config, keys, Sources::system()).await
     }
 
     pub(crate) async fn open_on(
-        engine: &Engine,
-        anchor: Arc<Anchor>,
+        ground: Ground,
         config: StoreConfig,
         keys: Arc<dyn KeyProvider>,
         sources: Sources,
     ) -> Result<Self> {
+        let Ground {
+            table,
+            anchor,
+            set_up,
+        } = ground;
         let config = StoreConfig {
             tenant: Id::parse(&config.tenant)?.to_string(),
             user: Id::parse(&config.user)?.to_string(),
             ..config
         };
-        let table = Table::embedded(engine);
-        table.ensure().await?;
+        if set_up {
+            table.ensure().await?;
+        } else {
+            table.check().await?;
+        }
         let opener = Opener {
             table: &table,
             anchor: anchor.clone(),
             keys: &*keys,
             config: &config,
+            set_up,
         };
         let opened = opener.open(&sources).await?;
         Ok(Self(Arc::new(Inner {
@@ -148,6 +178,57 @@ impl Store {
         partitions.insert(key, Arc::downgrade(&shared));
         Ok(Partition(shared))
     }
+}
+
+/// What a store is opened on.
+pub(crate) struct Ground {
+    pub(crate) table: Table,
+    pub(crate) anchor: Arc<Anchor>,
+    /// Whether to make what is missing.
+    pub(crate) set_up: bool,
+}
+
+/// The client of the store's backend, and what is remembered outside of its table.
+async fn connect(config: &StoreConfig) -> Result<(Client, Anchor)> {
+    let anchor = config.anchor.clone();
+    if let Backend::Embedded(path) = &config.backend {
+        let path = path.clone();
+        return blocking(move || embedded(&path, anchor)).await;
+    }
+    let client = remote(&config.backend).await?;
+    let anchor = blocking(move || {
+        anchor.map_or_else(|| Ok(Anchor::memory()), |anchor| Anchor::file(&anchor))
+    });
+    Ok((client, anchor.await?))
+}
+
+fn embedded(path: &StorePath, anchor: Option<PathBuf>) -> Result<(Client, Anchor)> {
+    let StorePath::File(path) = path else {
+        return Ok((client::answered_by(Engine::memory()?), Anchor::memory()));
+    };
+    let engine = Engine::file(path)?;
+    let anchor = anchor.unwrap_or_else(|| beside(path, "anchor"));
+    Ok((client::answered_by(engine), Anchor::file(&anchor)?))
+}
+
+#[cfg(feature = "aws")]
+async fn remote(backend: &Backend) -> Result<Client> {
+    match backend {
+        Backend::Endpoint(endpoint) => Ok(client::at_endpoint(endpoint)),
+        Backend::Aws(aws) => client::in_aws(aws).await,
+        Backend::Embedded(_) => Err(not_built()),
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+async fn remote(_backend: &Backend) -> Result<Client> {
+    Err(not_built())
+}
+
+fn not_built() -> Fault {
+    let message = "this program was built for embedded tables only";
+    Fault::new(Category::DependencyMissing, "backend_not_built", message)
+        .hint("build it with the feature aws of blue-encrypted-store")
 }
 
 /// The most records that one status lists.

@@ -1,20 +1,20 @@
 //! The table: what is asked of DynamoDB, through the official SDK.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::client::Waiters;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, Delete, GlobalSecondaryIndex,
     KeySchemaElement, KeyType, Projection, ProjectionType, Put, ScalarAttributeType,
-    TransactWriteItem,
+    TableDescription, TableStatus, TransactWriteItem,
 };
 use aws_smithy_types::error::operation::BuildError;
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::embedded::Engine;
+use crate::failure::{fault, is_refusal, transaction_fault};
 use crate::manifest::SealPrefix;
 use crate::record::{STATUS_KEY, STATUS_SORT};
 use crate::row::{Row, SEAL};
@@ -23,8 +23,10 @@ use crate::row::{Row, SEAL};
 pub(crate) const MAX_ACTIONS: usize = 100;
 /// The most bytes of one transaction: DynamoDB's 4 MB less room for what it counts besides the items.
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 3_500_000;
-/// The table's name.
-pub(crate) const NAME: &str = "blue-encrypted-store";
+/// How long a table may take to be there once it was created.
+const MAX_CREATION: Duration = Duration::from_secs(60);
+/// Pages without any row that a server may send among those that have one.
+const MAX_EMPTY_PAGES: usize = 16;
 const BY_STATUS: &str = "ByStatus";
 
 /// One action of a transaction.
@@ -68,43 +70,86 @@ pub(crate) enum Outcome {
 #[derive(Clone)]
 pub(crate) struct Table {
     client: Client,
+    name: Arc<str>,
 }
 
 impl Table {
-    /// The table in the embedded engine.
-    pub(crate) fn embedded(engine: &Engine) -> Self {
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("local"))
-            .credentials_provider(Credentials::new("local", "local", None, None, "embedded"))
-            .endpoint_url("http://embedded.invalid")
-            .http_client(engine.clone())
-            .build();
+    pub(crate) fn new(client: Client, name: &str) -> Self {
         Self {
-            client: Client::from_conf(config),
+            client,
+            name: name.into(),
         }
     }
 
     /// Creates the table when it is not there.
+    ///
+    /// # Errors
+    /// `table_malformed` when there is one of that name for something else.
     pub(crate) async fn ensure(&self) -> Result<()> {
-        match self.client.describe_table().table_name(NAME).send().await {
-            Ok(_) => Ok(()),
+        if self.describe().await?.is_none() {
+            self.create().await?;
+        }
+        self.check().await
+    }
+
+    /// Looks whether the table is there, and is one of a store.
+    ///
+    /// # Errors
+    /// `table_not_found`, `table_malformed`.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let mut found = self.describe().await?;
+        if found.as_ref().and_then(TableDescription::table_status) == Some(&TableStatus::Creating) {
+            self.wait().await?;
+            found = self.describe().await?;
+        }
+        match found {
+            None => Err(self.not_found()),
+            Some(table) if is_ours(&table) => Ok(()),
+            Some(_) => Err(self.malformed()),
+        }
+    }
+
+    async fn describe(&self) -> Result<Option<TableDescription>> {
+        let request = self.client.describe_table().table_name(&*self.name);
+        match request.send().await {
+            Ok(answer) => Ok(answer.table),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(|e| e.is_resource_not_found_exception()) =>
             {
-                self.create().await
+                Ok(None)
             }
             Err(error) => Err(fault("describe the table", &error)),
         }
+    }
+
+    async fn wait(&self) -> Result<()> {
+        let waiter = self.client.wait_until_table_exists();
+        let waited = waiter.table_name(&*self.name).wait(MAX_CREATION).await;
+        waited.map(drop).map_err(|error| {
+            let message = format!("the table {} is being created for too long", self.name);
+            Fault::new(Category::NetworkTransient, "store_unreachable", message).caused_by(error)
+        })
+    }
+
+    fn not_found(&self) -> Fault {
+        let message = format!("there is no table {}", self.name);
+        Fault::new(Category::DependencyMissing, "table_not_found", message)
+            .hint("set the store up, or look at the table's name, the endpoint and the region")
+    }
+
+    fn malformed(&self) -> Fault {
+        let message = format!("the table {} was not made for a store", self.name);
+        Fault::new(Category::InvalidInput, "table_malformed", message)
+            .hint("choose another name for the store's table")
     }
 
     async fn create(&self) -> Result<()> {
         let mut request = self
             .client
             .create_table()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .billing_mode(BillingMode::PayPerRequest)
             .key_schema(key("pk", KeyType::Hash)?)
             .key_schema(key("sk", KeyType::Range)?)
@@ -134,7 +179,7 @@ impl Table {
         let request = self
             .client
             .get_item()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .key("pk", text(pk))
             .key("sk", text(sk))
             .consistent_read(true);
@@ -150,7 +195,7 @@ impl Table {
         let request = self
             .client
             .put_item()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .set_item(Some(row.into_item()))
             .condition_expression("attribute_not_exists(pk)");
         match request.send().await {
@@ -171,15 +216,18 @@ impl Table {
         let mut pages = self
             .client
             .query()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", text(pk))
             .consistent_read(true)
             .into_paginator()
             .send();
         let mut rows = Vec::new();
+        let mut turned = 0;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| fault("read a partition", &error))?;
+            turned += 1;
+            check_count(pk, turned, limit.saturating_add(MAX_EMPTY_PAGES))?;
             for item in page.items.unwrap_or_default() {
                 rows.push(row(pk, item)?);
             }
@@ -198,15 +246,18 @@ impl Table {
         let mut pages = self
             .client
             .query()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .index_name(BY_STATUS)
             .key_condition_expression("gsi1pk = :status")
             .expression_attribute_values(":status", text(&format!("status#{status}")))
             .into_paginator()
             .send();
         let mut found = Vec::new();
+        let mut turned = 0;
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| fault("read the index", &error))?;
+            turned += 1;
+            check_count(BY_STATUS, turned, limit.saturating_add(MAX_EMPTY_PAGES))?;
             found.extend(page.items().iter().filter_map(keys_of));
             check_count(BY_STATUS, found.len(), limit)?;
         }
@@ -218,7 +269,7 @@ impl Table {
         let request = self
             .client
             .scan()
-            .table_name(NAME)
+            .table_name(&*self.name)
             .limit(1)
             .consistent_read(true);
         let answer = request
@@ -232,12 +283,13 @@ impl Table {
     pub(crate) async fn transact(&self, pk: &str, actions: Vec<Action>) -> Result<Outcome> {
         let mut request = self.client.transact_write_items();
         for action in actions {
-            request = request.transact_items(item(pk, action).map_err(|error| unbuilt(&error))?);
+            request = request
+                .transact_items(item(&self.name, pk, action).map_err(|error| unbuilt(&error))?);
         }
         match request.send().await {
             Ok(_) => Ok(Outcome::Done),
             Err(error) if error.as_service_error().is_some_and(is_refusal) => Ok(Outcome::Refused),
-            Err(error) => Err(fault("write to a partition", &error)),
+            Err(error) => Err(transaction_fault("write to a partition", &error)),
         }
     }
 }
@@ -276,6 +328,28 @@ fn key(name: &str, key_type: KeyType) -> Result<KeySchemaElement> {
         .map_err(|error| unbuilt(&error))
 }
 
+/// Whether a table has the keys and the index of a store's.
+fn is_ours(table: &TableDescription) -> bool {
+    let index = table
+        .global_secondary_indexes()
+        .iter()
+        .find(|index| index.index_name() == Some(BY_STATUS));
+    let texts = table.attribute_definitions();
+    has_keys(table.key_schema(), "pk", "sk")
+        && index.is_some_and(|index| has_keys(index.key_schema(), STATUS_KEY, STATUS_SORT))
+        && texts
+            .iter()
+            .all(|attribute| *attribute.attribute_type() == ScalarAttributeType::S)
+}
+
+fn has_keys(schema: &[KeySchemaElement], hash: &str, range: &str) -> bool {
+    let expected = [(hash, &KeyType::Hash), (range, &KeyType::Range)];
+    schema
+        .iter()
+        .map(|key| (key.attribute_name(), key.key_type()))
+        .eq(expected)
+}
+
 fn by_status() -> Result<GlobalSecondaryIndex> {
     GlobalSecondaryIndex::builder()
         .index_name(BY_STATUS)
@@ -290,12 +364,12 @@ fn by_status() -> Result<GlobalSecondaryIndex> {
         .map_err(|error| unbuilt(&error))
 }
 
-fn item(pk: &str, action: Action) -> Result<TransactWriteItem, BuildError> {
+fn item(table: &str, pk: &str, action: Action) -> Result<TransactWriteItem, BuildError> {
     Ok(match action {
         Action::Put { row, when } => {
             let (condition, values) = when.expression();
             let put = Put::builder()
-                .table_name(NAME)
+                .table_name(table)
                 .set_item(Some(row.into_item()))
                 .set_condition_expression(condition)
                 .set_expression_attribute_values(values);
@@ -304,7 +378,7 @@ fn item(pk: &str, action: Action) -> Result<TransactWriteItem, BuildError> {
         Action::Delete { sk, when } => {
             let (condition, values) = when.expression();
             let delete = Delete::builder()
-                .table_name(NAME)
+                .table_name(table)
                 .key("pk", text(pk))
                 .key("sk", AttributeValue::S(sk))
                 .set_condition_expression(condition)
@@ -341,99 +415,10 @@ impl When {
     }
 }
 
-/// Conditions that failed and conflicts with other transactions; every other reason is a defect or a limit.
-fn is_refusal(error: &TransactWriteItemsError) -> bool {
-    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
-        return false;
-    };
-    let mut codes = cancelled
-        .cancellation_reasons()
-        .iter()
-        .filter_map(|reason| reason.code())
-        .filter(|code| *code != "None")
-        .peekable();
-    codes.peek().is_some()
-        && codes.all(|code| ["ConditionalCheckFailed", "TransactionConflict"].contains(&code))
-}
-
 fn unbuilt(error: &BuildError) -> Fault {
     Fault::new(
         Category::InternalFailure,
         "store_request_refused",
         format!("the request to the table is incomplete: {error}"),
     )
-}
-
-/// What a failed request means for the caller. A fault that the embedded engine raised passes through as it is.
-fn fault<E, R>(action: &str, error: &SdkError<E, R>) -> Fault
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug,
-{
-    let source = std::error::Error::source(error);
-    match error {
-        SdkError::ServiceError(service) => service_fault(action, service.err()),
-        SdkError::DispatchFailure(failure) => failure
-            .as_connector_error()
-            .and_then(|error| engine_fault(error))
-            .unwrap_or_else(|| transient(action, source)),
-        SdkError::TimeoutError(_) => transient(action, source),
-        _ => with_source(
-            Fault::new(
-                Category::InternalFailure,
-                "store_request_refused",
-                format!("cannot {action}"),
-            ),
-            source,
-        ),
-    }
-}
-
-fn engine_fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
-    let mut source = Some(error);
-    while let Some(error) = source {
-        if let Some(fault) = error.downcast_ref::<Fault>() {
-            return Some(fault.clone());
-        }
-        source = error.source();
-    }
-    None
-}
-
-fn transient(action: &str, source: Option<&(dyn std::error::Error + 'static)>) -> Fault {
-    let message = format!("cannot {action}: the table did not answer");
-    with_source(
-        Fault::new(Category::NetworkTransient, "store_unreachable", message),
-        source,
-    )
-}
-
-fn with_source(fault: Fault, source: Option<&(dyn std::error::Error + 'static)>) -> Fault {
-    match source {
-        Some(source) => fault.caused_by(source),
-        None => fault,
-    }
-}
-
-fn service_fault(action: &str, error: &impl ProvideErrorMetadata) -> Fault {
-    let code = error.code().unwrap_or("an unnamed error");
-    let message = format!(
-        "cannot {action}: {code}: {}",
-        error.message().unwrap_or_default()
-    );
-    let (category, name) = match code {
-        "ProvisionedThroughputExceededException"
-        | "RequestLimitExceeded"
-        | "ThrottlingException"
-        | "LimitExceededException" => (Category::NetworkTransient, "store_throttled"),
-        "TransactionConflictException" | "TransactionInProgressException" => {
-            (Category::StateContention, "state_contention")
-        }
-        "ResourceNotFoundException" => (Category::DependencyMissing, "table_not_found"),
-        "InternalServerError" | "InternalServerErrorException" => {
-            (Category::IoFailure, "store_engine_failed")
-        }
-        _ => (Category::InternalFailure, "store_request_refused"),
-    };
-    Fault::new(category, name, message)
 }

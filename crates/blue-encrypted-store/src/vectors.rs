@@ -17,12 +17,12 @@ use crate::keyring::{DataKey, Keyring, Wrapping, dek_row};
 use crate::keys::{
     DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
 };
+use crate::lab;
 use crate::manifest::VerifiedRoot;
 use crate::name::{Place, RecordId, parse_time};
 use crate::record::{Content, Scope, build, verify};
 use crate::row::{Attribute, Row, canonical_number};
 use crate::sources::Sources;
-use crate::table::Table;
 use crate::{Id, Kind, PartitionKey, StoreConfig, StorePath};
 
 const SCRIPT: &[u8] = include_bytes!("../tests/vectors/envelope_v1.py");
@@ -108,6 +108,10 @@ struct Fixed;
 
 #[async_trait::async_trait]
 impl KeyProvider for Fixed {
+    fn realm(&self) -> crate::Realm {
+        crate::Realm::Any
+    }
+
     async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
         let umk = Vectors::read().array("umk");
         Ok(UmkHandle::new(Zeroizing::new(umk)))
@@ -153,7 +157,8 @@ async fn the_stores_row_is_the_vectors() {
         .tenant(vectors.text("tenant"))
         .user(vectors.text("user"));
     let opener = Opener {
-        table: &Table::embedded(&Engine::memory().unwrap()),
+        table: &lab::table(&Engine::memory().unwrap()),
+        set_up: true,
         anchor: Arc::new(Anchor::memory()),
         keys: &Fixed,
         config: &config,

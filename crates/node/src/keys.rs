@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use blue_encrypted_store::{
-    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, Kind,
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, Kind, Realm,
     UmkHandle,
 };
 use gait::gate::Request;
@@ -277,6 +277,10 @@ fn is_denial(fault: &Fault) -> bool {
 
 #[async_trait]
 impl<P: KeyProvider> KeyProvider for GatedKeys<P> {
+    fn realm(&self) -> Realm {
+        self.vault.keys.realm()
+    }
+
     async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
         let unlocked = self.unlocked(&Release::Store).await?;
         unlocked.keys(&Release::Store)?.get_umk().await

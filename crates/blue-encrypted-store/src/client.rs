@@ -1,0 +1,147 @@
+//! The SDK's client: the same retries for every backend; what differs is who answers.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, HttpClient, Region};
+
+use crate::failure::CancelledInPassing;
+
+/// How often a request is sent before its failure is told.
+pub(crate) const MAX_ATTEMPTS: u32 = 6;
+/// The longest first wait of a client that is throttled, doubled by each further one.
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// A client that is answered by `engine`, in this process or in a test.
+pub(crate) fn answered_by(engine: impl HttpClient + 'static) -> Client {
+    Client::from_conf(
+        nobodys(Builder::new())
+            .endpoint_url("http://embedded.invalid")
+            .http_client(engine)
+            .build(),
+    )
+}
+
+/// What is told to a server that checks no credentials. Those of this machine are never sent to it.
+fn nobodys(builder: Builder) -> Builder {
+    with_retries(builder)
+        .region(Region::from_static("local"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "nobody"))
+}
+
+fn with_retries(builder: Builder) -> Builder {
+    let retries = RetryConfig::standard()
+        .with_max_attempts(MAX_ATTEMPTS)
+        .with_initial_backoff(FIRST_BACKOFF)
+        .with_max_backoff(MAX_BACKOFF);
+    builder
+        .behavior_version(BehaviorVersion::latest())
+        .retry_config(retries)
+        .retry_classifier(CancelledInPassing)
+}
+
+#[cfg(feature = "aws")]
+pub(crate) use remote::{at_endpoint, in_aws};
+
+/// Over a network, which an answer may not come back on.
+#[cfg(feature = "aws")]
+mod remote {
+    use aws_config::SdkConfig;
+    use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+    use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+    use aws_sdk_dynamodb::config::{ConfigBag, Intercept, ProvideCredentials, RuntimeComponents};
+    use aws_sdk_dynamodb::error::BoxError;
+    use http::Uri;
+    use worldcompute_fault::{Category, Fault, Result};
+
+    use super::{Builder, Client, Duration, Region, nobodys, with_retries};
+    use crate::backend::{Aws, LocalEndpoint, check_aws};
+
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+    /// For one try, and for all of them together.
+    pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(45);
+
+    /// The client of a server that is not AWS.
+    pub(crate) fn at_endpoint(endpoint: &LocalEndpoint) -> Client {
+        let builder = with_timeouts(nobodys(Builder::new()));
+        Client::from_conf(builder.endpoint_url(endpoint.as_str()).build())
+    }
+
+    /// The client of AWS. Finds region and credentials now, so that what is missing is told before anything is done.
+    ///
+    /// # Errors
+    /// `region_missing`, `credentials_missing`.
+    pub(crate) async fn in_aws(aws: &Aws) -> Result<Client> {
+        let found = match &aws.sdk {
+            Some(found) => (**found).clone(),
+            None => aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await,
+        };
+        let region = aws.region.clone().map(Region::new);
+        let Some(region) = region.or_else(|| found.region().cloned()) else {
+            return Err(missing(
+                "region_missing",
+                "no region of AWS is configured",
+                "set AWS_REGION, or region in the profile file",
+            ));
+        };
+        check_credentials(&found).await?;
+        let mut builder = with_timeouts(with_retries(Builder::from(&found)))
+            .region(region)
+            .interceptor(OnlyToAws);
+        if let Some(endpoint) = &aws.endpoint {
+            builder = builder.endpoint_url(endpoint.as_str());
+        }
+        Ok(Client::from_conf(builder.build()))
+    }
+
+    fn with_timeouts(builder: Builder) -> Builder {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(OPERATION_TIMEOUT);
+        builder.timeout_config(timeouts.build())
+    }
+
+    async fn check_credentials(found: &SdkConfig) -> Result<()> {
+        let none = || {
+            missing(
+                "credentials_missing",
+                "no credentials for AWS were found",
+                "sign in to AWS, or give this machine a role; the AWS CLI shows what it finds with `aws sts get-caller-identity`",
+            )
+        };
+        let provider = found.credentials_provider().ok_or_else(none)?;
+        let credentials = provider.provide_credentials().await;
+        credentials
+            .map(drop)
+            .map_err(|error| none().caused_by(&error))
+    }
+
+    fn missing(code: &'static str, message: &'static str, hint: &'static str) -> Fault {
+        Fault::new(Category::DependencyMissing, code, message).hint(hint)
+    }
+
+    /// Looks at each request as it leaves: wherever an endpoint was configured, nothing gets past this.
+    #[derive(Debug)]
+    struct OnlyToAws;
+
+    #[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+    impl Intercept for OnlyToAws {
+        fn name(&self) -> &'static str {
+            "OnlyToAws"
+        }
+
+        fn read_before_transmit(
+            &self,
+            context: &BeforeTransmitInterceptorContextRef<'_>,
+            _components: &RuntimeComponents,
+            _config: &mut ConfigBag,
+        ) -> Result<(), BoxError> {
+            let uri: Uri = context.request().uri().parse()?;
+            Ok(check_aws(&uri)?)
+        }
+    }
+}
