@@ -169,8 +169,8 @@ fn record(session: &Session<'_>, ruling: &Ruling) -> Result<u64> {
 
 fn checkpoint(session: &Session<'_>, boundary: &Boundary, out: &Path) -> Result<()> {
     let key = boundary.gate().signing_key();
-    let (_, chain) = run_session::checkpoint(session, out, Some(key))?;
-    chain.write(&Chain::beside(session.journal))
+    let chain = Chain::beside(session.journal);
+    run_session::checkpoint(session, out, &chain, Some(key)).map(drop)
 }
 
 /// The name of the file that a session's journal is in.

@@ -267,6 +267,11 @@ fn content(checkpoint: &Checkpoint, requirements: &Requirements<'_>) -> Result<V
             report.manifest_digest == checkpoint.manifest_digest,
             "manifest digest mismatch",
         ),
+        // The chain is not signed, the runpack is: its run says which checkpoint of which session it is.
+        (
+            report.run_id == checkpoint.runpack_run_id(),
+            "is not the one that its runpack was made for",
+        ),
         (report.holds() || unsigned, "runpack integrity failure"),
         (!unsigned, "signature verification failed"),
     ];

@@ -9,7 +9,7 @@ use worldcompute_proof::SigningKey;
 use super::Session;
 use super::chain::Chain;
 use super::journal::{self, Journal};
-use super::record::{Checkpoint, Event, Line, VERSION};
+use super::record::{Checkpoint, Event, Line, VERSION, runpack_run_id};
 use super::relation::Relation;
 use super::state::State;
 use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_CHECKPOINTS, invalid};
@@ -17,8 +17,8 @@ use crate::runpack::{
     CaptureMode, Intent, Payload, Recorder, Refs, ResultRecord, Run, TimelineEvent,
 };
 
-/// Writes the runpack of the events since the last checkpoint to `out`, notes it in the journal, and returns it with the
-/// chain it is the end of. Memory does not grow with the number of events.
+/// Writes the runpack of the events since the last checkpoint to `out`, notes it in the journal, and writes the chain it
+/// is the end of to `chain`. Memory does not grow with the number of events.
 ///
 /// # Errors
 /// `invalid_input` when nothing happened since; `session_checkpoint_too_large` when more than
@@ -27,11 +27,13 @@ use crate::runpack::{
 pub fn checkpoint(
     session: &Session<'_>,
     out: &Path,
+    chain: &Path,
     key: Option<&SigningKey>,
-) -> Result<(Checkpoint, Chain)> {
+) -> Result<Checkpoint> {
     let _lock = session.lock.acquire(session.journal)?;
     let journal = journal::read(session.journal, |_, _| Ok(()))?;
     check_length(&journal)?;
+    check_place(&journal, out)?;
     let run_id = next_run_id(&journal)?;
     let manifest_digest = write(session, &journal, &run_id, out, key)?;
     let checkpoint = next(&journal, session, out, manifest_digest, &run_id)?;
@@ -41,8 +43,9 @@ pub fn checkpoint(
     let mut state = State::of(&journal, session)?;
     state.note_checkpoint(&checkpoint, session);
     state.write(session)?;
-    let chain = Chain::of(journal, checkpoint.clone())?;
-    Ok((checkpoint, chain))
+    // Before anybody else can make the next one, whose chain this one would replace.
+    Chain::of(journal, checkpoint.clone())?.write(chain)?;
+    Ok(checkpoint)
 }
 
 fn check_length(journal: &Journal) -> Result<()> {
@@ -65,13 +68,30 @@ fn check_length(journal: &Journal) -> Result<()> {
     Ok(())
 }
 
+/// A checkpoint never takes the place of an earlier one, whose chain would never verify again.
+fn check_place(journal: &Journal, out: &Path) -> Result<()> {
+    let is_out = |earlier: &Checkpoint| {
+        let earlier = Path::new(&earlier.runpack_path);
+        earlier == out
+            || matches!((earlier.canonicalize(), out.canonicalize()), (Ok(a), Ok(b)) if a == b)
+    };
+    match journal.checkpoints.iter().find(|earlier| is_out(earlier)) {
+        None => Ok(()),
+        Some(earlier) => {
+            let (out, index) = (out.display(), earlier.checkpoint_index);
+            let message = format!("{out} is the runpack of checkpoint {index} of this session");
+            Err(refused("checkpoint_exists", message).hint("name another file with --out"))
+        }
+    }
+}
+
 fn refused(code: &'static str, message: String) -> Fault {
     Fault::new(Category::InvalidInput, code, message)
 }
 
 fn next_run_id(journal: &Journal) -> Result<String> {
-    let index = journal.checkpoints.len() + 1;
-    Ok(format!("{}_cp_{index:04}", journal.header()?.run_id))
+    let index = journal.checkpoints.len() as u64 + 1;
+    Ok(runpack_run_id(&journal.header()?.run_id, index))
 }
 
 fn each_event_after(

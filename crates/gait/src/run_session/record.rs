@@ -140,6 +140,11 @@ pub struct NewEvent<'a> {
     pub violations: &'a [String],
 }
 
+/// The run of the runpack of the checkpoint `index` of the session whose run is `run_id`.
+pub(super) fn runpack_run_id(run_id: &str, index: u64) -> String {
+    format!("{run_id}_cp_{index:04}")
+}
+
 impl Line {
     pub(super) fn text(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self)
@@ -190,6 +195,11 @@ impl Event {
 }
 
 impl Checkpoint {
+    /// The run of its runpack.
+    pub(super) fn runpack_run_id(&self) -> String {
+        runpack_run_id(&self.run_id, self.checkpoint_index)
+    }
+
     /// The digest that chains this checkpoint to the one before.
     pub(super) fn digest(&self) -> String {
         let Self {

@@ -59,13 +59,17 @@ impl Bench {
         self.session().record(&event).unwrap()
     }
 
+    fn checkpoint(&self, name: &str, key: Option<&SigningKey>) -> Result<Checkpoint> {
+        let chain = self.path("chain.json");
+        checkpoint(&self.session(), &self.path(name), &chain, key)
+    }
+
     /// Two events, a checkpoint, two events, a checkpoint.
     fn chain(&self, key: Option<&SigningKey>) -> PathBuf {
         for name in ["cp1.zip", "cp2.zip"] {
             self.record("allow");
             self.record("block");
-            let (_, chain) = checkpoint(&self.session(), &self.path(name), key).unwrap();
-            chain.write(&self.path("chain.json")).unwrap();
+            self.checkpoint(name, key).unwrap();
         }
         self.path("chain.json")
     }
@@ -379,7 +383,44 @@ fn a_chain_that_leaves_out_moves_or_changes_a_checkpoint_is_broken() {
     let errors = broken(&|checkpoints| {
         checkpoints[0]["runpack_path"] = checkpoints[1]["runpack_path"].clone()
     });
-    assert_eq!(errors, ["checkpoint 1 manifest digest mismatch"]);
+    assert_eq!(errors[0], "checkpoint 1 manifest digest mismatch");
+}
+
+#[test]
+fn a_checkpoint_cannot_be_taken_out_of_a_chain_by_counting_the_later_ones_anew() {
+    let bench = Bench::new();
+    let path = bench.chain(None);
+    let mut chain: Chain = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let gone = chain.checkpoints.remove(0);
+    let last = &mut chain.checkpoints[0];
+    last.checkpoint_index = gone.checkpoint_index;
+    last.sequence_start = gone.sequence_start;
+    last.prev_checkpoint_digest = String::new();
+    last.checkpoint_digest = last.digest();
+    chain.write(&path).unwrap();
+    let report = verify_chain(&path, &Requirements::default()).unwrap();
+    assert_eq!(report.linkage_errors, [""; 0]);
+    assert_eq!(
+        report.checkpoint_errors,
+        ["checkpoint 1 is not the one that its runpack was made for"]
+    );
+}
+
+#[test]
+fn a_checkpoint_never_replaces_the_runpack_of_an_earlier_one() {
+    let bench = Bench::new();
+    let chain = bench.chain(None);
+    let first = Chain::load(&chain).unwrap().checkpoints.remove(0);
+    bench.record("allow");
+    let lines = bench.lines().len();
+    let fault = bench.checkpoint(&first.runpack_path, None).unwrap_err();
+    assert_eq!(fault.code(), "checkpoint_exists");
+    assert_eq!(bench.lines().len(), lines);
+    assert!(
+        verify_chain(&chain, &Requirements::default())
+            .unwrap()
+            .holds()
+    );
 }
 
 #[test]
@@ -418,7 +459,7 @@ fn a_compacted_journal_keeps_what_no_checkpoint_has_and_goes_on_counting() {
             .unwrap()
             .holds()
     );
-    let (third, _) = checkpoint(&bench.session(), &bench.path("cp3.zip"), None).unwrap();
+    let third = bench.checkpoint("cp3.zip", None).unwrap();
     assert_eq!((third.sequence_start, third.sequence_end), (5, 6));
     assert!(!compact(&bench.session(), None, false).unwrap().compacted || bench.lines().len() == 4);
 }
@@ -473,7 +514,7 @@ fn numbers_end_where_readers_of_json_disagree_and_nothing_counts_past_that() {
 #[test]
 fn without_new_events_there_is_no_checkpoint() {
     let bench = Bench::new();
-    let fault = checkpoint(&bench.session(), &bench.path("cp.zip"), None).unwrap_err();
+    let fault = bench.checkpoint("cp.zip", None).unwrap_err();
     assert_eq!(fault.category(), Category::InvalidInput);
     assert!(!bench.path("cp.zip").exists());
 }
@@ -497,7 +538,7 @@ fn a_checkpoint_has_the_digests_of_the_format() {
     let lines: Vec<&[u8]> = theirs.split_inclusive(|byte| *byte == b'\n').collect();
     let bench = Bench::new();
     put(&bench.journal, &lines[..3].concat());
-    let (ours, _) = checkpoint(&bench.session(), &bench.path("cp1.zip"), None).unwrap();
+    let ours = bench.checkpoint("cp1.zip", None).unwrap();
     let expected: Value = serde_json::from_slice(lines[3]).unwrap();
     let expected = &expected["checkpoint"];
     assert_eq!(json!(ours.manifest_digest), expected["manifest_digest"]);

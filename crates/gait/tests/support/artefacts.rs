@@ -171,8 +171,8 @@ impl Artefacts {
                 ..NewEvent::default()
             };
             session.record(&event).unwrap();
-            let (_, chain) = checkpoint(&session, &self.path(name), Some(&self.key)).unwrap();
-            chain.write(&self.path("seven")).unwrap();
+            let chain = self.path("seven");
+            checkpoint(&session, &self.path(name), &chain, Some(&self.key)).unwrap();
         }
         self.path("seven")
     }

@@ -134,12 +134,11 @@ fn checkpoint(context: &Context, args: &Args) -> Result<Outcome> {
     let signer = signer(context, args)?;
     let key = signer.as_ref().map(|signer| &signer.key);
     let session = session(context, journal)?;
-    let (checkpoint, chain) = run_session::checkpoint(&session, Path::new(out), key)?;
     let chain_path = match args.text("chain-out").trim() {
         "" => Chain::beside(Path::new(journal)),
         given => PathBuf::from(given),
     };
-    chain.write(&chain_path)?;
+    let checkpoint = run_session::checkpoint(&session, Path::new(out), &chain_path, key)?;
     let human = format!(
         "session checkpoint: index={} runpack={} range={}..{}\nsession chain: {}",
         checkpoint.checkpoint_index,
