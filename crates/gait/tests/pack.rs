@@ -586,10 +586,31 @@ fn a_job_is_packed_by_id_directory_or_state_file_and_tells_its_history() {
     assert_eq!(gait.json(&["pack", "verify", &path]).0, 2);
 }
 
+/// What `gate eval` says of a call that it allows, with the trace at `trace`.
+fn decided(gait: &Gait, trace: &str) -> Value {
+    gait.file("policy.yaml", "default_verdict: allow\n");
+    let context = json!({"identity": "alice", "workspace": "/srv", "risk_class": "low"});
+    let intent = json!({"tool_name": "tool.read", "args": {}, "context": context});
+    gait.file("intent.json", intent.to_string());
+    gait.file("b/.keep", "");
+    let (code, decided) = gait.json(&[
+        "gate",
+        "eval",
+        "--policy",
+        "policy.yaml",
+        "--intent",
+        "intent.json",
+        "--trace-out",
+        trace,
+    ]);
+    assert_eq!(code, 0, "{decided}");
+    decided
+}
+
 #[test]
 fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folder() {
     let gait = Gait::new();
-    gait.file("b/trace.json", "{\"b\": 1, \"a\": 2}");
+    let decided = decided(&gait, "b/trace.json");
     gait.file("b/notes/outcome.txt", "done");
     gait.file("secret.json", "{}");
     for (to, link) in [
@@ -600,7 +621,7 @@ fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folde
         std::os::unix::fs::symlink(to, gait.path().join("b").join(link)).unwrap();
     }
     let bundle = |more: Value| {
-        let mut bundle = json!({"trace_id": "t1", "policy_digest": "A".repeat(64), "intent_digest": "b".repeat(64), "trace_path": "trace.json"});
+        let mut bundle = json!({"trace_id": decided["trace_id"], "policy_digest": decided["policy_digest"], "intent_digest": decided["intent_digest"], "trace_path": "trace.json"});
         bundle
             .as_object_mut()
             .unwrap()
@@ -619,7 +640,11 @@ fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folde
     };
     let (code, built) =
         bundle(json!({"outcome_path": "notes\\outcome.txt", "outcome_status": "allow"}));
-    assert_eq!((code, &built["source_ref"]), (0, &"t1".into()), "{built}");
+    assert_eq!(
+        (code, &built["source_ref"]),
+        (0, &decided["trace_id"]),
+        "{built}"
+    );
     assert_eq!(gait.json(&["pack", "verify", "a.zip"]).0, 0);
     let (_, told) = gait.json(&["pack", "inspect", "a.zip"]);
     assert_eq!(
@@ -635,6 +660,13 @@ fn an_authorization_is_packed_with_its_evidence_and_nothing_outside_of_its_folde
         (json!({"outcome_status": "allow"}), 6),
         (json!({"outcome_status": "maybe"}), 6),
         (json!({"policy_digest": "x"}), 6),
+        (json!({"policy_digest": "b".repeat(64)}), 2),
+        (json!({"intent_digest": "b".repeat(64)}), 2),
+        (json!({"trace_id": "another"}), 2),
+        (
+            json!({"outcome_path": "notes/outcome.txt", "outcome_status": "block"}),
+            2,
+        ),
         (json!({"extra": 1}), 6),
         (json!({"trace_path": "none.json"}), 1),
         (json!({"trace_path": "link.json"}), 6),

@@ -14,9 +14,10 @@ use super::manifest::{Manifest, is_digest};
 use super::payload::{disagree, read};
 use super::{Build, Built, PackType, Part};
 use crate::archive::{Archive, fault_of};
-use crate::limits::{MAX_PACK_RECORD_BYTES, invalid};
+use crate::limits::{MAX_PACK_RECORD_BYTES, MAX_TRACE_BYTES, invalid};
 use crate::signature::unverified;
 use crate::text::clean_path;
+use crate::trace;
 use crate::wire_time::WireTime;
 
 /// The bundle's name in a pack.
@@ -86,6 +87,8 @@ pub fn build_authorization(path: &Path, build: &Build<'_>) -> Result<Built> {
         }
     }
     bundle.check_links().map_err(invalid)?;
+    let trace = below(&folder, &bundle.trace_path)?;
+    bundle.check_trace(&read_bounded(&trace, MAX_TRACE_BYTES as u64)?)?;
     parts.push(Part::json(BUNDLE_NAME, &bundle)?);
     build.write(PackType::Authorization, &bundle.trace_id, parts, &folder)
 }
@@ -118,7 +121,8 @@ pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifes
             return Err(unverified(format!("{inside} digest mismatch")));
         }
     }
-    Ok(())
+    let trace = archive_path(&bundle.trace_path).unwrap_or_default();
+    bundle.check_trace(&archive.bytes(&trace, MAX_TRACE_BYTES as u64)?)
 }
 
 impl Bundle {
@@ -174,6 +178,24 @@ impl Bundle {
             );
         }
         Ok(())
+    }
+
+    /// The bundle says of the decision what its trace says; who signed the trace is looked at by those who have a key.
+    fn check_trace(&self, trace: &[u8]) -> Result<()> {
+        let trace = trace::claims(trace)
+            .map_err(|fault| unverified(format!("authorization trace: {}", fault.message())))?;
+        let agree = self.trace_id == trace.trace_id
+            && self
+                .policy_digest
+                .eq_ignore_ascii_case(&trace.policy_digest)
+            && self
+                .intent_digest
+                .eq_ignore_ascii_case(&trace.intent_digest)
+            && (self.outcome_status.is_empty() || self.outcome_status == trace.verdict);
+        match agree {
+            true => Ok(()),
+            false => Err(disagree("authorization bundle", "its trace")),
+        }
     }
 
     /// How many pieces of evidence it links.

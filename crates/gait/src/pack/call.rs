@@ -134,7 +134,10 @@ pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifes
         && text("call_id") == payload.call_id
         && text("privacy_mode") == payload.privacy_mode
         && text("created_at") == payload.created_at.to_string()
-        && inner.get("event_count").and_then(Value::as_u64) == Some(payload.event_count);
+        && COUNTS
+            .iter()
+            .zip(counted)
+            .all(|(name, count)| inner.get(*name).and_then(Value::as_u64) == Some(count));
     if !same {
         return Err(disagree("callpack manifest", "call payload"));
     }
@@ -144,6 +147,15 @@ pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifes
         false => Err(disagree("call payload run_id", SOURCE_NAME)),
     }
 }
+
+/// What a call's payload and inner manifest count, in the order of [`Call::counts`].
+const COUNTS: [&str; 5] = [
+    "event_count",
+    "commitment_count",
+    "decision_count",
+    "speak_receipt_count",
+    "reference_digest_count",
+];
 
 /// What a call's payload and inner manifest both say.
 struct Head {
@@ -312,10 +324,11 @@ impl Call {
                     && decision.turn_index == receipt.turn_index
                     && decision.call_seq <= receipt.call_seq
             });
-            let verdict = before
-                .max_by_key(|decision| decision.call_seq)
-                .map(|one| one.verdict);
-            if verdict != Some(Verdict::Allow) {
+            let latest = before.clone().map(|decision| decision.call_seq).max();
+            let mut last = before.filter(|decision| Some(decision.call_seq) == latest);
+            // Of decisions at one time none is the later one: each must allow.
+            let allowed = latest.is_some() && last.all(|one| one.verdict == Verdict::Allow);
+            if !allowed {
                 return Err(format!(
                     "speak receipt without a prior allow decision for call_seq={} turn_index={}",
                     receipt.call_seq, receipt.turn_index

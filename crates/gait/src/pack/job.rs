@@ -35,7 +35,8 @@ fn write_events(events: &[Event], out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn payload(state: &JobState) -> JobPayload {
+/// What the pack of a job in `state` says of it.
+pub(super) fn payload(state: &JobState) -> JobPayload {
     JobPayload {
         schema_id: JobPayload::SCHEMA_ID.to_owned(),
         schema_version: "1.0.0".to_owned(),

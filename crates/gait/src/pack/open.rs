@@ -55,7 +55,6 @@ pub(crate) fn sound_runpack(path: &Path) -> Result<Archive<File>> {
 /// A runpack inside of a pack, once its files were found as its manifest says.
 pub(super) struct EmbeddedRunpack {
     pub(super) archive: Archive<File>,
-    pub(super) manifest_digest: String,
     pub(super) run_id: String,
 }
 
@@ -67,7 +66,6 @@ pub(super) fn embedded_runpack<R: Read + Seek>(
     let report = sound(&mut archive)?;
     Ok(EmbeddedRunpack {
         archive,
-        manifest_digest: report.pack_id,
         run_id: report.source_ref,
     })
 }

@@ -8,7 +8,8 @@ use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::parse_json_within;
 
 use super::manifest::{Manifest, PackType, is_digest};
-use super::{SOURCE_NAME, authorization, call, open};
+use super::run::RunFacts;
+use super::{SOURCE_NAME, authorization, call, job, open};
 use crate::archive::Archive;
 use crate::job::{Event, JobState, Status};
 use crate::json_stream;
@@ -17,7 +18,7 @@ use crate::signature::unverified;
 use crate::wire_time::WireTime;
 
 /// `run_payload.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are those of the format")]
 pub struct RunPayload {
@@ -41,7 +42,7 @@ pub struct RunPayload {
 }
 
 /// `job_payload.json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names are those of the format")]
 pub struct JobPayload {
@@ -118,8 +119,8 @@ fn check_run<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> R
     if payload.run_id != manifest.source_ref.trim() {
         return Err(disagree("run payload run_id", "manifest source_ref"));
     }
-    let source = open::embedded_runpack(archive)?;
-    if source.manifest_digest != payload.manifest_digest || source.run_id != payload.run_id {
+    let mut source = open::embedded_runpack(archive)?;
+    if payload != RunFacts::read(&mut source.archive)?.payload() {
         return Err(disagree("run payload", SOURCE_NAME));
     }
     Ok(())
@@ -135,11 +136,8 @@ fn check_job<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> R
     if state.job_id != payload.job_id {
         return Err(disagree("job_state job_id", "job payload"));
     }
-    if payload.checkpoint_count != state.checkpoints.len() {
-        return Err(disagree("job payload checkpoint_count", "job_state"));
-    }
-    if payload.approval_count != state.approvals.len() {
-        return Err(disagree("job payload approval_count", "job_state"));
+    if payload != job::payload(&state) {
+        return Err(disagree("job payload", "job_state"));
     }
     for_each_event(archive, |event| {
         match event.job_id.trim() == payload.job_id {

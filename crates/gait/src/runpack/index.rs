@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use worldcompute_proof::Sha256;
+use worldcompute_proof::{Hasher, Sha256};
 
 /// An intent id in 16 bytes that nobody can find a second id for.
 type Key = [u8; 16];
@@ -57,13 +57,18 @@ impl Notes {
     }
 }
 
-/// A digest for each intent id: the last one noted.
+/// A digest for each intent id: of all records noted under it, in their order.
 #[derive(Default)]
 pub(super) struct Digests(HashMap<Key, Key>);
 
 impl Digests {
     pub(super) fn insert(&mut self, id: &str, content: &[u8]) {
-        let digest = Sha256::of(content);
+        let before = self.0.get(&key(id));
+        let mut hasher = Hasher::new();
+        hasher.update([u8::from(before.is_some())]);
+        hasher.update(before.map_or([].as_slice(), Key::as_slice));
+        hasher.update(content);
+        let digest = hasher.finish();
         let digest = digest.as_bytes().first_chunk().copied().unwrap_or_default();
         self.0.insert(key(id), digest);
     }

@@ -28,6 +28,10 @@ struct Facts {
 pub struct Claims {
     /// The id it carries.
     pub trace_id: String,
+    /// The policy it names, in hex.
+    pub policy_digest: String,
+    /// The intent it names, in hex.
+    pub intent_digest: String,
     /// The verdict it carries.
     pub verdict: String,
 }
