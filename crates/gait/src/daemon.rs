@@ -25,6 +25,7 @@ use crate::gate::{Outputs, Profile};
 use crate::intent::Intent;
 use crate::limits::{MAX_TOKENS, invalid};
 use crate::mcp::http::exit_code;
+use crate::server::Turns;
 
 /// The largest request, in bytes.
 pub const MAX_REQUEST: usize = 4 << 20;
@@ -45,6 +46,7 @@ pub struct Daemon {
     desk: Desk,
     trace_dir: Option<PathBuf>,
     face: Face,
+    turns: Turns,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +80,7 @@ impl Daemon {
             desk,
             trace_dir,
             face,
+            turns: Turns::default(),
         })
     }
 
@@ -179,7 +182,12 @@ async fn respond(State(daemon): State<Arc<Daemon>>, body: Bytes) -> Response {
     // A decision may write to stable storage: not on the threads that serve the sockets.
     let answering = Arc::clone(&daemon);
     let named = id.clone();
-    let decided = tokio::task::spawn_blocking(move || answering.answer(&body, &named)).await;
+    let turn = daemon.turns.turn().await;
+    let decided = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        answering.answer(&body, &named)
+    })
+    .await;
     let (status, line) = decided.unwrap_or_else(|error| {
         let fault = Fault::new(
             Category::InternalFailure,

@@ -163,6 +163,7 @@ impl Desk {
         outputs: Option<&Outputs>,
     ) -> Result<Answer> {
         let gate = self.gate()?;
+        self.setup.check_presented(asked)?;
         let known = self.known(&asked.intent)?;
         let request = Request {
             correlation_id,
@@ -287,13 +288,31 @@ impl Setup {
         if self.profile == Profile::Standard {
             return Ok(());
         }
+        self.check_verify_keys(
+            policy.may_require_approval(),
+            policy.may_require_delegation(),
+        )
+    }
+
+    /// The same for tokens that are there although the policy's rules do not say that they wait for any: a call may be
+    /// raised to wait by what it does.
+    fn check_presented(&self, asked: &Asked) -> Result<()> {
+        match self.profile {
+            Profile::Standard => Ok(()),
+            Profile::OssProd => {
+                self.check_verify_keys(!asked.approvals.is_empty(), !asked.delegations.is_empty())
+            }
+        }
+    }
+
+    fn check_verify_keys(&self, approvals: bool, delegations: bool) -> Result<()> {
         let approval = self.approval_key.is_some();
-        if policy.may_require_approval() && !approval {
+        if approvals && !approval {
             return Err(invalid(
                 "oss-prod profile requires explicit approval verify key (--approval-public-key/--approval-public-key-env or approval private key source)",
             ));
         }
-        if policy.may_require_delegation() && self.delegation_key.is_none() && !approval {
+        if delegations && self.delegation_key.is_none() && !approval {
             return Err(invalid(
                 "oss-prod profile requires explicit delegation verify key (--delegation-public-key/--delegation-public-key-env or private key source)",
             ));

@@ -127,6 +127,17 @@ impl Policy {
         std::iter::once(first).chain(others).collect()
     }
 
+    /// Whether a rule that decides holds the targets of a call to something, and the call has none.
+    pub(crate) fn asks_for_unsaid_targets(&self, prepared: &Prepared<'_>) -> bool {
+        calls(prepared).iter().any(|call| {
+            call.targets.is_empty()
+                && self
+                    .deciding(call)
+                    .iter()
+                    .any(|(_, rule)| rule.asks_about_targets())
+        })
+    }
+
     /// The first thing that the intent leaves out although its class fails closed.
     pub(crate) fn first_missing(&self, prepared: &Prepared<'_>) -> Option<MissingField> {
         let missing = fail_closed::missing(&self.fail_closed, &calls_and_whole(prepared));

@@ -294,6 +294,8 @@ impl McpTrust {
 }
 
 const TRUSTED: &str = "trusted";
+/// How far the clock of who wrote a snapshot may be ahead.
+const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
 
 impl Entry {
     fn is_registered(&self) -> bool {
@@ -304,13 +306,14 @@ impl Entry {
         })
     }
 
-    /// Whether the entry is at most `span` old; one from the future has no age that could be small enough.
+    /// Whether the entry is at most `span` old; one from the future has no age that could be small enough, unless clocks
+    /// may differ by so little.
     fn is_fresh(&self, span: SignedDuration, at: Timestamp) -> bool {
         let age = self
             .updated_at
             .get()
             .map(|updated| at.duration_since(updated));
-        age.is_some_and(|age| age <= span && age >= -span)
+        age.is_some_and(|age| age <= span && age >= -MAX_SKEW)
     }
 }
 

@@ -170,22 +170,18 @@ impl Policy {
 
     /// The rules that let high or critical risk pass without a credential from the broker, by name.
     pub fn unbrokered_high_risk_rules(&self) -> Vec<&str> {
-        let is_high = |class: &String| class == "high" || class == "critical";
         let rules = self.rules.iter().filter(|rule| {
             rule.effect != Verdict::Block
                 && !rule.broker.required
-                && rule.matches.risk_classes.iter().any(is_high)
+                && rule.matches.admits_high_risk()
         });
         rules.map(|rule| rule.name.as_str()).collect()
     }
 
     /// Whether a rule lets high or critical risk pass with a credential from the broker.
     pub fn has_brokered_high_risk_rule(&self) -> bool {
-        let is_high = |class: &String| class == "high" || class == "critical";
         self.rules.iter().any(|rule| {
-            rule.effect != Verdict::Block
-                && rule.broker.required
-                && rule.matches.risk_classes.iter().any(is_high)
+            rule.effect != Verdict::Block && rule.broker.required && rule.matches.admits_high_risk()
         })
     }
 

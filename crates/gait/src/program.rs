@@ -90,11 +90,13 @@ fn converse(child: &mut Child, question: &[u8], limit: usize) -> Zeroizing<Vec<u
     output
 }
 
-/// Waits for the end, and takes the group's number out of use before the system may give it to others.
+/// Waits for the end, ends what was left running, and takes the group's number out of use before the system may give it
+/// to others.
 fn reap(child: &mut Child, group: &Group) -> Option<ExitStatus> {
     let pid = Pid::from_raw(child.id().cast_signed())?;
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(pid), options).ok()?;
+    kill(group);
     let mut group = group.lock().unwrap_or_else(PoisonError::into_inner);
     *group = None;
     child.wait().ok()
@@ -131,6 +133,26 @@ mod tests {
         assert_eq!(ask("printf 1234567890123456", long).unwrap().len(), 16);
         assert_eq!(ask("printf 12345678901234567", long), Err(Silence::TooMuch));
         assert_eq!(ask("yes", long), Err(Silence::TooMuch));
+    }
+
+    #[test]
+    fn what_a_program_leaves_running_ends_with_its_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let (held, late) = (dir.path().join("held"), dir.path().join("late"));
+        let made = Command::new("mkfifo").arg(&held).status().unwrap();
+        assert!(made.success());
+        // The pipe ends with whoever holds it last.
+        let ended = std::thread::spawn({
+            let held = held.clone();
+            move || std::fs::read(held).unwrap()
+        });
+        let (held, late) = (held.display(), late.display());
+        let script =
+            format!("exec 9>{held}; (sleep 30; echo > {late}) >/dev/null 2>&1 & printf answer");
+        let answer = ask(&script, Duration::from_secs(60)).unwrap();
+        assert_eq!(answer, b"answer");
+        ended.join().unwrap();
+        assert!(!dir.path().join("late").exists());
     }
 
     #[test]

@@ -91,21 +91,20 @@ struct Counter {
 impl Charge {
     /// The charge of a rate limit.
     pub fn of_rate(limit: RateLimit, intent: &Intent, now: Timestamp) -> Self {
-        Self::new(limit, intent.tool_name(), intent, now)
+        Self::new(limit, "", intent, now)
     }
 
-    /// The charge of a destructive budget, which is counted apart from the rate of the same tool.
+    /// The charge of a destructive budget, which is counted apart from the rate of the same calls.
     pub fn of_budget(limit: RateLimit, intent: &Intent, now: Timestamp) -> Self {
-        let tool = format!("destructive_budget|{}", intent.tool_name());
-        Self::new(limit, &tool, intent, now)
+        Self::new(limit, "destructive_budget|", intent, now)
     }
 
-    fn new(limit: RateLimit, tool: &str, intent: &Intent, now: Timestamp) -> Self {
-        let identity = &intent.context().identity;
+    fn new(limit: RateLimit, kind: &str, intent: &Intent, now: Timestamp) -> Self {
+        let (tool, identity) = (intent.tool_name(), &intent.context().identity);
         let scope_key = match limit.scope {
-            Scope::Tool => tool.to_owned(),
-            Scope::Identity => identity.clone(),
-            Scope::ToolIdentity => format!("{tool}|{identity}"),
+            Scope::Tool => format!("{kind}{tool}"),
+            Scope::Identity => format!("{kind}{identity}"),
+            Scope::ToolIdentity => format!("{kind}{tool}|{identity}"),
         };
         let (window, scope) = (limit.window.as_str(), limit.scope.as_str());
         let counter = format!("{window}|{scope}|{}|{scope_key}", bucket(limit.window, now));

@@ -3,8 +3,10 @@
 
 mod guard;
 mod patient;
+mod turns;
 
 pub use guard::{Guard, Token};
+pub use turns::Turns;
 
 use std::future::Future;
 use std::io;

@@ -13,6 +13,7 @@ const ALG: &str = "ed25519";
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignatureObject {
     alg: String,
+    #[serde(default)]
     pub(crate) key_id: String,
     sig: Signature,
     signed_digest: Sha256,
@@ -61,7 +62,7 @@ impl SignatureObject {
                 self.alg
             )));
         }
-        if self.key_id != key.key_id() {
+        if !self.key_id.is_empty() && self.key_id != key.key_id() {
             return Err(unverified("key id mismatch"));
         }
         if self.signed_digest != Sha256::of(signable) {

@@ -50,6 +50,144 @@ fn proxy(gait: &Gait, policy: &str, server: &str) -> Child {
         .unwrap()
 }
 
+#[test]
+fn a_flag_of_the_other_way_to_stand_between_is_refused_instead_of_left_out() {
+    let gait = Gait::new();
+    gait.file("policy.yaml", POLICY);
+    gait.file("call.json", r#"{"name": "read"}"#);
+    for flag in [
+        "--trace-out",
+        "--run-id",
+        "--runpack-out",
+        "--pack-out",
+        "--adapter",
+        "--call",
+    ] {
+        let args = [
+            "mcp",
+            "proxy",
+            "--stdio",
+            "--policy",
+            "policy.yaml",
+            flag,
+            "x",
+            "--",
+            "true",
+        ];
+        let run = gait.run(&args);
+        assert_eq!(run.code, 6, "{flag}: {}", run.stderr);
+        assert!(run.stdout.contains(flag), "{flag}: {}", run.stdout);
+    }
+    for flag in ["--server-id", "--session-id", "--job-id", "--trace-dir"] {
+        let args = [
+            "mcp",
+            "proxy",
+            "--policy",
+            "policy.yaml",
+            "--call",
+            "call.json",
+            flag,
+            "x",
+        ];
+        let run = gait.run(&args);
+        assert_eq!(run.code, 6, "{flag}: {}", run.stderr);
+        assert!(run.stdout.contains(flag), "{flag}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn the_rulings_of_a_session_are_told_where_the_operator_wants_them_or_nothing_passes() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    for (log, served) in [("log.jsonl", true), (".", false)] {
+        let args = [
+            "mcp",
+            "proxy",
+            "--stdio",
+            "--policy",
+            &policy,
+            "--export-log-out",
+            log,
+            "--",
+            "/bin/sh",
+            "-c",
+            SERVER,
+        ];
+        let mut child = gait
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "{}", request(&json!(1), "read")).unwrap();
+        drop(input);
+        let run = Run::of(child.wait_with_output().unwrap());
+        assert_eq!(
+            run.stdout.contains("served"),
+            served,
+            "{log}: {}",
+            run.stdout
+        );
+    }
+    let log = std::fs::read_to_string(gait.path().join("log.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 1);
+    assert!(
+        log.contains("\"verdict\":\"allow\"") && !log.contains("secret-argument"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_stopped_job_stops_the_calls_of_a_session_that_works_for_it() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    let answer = |job: &str| {
+        let args = [
+            "mcp",
+            "proxy",
+            "--stdio",
+            "--policy",
+            &policy,
+            "--job-root",
+            "jobs",
+            "--job-id",
+            job,
+            "--",
+            "/bin/sh",
+            "-c",
+            SERVER,
+        ];
+        let mut child = gait
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, "{}", request(&json!(1), "read")).unwrap();
+        drop(input);
+        Run::of(child.wait_with_output().unwrap()).stdout
+    };
+    assert_eq!(
+        gait.json(&["job", "submit", "--id", "job_1", "--root", "jobs"])
+            .0,
+        0
+    );
+    assert!(answer("job_1").contains("served"));
+    assert_eq!(
+        gait.json(&["job", "stop", "--id", "job_1", "--root", "jobs"])
+            .0,
+        0
+    );
+    let stopped = answer("job_1");
+    assert!(stopped.contains("emergency_stop_preempted"), "{stopped}");
+    let unknown = answer("job_2");
+    assert!(unknown.contains("job_state_unavailable"), "{unknown}");
+}
+
 /// A client that waits for what it is told.
 struct Talk {
     child: Child,

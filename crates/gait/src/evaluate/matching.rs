@@ -90,6 +90,12 @@ pub(crate) struct Annotations {
 }
 
 impl Match {
+    /// Whether calls of high or critical risk can match.
+    pub(crate) fn admits_high_risk(&self) -> bool {
+        let is_high = |class: &String| class == "high" || class == "critical";
+        self.risk_classes.is_empty() || self.risk_classes.iter().any(is_high)
+    }
+
     /// Whether a rule with this effect is about `call`.
     ///
     /// What restricts is about a value in any spelling; what lets through is about the value as the policy spells it.

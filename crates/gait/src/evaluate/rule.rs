@@ -76,6 +76,12 @@ impl Rule {
         outcome
     }
 
+    /// Whether anything in this rule is about what a call touches, beyond whether the rule matches.
+    pub(super) fn asks_about_targets(&self) -> bool {
+        let endpoint = self.endpoint.as_ref();
+        self.dataflow.is_some() || endpoint.is_some_and(Constraint::says_something)
+    }
+
     fn unraised(&self) -> Evaluation {
         let mut outcome = Evaluation::of(self.effect);
         outcome.matched_rules.push(self.name.clone());

@@ -73,6 +73,12 @@ impl<'a> Case<'a> {
         for code in &boundary.stops {
             self.deny(code, code);
         }
+        // Between an agent and its tools a call says what it touches, or nothing that rules about that can hold it to.
+        if self.evaluation.verdict < Verdict::Block
+            && self.gate.policy.asks_for_unsaid_targets(self.prepared)
+        {
+            self.deny("targets_undeclared", "targets_undeclared");
+        }
     }
 
     fn stop(&mut self, decision: kill_switch::Decision) {

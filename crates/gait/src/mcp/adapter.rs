@@ -89,7 +89,12 @@ impl Adapter {
             .remove("tool_input")
             .filter(|input| !input.is_null());
         let args = self.arguments(input.or_else(|| members.remove("input")))?;
-        let targets = targets(&name, &args);
+        let cwd = self.text(members, "cwd")?;
+        let mut targets = targets(&name, &args);
+        for target in targets.iter_mut().filter(|target| target.kind == "path") {
+            target.value = absolute(&cwd, &target.value);
+        }
+        targets.extend(searched(&raw, &args, &cwd));
         let mut call = ToolCall::new(name, args);
         call.targets = targets;
         call.context.intent.session_id = self.text(members, "session_id")?;
@@ -154,14 +159,19 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
+/// A tool's name without what agents write in different ways.
+fn bare(raw: &str) -> String {
+    let lower = raw.trim().to_lowercase();
+    lower.chars().filter(|c| !" _-".contains(*c)).collect()
+}
+
 /// The name by which policies know a tool of the agent.
 fn tool_name(raw: &str) -> Option<String> {
     let lower = raw.trim().to_lowercase();
-    let bare: String = lower.chars().filter(|c| !" _-".contains(*c)).collect();
-    let known = match bare.as_str() {
+    let known = match bare(raw).as_str() {
         "" => return None,
-        "read" | "grep" | "glob" | "webfetch" | "websearch" => "tool.read",
-        "write" | "edit" | "notebookedit" => "tool.write",
+        "read" | "grep" | "glob" | "ls" | "notebookread" | "webfetch" | "websearch" => "tool.read",
+        "write" | "edit" | "multiedit" | "notebookedit" => "tool.write",
         "bash" => "tool.exec",
         "task" => "tool.delegate",
         _ if lower.contains('.') => return Some(lower),
@@ -170,43 +180,94 @@ fn tool_name(raw: &str) -> Option<String> {
     Some(known.to_owned())
 }
 
-const PATHS: [&str; 4] = ["path", "file_path", "filepath", "file"];
+/// Arguments that name files.
+const PATHS: [&str; 9] = [
+    "path",
+    "file_path",
+    "filepath",
+    "file",
+    "notebook_path",
+    "paths",
+    "files",
+    "source",
+    "destination",
+];
+/// Arguments that name places on the network.
+const URLS: [&str; 2] = ["url", "uri"];
 
-/// What a call of the agent's own tools touches.
-fn targets(tool: &str, args: &Map<String, Value>) -> Vec<Target> {
-    let found = match tool {
-        "tool.read" => vec![
-            target(args, &PATHS, "path", "read"),
-            target(args, &["url", "uri"], "url", "read"),
-        ],
-        "tool.write" => vec![target(args, &PATHS, "path", "write")],
-        "tool.exec" => vec![target(
-            args,
-            &["command", "cmd", "script"],
-            "other",
-            "execute",
-        )],
-        "tool.delegate" => vec![target(
-            args,
-            &["task", "prompt", "description"],
-            "other",
-            "delegate",
-        )],
-        _ => Vec::new(),
-    };
-    found.into_iter().flatten().collect()
+/// What arguments of the usual names touch, whatever the tool does with it.
+pub(super) fn named_targets(args: &Map<String, Value>) -> Vec<Target> {
+    [
+        targets_of(args, &PATHS, "path", ""),
+        targets_of(args, &URLS, "url", ""),
+    ]
+    .concat()
 }
 
-fn target(args: &Map<String, Value>, keys: &[&str], kind: &str, operation: &str) -> Option<Target> {
-    let value = keys
-        .iter()
-        .filter_map(|key| args.get(*key)?.as_str())
-        .map(str::trim)
-        .find(|value| !value.is_empty())?;
-    Some(Target {
+/// What a call of the agent's own tools touches: every argument that names something counts, because the tool may go by
+/// any of them.
+fn targets(tool: &str, args: &Map<String, Value>) -> Vec<Target> {
+    match tool {
+        "tool.read" => [
+            targets_of(args, &PATHS, "path", "read"),
+            targets_of(args, &URLS, "url", "read"),
+        ]
+        .concat(),
+        "tool.write" => targets_of(args, &PATHS, "path", "write"),
+        "tool.exec" => targets_of(args, &["command", "cmd", "script"], "other", "execute"),
+        "tool.delegate" => {
+            let asked = targets_of(
+                args,
+                &["task", "prompt", "description"],
+                "other",
+                "delegate",
+            );
+            asked.into_iter().take(1).collect()
+        }
+        _ => named_targets(args),
+    }
+}
+
+fn targets_of(
+    args: &Map<String, Value>,
+    keys: &[&str],
+    kind: &str,
+    operation: &str,
+) -> Vec<Target> {
+    let values = keys.iter().filter_map(|key| args.get(*key));
+    let texts = values.flat_map(|value| match value {
+        Value::Array(items) => items.iter().filter_map(Value::as_str).collect(),
+        value => value.as_str().into_iter().collect::<Vec<_>>(),
+    });
+    let named = texts.map(str::trim).filter(|value| !value.is_empty());
+    named.map(|value| target(kind, value, operation)).collect()
+}
+
+/// Where an agent's search looks: in `cwd` unless it says where else.
+fn searched(raw: &str, args: &Map<String, Value>, cwd: &str) -> Option<Target> {
+    let text = |key: &str| args.get(key).and_then(Value::as_str).map(str::trim);
+    let base = text("path").filter(|path| !path.is_empty()).unwrap_or(cwd);
+    let place = match (bare(raw).as_str(), text("pattern")) {
+        ("glob", Some(pattern)) => absolute(base, pattern),
+        ("glob" | "grep" | "ls", _) => base.to_owned(),
+        _ => return None,
+    };
+    (!place.is_empty()).then(|| target("path", &place, "read"))
+}
+
+/// `path` as seen from `base`.
+fn absolute(base: &str, path: &str) -> String {
+    match base.is_empty() || path.starts_with(['/', '~']) {
+        true => path.to_owned(),
+        false => format!("{base}/{path}"),
+    }
+}
+
+fn target(kind: &str, value: &str, operation: &str) -> Target {
+    Target {
         kind: kind.to_owned(),
         value: value.to_owned(),
         operation: operation.to_owned(),
         ..Target::default()
-    })
+    }
 }

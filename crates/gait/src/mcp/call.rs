@@ -24,7 +24,7 @@ const UNDATED: jiff::Timestamp = jiff::Timestamp::constant(315_532_800, 0);
 
 /// A tool call.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ToolCall {
     /// The tool.
     pub name: String,

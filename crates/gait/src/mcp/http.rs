@@ -22,6 +22,7 @@ use super::call::ToolCall;
 use super::keep::{Asked, Keeping, Places, Wish};
 use super::retention::Retention;
 use crate::limits::invalid;
+use crate::server::Turns;
 use crate::verdict::Verdict;
 
 /// The service.
@@ -46,6 +47,8 @@ pub struct Service {
     pub max_request_bytes: usize,
     /// Makes the name of one request.
     pub correlation_id: fn() -> String,
+    /// Who is ruled on.
+    pub turns: Turns,
 }
 
 #[derive(Clone, Copy)]
@@ -138,7 +141,9 @@ impl Service {
         let correlation_id = (self.correlation_id)();
         let id = correlation_id.clone();
         // A ruling signs and writes to stable storage: not on the threads that serve the sockets.
+        let turn = self.turns.turn().await;
         let ruled = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let answer = self.rule(&body, &correlation_id);
             answer.map(|(verdict, answer)| (self.status(verdict), answer))
         });

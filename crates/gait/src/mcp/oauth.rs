@@ -67,7 +67,7 @@ impl OauthEvidence {
 
 /// Checks how the caller says they proved who they are; with `strict`, that they did.
 pub(super) fn check(context: &CallContext, strict: bool) -> Result<()> {
-    let mode = mode(context);
+    let mode = mode(context)?;
     let registered = match mode.as_str() {
         "" | "off" | "none" | "token" => return Ok(()),
         "oauth" => false,
@@ -96,15 +96,21 @@ pub(super) fn check(context: &CallContext, strict: bool) -> Result<()> {
     }
 }
 
-fn mode(context: &CallContext) -> String {
-    let declared = text::trim_lower(&context.auth_mode);
-    if !declared.is_empty() {
-        return declared;
-    }
-    match context.intent.auth_context.get("oauth_mode") {
+/// The mode that the caller names, in whichever place; where they name none, evidence of OAuth tells it.
+fn mode(context: &CallContext) -> Result<String> {
+    let embedded = |name| match context.intent.auth_context.get(name) {
         Some(Value::String(mode)) => text::trim_lower(mode),
-        _ if context.oauth_evidence.is_some() => "oauth".to_owned(),
         _ => String::new(),
+    };
+    let declared = text::trim_lower(&context.auth_mode);
+    let mut named = [declared, embedded("auth_mode"), embedded("oauth_mode")]
+        .into_iter()
+        .filter(|mode| !mode.is_empty());
+    match named.next() {
+        Some(mode) if named.all(|other| other == mode) => Ok(mode),
+        Some(_) => Err(invalid("context names two auth modes")),
+        None if evidence(context).is_some() => Ok("oauth".to_owned()),
+        None => Ok(String::new()),
     }
 }
 

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use worldcompute_fault::{Category, Fault, Result};
 
@@ -31,6 +31,8 @@ use self::judge::{State, Step};
 use self::lines::{Line, read_line};
 use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
+use super::export::Exports;
+use super::http::elapsed_ms;
 use crate::mcp_trust::Server;
 
 /// How long a server may take to end after its client has.
@@ -46,6 +48,10 @@ pub struct Proxy {
     pub server: Option<Server>,
     /// Where the traces go.
     pub trace_dir: PathBuf,
+    /// Where rulings are told.
+    pub exports: Exports,
+    /// The job whose state can stop the calls; empty for none.
+    pub job_id: String,
     /// The session's name.
     pub session_id: String,
     /// The name of this invocation.
@@ -126,13 +132,17 @@ impl Proxy {
     /// The ruling, once its trace is kept and, if it allows, its permit is used up.
     fn rule(&self, mut call: ToolCall) -> Result<Ruling> {
         call.server.clone_from(&self.server);
+        let started = Instant::now();
         call.context.intent.session_id.clone_from(&self.session_id);
+        call.context.intent.job_id.clone_from(&self.job_id);
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let name = format!("trace_{}_{number:06}.json", self.correlation_id);
         let place = |_: &str| self.trace_dir.join(name);
         let ruling = self
             .boundary
             .decide(&call, "", &self.correlation_id, place)?;
+        // A ruling that cannot be told where the operator wants it lets nothing pass.
+        self.exports.append(&ruling, elapsed_ms(started))?;
         if ruling.is_allowed() {
             let digest = ruling.decision.intent_digest();
             ruling.decision.permit()?.redeem(&digest)?;

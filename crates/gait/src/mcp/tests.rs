@@ -340,3 +340,124 @@ fn run_ids_are_safe_in_file_names() {
         assert_eq!(run_id(given), id, "{given:?}");
     }
 }
+
+/// The targets that the hook's adapter finds, as kind and value.
+fn touched(tool: &str, input: &Value) -> Vec<String> {
+    let payload = json!({"tool_name": tool, "tool_input": input, "cwd": "/work"});
+    let call = decode(Adapter::ClaudeCode, &payload).unwrap();
+    let found = call.targets.iter();
+    found
+        .map(|target| format!("{} {}", target.kind, target.value))
+        .collect()
+}
+
+#[test]
+fn every_argument_that_names_something_is_a_target_of_an_agents_tool() {
+    for (tool, input, found) in [
+        (
+            "NotebookEdit",
+            json!({"notebook_path": "/etc/x.ipynb"}),
+            vec!["path /etc/x.ipynb"],
+        ),
+        ("MultiEdit", json!({"file_path": "/x"}), vec!["path /x"]),
+        (
+            "Read",
+            json!({"path": "/work/ok", "file_path": "/etc/passwd"}),
+            vec!["path /work/ok", "path /etc/passwd"],
+        ),
+        (
+            "Write",
+            json!({"file_path": "../up"}),
+            vec!["path /work/../up"],
+        ),
+        ("Glob", json!({"pattern": "/etc/**"}), vec!["path /etc/**"]),
+        (
+            "Glob",
+            json!({"pattern": "**/*.rs", "path": "/src"}),
+            vec!["path /src", "path /src/**/*.rs"],
+        ),
+        ("Glob", json!({"pattern": "*.rs"}), vec!["path /work/*.rs"]),
+        (
+            "Grep",
+            json!({"pattern": "/etc/passwd"}),
+            vec!["path /work"],
+        ),
+        (
+            "read_multiple_files",
+            json!({"paths": ["/a", "/b"]}),
+            vec!["path /a", "path /b"],
+        ),
+    ] {
+        assert_eq!(touched(tool, &input), found, "{tool} {input}");
+    }
+}
+
+#[test]
+fn a_call_that_says_nothing_of_what_it_touches_passes_no_rule_about_that() {
+    for clause in [
+        "endpoint: {path_allowlist: [/work/**]}",
+        "endpoint: {domain_denylist: [evil.example]}",
+        "dataflow: {enabled: true}",
+    ] {
+        let policy = format!(
+            "default_verdict: block\nrules:\n- {{name: r, effect: allow, match: {{tool_names: [read_file]}}, {clause}}}\n"
+        );
+        let boundary = boundary(&policy, Profile::Standard);
+        let payload =
+            json!({"function": {"name": "read_file", "arguments": {"path": "/etc/shadow"}}});
+        let silent = decode(Adapter::OpenAi, &payload).unwrap();
+        let ruling = boundary.rule(&silent, "", "c").unwrap();
+        assert_eq!(ruling.decision.verdict(), Verdict::Block, "{clause}");
+        let codes = ruling.decision.reason_codes();
+        assert!(
+            codes.contains(&"targets_undeclared".to_owned()),
+            "{codes:?}"
+        );
+        let target = json!({"kind": "path", "value": "/work/x", "operation": "read"});
+        let told = call(&json!({"name": "read_file", "targets": [target]}));
+        let ruling = boundary.rule(&told, "", "c").unwrap();
+        assert_eq!(ruling.decision.verdict(), Verdict::Allow, "{clause}");
+    }
+}
+
+#[test]
+fn a_misspelt_member_of_a_call_is_refused_instead_of_left_out() {
+    let fault = decode(Adapter::Mcp, &json!({"name": "t", "targtes": []})).unwrap_err();
+    assert!(fault.message().contains("targtes"), "{fault}");
+}
+
+#[test]
+fn the_way_of_logging_in_is_the_same_wherever_it_is_named() {
+    let boundary = boundary("default_verdict: block\n", Profile::OssProd);
+    let context = |auth: Value, mode: &str| {
+        let mut context =
+            json!({"identity": "a", "workspace": "w", "session_id": "s", "auth_context": auth});
+        context["auth_mode"] = mode.into();
+        call(&json!({"name": "t", "context": context}))
+    };
+    for (auth, mode, why) in [
+        (
+            json!({"auth_mode": "oauth"}),
+            "",
+            "requires context.oauth_evidence",
+        ),
+        (
+            json!({"oauth_mode": "oauth"}),
+            "",
+            "requires context.oauth_evidence",
+        ),
+        (json!({"auth_mode": "oauth"}), "token", "two auth modes"),
+        (
+            json!({"oauth_mode": "oauth_dcr"}),
+            "oauth",
+            "two auth modes",
+        ),
+        (json!({"auth_mode": "magic"}), "", "must be one of"),
+    ] {
+        let fault = boundary
+            .rule(&context(auth.clone(), mode), "", "c")
+            .err()
+            .unwrap();
+        assert!(fault.message().contains(why), "{auth} {mode}: {fault}");
+    }
+}

@@ -97,6 +97,17 @@ fn each_doubt_about_a_server_has_its_status_and_code() {
 }
 
 #[test]
+fn what_is_dated_in_the_future_is_fresh_only_as_far_as_clocks_differ() {
+    for (ahead, status) in [(299, "trusted"), (301, "stale")] {
+        let updated = now() + SignedDuration::from_secs(ahead);
+        let trust = trust("max_age: 720h");
+        let known = snapshot(json!({"updated_at": updated.to_string()}));
+        let decision = trust.judge(Some(&server("github")), "high", Some(&known), now());
+        assert_eq!(decision.status, status, "{ahead} s");
+    }
+}
+
+#[test]
 fn a_server_that_cannot_be_looked_up_is_not_trusted() {
     let trust = trust("min_score: 0.5");
     let known = snapshot(json!({}));

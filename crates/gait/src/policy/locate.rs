@@ -43,6 +43,9 @@ fn refusal(fault: &Fault) -> Fault {
     )
 }
 
+/// Bytes of all keys that are looked through for a place.
+const MAX_KEYS_BYTES: usize = 4 << 20;
+
 /// A place in a file, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
@@ -68,11 +71,14 @@ impl Keys {
         let mut options = yaml_options();
         options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::FirstWins;
         let root = serde_saphyr::from_slice_with_options::<Node>(bytes, options);
-        let mut keys = Vec::new();
+        let mut listing = Listing {
+            keys: Vec::new(),
+            room: MAX_KEYS_BYTES,
+        };
         if let Ok(root) = root {
-            root.list("", &mut keys);
+            root.list("", &mut listing);
         }
-        Self(keys)
+        Self(listing.keys)
     }
 
     /// The key that `place` is in: the last one that starts before it or there.
@@ -103,25 +109,42 @@ enum Node {
 }
 
 impl Node {
-    fn list(&self, path: &str, keys: &mut Vec<(String, Place)>) {
+    fn list(&self, path: &str, listing: &mut Listing) {
         match self {
             Self::Leaf => {}
             Self::List(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    keys.push((path.clone(), Place::of(&item.referenced)));
-                    item.value.list(&path, keys);
+                    let place = Place::of(&item.referenced);
+                    listing.add(place, &item.value, || format!("{path}[{index}]"));
                 }
             }
             Self::Map(members) => {
+                let dot = if path.is_empty() { "" } else { "." };
                 for (key, value) in members {
-                    let dot = if path.is_empty() { "" } else { "." };
-                    let path = format!("{path}{dot}{}", key.value);
-                    keys.push((path.clone(), Place::of(&key.referenced)));
-                    value.list(&path, keys);
+                    let place = Place::of(&key.referenced);
+                    listing.add(place, value, || format!("{path}{dot}{}", key.value));
                 }
             }
         }
+    }
+}
+
+/// The keys found so far. A refusal without a place is one all the same, so there is an end to what is kept for it.
+struct Listing {
+    keys: Vec<(String, Place)>,
+    /// Bytes that the keys to come may take.
+    room: usize,
+}
+
+impl Listing {
+    fn add(&mut self, place: Place, value: &Node, path: impl FnOnce() -> String) {
+        if self.room == 0 {
+            return;
+        }
+        let path = path();
+        self.room = self.room.saturating_sub(path.len());
+        self.keys.push((path.clone(), place));
+        value.list(&path, self);
     }
 }
 

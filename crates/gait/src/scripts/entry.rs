@@ -16,6 +16,9 @@ use crate::signature::SignatureObject;
 use crate::text;
 use crate::wire_time::WireTime;
 
+/// The kind of use that is a folder with all below it.
+const WORKSPACE_PREFIX: &str = "workspace_prefix";
+
 /// What a person approves.
 #[derive(Clone, Debug)]
 pub struct Mint<'a> {
@@ -151,9 +154,9 @@ impl Entry {
         &self.fields.tool_sequence
     }
 
-    /// For which uses: lower-case, sorted.
+    /// For which uses: sorted, and lower-case but for paths.
     pub fn scope(&self) -> Vec<String> {
-        text::sorted_set_lower(&self.fields.scope)
+        normal_scope(&self.fields.scope)
     }
 
     /// Since when.
@@ -187,7 +190,7 @@ impl Fields {
             policy_digest: mint.policy_digest.to_string(),
             script_hash,
             tool_sequence: steps.map(|step| step.tool_name.clone()).collect(),
-            scope: text::sorted_set_lower(&mint.scope),
+            scope: normal_scope(&mint.scope),
             approver_identity: mint.approver_identity.trim().to_owned(),
             expires_at: record::expiry(now, mint.ttl)?,
         };
@@ -241,13 +244,27 @@ impl Fields {
     }
 }
 
+/// A set of uses as it is written: a folder is another one in another case.
+fn normal_scope(scope: &[String]) -> Vec<String> {
+    let normal = scope
+        .iter()
+        .map(|given| match given.trim().split_once(':') {
+            Some((kind, prefix)) if text::trim_lower(kind) == WORKSPACE_PREFIX => {
+                format!("{WORKSPACE_PREFIX}:{}", prefix.trim())
+            }
+            _ => text::trim_lower(given),
+        });
+    let normal: Vec<String> = normal.collect();
+    text::sorted_set(&normal)
+}
+
 /// Whether the intent is a use of this kind; a kind that is not known allows nothing.
 fn is_within(scope: &str, intent: &Intent) -> bool {
     let context = intent.context();
     match scope.split_once(':') {
         Some(("risk", class)) => context.risk_class == class,
         Some(("tool", tool)) => intent.tool_name() == tool,
-        Some(("workspace_prefix", prefix)) => {
+        Some((WORKSPACE_PREFIX, prefix)) => {
             let workspace = text::clean_path(&context.workspace);
             let prefix = text::clean_path(prefix);
             let rest = workspace.strip_prefix(&prefix);

@@ -71,6 +71,8 @@ fn scopes_narrow_what_an_entry_is_for_and_an_unknown_one_allows_nothing() {
         ("workspace_prefix:/repo/gait", true),
         ("workspace_prefix:/repo/ga", false),
         ("workspace_prefix:/", true),
+        ("Workspace_Prefix:/repo/gait", true),
+        ("workspace_prefix:/Repo/gait", false),
         ("endpoint:fs.write", true),
         ("endpoint:net.http", false),
         ("phase:apply", false),

@@ -1,12 +1,12 @@
 //! The program, in a process group of its own, bounded in time and in what is kept of its output.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use worldcompute_fault::{Fault, Result};
 
 use super::Wrapped;
@@ -35,7 +35,7 @@ pub(super) struct Kept {
 }
 
 enum Event {
-    Exited(io::Result<ExitStatus>),
+    Exited,
     Stdout(Kept),
     Stderr(Kept),
 }
@@ -43,7 +43,7 @@ enum Event {
 /// What has been heard so far.
 #[derive(Default)]
 struct Heard {
-    exited: Option<ExitStatus>,
+    exited: bool,
     stdout: Option<Kept>,
     stderr: Option<Kept>,
 }
@@ -56,8 +56,10 @@ pub(super) fn run(wrapped: &Wrapped<'_>) -> Result<Ended> {
     follow(child.stdout.take(), tell.clone(), Event::Stdout);
     follow(child.stderr.take(), tell.clone(), Event::Stderr);
     std::thread::spawn(move || {
-        // Nobody may be left to hear it.
-        let _ = tell.send(Event::Exited(child.wait()));
+        // Only seen, not collected: until it is, the number of its group is nobody else's. Nobody may be left to hear it.
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let _ = group.map(|pid| waitid(WaitId::Pid(pid), options));
+        let _ = tell.send(Event::Exited);
     });
     let mut heard = Heard::default();
     let in_time = heard.listen(&told, wrapped.timeout);
@@ -68,8 +70,12 @@ pub(super) fn run(wrapped: &Wrapped<'_>) -> Result<Ended> {
             heard.listen(&told, GRACE);
         }
     }
+    let status = match heard.exited {
+        true => child.wait().ok(),
+        false => None,
+    };
     Ok(Ended {
-        exit_code: heard.exited.and_then(|status| status.code()),
+        exit_code: status.and_then(|status| status.code()),
         timed_out: !in_time,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         stdout: heard.stdout.unwrap_or_default(),
@@ -112,7 +118,7 @@ impl Heard {
         while !self.is_complete() {
             let left = end.map_or(limit, |end| end.saturating_duration_since(Instant::now()));
             match told.recv_timeout(left) {
-                Ok(Event::Exited(status)) => self.exited = status.ok(),
+                Ok(Event::Exited) => self.exited = true,
                 Ok(Event::Stdout(kept)) => self.stdout = Some(kept),
                 Ok(Event::Stderr(kept)) => self.stderr = Some(kept),
                 Err(_) => return false,
@@ -122,7 +128,7 @@ impl Heard {
     }
 
     const fn is_complete(&self) -> bool {
-        self.exited.is_some() && self.stdout.is_some() && self.stderr.is_some()
+        self.exited && self.stdout.is_some() && self.stderr.is_some()
     }
 }
 

@@ -20,6 +20,7 @@ pub static HOOK: Command = Command {
     flags: &[
         Flag::group(RULING),
         Flag::text("trace-dir", "./gait-out/hook/traces"),
+        Flag::text("job-id", ""),
     ],
     positionals: Positionals::None,
     run,
@@ -46,7 +47,9 @@ fn ruled(context: &Context, args: &Args) -> Result<Value> {
         .take((MAX_PAYLOAD as u64).saturating_add(1))
         .read_to_end(&mut payload)
         .map_err(|error| Fault::io("read standard input", &error))?;
-    let call = hook::read(&payload)?;
+    let mut call = hook::read(&payload)?;
+    let job_id = args.text("job-id").trim();
+    job_id.clone_into(&mut call.context.intent.job_id);
     let (boundary, _) = boundary(context, args, args.text("policy"))?;
     let name = format!("trace_{}.json", context.correlation_id);
     let place = |_: &str| PathBuf::from(args.text("trace-dir")).join(name);

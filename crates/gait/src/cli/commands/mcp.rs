@@ -60,6 +60,7 @@ pub(super) fn boundary(
     }
     let signer = keys::signing(context, args)?;
     let policy = Policy::parse(&read_bounded(Path::new(policy), MAX_POLICY_BYTES as u64)?)?;
+    profile.check(&policy, false)?;
     let gate = Gate::new(policy, signer.key, Arc::clone(&context.clock));
     let boundary = Boundary::new(gate, Arc::clone(&context.clock), profile)
         .with_kill_switch(path(args, "kill-switch-state"))

@@ -11,6 +11,7 @@ use super::methods::{self, Class, Deed};
 use super::{Proxy, Tally, reply};
 use crate::intent::Target;
 use crate::limits::invalid;
+use crate::mcp::adapter::named_targets;
 use crate::mcp::boundary::Ruling;
 use crate::mcp::call::ToolCall;
 
@@ -216,7 +217,10 @@ fn tool_call(params: &Map<String, Value>) -> Result<ToolCall> {
         Some(Value::Object(args)) => args.clone(),
         Some(_) => return Err(invalid("params.arguments is not an object")),
     };
-    Ok(ToolCall::new(name.unwrap_or_default(), args))
+    let targets = named_targets(&args);
+    let mut call = ToolCall::new(name.unwrap_or_default(), args);
+    call.targets = targets;
+    Ok(call)
 }
 
 fn deed_call(deed: Deed, params: &Map<String, Value>) -> Result<ToolCall> {

@@ -31,6 +31,7 @@ const fn deed(
 
 const READ: &str = "mcp.resources.read";
 const SUBSCRIBE: &str = "mcp.resources.subscribe";
+const COMPLETE: &str = "mcp.completion.complete";
 const PROMPT: &str = "mcp.prompts.get";
 const SAMPLE: &str = "mcp.sampling.create_message";
 const ELICIT: &str = "mcp.elicitation.create";
@@ -45,12 +46,9 @@ pub(super) fn of_client(method: &str) -> Option<Class> {
         }
         "resources/read" => deed(READ, Some(("uri", "url", "read"))),
         "resources/subscribe" => deed(SUBSCRIBE, Some(("uri", "url", "read"))),
+        "completion/complete" => deed(COMPLETE, None),
         "prompts/get" => deed(PROMPT, Some(("name", "other", "read"))),
-        "initialize"
-        | "ping"
-        | "logging/setLevel"
-        | "completion/complete"
-        | "resources/unsubscribe" => Class::Passes,
+        "initialize" | "ping" | "logging/setLevel" | "resources/unsubscribe" => Class::Passes,
         _ => return None,
     })
 }

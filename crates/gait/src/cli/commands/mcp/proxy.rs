@@ -32,6 +32,7 @@ const FLAGS: &[Flag] = &[
     Flag::switch("stdio"),
     Flag::text("server-id", ""),
     Flag::text("session-id", ""),
+    Flag::text("job-id", ""),
     Flag::text("trace-dir", "./gait-out/mcp-proxy/traces"),
 ];
 const POSITIONALS: Positionals = Positionals::Interleaved {
@@ -58,6 +59,18 @@ pub static BRIDGE: Command = Command {
     run,
 };
 
+/// What only one call at a time has a use for.
+const OF_ONE_CALL: [&str; 6] = [
+    "call",
+    "adapter",
+    "trace-out",
+    "run-id",
+    "runpack-out",
+    "pack-out",
+];
+/// What only a session with a server has a use for.
+const OF_A_SESSION: [&str; 4] = ["server-id", "session-id", "job-id", "trace-dir"];
+
 const EXPECTED: &str = "expected --policy <policy.yaml> and --call <tool_call.json|->";
 
 /// Nothing is ever executed here, and failures say so too.
@@ -71,6 +84,9 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
 
 fn once(context: &Context, args: &Args) -> Result<Outcome> {
     let started = Instant::now();
+    if let Some(flag) = OF_A_SESSION.iter().find(|flag| args.given(flag)) {
+        return Err(invalid(format!("--{flag} goes with --stdio only")));
+    }
     let (policy, call) = inputs(args)?;
     let adapter = Adapter::parse(args.text("adapter"))?;
     let payload = payload(call)?;
@@ -169,7 +185,10 @@ fn stdio(context: &Context, args: &Args) -> Result<Outcome> {
             "--stdio speaks MCP on standard output and cannot print --json",
         ));
     }
-    if args.text("policy").is_empty() || args.given("call") || args.positionals().is_empty() {
+    if let Some(flag) = OF_ONE_CALL.iter().find(|flag| args.given(flag)) {
+        return Err(invalid(format!("--{flag} does not go with --stdio")));
+    }
+    if args.text("policy").is_empty() || args.positionals().is_empty() {
         return Err(invalid(
             "expected --policy <policy.yaml> and the server's command after --",
         ));
@@ -190,6 +209,8 @@ fn stdio(context: &Context, args: &Args) -> Result<Outcome> {
             ..Server::default()
         }),
         trace_dir: PathBuf::from(args.text("trace-dir")),
+        exports: exports(args),
+        job_id: args.text("job-id").trim().to_owned(),
         session_id,
         correlation_id: context.correlation_id.clone(),
         sequence: AtomicU64::new(1),

@@ -7,7 +7,7 @@ use gait::listen;
 use gait::mcp::http::Service;
 use gait::mcp::{Adapter, Keeping, Kind, Retention};
 use gait::run_session::LockSettings;
-use gait::server::{self, Guard, Limits, Listener, Token};
+use gait::server::{self, Guard, Limits, Listener, Token, Turns};
 use jiff::SignedDuration;
 use serde_json::json;
 use worldcompute_fault::Result;
@@ -169,6 +169,7 @@ fn service(context: &Context, args: &Args, max_request_bytes: usize) -> Result<S
         strict_status,
         max_request_bytes,
         correlation_id: correlation::new_id,
+        turns: Turns::default(),
     })
 }
 
