@@ -47,6 +47,8 @@ mod published;
 mod reader;
 mod record;
 mod row;
+#[cfg(test)]
+mod second_implementation;
 mod snapshot;
 mod sources;
 mod store;

@@ -1,8 +1,9 @@
-//! The bytes of envelope v1 against vectors that an independent program made (`tests/vectors/envelope_v1.py`).
+//! The bytes of the stored format against vectors that an independent program made (`scripts/store_format.py`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dynoxide::AttributeValue;
 use jiff::Timestamp;
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -17,29 +18,29 @@ use crate::keyring::{DataKey, Keyring, Wrapping, dek_row};
 use crate::keys::{
     DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
 };
-use crate::lab;
+use crate::lab::{self, Item, text};
 use crate::manifest::VerifiedRoot;
-use crate::name::{Place, RecordId, parse_time};
+use crate::name::{Place, RecordId, SortKey, parse_time};
 use crate::record::{Content, Scope, build, verify};
 use crate::row::{Attribute, Row, canonical_number};
 use crate::sources::Sources;
 use crate::{Id, Kind, PartitionKey, StoreConfig, StorePath};
 
-const SCRIPT: &[u8] = include_bytes!("../tests/vectors/envelope_v1.py");
-const VECTORS: &[u8] = include_bytes!("../tests/vectors/envelope_v1.json");
+const SCRIPT: &[u8] = include_bytes!("../../../scripts/store_format.py");
+const VECTORS: &[u8] = include_bytes!("../tests/vectors/format_v1.json");
 
-struct Vectors(Value);
+pub(crate) struct Vectors(Value);
 
 impl Vectors {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self(serde_json::from_slice(VECTORS).unwrap())
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.0[name].as_str().unwrap()
     }
 
-    fn array<const N: usize>(&self, name: &str) -> [u8; N] {
+    pub(crate) fn array<const N: usize>(&self, name: &str) -> [u8; N] {
         hex::decode(self.text(name)).unwrap().try_into().unwrap()
     }
 
@@ -47,11 +48,24 @@ impl Vectors {
         parse_time(self.text(name)).unwrap()
     }
 
+    /// The whole table.
+    pub(crate) fn items(&self) -> Vec<Item> {
+        serde_json::from_value(self.0["Items"].clone()).unwrap()
+    }
+
+    /// The row of that name.
     fn row(&self, name: &str) -> Row {
-        let attributes = self.0[name].as_object().unwrap();
-        Row(attributes
-            .iter()
-            .map(|(name, value)| (name.clone(), attribute(value)))
+        let items = self.items().into_iter();
+        let mut found = items.filter(|item| text(item, "sk") == self.text(name));
+        // The store's own row and the partition's have one sort key.
+        let item = match name {
+            "meta_row" => found.nth(1),
+            _ => found.next(),
+        };
+        Row(item
+            .unwrap()
+            .into_iter()
+            .map(|(name, value)| (name, attribute(value)))
             .collect())
     }
 
@@ -91,20 +105,19 @@ impl Vectors {
     }
 }
 
-fn attribute(value: &Value) -> Attribute {
-    let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
-    match kind.as_str() {
-        "S" => Attribute::Text(value.as_str().unwrap().to_owned()),
-        "N" => Attribute::Number(canonical_number(value.as_str().unwrap()).unwrap()),
-        "B" => Attribute::Bytes(hex::decode(value.as_str().unwrap()).unwrap()),
-        "BOOL" => Attribute::Bool(value.as_bool().unwrap()),
-        "NULL" => Attribute::Null,
-        other => panic!("{other}"),
+fn attribute(value: AttributeValue) -> Attribute {
+    match value {
+        AttributeValue::S(text) => Attribute::Text(text),
+        AttributeValue::N(text) => Attribute::Number(canonical_number(&text).unwrap()),
+        AttributeValue::B(bytes) => Attribute::Bytes(bytes),
+        AttributeValue::BOOL(value) => Attribute::Bool(value),
+        AttributeValue::NULL(true) => Attribute::Null,
+        other => panic!("{other:?}"),
     }
 }
 
 /// The master key of the vectors.
-struct Fixed;
+pub(crate) struct Fixed;
 
 #[async_trait::async_trait]
 impl KeyProvider for Fixed {
@@ -140,6 +153,8 @@ async fn the_key_encryption_key_is_the_vectors() {
     let umk = Fixed.get_umk().await.unwrap();
     let kek = Fixed.derive_kek(&umk, &context).await.unwrap();
     assert_eq!(*kek.bytes(), vectors.array("kek"));
+    let seal_key: [u8; 32] = *expand(kek.bytes(), b"blue/v1/store").unwrap();
+    assert_eq!(seal_key, vectors.array("store_seal_key"));
 }
 
 #[tokio::test]
@@ -243,10 +258,13 @@ async fn the_manifest_is_the_vectors() {
     let task: Arc<str> = vectors.place().sort_key().into();
     let listed = listing.rows().find(|(sk, _)| **sk == task).unwrap().1;
     let at = vectors.time("created_at");
-    let live = [
-        (task.clone(), vectors.place().record, at),
-        ("meta".into(), RecordId::new("meta", "").unwrap(), at),
-    ];
+    let live = ["record_row", "meta_row", "other_row"].map(|name| {
+        let sk = vectors.text(name);
+        let Some(SortKey::Record(place)) = SortKey::parse(sk) else {
+            panic!("{sk}");
+        };
+        (sk.into(), place.record, at)
+    });
     let mut manifest = listing.into_manifest(BTreeSet::new(), live.into_iter());
     manifest.header.version = 8;
     manifest.update(&task, listed);

@@ -1,0 +1,780 @@
+#!/usr/bin/env python3
+"""A second implementation of docs/store/format.md. Needs the package cryptography.
+
+    store_format.py read --key FILE [--tenant T] [--user U]
+        Takes tables as `aws dynamodb scan` prints them, one on each line of standard input. Prints for each, on one
+        line, what is in it, or {"refused": code, "why": ..}; exits with 1 if any was refused.
+    store_format.py write --key FILE [--tenant T] [--user U]
+        Takes {"Items": [..], "partition": "job#j1", "at": time, "put": [{"type", "id", "clear", "status", "payload"}],
+        "remove": [[type, id]]} and prints the table with one commit more. Without Items, it sets up a store.
+    store_format.py vectors [--check]
+        Makes the vectors of the Rust crate, or compares them; and counts the changed bytes that it refuses.
+"""
+
+import argparse
+import base64
+import datetime
+import decimal
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import re
+import struct
+import sys
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+VECTORS = pathlib.Path(__file__).parent.parent / "crates/blue-encrypted-store/tests/vectors/format_v1.json"
+SUITE, EPOCH = 1, 1
+MAX_ENTRIES, MAX_REFERENCES, MAX_RECORDS = 64, 8_192, 100_000
+
+
+class Refused(Exception):
+    """A check of the format that failed, by its code."""
+
+    def __init__(self, code: str, why: str):
+        super().__init__(f"{code}: {why}")
+        self.code, self.why = code, why
+
+
+def require(holds: bool, code: str, why: str):
+    if not holds:
+        raise Refused(code, why)
+
+
+# Section 1: notation.
+def lp(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def u64(number: int) -> bytes:
+    return struct.pack(">Q", number)
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def mac(key: bytes, data: bytes) -> bytes:
+    return hmac.new(key, data, hashlib.sha256).digest()
+
+
+def expand(key: bytes, info: bytes, length: int = 32) -> bytes:
+    return HKDFExpand(SHA256(), length, info).derive(key)
+
+
+# Section 2: names.
+SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}", re.A)
+ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.A)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", re.A)
+
+
+def is_id(text: str) -> bool:
+    return bool(SLUG.fullmatch(text) or ULID.fullmatch(text))
+
+
+def is_time(text: str) -> bool:
+    if not TIME.fullmatch(text):
+        return False
+    try:
+        datetime.datetime.fromisoformat(text[:19])
+    except ValueError:
+        return False
+    return True
+
+
+def later(time: str, nanoseconds: int) -> str:
+    seconds = datetime.datetime.fromisoformat(time[:19])
+    more, fraction = divmod(int(time[20:29]) + nanoseconds, 10**9)
+    return f"{(seconds + datetime.timedelta(seconds=more)).isoformat()}.{fraction:09}Z"
+
+
+def sort_key(sk: str):
+    """What a row of a partition is, by its sort key; None for one that no store writes."""
+    head, _, rest = sk.partition("#")
+    if sk == "meta":
+        return ("record", "meta", "", "")
+    if sk == "manifest":
+        return ("root",)
+    if head in ("dek", "manifest"):
+        width, largest = (4, 2**32 - 1) if head == "dek" else (2, 2**64 - 1)
+        if not re.fullmatch(r"[0-9]{1,20}", rest) or int(rest) > largest or f"{int(rest):0{width}}" != rest:
+            return None
+        return (head, int(rest))
+    time, _, record = rest.partition("#")
+    if not SLUG.fullmatch(head) or head == "meta" or not is_time(time) or not is_id(record):
+        return None
+    return ("record", head, time, record)
+
+
+# Section 3: attributes. A row is a map from names to (type, value).
+def canonical_number(text: str) -> str:
+    require(bool(re.fullmatch(r"-?\d+(\.\d*)?([eE][+-]?\d{1,9})?", text, re.A)), "attributes_malformed", "no number")
+    mantissa, _, exponent = text.lstrip("-").lower().partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    point = len(whole) + int(exponent or 0)
+    digits = (whole + fraction).lstrip("0")
+    point -= len(whole + fraction) - len(digits)
+    digits = digits.rstrip("0")
+    if not digits:
+        return "0"
+    require(len(digits) <= 38 and -130 < point <= 126, "attributes_malformed", "a number out of range")
+    sign = "-" if text.startswith("-") else ""
+    if point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    if len(digits) <= point:
+        return f"{sign}{digits}{'0' * (point - len(digits))}"
+    return f"{sign}{digits[:point]}.{digits[point:]}"
+
+
+def from_item(item: dict) -> dict:
+    return {name: from_value(value) for name, value in item.items()}
+
+
+def from_value(value: dict):
+    ((kind, content),) = value.items()
+    require(kind in ("S", "N", "B", "BOOL", "NULL") and (kind, content) != ("NULL", False),
+            "attributes_malformed", f"an attribute of type {kind}")
+    if kind == "N":
+        return kind, canonical_number(content)
+    return kind, base64.b64decode(content) if kind == "B" else content
+
+
+def to_item(row: dict) -> dict:
+    return {
+        name: {kind: base64.b64encode(value).decode() if kind == "B" else value}
+        for name, (kind, value) in sorted(row.items())
+    }
+
+
+def canonical(row: dict) -> bytes:
+    encode = {
+        "S": lambda v: (b"S", v.encode()),
+        "N": lambda v: (b"N", v.encode()),
+        "B": lambda v: (b"B", v),
+        "BOOL": lambda v: (b"T", bytes([v])),
+        "NULL": lambda v: (b"0", b""),
+    }
+    out = b""
+    for name in sorted(row, key=str.encode):
+        if name != "seal":
+            tag, value = encode[row[name][0]](row[name][1])
+            out += lp(name.encode()) + tag + lp(value)
+    return out
+
+
+def sealed(row: dict, key: bytes) -> dict:
+    return {**row, "seal": ("B", mac(key, canonical(row)))}
+
+
+def check_seal(row: dict, key: bytes):
+    good = hmac.compare_digest(get(row, "seal", "B", 32), mac(key, canonical(row)))
+    require(good, "seal_mismatch", "its attributes were changed")
+
+
+def get(row: dict, name: str, kind: str, length=None):
+    found, value = row.get(name, (None, None))
+    require(found == kind and length in (None, len(value or "")), "attributes_malformed", name)
+    return value
+
+
+def integer(row: dict, name: str, largest: int = 2**64 - 1) -> int:
+    text = get(row, name, "N")
+    require(text.isdigit() and int(text) <= largest, "attributes_malformed", name)
+    return int(text)
+
+
+def time_of(row: dict, name: str):
+    require(is_time(get(row, name, "S")), "attributes_malformed", name)
+
+
+def only(row: dict, *names: str):
+    require(set(row) <= {"pk", "sk", "entity_type", "env", "seal", *names}, "attributes_malformed", "unknown")
+
+
+def check_suite(row: dict):
+    require(integer(row, "env") == SUITE, "attributes_malformed", "an unknown suite")
+
+
+def new_row(pk: str, sk: str, entity_type: str, **attributes) -> dict:
+    return {"pk": ("S", pk), "sk": ("S", sk), "entity_type": ("S", entity_type), "env": ("N", str(SUITE)), **attributes}
+
+
+# Section 5: keys.
+def kek_of(umk: bytes, store: str, tenant: str, user: str, epoch: int) -> bytes:
+    message = b"blue/v1/kek" + b"".join(lp(field.encode()) for field in (store, tenant, user)) + u64(epoch)
+    key = expand(umk, message)
+    assert key == mac(umk, message + b"\x01"), "what a key management service would MAC"
+    return key
+
+
+def kcv(key: bytes) -> bytes:
+    return mac(key, b"blue/v1/kcv")[:8]
+
+
+def umk_kcv(umk: bytes) -> bytes:
+    return kcv(kek_of(umk, "", "", "", 0))
+
+
+def close(key: bytes, info: bytes, nonce: bytes, aad: bytes, plaintext: bytes):
+    okm = expand(key, info, 64)
+    return AESGCM(okm[:32]).encrypt(nonce, plaintext, aad), okm[32:]
+
+
+def open_committed(key: bytes, info: bytes, nonce: bytes, aad: bytes, ciphertext: bytes, commitment: bytes) -> bytes:
+    okm = expand(key, info, 64)
+    require(hmac.compare_digest(okm[32:], commitment), "commitment_mismatch", "of another key, or another place")
+    try:
+        return AESGCM(okm[:32]).decrypt(nonce, ciphertext, aad)
+    except InvalidTag:
+        raise Refused("tag_mismatch", "the ciphertext was changed") from None
+
+
+# Section 6: the store's own row.
+class Store:
+    def __init__(self, umk: bytes, row: dict, tenant: str, user: str):
+        only(row, "created_at", "store_id", "tenant", "user", "kek_epoch", "kcv")
+        require(get(row, "entity_type", "S") == "store", "address_mismatch", "no store's row")
+        time_of(row, "created_at")
+        check_suite(row)
+        get(row, "seal", "B", 32)
+        require(integer(row, "kek_epoch") == EPOCH, "attributes_malformed", "kek_epoch")
+        self.id = get(row, "store_id", "S")
+        owner = get(row, "tenant", "S"), get(row, "user", "S")
+        self.kek, key_check = kek_of(umk, self.id, tenant, user, EPOCH), get(row, "kcv", "B", 8)
+        try:
+            check_seal(row, store_seal_key(self.kek))
+        except Refused:
+            require(key_check == umk_kcv(umk), "encryption_key_changed", "another key than at set-up")
+            check_seal(row, store_seal_key(kek_of(umk, self.id, *owner, EPOCH)))
+            raise Refused("store_of_another_owner", "/".join(owner)) from None
+
+
+def store_seal_key(kek: bytes) -> bytes:
+    return expand(kek, b"blue/v1/store")
+
+
+def store_row(umk: bytes, store: str, tenant: str, user: str, at: str) -> dict:
+    row = new_row(
+        "store", "meta", "store", created_at=("S", at), store_id=("S", store), tenant=("S", tenant), user=("S", user),
+        kek_epoch=("N", str(EPOCH)), kcv=("B", umk_kcv(umk)),
+    )
+    return sealed(row, store_seal_key(kek_of(umk, store, tenant, user, EPOCH)))
+
+
+# Section 7: a wrapped data key.
+class DataKey:
+    def __init__(self, partition: str, version: int, dek: bytes):
+        self.id = f"dek#{partition}#{version}"
+        self.version, self.dek = version, dek
+        self.seal_key, self.manifest_key, self.nonce_key = (
+            expand(dek, b"blue/v1/" + label) for label in (b"seal", b"manifest", b"nonce")
+        )
+
+
+class Place:
+    """A partition of a store."""
+
+    def __init__(self, store: Store, kind: str, partition: str):
+        self.store, self.kind, self.id, self.pk = store, kind, partition, f"{kind}#{partition}"
+
+    def wrap_info(self, version: int, nonce: bytes) -> bytes:
+        fields = lp(self.store.id.encode()) + lp(self.kind.encode()) + lp(self.id.encode())
+        return b"blue/v1/wrap" + bytes([SUITE]) + fields + struct.pack(">I", version) + nonce
+
+    def wrap_aad(self, version: int) -> bytes:
+        return sha256(f"{self.kind}:{self.id}/dek:{version}".encode())
+
+    def content_info(self, key_id: str, aad: bytes, version: int, nonce: bytes) -> bytes:
+        fields = lp(self.store.id.encode()) + lp(key_id.encode())
+        return b"blue/v1/content" + bytes([SUITE]) + fields + aad + u64(version) + nonce
+
+    def address(self, entity_type: str, time: str, record: str) -> str:
+        subkey = f"{time}#{record}" if entity_type != "meta" else ""
+        return f"{self.kind}:{self.id}/entity:{entity_type}/{subkey}"
+
+    def check(self, row: dict, entity_type: str):
+        here = get(row, "pk", "S") == self.pk and get(row, "entity_type", "S") == entity_type
+        require(here, "address_mismatch", "a row of another place")
+
+
+def dek_row(place: Place, version: int, dek: bytes, nonce: bytes, at: str) -> dict:
+    wrapped, commitment = close(place.store.kek, place.wrap_info(version, nonce), nonce, place.wrap_aad(version), dek)
+    row = new_row(
+        place.pk, f"dek#{version:04}", "dek", created_at=("S", at), updated_at=("S", at), wrap_nonce=("B", nonce),
+        wrapped=("B", wrapped), commit=("B", commitment), kcv=("B", kcv(dek)), kek_epoch=("N", str(EPOCH)),
+        status=("S", "active"),
+    )
+    return sealed(row, DataKey(place.id, version, dek).seal_key)
+
+
+def open_dek(place: Place, version: int, row: dict):
+    """The data key, and whether new content is encrypted with it."""
+    only(row, "created_at", "updated_at", "wrap_nonce", "wrapped", "commit", "kcv", "kek_epoch", "status")
+    place.check(row, "dek")
+    time_of(row, "created_at")
+    time_of(row, "updated_at")
+    status = get(row, "status", "S")
+    require(status in ("active", "decrypt-only"), "attributes_malformed", "status")
+    check_suite(row)
+    nonce, wrapped, commitment = get(row, "wrap_nonce", "B", 12), get(row, "wrapped", "B", 48), get(row, "commit", "B", 32)
+    key_check = get(row, "kcv", "B", 8)
+    require(integer(row, "kek_epoch") == EPOCH, "attributes_malformed", "kek_epoch")
+    info = place.wrap_info(version, nonce)
+    dek = open_committed(place.store.kek, info, nonce, place.wrap_aad(version), wrapped, commitment)
+    require(hmac.compare_digest(kcv(dek), key_check), "key_check_mismatch", "not the data key that was wrapped")
+    key = DataKey(place.id, version, dek)
+    check_seal(row, key.seal_key)
+    return key, status == "active"
+
+
+def named_key(place: Place, keys: dict, row: dict) -> DataKey:
+    text = get(row, "key_id", "S")
+    prefix, _, version = text.rpartition("#")
+    good = prefix == f"dek#{place.id}" and re.fullmatch(r"0|[1-9][0-9]{0,9}", version) and int(version) < 2**32
+    require(bool(good), "attributes_malformed", "key_id")
+    require(int(version) in keys, "key_check_mismatch", f"no data key {version}")
+    return keys[int(version)]
+
+
+# Section 8: a record.
+ENVELOPE = (
+    "pk sk entity_type created_at updated_at env ver key_id content_encrypted content_nonce commit aad_hash seal".split()
+)
+
+
+def is_field(name: str) -> bool:
+    return name not in ENVELOPE and not name.startswith("gsi")
+
+
+class Record:
+    """A row whose seal holds."""
+
+    def __init__(self, place: Place, keys: dict, row: dict):
+        _, self.type, self.time, self.id = sort_key(get(row, "sk", "S"))
+        place.check(row, self.type)
+        time_of(row, "created_at")
+        time_of(row, "updated_at")
+        check_suite(row)
+        self.place, self.row, self.version = place, row, integer(row, "ver")
+        self.nonce, self.commitment = get(row, "content_nonce", "B", 12), get(row, "commit", "B", 32)
+        self.ciphertext = get(row, "content_encrypted", "B")
+        get(row, "aad_hash", "S")
+        require(self.version > 0 and len(self.ciphertext) >= 16, "attributes_malformed", "ver or content_encrypted")
+        self.key = named_key(place, keys, row)
+        check_seal(row, self.key.seal_key)
+
+    def payload(self) -> bytes:
+        aad = sha256(self.place.address(self.type, self.time, self.id).encode())
+        info = self.place.content_info(self.key.id, aad, self.version, self.nonce)
+        return open_committed(self.key.dek, info, self.nonce, aad, self.ciphertext, self.commitment)
+
+    def shown(self) -> dict:
+        fields = {name: to_json(*value) for name, value in self.row.items() if is_field(name)}
+        status = self.row.get("gsi1pk", ("S", "status#"))[1].removeprefix("status#")
+        return {
+            "type": self.type, "id": self.id, "version": self.version, "status": status or None,
+            "created_at": self.row["created_at"][1], "updated_at": self.row["updated_at"][1],
+            "clear": fields, "payload": json.loads(self.payload()),
+        }
+
+
+def record_row(place, key, entity_type, record, *, at, created_at, updated_at, version, random, payload, fields, status):
+    address = place.address(entity_type, at, record)
+    aad = sha256(address.encode())
+    nonce = mac(key.nonce_key, random + aad + u64(version) + payload)[:12]
+    ciphertext, commitment = close(key.dek, place.content_info(key.id, aad, version, nonce), nonce, aad, payload)
+    listed = {"gsi1pk": ("S", f"status#{status}"), "gsi1sk": ("S", f"{updated_at}#{place.id}")} if status else {}
+    row = new_row(
+        place.pk, f"{entity_type}#{at}#{record}" if record else entity_type, entity_type,
+        created_at=("S", created_at), updated_at=("S", updated_at), ver=("N", str(version)), key_id=("S", key.id),
+        content_encrypted=("B", ciphertext), content_nonce=("B", nonce), commit=("B", commitment),
+        aad_hash=("S", aad.hex()), **listed, **fields,
+    )
+    return sealed(row, key.seal_key)
+
+
+def to_json(kind: str, value):
+    if kind != "N":
+        return None if kind == "NULL" else value
+    whole = re.fullmatch(r"-?\d+", value) and -(2**63) <= int(value) < 2**64
+    return int(value) if whole else float(value)
+
+
+def to_attribute(value):
+    if value is None or isinstance(value, bool):
+        return ("NULL", True) if value is None else ("BOOL", value)
+    return ("S", value) if isinstance(value, str) else ("N", canonical_number(json_number(value)))
+
+
+def canonical_json(value) -> str:
+    """RFC 8785."""
+    if isinstance(value, dict):
+        members = sorted(value.items(), key=lambda member: member[0].encode("utf-16-be"))
+        return "{" + ",".join(f"{canonical_json(name)}:{canonical_json(value)}" for name, value in members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(canonical_json, value)) + "]"
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return json_number(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def json_number(value) -> str:
+    """As ECMAScript prints it."""
+    sign, digits, exponent = decimal.Decimal(repr(value)).normalize().as_tuple()
+    digits = "".join(map(str, digits))
+    if not value:
+        return "0"
+    point = len(digits) + exponent
+    if -6 < point <= 21:
+        return canonical_number(repr(value))
+    fraction = f".{digits[1:]}" if digits[1:] else ""
+    return f"{'-' * sign}{digits[0]}{fraction}e{point - 1:+}"
+
+
+# Section 9: the manifest.
+def entry(row: dict) -> bytes:
+    return lp(row["sk"][1].encode()) + u64(int(row["ver"][1])) + row["seal"][1][:16]
+
+
+class Reader:
+    def __init__(self, data: bytes):
+        self.rest = data
+
+    def take(self, count: int) -> bytes:
+        require(len(self.rest) >= count, "manifest_mismatch", "a list that ends too soon")
+        taken, self.rest = self.rest[:count], self.rest[count:]
+        return taken
+
+
+def entries_of(row: dict) -> dict:
+    """Sort key -> (version, first half of the seal)."""
+    found, reader, last = {}, Reader(get(row, "entries", "B")), None
+    while reader.rest:
+        sk = reader.take(int.from_bytes(reader.take(4), "big"))
+        require(last is None or last < sk, "manifest_mismatch", "entries out of order")
+        last = sk
+        try:
+            name = sk.decode()
+        except UnicodeDecodeError:
+            raise Refused("manifest_mismatch", "a sort key that is no text") from None
+        found[name] = (int.from_bytes(reader.take(8), "big"), reader.take(16))
+    require(len(found) <= MAX_ENTRIES, "manifest_mismatch", "too many entries")
+    return found
+
+
+def references_of(row: dict) -> dict:
+    """Number -> first half of the seal."""
+    found, reader, last = {}, Reader(get(row, "chunks", "B")), 0
+    while reader.rest:
+        number = int.from_bytes(reader.take(8), "big")
+        require(number > last, "manifest_mismatch", "references out of order")
+        last = number
+        found[number] = reader.take(16)
+    require(len(found) <= MAX_REFERENCES, "manifest_mismatch", "too many references")
+    return found
+
+
+def manifest_row(place: Place, key: DataKey, sk: str, at: str, entries: list, **attributes) -> dict:
+    listed = ("B", b"".join(sorted(entries, key=lambda entry: entry[4:])))
+    row = new_row(place.pk, sk, "manifest", updated_at=("S", at), key_id=("S", key.id), entries=listed, **attributes)
+    return sealed(row, key.manifest_key)
+
+
+def root_row(place: Place, key: DataKey, at: str, version: int, entries: list, chunks: dict) -> dict:
+    references = b"".join(u64(number) + row["seal"][1][:16] for number, row in sorted(chunks.items()))
+    return manifest_row(
+        place, key, "manifest", at, entries, partition_version=("N", str(version)), min_env=("N", str(SUITE)),
+        min_dek=("N", "1"), chunks=("B", references),
+    )
+
+
+def check_manifest_row(place: Place, keys: dict, row: dict, *names: str) -> DataKey:
+    only(row, "updated_at", "key_id", "entries", *names)
+    place.check(row, "manifest")
+    check_suite(row)
+    time_of(row, "updated_at")
+    get(row, "entries", "B")
+    key = named_key(place, keys, row)
+    check_seal(row, key.manifest_key)
+    return key
+
+
+# Section 10: reading a partition.
+class Partition:
+    def __init__(self, place: Place, rows: dict):
+        self.place, self.rows = place, rows
+        kinds = {sk: sort_key(sk) for sk in rows}
+        opened = [open_dek(place, kind[1], rows[sk]) for sk, kind in kinds.items() if kind and kind[0] == "dek"]
+        self.keys = {key.version: key for key, _ in opened}
+        self.active = max((key.version for key, active in opened if active), default=None)
+        self.version, self.inline, self.chunks, self.records = 0, {}, {}, {}
+        if "manifest" in rows:
+            self.read(rows["manifest"])
+        chunk_names = {f"manifest#{number:02}" for number in self.chunks}
+        live = {record.row["sk"][1] for record in self.records.values()}
+        ours = {sk for sk, kind in kinds.items() if kind and kind[0] in ("dek", "root")}
+        self.uncommitted = sorted(set(rows) - ours - chunk_names - live)
+
+    def read(self, root: dict):
+        names = "partition_version", "min_env", "min_dek", "chunks"
+        key = check_manifest_row(self.place, self.keys, root, *names)
+        self.version, floor = integer(root, "partition_version"), integer(root, "min_dek", 2**32 - 1)
+        require(integer(root, "min_env") == SUITE, "attributes_malformed", "min_env")
+        require(key.version >= floor, "manifest_mismatch", "a root below its own floor")
+        references, self.inline = references_of(root), entries_of(root)
+        listed = list(self.inline.items())
+        for number, seal in references.items():
+            row = self.rows.get(f"manifest#{number:02}")
+            require(row is not None, "manifest_mismatch", f"chunk {number} is missing")
+            check_manifest_row(self.place, self.keys, row)
+            require(row["seal"][1][:16] == seal, "manifest_mismatch", f"chunk {number} is another")
+            self.chunks[number] = entries_of(row)
+            listed += self.chunks[number].items()
+        require(len(dict(listed)) == len(listed) <= MAX_RECORDS, "manifest_mismatch", "listed twice, or too many")
+        for sk, said in listed:
+            self.add(sk, said, floor)
+
+    def add(self, sk: str, said: tuple, floor: int):
+        kind = sort_key(sk)
+        present = sk in self.rows and kind is not None and kind[0] == "record"
+        require(present, "manifest_mismatch", f"{sk} is missing")
+        record = Record(self.place, self.keys, self.rows[sk])
+        current = (record.version, record.row["seal"][1][:16]) == said and record.key.version >= floor
+        require(current, "manifest_mismatch", f"{sk} is not the current version")
+        require((record.type, record.id) not in self.records, "manifest_mismatch", f"{sk} is listed twice")
+        self.records[record.type, record.id] = record
+
+    def shown(self) -> dict:
+        records = [self.records[name].shown() for name in sorted(self.records)]
+        return {"version": self.version, "records": records, "uncommitted": self.uncommitted}
+
+
+class Table:
+    def __init__(self, items: list, umk: bytes, tenant: str, user: str):
+        self.rows = {}
+        for row in map(from_item, items):
+            self.rows.setdefault(get(row, "pk", "S"), {})[get(row, "sk", "S")] = row
+        own = self.rows.get("store", {}).get("meta")
+        require(own is not None, "manifest_mismatch", "the store's own row is missing")
+        self.store = Store(umk, own, tenant, user)
+
+    def partition(self, pk: str) -> Partition:
+        kind, _, name = pk.partition("#")
+        require(bool(SLUG.fullmatch(kind)) and is_id(name), "address_mismatch", f"{pk} is no partition")
+        return Partition(Place(self.store, kind, name), self.rows.get(pk, {}))
+
+    def shown(self) -> dict:
+        names = sorted(pk for pk in self.rows if pk != "store")
+        return {"store": self.store.id, "partitions": {pk: self.partition(pk).shown() for pk in names}}
+
+    def items(self) -> list:
+        return [to_item(row) for _, rows in sorted(self.rows.items()) for _, row in sorted(rows.items())]
+
+
+# Section 11: writing a partition. The whole table is in memory, so everything fits into the flip.
+class Commit:
+    def __init__(self, table: Table, pk: str, at: str):
+        self.partition, self.at, self.ticks = table.partition(pk), at, 0
+        self.place, self.rows = self.partition.place, table.rows.setdefault(pk, {})
+        self.dirty = set()
+        if self.partition.active is None:
+            row = dek_row(self.place, 1, os.urandom(32), os.urandom(12), self.tick())
+            self.rows[row["sk"][1]] = row
+            self.partition = table.partition(pk)
+        self.key = self.partition.keys[self.partition.active]
+
+    def tick(self) -> str:
+        self.ticks += 1
+        return later(self.at, self.ticks)
+
+    def list_of(self, sk: str):
+        """The root's entries or a chunk's: whichever lists the row, the root's if none does."""
+        for number, entries in self.partition.chunks.items():
+            if sk in entries:
+                self.dirty.add(number)
+                return entries
+        return self.partition.inline
+
+    def put(self, type, id, payload, clear=None, status=None):
+        now, old = self.tick(), self.partition.records.get((type, id))
+        row = record_row(
+            self.place, self.key, type, id, at=old.time if old else now,
+            created_at=old.row["created_at"][1] if old else now, updated_at=now,
+            version=old.version + 1 if old else 1, random=os.urandom(32), payload=canonical_json(payload).encode(),
+            fields={name: to_attribute(value) for name, value in (clear or {}).items()}, status=status,
+        )
+        sk = row["sk"][1]
+        self.rows[sk] = row
+        self.list_of(sk)[sk] = (int(row["ver"][1]), row["seal"][1][:16])
+
+    def remove(self, type, id):
+        sk = self.partition.records[type, id].row["sk"][1]
+        del self.rows[sk], self.list_of(sk)[sk]
+
+    def flip(self):
+        inline, chunks = self.partition.inline, self.partition.chunks
+        while len(inline) > MAX_ENTRIES:
+            number = next(n for n in range(1, MAX_REFERENCES) if f"manifest#{n:02}" not in self.rows and n not in chunks)
+            chunks[number] = {sk: inline.pop(sk) for sk in sorted(inline, key=str.encode)[:MAX_ENTRIES]}
+            self.dirty.add(number)
+        now = self.tick()
+        for number in self.dirty:
+            sk = f"manifest#{number:02}"
+            self.rows[sk] = manifest_row(self.place, self.key, sk, now, encoded(chunks[number]))
+        referred = {number: self.rows[f"manifest#{number:02}"] for number in chunks}
+        version = self.partition.version + 1
+        self.rows["manifest"] = root_row(self.place, self.key, now, version, encoded(inline), referred)
+
+
+def encoded(entries: dict) -> list:
+    return [lp(sk.encode()) + u64(version) + seal for sk, (version, seal) in entries.items()]
+
+
+def write(request: dict, umk: bytes, tenant: str, user: str) -> dict:
+    items = request.get("Items") or [to_item(store_row(umk, os.urandom(16).hex(), tenant, user, request["at"]))]
+    table = Table(items, umk, tenant, user)
+    commit = Commit(table, request["partition"], request["at"])
+    for record in request.get("put", []):
+        commit.put(**record)
+    for type, id in request.get("remove", []):
+        commit.remove(type, id)
+    commit.flip()
+    return {"Items": table.items()}
+
+
+# Section 13: vectors.
+def vectors() -> dict:
+    umk, store, tenant, user = bytes(range(32)), "00112233445566778899aabbccddeeff", "acme", "ada"
+    at, updated_at = "2026-01-02T03:04:05.000000006Z", "2026-01-02T03:04:05.000000007Z"
+    own = store_row(umk, store, tenant, user, at)
+    place = Place(Store(umk, own, tenant, user), "job", "01J9ZC3F5V7K8M0N1P2Q3R4S5T")
+    dek, wrap_nonce, random = bytes([0x42] * 32), bytes(range(100, 112)), bytes(range(200, 232))
+    key = DataKey(place.id, 1, dek)
+    wrapped = dek_row(place, 1, dek, wrap_nonce, at)
+    common = dict(at=at, created_at=at, updated_at=updated_at, random=random)
+    clear = {"attempts": 7, "paused": True, "reason": None, "score": 0.85, "status": "open"}
+    payload = canonical_json({"secret": "\u00e9", "argv": ["a", "b"]}).encode()
+    task = record_row(
+        place, key, "task", "t1", version=3, payload=payload, status="open",
+        fields={name: to_attribute(value) for name, value in clear.items()}, **common,
+    )
+    meta = record_row(
+        place, key, "meta", "", version=1, payload=canonical_json({"name": "analysis"}).encode(), status=None,
+        fields={}, **common,
+    )
+    # Names whose order by UTF-8 is not their order by UTF-16.
+    odd = {"\ufffd": -12.5, "\U0001f600": 1e-7, "z": 2**53 - 1}
+    other = record_row(
+        place, key, "task", "01J9ZC3F5V7K8M0N1P2Q3R4S5V", version=1, payload=canonical_json(odd).encode(), status=None,
+        fields={name: to_attribute(value) for name, value in odd.items()}, **common,
+    )
+    chunk = manifest_row(place, key, "manifest#07", updated_at, [entry(task)])
+    root = root_row(place, key, updated_at, 9, [entry(meta), entry(other)], {7: chunk})
+    rows = dict(
+        store_row=own, dek_row=wrapped, record_row=task, meta_row=meta, other_row=other, chunk_row=chunk, root_row=root
+    )
+    return dict(
+        script_sha256=sha256(pathlib.Path(__file__).read_bytes()).hex(), store=store, tenant=tenant, user=user, epoch=EPOCH, kind=place.kind, id=place.id, created_at=at,
+        updated_at=updated_at, umk=umk.hex(), kek=place.store.kek.hex(), store_seal_key=store_seal_key(place.store.kek).hex(),
+        dek=dek.hex(), wrap_nonce=wrap_nonce.hex(), wrap_info=place.wrap_info(1, wrap_nonce).hex(),
+        wrap_aad=place.wrap_aad(1).hex(), seal_key=key.seal_key.hex(), manifest_key=key.manifest_key.hex(),
+        nonce_key=key.nonce_key.hex(), address=place.address("task", at, "t1"), aad=task["aad_hash"][1],
+        random=random.hex(), payload=payload.decode(),
+        content_info=place.content_info(key.id, bytes.fromhex(task["aad_hash"][1]), 3, task["content_nonce"][1]).hex(),
+        canonical=canonical(task).hex(), score=score_vector(place), **{name: row["sk"][1] for name, row in rows.items()},
+        Items=[to_item(row) for row in rows.values()],
+    )
+
+
+def score_vector(place: Place) -> dict:
+    """The score of the contract, with its key, at the place of the task and under its names."""
+    key, plaintext, random, version = DataKey(place.id, 1, bytes([1] * 32)), b"alignment_score:0.85", bytes(32), 1
+    aad = sha256(place.address("task", "2026-01-02T03:04:05.000000006Z", "t1").encode())
+    nonce = mac(key.nonce_key, random + aad + u64(version) + plaintext)[:12]
+    ciphertext, commitment = close(key.dek, place.content_info(key.id, aad, version, nonce), nonce, aad, plaintext)
+    return dict(
+        dek=key.dek.hex(), key_id=key.id, plaintext=plaintext.decode(), version=version, random=random.hex(),
+        aad=aad.hex(), nonce=nonce.hex(), ciphertext=ciphertext.hex(), commitment=commitment.hex(),
+    )
+
+
+def changed_bytes(items: list):
+    """Every table in which one byte of one attribute is another."""
+    for number, item in enumerate(items):
+        for name, value in item.items():
+            ((kind, content),) = value.items()
+            data = base64.b64decode(content) if kind == "B" else str(content).encode()
+            for at in range(len(data) if kind in ("S", "N", "B") else 1):
+                if kind in ("BOOL", "NULL"):
+                    other = {"BOOL": not content}
+                elif kind == "B":
+                    other = {kind: base64.b64encode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]).decode()}
+                elif kind == "N":
+                    other = {kind: content[:at] + ("8" if content[at] == "9" else "9") + content[at + 1 :]}
+                else:
+                    other = {kind: (data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]).decode(errors="replace")}
+                yield f"{item['sk']['S']}.{name}", items[:number] + [{**item, name: other}] + items[number + 1 :]
+
+
+def read(items: list, umk: bytes, tenant: str, user: str) -> dict:
+    try:
+        return Table(items, umk, tenant, user).shown()
+    except Refused as refused:
+        return {"refused": refused.code, "why": refused.why}
+
+
+def check_vectors(made: dict) -> int:
+    umk, tenant, user = bytes.fromhex(made["umk"]), made["tenant"], made["user"]
+    good = read(made["Items"], umk, tenant, user)
+    records = good.get("partitions", {}).get(f"{made['kind']}#{made['id']}", {}).get("records", [])
+    accepted = []
+    count = 0
+    for place, items in changed_bytes(made["Items"]):
+        count += 1
+        found = read(items, umk, tenant, user)
+        # Without its root a partition is as it was before the first commit: only who remembers it knows better.
+        unwritten = {"version": 0, "records": []}
+        partitions = [{name: shown[name] for name in unwritten} for shown in found.get("partitions", {}).values()]
+        if "refused" not in found and not (place in ("manifest.pk", "manifest.sk") and unwritten in partitions):
+            accepted.append(place)
+    print(f"{len(records)} records read; {count} changed bytes, {len(accepted)} accepted {accepted}")
+    return 0 if len(records) == 3 and not accepted else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("read", "write"):
+        command = commands.add_parser(name)
+        command.add_argument("--key", required=True, type=pathlib.Path)
+        command.add_argument("--tenant", default="local")
+        command.add_argument("--user", default="local")
+    commands.add_parser("vectors").add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.command == "vectors":
+        made = vectors()
+        text = json.dumps(made, indent=1, sort_keys=True) + "\n"
+        if not options.check:
+            VECTORS.write_text(text)
+        elif VECTORS.read_text() != text:
+            print(f"{VECTORS} is not what this program makes", file=sys.stderr)
+            return 1
+        return check_vectors(made)
+    owner = options.key.read_bytes(), options.tenant, options.user
+    if options.command == "write":
+        print(json.dumps(write(json.load(sys.stdin), *owner)))
+        return 0
+    answers = [read(json.loads(line)["Items"], *owner) for line in sys.stdin]
+    for answer in answers:
+        print(json.dumps(answer))
+    return int(any("refused" in answer for answer in answers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
