@@ -313,3 +313,29 @@ fn a_key_that_everybody_may_write_is_not_used() {
         (6, &json!("key_file_insecure"))
     );
 }
+
+#[test]
+fn sixty_four_who_keep_fixtures_at_a_time_leave_none_out_of_the_list() {
+    let gait = Gait::new();
+    assert_eq!(gait.json(&["demo"]).0, 0);
+    let demo = "gait-out/runpack_run_demo.zip";
+    let keep = |number: usize| {
+        let name = format!("fx{number}");
+        loop {
+            let (code, answer) = gait.json(&["regress", "init", "--from", demo, "--name", &name]);
+            if answer["retryable"] != true {
+                return code;
+            }
+        }
+    };
+    let codes: Vec<i32> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..PROCESSES)
+            .map(|number| scope.spawn(move || keep(number)))
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    assert_eq!(codes, [0; PROCESSES]);
+    let config = std::fs::read(gait.path().join("gait.yaml")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["fixtures"].as_array().unwrap().len(), PROCESSES);
+}

@@ -95,6 +95,11 @@ impl<R: Read + Seek> Archive<R> {
         })
     }
 
+    /// What it is read from.
+    pub fn into_inner(self) -> R {
+        self.source
+    }
+
     /// The entries, in the order of their bytes.
     pub fn entries(&self) -> &[Entry] {
         &self.entries

@@ -1,10 +1,10 @@
 //! Keeping a run as a fixture.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
-use worldcompute_durable::{AtomicFile, Mode, output_dir, write_atomic};
+use worldcompute_durable::{AtomicFile, LockOptions, Mode, OwnedLock, output_dir, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::CONFIG;
@@ -22,6 +22,8 @@ use crate::text::lower;
 const FIXTURES: &str = "fixtures";
 /// The runpack inside of a pack.
 const NESTED: &str = "source/runpack.zip";
+/// In the folder of all fixtures; no fixture has such a name.
+const LOCK: &str = ".lock";
 
 /// A fixture that was just made.
 #[derive(Clone, Debug)]
@@ -39,8 +41,9 @@ pub struct Initialised {
 /// `verification_failed` for a runpack that does not hold; `invalid_input` for a name that names no folder, for a
 /// runpack of another run than a capture receipt says, and for a `gait.yaml` that is none; those of writing.
 pub fn init(source: &Source, name: &str) -> Result<Initialised> {
-    let known = Config::load_or_new(Path::new(CONFIG))?;
-    let run_id = verified(&source.runpack)?;
+    Config::load_or_new(Path::new(CONFIG))?;
+    let sound = Sound::open(&source.runpack)?;
+    let run_id = sound.run_id.clone();
     if let Some(expected) = source.run_id.as_ref().filter(|id| **id != run_id) {
         return Err(another_run(expected, &run_id));
     }
@@ -53,8 +56,12 @@ pub fn init(source: &Source, name: &str) -> Result<Initialised> {
     }
     let dir = Path::new(FIXTURES).join(&name);
     output_dir(&dir)?;
+    // Who keeps another fixture at the same time must find this one when it lists them all.
+    let lock = Path::new(FIXTURES).join(LOCK);
+    let _lock = OwnedLock::acquire(&lock, LockOptions::default())?;
+    let known = Config::load_or_new(Path::new(CONFIG))?;
     let runpack = dir.join(RUNPACK);
-    copy(&source.runpack, &runpack)?;
+    sound.copy(&runpack)?;
     let meta = expectations(&runpack, &name, &run_id, source.checkpoint.as_ref())?;
     write_atomic(&dir.join(META), &json_file(&meta)?, Mode::Private)?;
     list_all(known)?;
@@ -66,31 +73,47 @@ pub fn init(source: &Source, name: &str) -> Result<Initialised> {
     })
 }
 
-fn verified(source: &Path) -> Result<String> {
-    let mut archive = Archive::open(source)?;
-    let report = match archive.entry(NESTED) {
-        Some(_) => runpack::verify_archive(&mut archive.nested(NESTED)?, &Requirements::default())?,
-        None => runpack::verify_archive(&mut archive, &Requirements::default())?,
-    };
-    match report.holds() {
-        true => Ok(report.run_id),
-        false => Err(Fault::new(
-            Category::VerificationFailed,
-            "verification_failed",
-            "source runpack failed integrity checks",
-        )),
-    }
+/// A runpack, or a pack with one, that is what its manifest says: what is copied is the file that was verified.
+struct Sound {
+    archive: Archive<File>,
+    run_id: String,
 }
 
-fn copy(source: &Path, to: &Path) -> Result<()> {
-    let mut archive = Archive::open(source)?;
-    let mut file = AtomicFile::create(to, Mode::Private)?;
-    let copied = match archive.entry(NESTED) {
-        Some(_) => io::copy(&mut archive.read(NESTED)?, &mut file),
-        None => File::open(source).and_then(|mut source| io::copy(&mut source, &mut file)),
-    };
-    copied.map_err(|error| fault_of(&format!("copy {}", source.display()), error))?;
-    file.commit()
+impl Sound {
+    fn open(source: &Path) -> Result<Self> {
+        let mut archive = Archive::open(source)?;
+        let anybody = Requirements::default();
+        let report = match archive.entry(NESTED) {
+            Some(_) => runpack::verify_archive(&mut archive.nested(NESTED)?, &anybody)?,
+            None => runpack::verify_archive(&mut archive, &anybody)?,
+        };
+        match report.holds() {
+            true => Ok(Self {
+                archive,
+                run_id: report.run_id,
+            }),
+            false => Err(Fault::new(
+                Category::VerificationFailed,
+                "verification_failed",
+                "source runpack failed integrity checks",
+            )),
+        }
+    }
+
+    fn copy(mut self, to: &Path) -> Result<()> {
+        let mut file = AtomicFile::create(to, Mode::Private)?;
+        let copied = match self.archive.entry(NESTED) {
+            Some(_) => io::copy(&mut self.archive.read(NESTED)?, &mut file),
+            None => {
+                let mut source = self.archive.into_inner();
+                source
+                    .rewind()
+                    .and_then(|()| io::copy(&mut source, &mut file))
+            }
+        };
+        copied.map_err(|error| fault_of(&format!("copy to {}", to.display()), error))?;
+        file.commit()
+    }
 }
 
 /// What the run did is what is expected from now on.
