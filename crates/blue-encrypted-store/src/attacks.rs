@@ -17,6 +17,8 @@ async fn load_fails(store: &Store, id: &str) -> Fault {
         panic!("the change to {id} was believed");
     };
     assert_eq!(fault.category(), Category::VerificationFailed, "{fault}");
+    let told = format!("{fault} {fault:?}");
+    assert!(!told.contains("the payload"), "an error tells the payload");
     fault
 }
 
@@ -71,6 +73,16 @@ fn changed(value: &AttributeValue) -> Vec<AttributeValue> {
     }
 }
 
+/// How many values [`changed`] gives for all attributes of a row.
+fn bytes_of(row: &Item) -> usize {
+    let size = |value: &AttributeValue| match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
+        AttributeValue::B(bytes) => bytes.len(),
+        _ => 1,
+    };
+    row.values().map(size).sum()
+}
+
 fn flips(bytes: &[u8]) -> Vec<Vec<u8>> {
     (0..bytes.len())
         .map(|at| {
@@ -104,25 +116,36 @@ fn allowed(row: &Item, attribute: &str) -> &'static [&'static str] {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_changed_byte_of_every_attribute_of_every_row_is_refused_by_its_check() {
     let (lab, store) = small().await;
-    let mut changes = 0;
-    for row in lab.rows(PK).into_values() {
-        for (attribute, value) in &row {
+    let (rows, mut total) = (lab.rows(PK), 0);
+    for (sk, row) in &rows {
+        let mut changes = 0;
+        for (attribute, value) in row {
             for value in changed(value) {
                 let mut other = row.clone();
                 other.insert(attribute.clone(), value);
-                lab.delete(&row);
+                lab.delete(row);
                 lab.put(&other);
                 let fault = load_fails(&store, "j1").await;
-                let (sk, code) = (text(&row, "sk"), fault.code());
+                let code = fault.code();
                 let what = format!("{attribute} of {sk}: {code}: {fault}");
-                assert!(allowed(&row, attribute).contains(&code), "{what}");
+                assert!(allowed(row, attribute).contains(&code), "{what}");
                 lab.delete(&other);
-                lab.put(&row);
+                lab.put(row);
                 changes += 1;
             }
         }
+        assert_eq!(changes, bytes_of(row), "{sk}");
+        println!(
+            "byte-flip matrix: {sk}: {} attributes, {changes} bytes changed, 0 accepted",
+            row.len()
+        );
+        total += changes;
     }
-    assert!(changes > 1_000, "{changes}");
+    println!(
+        "byte-flip matrix: {} rows, {total} bytes changed, 0 accepted",
+        rows.len()
+    );
+    assert_eq!((rows.len(), total > 1_000), (4, true));
     assert_eq!(secrets(&partition(&store, "j1")).await.len(), 1);
 }
 
@@ -455,6 +478,7 @@ async fn rows_of_another_table_are_not_taken_for_this_ones() {
 async fn every_changed_byte_of_the_stores_own_row_is_tampering_and_never_a_changed_key() {
     let (lab, _store) = small().await;
     let row = lab.rows("store")["meta"].clone();
+    let mut changes = 0;
     for (attribute, value) in &row {
         for value in changed(value) {
             let mut other = row.clone();
@@ -468,8 +492,14 @@ async fn every_changed_byte_of_the_stores_own_row_is_tampering_and_never_a_chang
             }
             lab.delete(&other);
             lab.put(&row);
+            changes += 1;
         }
     }
+    println!(
+        "byte-flip matrix: the store's own row: {} attributes, {changes} bytes changed, 0 accepted",
+        row.len()
+    );
+    assert_eq!(changes, bytes_of(&row));
     lab.store().await;
 }
 
@@ -513,6 +543,22 @@ async fn a_forged_index_entry_is_a_hint_that_does_not_survive_the_load() {
             .code(),
         "seal_mismatch"
     );
+}
+
+#[tokio::test]
+async fn an_index_entry_of_a_partition_that_is_not_there_leads_nowhere() {
+    let (lab, store) = small().await;
+    let mut row = lab.rows(PK)[&lab.keys(PK, "task")[0]].clone();
+    let nowhere = AttributeValue::S("job#nowhere".to_owned());
+    row.insert("pk".to_owned(), nowhere);
+    lab.put(&row);
+    let hints = store.list(Kind::JOB, "open").await.unwrap();
+    assert_eq!(hints.len(), 2);
+    for hint in hints {
+        let partition = partition(&store, hint.partition.id.as_str());
+        let there = partition.load().await.unwrap().is_some();
+        assert_eq!(there, hint.partition.id.as_str() == "j1");
+    }
 }
 
 #[tokio::test]

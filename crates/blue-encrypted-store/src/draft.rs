@@ -39,8 +39,10 @@ impl Draft {
         let (clear, sealed) = entity.split();
         let clear = Clear::of::<E>(record, &clear)?;
         let sealed = Zeroizing::new(canonical_json(&sealed).map_err(|fault| at(record, fault))?);
-        let size = clear.size().saturating_add(sealed.len());
+        let padded = padded_size(sealed.len(), E::PADDED_TO);
+        let size = clear.size().saturating_add(padded);
         check_size(record, size, || largest_field(&clear, &sealed))?;
+        let sealed = padded_with_spaces(&sealed, padded);
         Ok(Self { clear, sealed })
     }
 
@@ -49,6 +51,19 @@ impl Draft {
         let fields = self.clear.size().saturating_add(self.sealed.len());
         fields.saturating_add(OVERHEAD_BYTES)
     }
+}
+
+fn padded_size(size: usize, multiple: usize) -> usize {
+    size.checked_next_multiple_of(multiple.max(1))
+        .unwrap_or(usize::MAX)
+}
+
+/// Readers of JSON skip spaces after it, and the tag covers them: no length has to be kept beside it.
+fn padded_with_spaces(json: &[u8], size: usize) -> Zeroizing<Vec<u8>> {
+    let mut padded = Zeroizing::new(Vec::with_capacity(size));
+    padded.extend_from_slice(json);
+    padded.resize(size.max(json.len()), b' ');
+    padded
 }
 
 impl Clear {
@@ -204,4 +219,92 @@ fn at(record: &RecordId, fault: Fault) -> Fault {
     let message = format!("{record}: {}", fault.message());
     Fault::new(fault.category(), fault.code().to_owned(), message)
         .hint(fault.hint_text().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{Lab, partition};
+    use crate::{Batch, PartitionVersion};
+
+    /// Text in multiples of `N` bytes.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Padded<const N: usize>(String, String);
+
+    impl<const N: usize> Entity for Padded<N> {
+        const TYPE: &'static str = "padded";
+        const PADDED_TO: usize = N;
+        type Clear = ();
+        type Sealed = String;
+
+        fn id(&self) -> String {
+            self.0.clone()
+        }
+
+        fn split(self) -> ((), String) {
+            ((), self.1)
+        }
+
+        fn join(id: String, _: (), sealed: String) -> Self {
+            Self(id, sealed)
+        }
+    }
+
+    fn sealed_size<const N: usize>(text: &str) -> usize {
+        let entity = Padded::<N>("p1".to_owned(), text.to_owned());
+        let record = RecordId::new("padded", "p1").unwrap();
+        Draft::of(&record, entity).unwrap().sealed.len()
+    }
+
+    #[test]
+    fn payloads_are_padded_to_a_multiple_of_what_their_type_says() {
+        // Two bytes are the quotes.
+        for (text, bytes) in [(0, 64), (1, 64), (62, 64), (63, 128), (126, 128)] {
+            assert_eq!(sealed_size::<64>(&"x".repeat(text)), bytes, "{text}");
+        }
+        for size in [0, 1] {
+            assert_eq!(sealed_size::<0>(&"x".repeat(size)), size + 2);
+            assert_eq!(sealed_size::<1>(&"x".repeat(size)), size + 2);
+        }
+    }
+
+    #[test]
+    fn padding_past_the_largest_item_is_refused_before_anything_is_made_of_that_size() {
+        let record = RecordId::new("padded", "p1").unwrap();
+        let refused = |result: Result<Draft>| result.err().unwrap().code().to_owned();
+        let text = || ("p1".to_owned(), "x".to_owned());
+        let (id, content) = text();
+        let largest = Draft::of(&record, Padded::<{ usize::MAX }>(id, content));
+        assert_eq!(refused(largest), "item_too_large");
+        let (id, content) = text();
+        let large = Draft::of(&record, Padded::<{ MAX_ITEM_BYTES }>(id, content));
+        assert_eq!(refused(large), "item_too_large");
+    }
+
+    #[tokio::test]
+    async fn padded_payloads_have_one_length_in_the_table_and_come_back_without_padding() {
+        let lab = Lab::new();
+        let store = lab.store().await;
+        let (short, long) = ("", "a secret of some length");
+        let mut batch = Batch::new();
+        for (id, text) in [("short", short), ("long", long)] {
+            let padded = Padded::<64>(id.to_owned(), text.to_owned());
+            batch.insert(padded).unwrap();
+        }
+        let partition = partition(&store, "j1");
+        let none = PartitionVersion::NONE;
+        partition.commit(batch, none).await.unwrap();
+        let rows = lab.rows("job#j1");
+        for sk in lab.keys("job#j1", "padded") {
+            let dynoxide::AttributeValue::B(bytes) = &rows[&sk]["content_encrypted"] else {
+                panic!("{sk}");
+            };
+            assert_eq!(bytes.len(), 64 + 16);
+        }
+        let snapshot = partition.load().await.unwrap().unwrap();
+        for (id, text) in [("short", short), ("long", long)] {
+            let found = snapshot.get::<Padded<64>>(id).unwrap().unwrap();
+            assert_eq!(found.into_value().1, text);
+        }
+    }
 }

@@ -39,6 +39,9 @@ pub const META: &str = "meta";
 pub trait Entity: Sized {
     /// Unique per kind of record: a lowercase slug other than `dek` and `manifest`, or [`META`].
     const TYPE: &'static str;
+    /// Whoever reads the table sees how long a payload is. A type whose payloads tell something by their length has them
+    /// filled up, before they are encrypted, to a multiple of this many bytes; it costs the difference in storage.
+    const PADDED_TO: usize = 1;
     /// The fields that are stored as they are, authenticated but not encrypted.
     type Clear: Serialize + DeserializeOwned;
     /// The fields that are encrypted.

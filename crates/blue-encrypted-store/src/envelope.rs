@@ -227,6 +227,7 @@ mod tests {
         let first = sealed(b"secret");
         assert_ne!(first.nonce, other.nonce);
         assert_ne!(first.ciphertext, other.ciphertext);
+        assert_ne!(first.commitment, other.commitment, "a key of its own");
     }
 
     proptest! {

@@ -31,6 +31,8 @@ mod entity;
 mod envelope;
 mod failure;
 mod identity;
+#[cfg(test)]
+mod key_attacks;
 mod keyring;
 mod keys;
 #[cfg(test)]

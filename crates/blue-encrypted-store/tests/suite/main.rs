@@ -8,6 +8,7 @@
     reason = "tests, which damage files on purpose"
 )]
 
+mod attack_table;
 mod common;
 mod files;
 mod kill;

@@ -1,0 +1,40 @@
+//! The table of attacks names tests that exist.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(dir: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_attack_of_the_table_has_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("../../docs/store/attacks.md")).unwrap();
+    let mut source = String::new();
+    for folder in ["src", "tests"] {
+        read(&root.join(folder), &mut source);
+    }
+    let (mut attacks, mut tests) = (0, BTreeSet::new());
+    for row in table.lines().filter(|line| line.matches('|').count() == 4) {
+        let named = row.rsplit('|').nth(1).unwrap();
+        let names: Vec<_> = named.split('`').skip(1).step_by(2).collect();
+        for name in &names {
+            assert!(
+                source.contains(&format!("fn {name}(")),
+                "there is no test {name}"
+            );
+        }
+        attacks += usize::from(!names.is_empty());
+        tests.extend(names);
+    }
+    println!("{attacks} attacks, {} tests", tests.len());
+    assert!(attacks >= 23 && tests.len() >= 40);
+}
