@@ -49,15 +49,13 @@ pub(crate) use remote::{at_endpoint, in_aws};
 #[cfg(feature = "aws")]
 mod remote {
     use aws_config::SdkConfig;
-    use aws_sdk_dynamodb::config::interceptors::BeforeTransmitInterceptorContextRef;
+    use aws_sdk_dynamodb::config::ProvideCredentials;
     use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-    use aws_sdk_dynamodb::config::{ConfigBag, Intercept, ProvideCredentials, RuntimeComponents};
-    use aws_sdk_dynamodb::error::BoxError;
-    use http::Uri;
     use worldcompute_fault::{Category, Fault, Result};
 
     use super::{Builder, Client, Duration, Region, nobodys, with_retries};
-    use crate::backend::{Aws, LocalEndpoint, check_aws};
+    use crate::backend::{Aws, LocalEndpoint};
+    use crate::only_to_aws::OnlyToAws;
 
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
     /// For one try, and for all of them together.
@@ -122,26 +120,5 @@ mod remote {
 
     fn missing(code: &'static str, message: &'static str, hint: &'static str) -> Fault {
         Fault::new(Category::DependencyMissing, code, message).hint(hint)
-    }
-
-    /// Looks at each request as it leaves: wherever an endpoint was configured, nothing gets past this.
-    #[derive(Debug)]
-    struct OnlyToAws;
-
-    #[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
-    impl Intercept for OnlyToAws {
-        fn name(&self) -> &'static str {
-            "OnlyToAws"
-        }
-
-        fn read_before_transmit(
-            &self,
-            context: &BeforeTransmitInterceptorContextRef<'_>,
-            _components: &RuntimeComponents,
-            _config: &mut ConfigBag,
-        ) -> Result<(), BoxError> {
-            let uri: Uri = context.request().uri().parse()?;
-            Ok(check_aws(&uri)?)
-        }
     }
 }

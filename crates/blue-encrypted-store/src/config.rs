@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::{Backend, Profile};
+use crate::{Backend, KeyLifetime, Profile};
 
 /// The name of a table unless it is configured.
 pub(crate) const DEFAULT_TABLE: &str = "blue-encrypted-store";
@@ -30,6 +30,7 @@ pub struct StoreConfig {
     pub(crate) anchor: Option<PathBuf>,
     pub(crate) tenant: String,
     pub(crate) user: String,
+    pub(crate) key_lifetime: KeyLifetime,
 }
 
 impl StoreConfig {
@@ -47,6 +48,7 @@ impl StoreConfig {
             anchor: None,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
+            key_lifetime: KeyLifetime::default(),
         }
     }
 
@@ -111,6 +113,13 @@ impl StoreConfig {
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.tenant = tenant.into();
+        self
+    }
+
+    /// How long a key of the provider is used before the provider is asked again: by default five minutes.
+    #[must_use]
+    pub const fn key_lifetime(mut self, lifetime: KeyLifetime) -> Self {
+        self.key_lifetime = lifetime;
         self
     }
 

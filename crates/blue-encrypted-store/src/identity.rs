@@ -101,7 +101,11 @@ impl Opener<'_> {
         row.set_text("user", user.as_str());
         row.set_integer("kek_epoch", EPOCH);
         row.set_integer("env", u64::from(Suite::CURRENT.byte()));
-        row.set_bytes(KCV, self.check_value(&umk).await?);
+        let check_value = self.check_value(&umk).await?;
+        if same(&kcv(kek.bytes()), &check_value) {
+            return Err(unsound());
+        }
+        row.set_bytes(KCV, check_value);
         row.seal(&seal_key(&kek)?);
         Ok(row)
     }
@@ -184,10 +188,8 @@ impl Opener<'_> {
         user: &str,
     ) -> Result<KekHandle> {
         let context = KekContext {
-            store: store.to_owned(),
-            tenant: tenant.to_owned(),
-            user: user.to_owned(),
             epoch: EPOCH,
+            ..KekContext::of(store, tenant, user)
         };
         let kek = self.keys.derive_kek(umk, &context).await;
         kek.map_err(|error| error.at(STORE))
@@ -195,12 +197,7 @@ impl Opener<'_> {
 
     /// The key check value of the master key: that of the KEK of no store.
     async fn check_value(&self, umk: &UmkHandle) -> Result<[u8; KCV_BYTES]> {
-        let nowhere = KekContext {
-            store: String::new(),
-            tenant: String::new(),
-            user: String::new(),
-            epoch: 0,
-        };
+        let nowhere = KekContext::of("", "", "");
         let kek = self.keys.derive_kek(umk, &nowhere).await;
         Ok(kcv(kek.map_err(|error| error.at(STORE))?.bytes()))
     }
@@ -224,7 +221,7 @@ fn another_store(expected: &str, found: &str) -> Fault {
         .hint("look at the table's name, the endpoint and the region, and at the store's id")
 }
 
-fn key_changed() -> Fault {
+pub(crate) fn key_changed() -> Fault {
     let message = "this is not the key that the store was set up with";
     Fault::new(
         Category::VerificationFailed,
@@ -232,6 +229,17 @@ fn key_changed() -> Fault {
         message,
     )
     .hint("put the store's key back, or reset the store: without that key it cannot be read")
+}
+
+/// Two contexts gave one key.
+fn unsound() -> Fault {
+    let message = "the key provider gives the same key for different purposes";
+    Fault::new(
+        Category::VerificationFailed,
+        "key_provider_unsound",
+        message,
+    )
+    .hint("do not use this key service: it ignores what it is asked to authenticate")
 }
 
 fn another_owner(found: &Parsed) -> Fault {

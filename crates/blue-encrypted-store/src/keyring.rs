@@ -9,7 +9,8 @@ use worldcompute_fault::Result;
 use crate::check::Check;
 use crate::crypto::{expand, hmac_key};
 use crate::envelope::Suite;
-use crate::keys::{DekContext, DekHandle, EncryptedDek, KekHandle, KeyProvider};
+use crate::kek::Keks;
+use crate::keys::{DekContext, DekHandle, EncryptedDek};
 use crate::name::{self, SortKey, parse_key_id, parse_time, time};
 use crate::record::Scope;
 use crate::row::{Row, SEAL};
@@ -99,8 +100,7 @@ impl Keyring {
 /// The key that wraps the data keys, and who can use it.
 #[derive(Clone, Copy)]
 pub(crate) struct Wrapping<'a> {
-    pub(crate) provider: &'a dyn KeyProvider,
-    pub(crate) kek: &'a KekHandle,
+    pub(crate) keks: &'a Keks,
     pub(crate) epoch: u64,
 }
 
@@ -109,9 +109,11 @@ impl Wrapping<'_> {
     pub(crate) async fn first(&self, scope: &Scope, now: Timestamp) -> Result<Row> {
         let version = 1;
         let context = context(scope, version, self.epoch);
+        let kek = self.keks.get(self.epoch).await?;
         let (dek, wrapped) = self
+            .keks
             .provider
-            .generate_dek(self.kek, &context)
+            .generate_dek(&kek, &context)
             .await
             .map_err(|error| error.at(&scope.key))?;
         Ok(dek_row(scope, &DataKey::new(version, dek)?, &wrapped, now))
@@ -130,9 +132,11 @@ impl Wrapping<'_> {
                 return Err(Check::Attributes.failed(&place, why));
             }
             let context = context(scope, parsed.version, parsed.dek.epoch);
+            let kek = self.keks.get(parsed.dek.epoch).await?;
             let dek = self
+                .keks
                 .provider
-                .decrypt_dek(self.kek, &parsed.dek, &context)
+                .decrypt_dek(&kek, &parsed.dek, &context)
                 .await
                 .map_err(|error| error.at(&place))?;
             let key = DataKey::new(parsed.version, dek)?;

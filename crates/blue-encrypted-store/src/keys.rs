@@ -18,6 +18,53 @@ pub const KCV_BYTES: usize = 8;
 /// Bytes of a wrapped data key: 32 of ciphertext, 16 of tag.
 pub const WRAPPED_BYTES: usize = KEY_BYTES + TAG_BYTES;
 
+/// The user's master key, or the proof that its provider keeps it where it cannot be copied from.
+///
+/// Wiped on drop. It cannot be printed:
+///
+/// ```compile_fail,E0277
+/// fn show(key: blue_encrypted_store::UmkHandle) { println!("{key:?}"); }
+/// ```
+pub struct UmkHandle(Master);
+
+enum Master {
+    Here(Key),
+    Elsewhere,
+}
+
+impl UmkHandle {
+    /// Takes the key over from a provider.
+    pub const fn new(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        Self(Master::Here(key))
+    }
+
+    /// A key that stays with its provider, which derives from it itself ([`KeyProvider::derive_kek`]).
+    pub const fn remote() -> Self {
+        Self(Master::Elsewhere)
+    }
+
+    /// Whether the key stays with its provider.
+    pub const fn is_remote(&self) -> bool {
+        matches!(self.0, Master::Elsewhere)
+    }
+
+    fn bytes(&self) -> Result<&[u8; KEY_BYTES], KeyError> {
+        match &self.0 {
+            Master::Here(key) => Ok(key),
+            Master::Elsewhere => Err(mixed(
+                "a master key that is kept elsewhere was given to a provider that has its own",
+            )),
+        }
+    }
+}
+
+/// Two providers were mixed up: the one made the handle, the other was given it.
+pub(crate) fn mixed(message: &'static str) -> KeyError {
+    Fault::new(Category::InvalidInput, "key_provider_mismatch", message)
+        .hint("derive keys with the provider that gave the master key")
+        .into()
+}
+
 macro_rules! handle {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -43,10 +90,6 @@ macro_rules! handle {
 }
 
 handle!(
-    /// The user's master key.
-    UmkHandle
-);
-handle!(
     /// The key that wraps the data keys of one store, tenant, user and epoch.
     KekHandle
 );
@@ -69,6 +112,16 @@ pub struct KekContext {
 }
 
 impl KekContext {
+    /// That of epoch 0.
+    pub(crate) fn of(store: &str, tenant: &str, user: &str) -> Self {
+        Self {
+            store: store.to_owned(),
+            tenant: tenant.to_owned(),
+            user: user.to_owned(),
+            epoch: 0,
+        }
+    }
+
     /// The message of the key derivation: what local providers expand (RFC 5869, 2.3), and what a key management
     /// service is asked to MAC once 0x01 is appended, which gives the same bytes.
     pub fn message(&self) -> Vec<u8> {
@@ -170,7 +223,8 @@ impl KeyError {
 
 /// Holds the master key and derives from it.
 ///
-/// A provider that keeps the master key elsewhere overrides [`KeyProvider::derive_kek`]; wrapping is the same for all.
+/// A provider that keeps the master key elsewhere gives [`UmkHandle::remote`] and overrides [`KeyProvider::derive_kek`];
+/// wrapping is the same for all.
 #[async_trait]
 pub trait KeyProvider: Send + Sync {
     /// Where the master key belongs: a store refuses keys of another realm than its table's. A provider that wraps
@@ -189,7 +243,7 @@ pub trait KeyProvider: Send + Sync {
         umk: &UmkHandle,
         context: &KekContext,
     ) -> Result<KekHandle, KeyError> {
-        Ok(KekHandle::new(expand(umk.bytes(), &context.message())?))
+        Ok(KekHandle::new(expand(umk.bytes()?, &context.message())?))
     }
 
     /// Whether DEKs of partitions of `kind` are to be had in the store with the id `store`; an error is the one that

@@ -82,12 +82,25 @@ impl Lab {
     ) -> worldcompute_fault::Result<Store> {
         let config = StoreConfig::new(StorePath::Memory);
         let keys = Arc::new(MemoryKey([key; 32]));
-        let ground = Ground {
+        Store::open_on(self.ground(anchor), config, keys, sources).await
+    }
+
+    /// A process on the machine that has always had the table, with these settings and keys.
+    pub(crate) async fn try_store_with(
+        &self,
+        config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+    ) -> worldcompute_fault::Result<Store> {
+        let ground = self.ground(self.anchor.clone());
+        Store::open_on(ground, config, keys, Sources::system()).await
+    }
+
+    fn ground(&self, anchor: Arc<Anchor>) -> Ground {
+        Ground {
             table: table(&self.engine),
             anchor,
             set_up: true,
-        };
-        Store::open_on(ground, config, keys, sources).await
+        }
     }
 
     /// All rows of the table.

@@ -31,15 +31,20 @@ mod entity;
 mod envelope;
 mod failure;
 mod identity;
+mod kek;
 #[cfg(test)]
 mod key_attacks;
 mod keyring;
 mod keys;
+#[cfg(any(feature = "aws", test))]
+mod kms;
 #[cfg(test)]
 mod lab;
 mod local_key;
 mod manifest;
 mod name;
+#[cfg(any(feature = "aws", test))]
+mod only_to_aws;
 #[cfg(test)]
 mod opening;
 mod partition;
@@ -64,9 +69,12 @@ pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use config::{StoreConfig, StorePath};
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{Entity, META, Stored};
+pub use kek::KeyLifetime;
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
 };
+#[cfg(feature = "aws")]
+pub use kms::{AwsKmsKeyProvider, KmsKeyArn, MAX_ARN_BYTES};
 pub use local_key::LocalFileKeyProvider;
 pub use manifest::MAX_PARTITION_RECORDS;
 pub use name::{Id, Kind, MAX_ID_BYTES, PartitionKey};

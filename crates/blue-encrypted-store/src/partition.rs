@@ -95,6 +95,7 @@ impl Partition {
         batch: Batch,
         expected: PartitionVersion,
     ) -> Result<PartitionVersion> {
+        self.0.store.check_lease().await?;
         let mut guard = self.0.open.lock().await;
         let open = match guard.take() {
             Some(open) => open,

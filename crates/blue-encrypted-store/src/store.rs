@@ -15,7 +15,9 @@ use crate::client;
 use crate::config::{StoreConfig, StorePath};
 use crate::embedded::{Engine, beside};
 use crate::identity::{Opened, Opener};
+use crate::kek::Keks;
 use crate::keyring::Wrapping;
+use crate::keys::KekContext;
 use crate::name::{Place, SortKey};
 use crate::partition::Shared;
 use crate::record::Scope;
@@ -33,8 +35,9 @@ pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) anchor: Arc<Anchor>,
     pub(crate) sources: Sources,
-    keys: Arc<dyn KeyProvider>,
-    opened: Opened,
+    keks: Keks,
+    id: String,
+    epoch: u64,
     /// The partitions that somebody holds a handle on.
     partitions: Mutex<HashMap<PartitionKey, Weak<Shared>>>,
 }
@@ -42,10 +45,14 @@ pub(crate) struct Inner {
 impl Inner {
     pub(crate) fn wrapping(&self) -> Wrapping<'_> {
         Wrapping {
-            provider: &*self.keys,
-            kek: &self.opened.kek,
-            epoch: self.opened.epoch,
+            keks: &self.keks,
+            epoch: self.epoch,
         }
+    }
+
+    /// Whether this process may still use the store's keys: its provider has been asked lately, and did not refuse.
+    pub(crate) async fn check_lease(&self) -> Result<()> {
+        self.keks.get(self.epoch).await.map(drop)
     }
 }
 
@@ -124,20 +131,24 @@ impl Store {
             config: &config,
             set_up,
         };
-        let opened = opener.open(&sources).await?;
+        let Opened { store, kek, epoch } = opener.open(&sources).await?;
+        let owner = KekContext::of(&store, &config.tenant, &config.user);
+        let keks = Keks::new(keys, owner, config.key_lifetime);
+        keks.keep(epoch, kek)?;
         Ok(Self(Arc::new(Inner {
             table,
             anchor,
             sources,
-            keys,
-            opened,
+            keks,
+            id: store,
+            epoch,
             partitions: Mutex::default(),
         })))
     }
 
     /// The store's id: made at its set-up, part of every key.
     pub fn id(&self) -> &str {
-        &self.0.opened.store
+        &self.0.id
     }
 
     /// Whether the keys of partitions of `kind` are to be had: for those who promise to write one. Reads nothing.
@@ -145,7 +156,7 @@ impl Store {
     /// # Errors
     /// Why not, as the first commit would say it.
     pub async fn check_keys(&self, kind: Kind) -> Result<()> {
-        let checked = self.0.keys.check_kind(self.id(), kind).await;
+        let checked = self.0.keks.provider.check_kind(self.id(), kind).await;
         checked.map_err(|error| error.at(kind.as_str()))
     }
 
@@ -170,7 +181,7 @@ impl Store {
         let shared = Arc::new(Shared {
             store: self.0.clone(),
             scope: Arc::new(Scope {
-                store: self.0.opened.store.clone(),
+                store: self.0.id.clone(),
                 key: key.clone(),
             }),
             open: tokio::sync::Mutex::default(),

@@ -14,6 +14,7 @@ use crate::draft::Clear;
 use crate::embedded::Engine;
 use crate::envelope::{self, Binding, Sealed, Suite};
 use crate::identity::Opener;
+use crate::kek::{Keks, KeyLifetime};
 use crate::keyring::{DataKey, Keyring, Wrapping, dek_row};
 use crate::keys::{
     DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
@@ -95,9 +96,9 @@ impl Vectors {
     }
 
     async fn keyring(&self) -> Keyring {
+        let owner = KekContext::of(self.text("store"), self.text("tenant"), self.text("user"));
         let wrapping = Wrapping {
-            provider: &Fixed,
-            kek: &self.kek(),
+            keks: &Keks::new(Arc::new(Fixed), owner, KeyLifetime::default()),
             epoch: 1,
         };
         let rows = vec![self.row("dek_row")];
@@ -144,11 +145,10 @@ fn the_vectors_are_those_of_the_committed_script() {
 #[tokio::test]
 async fn the_key_encryption_key_is_the_vectors() {
     let vectors = Vectors::read();
+    let (store, tenant) = (vectors.text("store"), vectors.text("tenant"));
     let context = KekContext {
-        store: vectors.text("store").to_owned(),
-        tenant: vectors.text("tenant").to_owned(),
-        user: vectors.text("user").to_owned(),
         epoch: 1,
+        ..KekContext::of(store, tenant, vectors.text("user"))
     };
     let umk = Fixed.get_umk().await.unwrap();
     let kek = Fixed.derive_kek(&umk, &context).await.unwrap();

@@ -12,5 +12,7 @@ mod attack_table;
 mod common;
 mod files;
 mod kill;
+#[cfg(feature = "aws")]
+mod kms_endpoint;
 mod limits;
 mod local_key;

@@ -1,0 +1,187 @@
+//! The key-encryption keys of an open store: asked for when they are needed, kept for a bounded time.
+//!
+//! Whoever has one can unwrap data keys. So none is used for longer than [`KeyLifetime`] says; then the provider is asked
+//! again, and a key management service that has been told to refuse stops every process within that time. Of many
+//! that need a key at once one asks, and the answer it gets, good or bad, is everybody's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use worldcompute_fault::Result;
+
+use crate::crypto::same;
+use crate::identity::{STORE, key_changed};
+use crate::keys::{KCV_BYTES, KekContext, KekHandle, KeyProvider, kcv};
+
+/// How long, and how often, a key that a provider gave is used before the provider is asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLifetime {
+    /// Counted from the answer of the provider.
+    pub max_age: Duration,
+    /// How many data keys it unwraps or wraps, and how many commits it permits. 0 counts as 1.
+    pub max_uses: u64,
+}
+
+impl Default for KeyLifetime {
+    /// Five minutes, a million uses.
+    fn default() -> Self {
+        Self {
+            max_age: Duration::from_secs(300),
+            max_uses: 1_000_000,
+        }
+    }
+}
+
+/// The key-encryption keys of one store.
+pub(crate) struct Keks {
+    pub(crate) provider: Arc<dyn KeyProvider>,
+    /// What they are for; the epoch differs.
+    owner: KekContext,
+    lifetime: KeyLifetime,
+    slots: Mutex<BTreeMap<u64, Arc<Slot>>>,
+}
+
+impl Keks {
+    pub(crate) fn new(
+        provider: Arc<dyn KeyProvider>,
+        owner: KekContext,
+        lifetime: KeyLifetime,
+    ) -> Self {
+        Self {
+            provider,
+            owner,
+            lifetime,
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Takes over a key that has just been derived.
+    pub(crate) fn keep(&self, epoch: u64, kek: KekHandle) -> Result<()> {
+        let slot = self.slot(epoch);
+        let kept = slot.state().settle(Ok(kek), self.lifetime);
+        kept.map(drop)
+    }
+
+    /// The key of that epoch.
+    ///
+    /// # Errors
+    /// Those of the provider; `encryption_key_changed` when it gives another key than before.
+    pub(crate) async fn get(&self, epoch: u64) -> Result<Arc<KekHandle>> {
+        let slot = self.slot(epoch);
+        let answers = {
+            let mut state = slot.state();
+            if let Some(kek) = state.take() {
+                return Ok(kek);
+            }
+            state.answers
+        };
+        let _turn = slot.turn.lock().await;
+        if let Some(answer) = slot.state().since(answers) {
+            return answer;
+        }
+        let derived = self.derive(epoch).await;
+        slot.state().settle(derived, self.lifetime)
+    }
+
+    async fn derive(&self, epoch: u64) -> Result<KekHandle> {
+        let context = KekContext {
+            epoch,
+            ..self.owner.clone()
+        };
+        let umk = self.provider.get_umk().await;
+        let umk = umk.map_err(|error| error.at(STORE))?;
+        let kek = self.provider.derive_kek(&umk, &context).await;
+        kek.map_err(|error| error.at(STORE))
+    }
+
+    fn slot(&self, epoch: u64) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(epoch).or_default().clone()
+    }
+}
+
+/// One key and the queue before it.
+#[derive(Default)]
+struct Slot {
+    /// Held by the one who asks.
+    turn: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl Slot {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default)]
+struct State {
+    warm: Option<Warm>,
+    /// How often the provider has answered.
+    answers: u64,
+    /// Its last answer, when that was no key.
+    refusal: Option<worldcompute_fault::Fault>,
+    /// That of the first key it gave.
+    kcv: Option<[u8; KCV_BYTES]>,
+}
+
+struct Warm {
+    kek: Arc<KekHandle>,
+    until: Option<Instant>,
+    uses_left: u64,
+}
+
+impl State {
+    fn take(&mut self) -> Option<Arc<KekHandle>> {
+        let now = Instant::now();
+        let fresh =
+            |warm: &&mut Warm| warm.uses_left > 0 && warm.until.is_none_or(|until| now < until);
+        let Some(warm) = self.warm.as_mut().filter(fresh) else {
+            self.warm = None;
+            return None;
+        };
+        warm.uses_left = warm.uses_left.saturating_sub(1);
+        Some(warm.kek.clone())
+    }
+
+    /// What somebody else was answered meanwhile.
+    fn since(&mut self, answers: u64) -> Option<Result<Arc<KekHandle>>> {
+        if self.answers == answers {
+            return None;
+        }
+        match &self.refusal {
+            Some(fault) => Some(Err(fault.clone())),
+            None => self.take().map(Ok),
+        }
+    }
+
+    fn settle(
+        &mut self,
+        derived: Result<KekHandle>,
+        lifetime: KeyLifetime,
+    ) -> Result<Arc<KekHandle>> {
+        self.answers = self.answers.wrapping_add(1);
+        let checked = derived.and_then(|kek| self.known(kek));
+        self.refusal = checked.as_ref().err().cloned();
+        let kek = Arc::new(checked?);
+        self.warm = Some(Warm {
+            kek: kek.clone(),
+            until: Instant::now().checked_add(lifetime.max_age),
+            uses_left: lifetime.max_uses.saturating_sub(1),
+        });
+        Ok(kek)
+    }
+
+    fn known(&mut self, kek: KekHandle) -> Result<KekHandle> {
+        let found = kcv(kek.bytes());
+        if !same(self.kcv.get_or_insert(found), &found) {
+            return Err(key_changed());
+        }
+        Ok(kek)
+    }
+}
+
+#[cfg(test)]
+mod tests;
