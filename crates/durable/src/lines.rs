@@ -68,15 +68,14 @@ pub fn last_line(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     Ok(Some(line))
 }
 
-/// What stands after the last whole line of the file at `path`, and whether there is a whole line; nothing when there
-/// is no file.
+/// What stands after the last whole line of the file at `path`; nothing when there is no file.
 ///
 /// [`append_line`] cuts it off. Who appends to files that others name asks here first whether it is his to cut.
 ///
 /// Errors: `file_too_large` past `limit` bytes, and those of reading.
-pub fn torn_tail(path: &Path, limit: u64) -> Result<(Vec<u8>, bool)> {
+pub fn torn_tail(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened.map_err(|error| cannot_read(path, &error))?,
     };
     let refused = |error| cannot_read(path, &error);
@@ -85,7 +84,7 @@ pub fn torn_tail(path: &Path, limit: u64) -> Result<(Vec<u8>, bool)> {
     let start = start.ok_or_else(|| too_large(path, limit))?;
     let mut tail = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut tail, start).map_err(refused)?;
-    Ok((tail, start > 0))
+    Ok(tail)
 }
 
 fn append(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, StatVfsMountFlags, fcntl_getfl, fcntl_setfl, statvfs};
 use rustix::io::Errno;
 use worldcompute_fault::{Category, Fault, Result};
 
@@ -39,28 +39,33 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 }
 
 /// All bytes of a file that decides something, at most `limit`: a regular file, not a symbolic link, and not one that
-/// everybody may write.
+/// everybody may write or replace.
 ///
 /// Errors: `insecure_permissions`, else those of [`read_bounded`].
 pub fn read_trusted(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, metadata) = open_checked(path)?;
     check_writers(path, &metadata)?;
+    check_folder(path)?;
     read_at_most(&file, path, limit)
 }
 
-/// All bytes of what others are checked against, such as a public key, at most `limit`: not a file that everybody may
-/// write. A symbolic link is followed, as where settings are mounted.
+/// All bytes of what others are checked against, such as a public key or a policy, at most `limit`: not a file that
+/// everybody may write or replace. A symbolic link is followed, as where settings are mounted.
 ///
 /// Errors: `insecure_permissions`, else those of [`read_bounded`].
 pub fn read_guarded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let file = open_to_read(path)?;
     let metadata = file.metadata().map_err(|error| cannot_read(path, &error))?;
     check_writers(path, &metadata)?;
+    check_folder(path)?;
+    if let Ok(target) = path.canonicalize() {
+        check_folder(&target)?;
+    }
     read_at_most(&file, path, limit)
 }
 
-/// All bytes of a secret file, at most `limit`: a regular file, not a symbolic link, owned by this user, and closed
-/// to everybody else.
+/// All bytes of a secret file, at most `limit`: a regular file, not a symbolic link, owned by this user, closed to
+/// everybody else, and in a folder where not everybody may replace it.
 ///
 /// The buffer is allocated once, so that no copy of the secret is left behind in freed memory; wiping it is the
 /// caller's part.
@@ -69,6 +74,7 @@ pub fn read_guarded(path: &Path, limit: u64) -> Result<Vec<u8>> {
 pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let (file, metadata) = open_checked(path)?;
     check_private(path, &metadata)?;
+    check_folder(path)?;
     read_at_most(&file, path, limit)
 }
 
@@ -117,6 +123,26 @@ fn check_writers(path: &Path, metadata: &Metadata) -> Result<()> {
         metadata.mode() & 0o7777
     );
     Err(insecure(message, format!("chmod o-w {shown}")))
+}
+
+/// Who may write to the folder puts another file in the place of this one. A sticky folder, such as `/tmp`, leaves that
+/// to the owner of the file; on a file system that is mounted for reading only, such as that of mounted settings, nobody
+/// does.
+fn check_folder(path: &Path) -> Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let dir = dir.unwrap_or(Path::new("."));
+    let metadata = dir.metadata().map_err(|error| cannot_read(dir, &error))?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o1002 != 0o002 || is_read_only(dir) {
+        return Ok(());
+    }
+    let (shown, dir) = (path.display(), dir.display());
+    let message = format!("{shown} can be replaced by everybody: {dir} has mode {mode:04o}");
+    Err(insecure(message, format!("chmod o-w {dir}")))
+}
+
+fn is_read_only(dir: &Path) -> bool {
+    statvfs(dir).is_ok_and(|mounted| mounted.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 fn check_private(path: &Path, metadata: &Metadata) -> Result<()> {

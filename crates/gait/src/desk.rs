@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use worldcompute_durable::read_bounded;
+use worldcompute_durable::read_guarded;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
@@ -144,7 +144,7 @@ impl Desk {
     pub fn gate(&self) -> Result<Arc<Gate>> {
         let setup = &self.setup;
         self.gate.get(setup.clock.now(), |path| {
-            let policy = Policy::load(path)?;
+            let policy = Policy::load_trusted(path)?;
             setup.profile.check(&policy, setup.broker.is_some())?;
             setup.check_keys(&policy)?;
             let clock = Arc::clone(&setup.clock);
@@ -225,7 +225,7 @@ impl Desk {
         let Some(inventory) = &self.inventory else {
             return Ok(());
         };
-        let read = |path: &Path| Inventory::parse(&read_bounded(path, MAX_INVENTORY_BYTES as u64)?);
+        let read = |path: &Path| Inventory::parse(&read_guarded(path, MAX_INVENTORY_BYTES as u64)?);
         match inventory.get(self.setup.clock.now(), read) {
             Ok(inventory) => known.inventory = Some(inventory),
             Err(fault) if strict => {

@@ -44,6 +44,8 @@ pub struct SigningIdentity {
     pub key: SigningKey,
     /// The warnings for the output.
     pub warnings: Vec<String>,
+    /// Whether the key was made for this run.
+    pub is_ephemeral: bool,
 }
 
 /// What `dev` mode tells its user.
@@ -88,6 +90,7 @@ impl SigningRequest {
         Ok(SigningIdentity {
             key: SigningKey::generate()?,
             warnings: vec![EPHEMERAL.to_owned()],
+            is_ephemeral: true,
         })
     }
 
@@ -104,6 +107,7 @@ impl SigningRequest {
         Ok(SigningIdentity {
             key,
             warnings: Vec::new(),
+            is_ephemeral: false,
         })
     }
 }

@@ -126,6 +126,9 @@ pub const MAX_CALL_RECORD_BYTES: usize = 16 << 20;
 /// Events, and commitments, decisions and receipts, of a voice call.
 pub const MAX_CALL_RECORDS: usize = 10_000;
 
+/// Bytes of one line of an export for other programs' logs.
+pub const MAX_EXPORT_LINE: usize = 1 << 20;
+
 /// Bytes of one line of a session journal (the format's own limit).
 pub const MAX_SESSION_LINE: usize = 8 << 20;
 /// The last number that an event of a session can have: the largest integer that every reader of JSON understands.

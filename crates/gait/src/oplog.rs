@@ -13,11 +13,10 @@ pub use event::{AdoptionEvent, Ended, OperationalEvent, Phase};
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, write_atomic};
+use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::clock::Clock;
@@ -39,19 +38,6 @@ pub const WARNINGS: &str = "GAIT_TELEMETRY_WARN";
 const RECORDS: record_log::Kind = record_log::Kind {
     max_record: MAX_ADOPTION_LINE,
     mark: "\"correlation_id\":",
-};
-
-/// How long a command waits for others to finish their line.
-const LOCK: LockOptions = LockOptions {
-    wait: Duration::from_secs(2),
-    poll: Duration::from_millis(10),
-};
-
-/// The lock beside a log, which other programs that append to it understand.
-const LOCK_FORM: LockForm = LockForm {
-    schema_id: "gait.scout.log_lock",
-    schema_version: "1.0.0",
-    stale_after: Duration::from_mins(2),
 };
 
 /// The log of one command's run.
@@ -178,17 +164,7 @@ impl<'a> Run<'a> {
 
 fn append(path: &Path, event: &impl Serialize) -> Result<()> {
     let line = serde_json::to_vec(event).map_err(unwritable)?;
-    append_line(path, &line)
-}
-
-/// Appends a line to a log that several processes write to.
-///
-/// Errors: `state_contention` when others have it all the time, and those of writing.
-pub fn append_line(path: &Path, line: &[u8]) -> Result<()> {
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    let _lock = LockFile::acquire(Path::new(&lock), &LOCK_FORM, LOCK)?;
-    record_log::append(path, line, RECORDS)
+    record_log::append_shared(path, &[line], RECORDS)
 }
 
 fn write_health(path: &Path, health: &Health<'_>) -> Result<()> {

@@ -26,7 +26,7 @@ pub use authorization::Bundle;
 pub use authorization::build_authorization;
 pub use call::build_call;
 pub use diff::{Diff, DiffSummary, diff};
-pub use export::{Export, ExportMetrics, export, otel_lines, postgres_sql};
+pub use export::{Export, ExportMetrics, append_otel, export, postgres_sql};
 pub use inspect::{
     AuthorizationPayload, CheckpointRef, Inspection, IntentResult, JobLineage, RunLineage, inspect,
 };

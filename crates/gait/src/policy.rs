@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use serde_json::Value;
-use worldcompute_durable::read_bounded;
+use worldcompute_durable::{read_bounded, read_guarded};
 use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, canonical_json};
 
@@ -84,9 +84,15 @@ struct Digested<'a> {
 }
 
 impl Policy {
-    /// Reads the policy in the file at `path`; see [`Policy::parse`].
+    /// Reads the policy in the file at `path`, to look at it; see [`Policy::parse`].
     pub fn load(path: &Path) -> Result<Self> {
         Self::parse(&read_bounded(path, MAX_POLICY_BYTES as u64)?)
+    }
+
+    /// [`Policy::load`], to decide by it: also refused as `insecure_permissions` where everybody may change or replace
+    /// the file.
+    pub fn load_trusted(path: &Path) -> Result<Self> {
+        Self::parse(&read_guarded(path, MAX_POLICY_BYTES as u64)?)
     }
 
     /// Reads a policy from YAML.

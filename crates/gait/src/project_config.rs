@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use worldcompute_durable::read_bounded;
+use worldcompute_durable::read_guarded;
 use worldcompute_fault::{Category, Fault, Result};
 
 /// Where the file is, from the project's root.
@@ -86,7 +86,7 @@ impl ProjectConfig {
     ///
     /// Errors: `project_config_invalid` for anything but these settings; those of reading.
     pub fn load(path: &Path) -> Result<Option<Self>> {
-        let bytes = match read_bounded(path, MAX_BYTES) {
+        let bytes = match read_guarded(path, MAX_BYTES) {
             Err(fault) if fault.code() == "not_found" => return Ok(None),
             read => read?,
         };

@@ -1,9 +1,10 @@
 //! Logs of one JSON record a line, at paths that people name.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use worldcompute_durable::{Mode, append_line, torn_tail};
+use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, append_line, torn_tail};
 use worldcompute_fault::{Category, Fault, Result};
 
 /// A kind of log.
@@ -15,6 +16,31 @@ pub(crate) struct Kind {
     pub(crate) mark: &'static str,
 }
 
+/// How long a writer waits for others to finish their lines.
+const LOCK: LockOptions = LockOptions {
+    wait: Duration::from_secs(2),
+    poll: Duration::from_millis(10),
+};
+
+/// The lock beside a log, which other programs that append to it understand.
+const LOCK_FORM: LockForm = LockForm {
+    schema_id: "gait.scout.log_lock",
+    schema_version: "1.0.0",
+    stale_after: Duration::from_mins(2),
+};
+
+/// Appends records to a log that several programs write to.
+///
+/// Errors: `state_contention` when others have it all the time, and those of [`append`].
+pub(crate) fn append_shared(path: &Path, records: &[impl AsRef<[u8]>], kind: Kind) -> Result<()> {
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    let _lock = LockFile::acquire(Path::new(&lock), &LOCK_FORM, LOCK)?;
+    records
+        .iter()
+        .try_for_each(|record| append(path, record.as_ref(), kind))
+}
+
 /// Appends a record to the log at `path`.
 ///
 /// Errors: `not_a_log`, and those of writing.
@@ -24,13 +50,13 @@ pub(crate) fn append(path: &Path, record: &[u8], kind: Kind) -> Result<()> {
 }
 
 /// Refuses as `not_a_log` a file whose end is not the beginning of a record: to append would cut it off, for the record
-/// that a dead writer left unfinished.
+/// that a dead writer left unfinished. One that lacks only its line break is whole, and somebody's unless it is marked.
 pub(crate) fn check(path: &Path, kind: Kind) -> Result<()> {
-    let (tail, follows_a_line) = torn_tail(path, kind.max_record as u64)?;
+    let tail = torn_tail(path, kind.max_record as u64)?;
     let begins = b"{\"".starts_with(&tail) || tail.starts_with(b"{\"");
     let whole = serde_json::from_slice::<IgnoredAny>(&tail).is_ok();
     let marked = String::from_utf8_lossy(&tail).contains(kind.mark);
-    if begins && (follows_a_line || !whole || marked) {
+    if begins && (!whole || marked) {
         return Ok(());
     }
     let shown = path.display();

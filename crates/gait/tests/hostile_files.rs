@@ -92,13 +92,13 @@ fn a_pipe_that_nobody_writes_to_is_refused_by_every_command_that_reads_a_file() 
         "keys verify --private-key pipe",
         "kill-switch list --state pipe",
         "list-scripts --registry pipe",
+        "session verify --session pipe --public-key k_public.key",
     ] {
         refused(&gait, &words(line));
     }
     // What may be empty is taken for that, and nothing waits.
     for (line, code) in [
         ("policy test pipe intent.json", 4),
-        ("session verify --session pipe --public-key k_public.key", 0),
         ("doctor adoption --from pipe", 0),
     ] {
         assert_eq!(gait.run(&words(line)).code, code, "{line}");
@@ -218,6 +218,88 @@ fn a_file_that_is_no_log_loses_nothing_to_one_who_takes_it_for_a_log() {
     assert!(run.stderr.contains("log was not written"), "{}", run.stderr);
     let kept = std::fs::read(gait.path().join("notes")).unwrap();
     assert_eq!(kept, b"one\nbuy milk");
+}
+
+#[test]
+fn a_line_of_another_program_that_lacks_its_break_is_not_cut_off() {
+    let gait = place();
+    assert_eq!(gait.run(&["demo"]).code, 0);
+    let pack = ["pack", "build", "--from", "run_demo", "--out", "p.zip"];
+    assert_eq!(gait.run(&pack).code, 0);
+    let export = ["pack", "export", "./p.zip", "--otel-out", "otel"];
+    for foreign in ["{\"a\":1}\n{\"b\":2}", "{\"b\":2}", "one\ntwo"] {
+        gait.file("otel", foreign);
+        let (code, json) = gait.json(&export);
+        assert_eq!((code, &json["error_code"]), (6, &"not_a_log".into()));
+        let kept = std::fs::read_to_string(gait.path().join("otel")).unwrap();
+        assert_eq!(kept, foreign);
+    }
+    gait.file("otel", "{\"a\":1}\n");
+    assert_eq!(gait.json(&export).0, 0);
+    let text = std::fs::read_to_string(gait.path().join("otel")).unwrap();
+    assert!(
+        text.starts_with("{\"a\":1}\n") && text.lines().count() == 9,
+        "{text}"
+    );
+    // The last line as a dead writer leaves it.
+    gait.file("otel", text.trim_end());
+    assert_eq!(gait.json(&export).0, 0);
+}
+
+#[test]
+fn a_policy_that_everybody_may_change_or_replace_decides_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let gait = place();
+    gait.file("open/policy.yaml", "default_verdict: allow\n");
+    let chmod = |name: &str, mode: u32| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(gait.path().join(name), mode).unwrap();
+    };
+    let commands = [
+        words("gate eval --intent intent.json --policy"),
+        words("gate serve --policy"),
+        words("mcp proxy --call call.json --policy"),
+        words("mcp serve --policy"),
+        words("mcp verify --server server.json --policy"),
+    ];
+    gait.file("call.json", r#"{"name": "read"}"#);
+    for (file, folder) in [(0o666, 0o755), (0o644, 0o777)] {
+        chmod("open/policy.yaml", file);
+        chmod("open", folder);
+        for command in &commands {
+            let (code, json) = gait.json(&[&command[..], &["open/policy.yaml"]].concat());
+            assert_eq!(
+                (code, &json["error_code"]),
+                (6, &"insecure_permissions".into()),
+                "{command:?} {json}"
+            );
+            assert!(
+                json["hint"].as_str().unwrap().starts_with("chmod o-w "),
+                "{json}"
+            );
+        }
+        let hook = gait.run(&["hook", "--policy", "open/policy.yaml"]);
+        assert!(hook.stdout.contains("deny") && hook.code == 0, "{hook:?}");
+        // To look at it is no decision.
+        assert_eq!(gait.json(&["policy", "validate", "open/policy.yaml"]).0, 0);
+    }
+    for (file, folder) in [(0o664, 0o775), (0o444, 0o1777)] {
+        chmod("open/policy.yaml", file);
+        chmod("open", folder);
+        let line = words("gate eval --intent intent.json --policy open/policy.yaml");
+        assert_eq!(gait.run(&line).code, 0, "{file:o} {folder:o}");
+    }
+    chmod("open", 0o777);
+    assert_eq!(gait.run(&words("keys init --out-dir keys")).code, 0);
+    chmod("keys", 0o777);
+    let (code, json) = gait.json(&words(
+        "gate eval --intent intent.json --policy policy.yaml --key-mode prod --private-key keys/gait_private.key",
+    ));
+    assert_eq!(code, 6, "{json}");
+    assert!(
+        json.to_string().contains("can be replaced by everybody"),
+        "{json}"
+    );
 }
 
 #[test]

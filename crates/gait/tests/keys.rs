@@ -6,6 +6,21 @@ use support::Gait;
 use worldcompute_proof::SigningKey;
 
 #[test]
+fn without_a_directory_no_keys_are_made() {
+    let gait = Gait::new();
+    for command in ["init", "rotate"] {
+        for dir in ["", " "] {
+            let (code, json) = gait.json(&["keys", command, "--out-dir", dir]);
+            assert_eq!(
+                (code, &json["error"]),
+                (6, &"--out-dir must not be empty".into())
+            );
+        }
+    }
+    assert_eq!(std::fs::read_dir(gait.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn a_fresh_pair_verifies() {
     let gait = Gait::new();
     let (code, made) = gait.json(&["keys", "init", "--out-dir", "k"]);

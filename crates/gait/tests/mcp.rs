@@ -228,6 +228,36 @@ fn received(gait: &Gait) -> String {
 }
 
 #[test]
+fn a_risk_class_that_nobody_knows_is_not_one_at_which_nothing_is_enforced() {
+    let gait = Gait::new();
+    let trust =
+        "mcp_trust: {snapshot: none.json, action: block, required_risk_classes: [high, extreme]}\n";
+    let policy = gait.file("policy.yaml", trust);
+    let server = gait.file("server.json", r#"{"server_id": "s"}"#);
+    let judged = |class: &str| {
+        let line = ["mcp", "verify", "--policy", &policy, "--server", &server];
+        gait.json(&[&line[..], &["--risk-class", class]].concat())
+    };
+    for class in ["hihg", "", "high,low", "\u{2028}"] {
+        let (code, json) = judged(class);
+        assert_eq!(
+            (code, &json["error_reason"]),
+            (6, &"risk_class_unknown".into()),
+            "{class} {json}"
+        );
+    }
+    for (class, exit) in [
+        ("high", 3),
+        (" HIGH ", 3),
+        ("extreme", 3),
+        ("low", 0),
+        ("critical", 0),
+    ] {
+        assert_eq!(judged(class).0, exit, "{class}");
+    }
+}
+
+#[test]
 fn a_denied_call_never_reaches_the_server_and_its_client_is_told_why() {
     let gait = Gait::new();
     let ping = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"});

@@ -414,6 +414,33 @@ fn a_difference_in_when_context_was_read_is_told_from_one_in_what_was_read() {
 }
 
 #[test]
+fn a_second_source_is_refused_and_never_left_out() {
+    let gait = Gait::new();
+    assert_eq!(gait.run(&["demo"]).code, 0);
+    for second in ["", " ", "run_other"] {
+        let (code, json) = gait.json(&["pack", "build", second, "--from", "run_demo"]);
+        assert_eq!((code, &json["error_code"]), (6, &"invalid_input".into()));
+    }
+    for line in [
+        &["pack", "build", ""][..],
+        &["pack", "verify", ""],
+        &["pack", "verify", "", "--path", "p.zip"],
+        &["pack", "inspect", " "],
+        &["pack", "diff", "", ""],
+        &["pack", "export", "", "--otel-out", "o"],
+    ] {
+        let (code, json) = gait.json(line);
+        assert_eq!(
+            (code, &json["error_category"]),
+            (6, &"invalid_input".into()),
+            "{line:?} {json}"
+        );
+    }
+    let made = std::fs::read_dir(gait.path()).unwrap().count();
+    assert_eq!(made, 1, "only what the demo made");
+}
+
+#[test]
 fn key_mistakes_are_refused_before_anything_is_written() {
     let place = place();
     for (keys, reason) in [

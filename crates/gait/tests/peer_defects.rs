@@ -4,11 +4,16 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use gait::gate::{Outputs, Request};
+use gait::{Clock, Gate, Intent, Policy};
+use jiff::Timestamp;
 use serde_json::Value;
 use support::{Gait, Run};
+use worldcompute_proof::SigningKey;
 
 const POLICY: &str = "default_verdict: block\nrules:\n\
                       - {name: w, effect: require_approval, match: {tool_names: [fs.write]}}\n";
@@ -111,15 +116,55 @@ fn a_ruling_between_client_and_server_carries_the_correlation_id_of_its_answer()
     assert_eq!((trace["correlation_id"].as_str(), id.len()), (Some(id), 24));
 }
 
+/// A clock that puts a directory in the way of a file as soon as its place is taken: so the file is not written, though
+/// nothing said before that it could not be.
+struct Obstacle {
+    dir: tempfile::TempDir,
+    name: &'static str,
+}
+
+impl Obstacle {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+impl Clock for Obstacle {
+    fn now(&self) -> Timestamp {
+        let taken = names(self.dir.path());
+        if taken.iter().any(|name| name.starts_with('.')) && !self.path(self.name).exists() {
+            std::fs::create_dir(self.path(self.name)).unwrap();
+        }
+        Timestamp::constant(1_800_000_000, 0)
+    }
+}
+
 #[test]
-fn where_there_is_a_trace_there_was_its_audit_first() {
-    use std::os::unix::fs::MetadataExt;
-    let gait = place();
-    let line = "gate eval --policy policy.yaml --intent intent.json --trace-out t.json --approval-audit-out a.json";
-    assert_eq!(gait.run(&words(line)).code, 4);
-    let written = |name: &str| {
-        let metadata = gait.path().join(name).metadata().unwrap();
-        (metadata.ctime(), metadata.ctime_nsec())
-    };
-    assert!(written("a.json") <= written("t.json"));
+fn a_trace_is_written_after_its_audit_and_never_without_it() {
+    for (obstacle, audit_is_written) in [("audit.json", false), ("trace.json", true)] {
+        let clock = Arc::new(Obstacle {
+            dir: tempfile::tempdir().unwrap(),
+            name: obstacle,
+        });
+        let policy = Policy::parse(POLICY.as_bytes()).unwrap();
+        let gate = Gate::new(policy, SigningKey::from_seed([7; 32]), clock.clone());
+        let outputs = Outputs {
+            trace: Some(clock.path("trace.json")),
+            approval_audit: Some(clock.path("audit.json")),
+            ..Outputs::default()
+        };
+        let request = Request {
+            outputs: Some(&outputs),
+            ..Request::default()
+        };
+        let intent = Intent::parse(INTENT.as_bytes()).unwrap();
+        let fault = gate.decide_on(&intent, &request).err().unwrap();
+        assert_eq!(fault.category().as_str(), "io_failure", "{fault}");
+        assert!(!clock.path("trace.json").is_file());
+        assert_eq!(
+            clock.path("audit.json").is_file(),
+            audit_is_written,
+            "{obstacle}"
+        );
+    }
 }

@@ -7,7 +7,8 @@ use std::sync::Barrier;
 
 use crate::common::{child_after, child_dir, names, pipe, skip};
 use worldcompute_durable::{
-    AtomicFile, Mode, Pending, create_new, private_dir, read_bounded, read_private, read_trusted,
+    AtomicFile, Mode, Pending, create_new, private_dir, read_bounded, read_guarded, read_private,
+    read_trusted,
     write_atomic,
 };
 
@@ -423,6 +424,46 @@ fn a_file_that_everybody_may_write_is_not_trusted() {
     assert_eq!(
         read_trusted(dir.path(), 1).unwrap_err().code(),
         "insecure_permissions"
+    );
+}
+
+#[test]
+fn a_file_that_everybody_may_replace_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, mounted) = (dir.path().join("folder"), dir.path().join("mounted"));
+    for folder in [&folder, &mounted] {
+        std::fs::create_dir(folder).unwrap();
+        chmod(folder, 0o755);
+    }
+    let (path, link) = (folder.join("file"), mounted.join("link"));
+    write_atomic(&path, b"x", Mode::Private).unwrap();
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let codes = || {
+        let direct = [
+            read_trusted(&path, 1),
+            read_guarded(&path, 1),
+            read_private(&path, 1),
+        ];
+        let linked = read_guarded(&link, 1);
+        let code = |read: worldcompute_fault::Result<Vec<u8>>| {
+            read.err().map(|fault| fault.code().to_owned())
+        };
+        (direct.map(code), code(linked))
+    };
+    let refused = || Some("insecure_permissions".to_owned());
+    let all = || [refused(), refused(), refused()];
+    for mode in [0o755, 0o775, 0o1777] {
+        chmod(&folder, mode);
+        assert_eq!(codes(), ([None, None, None], None), "{mode:o}");
+    }
+    chmod(&folder, 0o777);
+    assert_eq!(codes(), (all(), refused()), "the folder of the file");
+    chmod(&folder, 0o755);
+    chmod(&mounted, 0o777);
+    assert_eq!(
+        codes(),
+        ([None, None, None], refused()),
+        "the folder of the link"
     );
 }
 

@@ -56,7 +56,7 @@ impl Revocations {
     ///
     /// Errors: `invalid_revocations` for JSON of another shape or no UTF-8, and those of reading.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = worldcompute_durable::read_bounded(path, MAX_REVOCATIONS_BYTES)?;
+        let bytes = worldcompute_durable::read_guarded(path, MAX_REVOCATIONS_BYTES)?;
         let refused = |why: String| {
             let message = format!("{}: {why}", path.display());
             Fault::new(Category::InvalidInput, "invalid_revocations", message)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use worldcompute_durable::read_bounded;
+use worldcompute_durable::read_guarded;
 use worldcompute_fault::Result;
 
 use super::call::{RISK_CLASS, ToolCall};
@@ -19,7 +19,11 @@ use crate::limits::{MAX_SNAPSHOT_BYTES, invalid};
 use crate::mcp_trust::{McpTrust, Server, Snapshot, TrustDecision};
 use crate::policy::Policy;
 use crate::rate_limit::Counters;
+use crate::text;
 use crate::verdict::Verdict;
+
+/// The classes that policies are written for.
+const RISK_CLASSES: [&str; 4] = ["low", "medium", "high", "critical"];
 
 /// The gate at the boundary, with what else stops a call.
 pub struct Boundary {
@@ -187,7 +191,7 @@ impl Ruling {
 
 /// What is known of servers, from where the clause says.
 fn snapshot(clause: &McpTrust) -> Result<Snapshot> {
-    Snapshot::parse(&read_bounded(
+    Snapshot::parse(&read_guarded(
         Path::new(&clause.snapshot),
         MAX_SNAPSHOT_BYTES as u64,
     )?)
@@ -221,7 +225,8 @@ pub fn run_id(name: &str) -> String {
 
 /// What `policy` says to `server` when it is called with `risk_class`, and the verdict that follows.
 ///
-/// Reason `mcp_trust_missing` for a policy without the clause.
+/// Reason `mcp_trust_missing` for a policy without the clause, `risk_class_unknown` for a class that neither the language
+/// nor the clause has: a typing error would be a risk at which nothing is enforced.
 pub fn judge_server(
     policy: &Policy,
     server: &Server,
@@ -232,7 +237,16 @@ pub fn judge_server(
         invalid("the policy has no mcp_trust clause")
             .because("mcp_trust_missing", "add an mcp_trust clause to the policy")
     })?;
-    let trust = clause.judge(Some(server), risk_class, snapshot(clause).ok().as_ref(), at);
+    let class = text::trim_lower(risk_class);
+    if !RISK_CLASSES.contains(&class.as_str()) && !clause.required_risk_classes.contains(&class) {
+        return Err(
+            invalid(format!("unsupported risk class {risk_class:?}")).because(
+                "risk_class_unknown",
+                "give low, medium, high, critical, or a class that the policy requires trust for",
+            ),
+        );
+    }
+    let trust = clause.judge(Some(server), &class, snapshot(clause).ok().as_ref(), at);
     let verdict = match trust.enforced {
         true => clause.action,
         false => Verdict::Allow,

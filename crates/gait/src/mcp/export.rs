@@ -8,9 +8,15 @@ use serde_json::{Value, json};
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::boundary::Ruling;
-use crate::oplog;
+use crate::limits::MAX_EXPORT_LINE;
+use crate::record_log::{self, append_shared};
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
+
+const RECORDS: record_log::Kind = record_log::Kind {
+    max_record: MAX_EXPORT_LINE,
+    mark: "\"trace_id\":",
+};
 
 /// The files that rulings are told to, a line each.
 #[derive(Clone, Debug, Default)]
@@ -26,10 +32,10 @@ impl Exports {
     pub fn append(&self, ruling: &Ruling, decision_latency_ms: u64) -> Result<()> {
         let event = ExportEvent::of(ruling, decision_latency_ms);
         if let Some(path) = &self.log {
-            oplog::append_line(path, &log_line(&event)?)?;
+            append_shared(path, &[log_line(&event)?], RECORDS)?;
         }
         if let Some(path) = &self.otel {
-            oplog::append_line(path, &otel_line(&event)?)?;
+            append_shared(path, &[otel_line(&event)?], RECORDS)?;
         }
         Ok(())
     }

@@ -16,12 +16,19 @@ use super::manifest::{PackType, is_digest};
 use super::open::{Pack, embedded_runpack, open};
 use super::verify::Kind;
 use crate::archive::Archive;
+use crate::artefact;
 use crate::json_stream;
-use crate::limits::MAX_JSONL_LINE;
+use crate::limits::{MAX_EXPORT_LINE, MAX_JSONL_LINE};
+use crate::record_log::{self, append_shared};
 use crate::runpack::{INTENTS, RESULTS};
 use crate::wire_time::WireTime;
 
 pub use postgres::postgres_sql;
+
+const RECORDS: record_log::Kind = record_log::Kind {
+    max_record: MAX_EXPORT_LINE,
+    mark: "\"gait.pack_id\":",
+};
 
 /// What is exported of a pack.
 #[derive(Clone, Debug, Serialize)]
@@ -186,8 +193,16 @@ impl Counted {
     }
 }
 
-/// The export as lines of OpenTelemetry-like JSON: a span, an event and six metrics.
-pub fn otel_lines(export: &Export) -> Vec<String> {
+/// Appends the export to the log at `path`, as lines of OpenTelemetry-like JSON: a span, an event and six metrics.
+///
+/// # Errors
+/// `not_a_log` for a file that ends otherwise than a log, `state_contention`, and those of writing.
+pub fn append_otel(path: &Path, export: &Export) -> Result<()> {
+    artefact::prepare(path)?;
+    append_shared(path, &otel_lines(export), RECORDS)
+}
+
+fn otel_lines(export: &Export) -> Vec<String> {
     let nanos = export
         .created_at
         .get()

@@ -162,9 +162,10 @@ fn rule(file: RuleFile) -> Checked<Rule> {
             .under("endpoint")?,
         reason_codes: set(file.reason_codes.as_deref()).under("reason_codes")?,
         violations: set(file.violations.as_deref()).under("violations")?,
-        rate_limit: clause::rate_limit(&name, &file.rate_limit.unwrap_or_default())
+        rate_limit: clause::limit_of("rate_limit", &name, &file.rate_limit.unwrap_or_default())
             .under("rate_limit")?,
-        destructive_budget: clause::destructive_budget(
+        destructive_budget: clause::limit_of(
+            "destructive_budget",
             &name,
             &file.destructive_budget.unwrap_or_default(),
         )

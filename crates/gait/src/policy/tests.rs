@@ -233,6 +233,27 @@ fn nesting_and_aliases_cannot_blow_up_the_reader() {
 }
 
 #[test]
+fn a_limit_of_nothing_is_refused_and_never_no_limit() {
+    for clause in ["rate_limit", "destructive_budget"] {
+        for limit in [
+            "{requests: 0}",
+            "{window: hour}",
+            "{requests: 0, scope: tool}",
+        ] {
+            let fault = refusal(&format!(
+                "rules:\n- {{name: a, effect: allow, {clause}: {limit}}}"
+            ));
+            let message = format!("{clause}.requests must be >= 1 for a");
+            assert!(fault.message().starts_with(&message), "{fault}");
+        }
+        let negative = refusal(&format!(
+            "rules:\n- {{name: a, effect: allow, {clause}: {{requests: -1}}}}"
+        ));
+        assert_eq!(negative.code(), "invalid_input");
+    }
+}
+
+#[test]
 fn a_refusal_names_the_key_and_its_line() {
     for (yaml, key, line) in [
         ("default_verdict: perhaps", "default_verdict", 1),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use worldcompute_durable::{LockFile, LockForm, LockOptions, last_line, output_dir};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Sha256, canonicalize_json};
+use worldcompute_proof::{Sha256, VerifyingKey, canonicalize_json};
 
-use super::close;
+use super::{close, verify};
 use crate::limits::MAX_TRACE_BYTES;
 use crate::record_log;
 use crate::trace::{Link, SignedTrace};
@@ -143,6 +143,14 @@ impl OpenSession<'_> {
     pub(crate) fn append(self, trace: &SignedTrace) -> Result<u64> {
         self.append_line(&canonicalize_json(trace.bytes())?)?;
         Ok(self.link.sequence)
+    }
+
+    /// Verifies every record; what a dead writer left of a last one is cut off by the next.
+    pub(super) fn check(&self, key: Option<&VerifyingKey>) -> Result<()> {
+        match verify::walk(self.path, key) {
+            Err(fault) if fault.code() != verify::TORN => Err(fault),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn append_line(&self, line: &[u8]) -> Result<()> {

@@ -14,6 +14,9 @@ use crate::record::{Record, Unsigned};
 use crate::signature::unverified;
 use crate::trace::{self, Link};
 
+/// The code of a log whose last line has no end.
+pub(super) const TORN: &str = "session_log_torn";
+
 /// What a session that verified is.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -25,11 +28,16 @@ pub struct Report {
 
 /// Verifies the log at `path` against the key that signed it, in constant memory.
 ///
-/// `verification_failed`, each with its own code: `session_record_missing` for a number that is left out,
-/// `session_chain_broken` for a record that does not name the one before, `session_record_unverified` for one whose
-/// signature does not hold, `session_count_mismatch` for an end that counts otherwise, `session_continues_after_close`,
-/// `session_log_torn` for a last line without its end.
+/// `verification_failed`, each with its own code: `session_empty` for a log without a record, `session_record_missing`
+/// for a number that is left out, `session_chain_broken` for a record that does not name the one before,
+/// `session_record_unverified` for one whose signature does not hold, `session_count_mismatch` for an end that counts
+/// otherwise, `session_continues_after_close`, `session_log_torn` for a last line without its end.
 pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Report> {
+    walk(path, Some(key))
+}
+
+/// [`verify`]; without a key, signatures are not.
+pub(super) fn walk(path: &Path, key: Option<&VerifyingKey>) -> Result<Report> {
     let cannot = |error| Fault::io(format_args!("read {}", path.display()), &error);
     let mut lines = BufReader::new(open_to_read(path)?);
     let mut walk = Walk::new(key);
@@ -39,28 +47,28 @@ pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Report> {
         let limit = MAX_TRACE_BYTES as u64 + 1;
         let read = (&mut lines).take(limit).read_until(b'\n', &mut line);
         if read.map_err(cannot)? == 0 {
-            return Ok(walk.report());
+            return walk.report();
         }
         match line.strip_suffix(b"\n") {
             Some(whole) => walk.step(whole)?,
             None if line.len() > MAX_TRACE_BYTES => {
                 return Err(walk.broken("session_record_unverified", "is longer than any trace"));
             }
-            None => return Err(walk.broken("session_log_torn", "has no end")),
+            None => return Err(walk.broken(TORN, "has no end")),
         }
     }
 }
 
 /// The walk from record to record.
 struct Walk<'a> {
-    key: &'a VerifyingKey,
+    key: Option<&'a VerifyingKey>,
     decisions: u64,
     previous: Option<Sha256>,
     closing: Option<Closing>,
 }
 
 impl<'a> Walk<'a> {
-    const fn new(key: &'a VerifyingKey) -> Self {
+    const fn new(key: Option<&'a VerifyingKey>) -> Self {
         Self {
             key,
             decisions: 0,
@@ -78,8 +86,10 @@ impl<'a> Walk<'a> {
         if place.schema_id == close::SCHEMA_ID {
             return self.end(line);
         }
-        trace::verify(line, self.key)
-            .map_err(|fault| self.broken("session_record_unverified", fault.message()))?;
+        if let Some(key) = self.key {
+            trace::verify(line, key)
+                .map_err(|fault| self.broken("session_record_unverified", fault.message()))?;
+        }
         self.follows(place.relationship.link())?;
         self.decisions = self.decisions.saturating_add(1);
         self.previous = Some(Sha256::of(line));
@@ -104,7 +114,8 @@ impl<'a> Walk<'a> {
         let unverified = |why: &str| self.broken("session_record_unverified", why);
         let record =
             Record::parse("session close", line).map_err(|fault| unverified(fault.message()))?;
-        record.verify(self.key).map_err(|unsigned| match unsigned {
+        let verified = self.key.map_or(Ok(()), |key| record.verify(key));
+        verified.map_err(|unsigned| match unsigned {
             Unsigned::Missing => unverified("is not signed"),
             Unsigned::Invalid => unverified("has a signature that does not hold"),
         })?;
@@ -130,10 +141,17 @@ impl<'a> Walk<'a> {
             .hint("treat the session as incomplete: compare it with another copy")
     }
 
-    fn report(self) -> Report {
-        Report {
+    fn report(self) -> Result<Report> {
+        if self.previous.is_none() {
+            let message = "the session has no record: nothing in it was signed";
+            return Err(
+                Fault::new(Category::VerificationFailed, "session_empty", message)
+                    .hint("check the path, or compare it with another copy"),
+            );
+        }
+        Ok(Report {
             decisions: self.decisions,
             closing: self.closing,
-        }
+        })
     }
 }

@@ -44,19 +44,25 @@ pub static VERIFY: Command = Command {
 };
 
 fn init(_context: &Context, args: &Args) -> Result<Outcome> {
-    let dir = Path::new(args.text("out-dir"));
     written(
         "init",
-        &pairs::create(dir, args.text("prefix"), args.switch("force"))?,
+        &pairs::create(dir(args)?, args.text("prefix"), args.switch("force"))?,
     )
 }
 
 fn rotate(context: &Context, args: &Args) -> Result<Outcome> {
-    let dir = Path::new(args.text("out-dir"));
     written(
         "rotate",
-        &pairs::rotate(dir, args.text("prefix"), context.clock.now())?,
+        &pairs::rotate(dir(args)?, args.text("prefix"), context.clock.now())?,
     )
+}
+
+/// A variable of a script that is not set must not put private keys into the working directory.
+fn dir(args: &Args) -> Result<&Path> {
+    match args.text("out-dir").trim() {
+        "" => Err(invalid("--out-dir must not be empty")),
+        dir => Ok(Path::new(dir)),
+    }
 }
 
 fn written(operation: &str, files: &KeyFiles) -> Result<Outcome> {

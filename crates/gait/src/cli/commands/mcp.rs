@@ -11,12 +11,10 @@ pub use verify::VERIFY;
 use std::path::{Path, PathBuf};
 
 use gait::gate::Profile;
-use gait::limits::MAX_POLICY_BYTES;
 use gait::mcp::{Boundary, Exports};
 use gait::rate_limit::DEFAULT_STATE;
 use gait::{Gate, Policy};
 use std::sync::Arc;
-use worldcompute_durable::read_bounded;
 use worldcompute_fault::Result;
 
 use crate::cli::args::{Args, invalid};
@@ -59,7 +57,7 @@ pub(super) fn boundary(
         return Err(invalid("oss-prod profile requires --key-mode prod"));
     }
     let signer = keys::signing(context, args)?;
-    let policy = Policy::parse(&read_bounded(Path::new(policy), MAX_POLICY_BYTES as u64)?)?;
+    let policy = Policy::load_trusted(Path::new(policy))?;
     profile.check(&policy, false)?;
     let gate = Gate::new(policy, signer.key, Arc::clone(&context.clock));
     let boundary = Boundary::new(gate, Arc::clone(&context.clock), profile)

@@ -27,6 +27,7 @@ const ONE: Positionals = Positionals::Interleaved {
     max: 1,
     expected: EXPECTED,
 };
+const EXPECTED_TWO: &str = "expected <left> <right>";
 
 /// `gait pack diff`
 pub static DIFF: Command = Command {
@@ -36,7 +37,7 @@ pub static DIFF: Command = Command {
     positionals: Positionals::Interleaved {
         min: 2,
         max: 2,
-        expected: "expected <left> <right>",
+        expected: EXPECTED_TWO,
     },
     run: diff,
 };
@@ -123,10 +124,14 @@ pub(super) fn judged(command: &str, path: &str, report: &Report) -> (bool, Strin
 }
 
 fn diff(_: &Context, args: &Args) -> Result<Outcome> {
-    let [left, right] = args.positionals() else {
-        return Err(invalid("expected <left> <right>"));
+    let packs: Vec<&str> = args.positionals().iter().map(|path| path.trim()).collect();
+    let &[left, right] = packs.as_slice() else {
+        return Err(invalid(EXPECTED_TWO));
     };
-    let diff = pack::diff(Path::new(left.trim()), Path::new(right.trim()))?;
+    if left.is_empty() || right.is_empty() {
+        return Err(invalid(EXPECTED_TWO));
+    }
+    let diff = pack::diff(Path::new(left), Path::new(right))?;
     let output = args.text("output").trim();
     if !output.is_empty() {
         let bytes = worldcompute_proof::canonical_json(&diff)?;

@@ -36,7 +36,9 @@ pub static VERIFY: Command = Command {
 fn close(context: &Context, args: &Args) -> Result<Outcome> {
     let path = path(args)?;
     let signer = keys::signing(context, args)?;
-    let closing = SessionLog::at(path).close(&signer.key, context.clock.now())?;
+    // A key that was made for this run signed none of the decisions.
+    let records = (!signer.is_ephemeral).then(|| signer.key.verifying_key());
+    let closing = SessionLog::at(path).close(&signer.key, records.as_ref(), context.clock.now())?;
     let mut fields = serde_json::Map::from_iter([
         ("count".to_owned(), json!(closing.count)),
         ("closed_at".to_owned(), json!(closing.closed_at)),

@@ -78,20 +78,14 @@ fn missing(clause: &str, rule: &str) -> Fault {
     invalid(format!("{clause} is required for {rule}"))
 }
 
-/// The format reads a rate limit of no requests as none.
-pub(super) fn rate_limit(rule: &str, file: &LimitFile) -> Checked<Option<RateLimit>> {
-    let limit = limit("rate_limit", rule, file)?;
-    Ok(Some(limit).filter(|limit| limit.requests > 0))
-}
-
-/// The format refuses a destructive budget of no requests, unless it is empty.
-pub(super) fn destructive_budget(rule: &str, file: &LimitFile) -> Checked<Option<RateLimit>> {
+/// A limit that says nothing is none; one of no requests is refused, for its author meant either none or any number.
+pub(super) fn limit_of(clause: &str, rule: &str, file: &LimitFile) -> Checked<Option<RateLimit>> {
     if *file == LimitFile::default() {
         return Ok(None);
     }
-    let limit = limit("destructive_budget", rule, file)?;
+    let limit = limit(clause, rule, file)?;
     if limit.requests == 0 {
-        let message = format!("destructive_budget.requests must be >= 1 for {rule}");
+        let message = format!("{clause}.requests must be >= 1 for {rule}");
         return Err(invalid(message)).under("requests");
     }
     Ok(Some(limit))

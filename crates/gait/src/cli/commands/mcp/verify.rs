@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gait::Policy;
-use gait::limits::{MAX_POLICY_BYTES, MAX_SNAPSHOT_BYTES};
+use gait::limits::MAX_SNAPSHOT_BYTES;
 use gait::mcp::http::exit_code;
 use gait::mcp::judge_server;
 use gait::mcp_trust::Server;
@@ -38,7 +38,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
             "expected --policy <policy.yaml> and --server <server.json>",
         ));
     }
-    let policy = Policy::parse(&read_bounded(Path::new(policy), MAX_POLICY_BYTES as u64)?)?;
+    let policy = Policy::load_trusted(Path::new(policy))?;
     let server = read_server(server)?;
     let (verdict, trust) = judge_server(
         &policy,

@@ -40,7 +40,12 @@ pub static BUILD: Command = Command {
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let from = match (args.text("from").trim(), args.positionals()) {
         ("", [from]) => from.trim(),
-        (from, _) => from,
+        (from, []) => from,
+        _ => {
+            return Err(invalid(
+                "give the source by --from or by position, not both",
+            ));
+        }
     };
     if from.is_empty() {
         return Err(invalid("--from is required"));

@@ -1,10 +1,9 @@
 //! `gait pack export`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gait::artefact;
 use gait::pack;
-use worldcompute_durable::{LockOptions, Mode, OwnedLock, append_line};
 use worldcompute_fault::Result;
 
 use super::{Answer, ONE, path};
@@ -41,7 +40,7 @@ fn run(_: &Context, args: &Args) -> Result<Outcome> {
     let ddl = !args.given("postgres-include-ddl") || args.switch("postgres-include-ddl");
     let statement = pack::postgres_sql(&export, args.text("postgres-table"), ddl)?;
     if !otel.is_empty() {
-        append(Path::new(otel), &pack::otel_lines(&export))?;
+        pack::append_otel(Path::new(otel), &export)?;
     }
     if !sql.is_empty() {
         artefact::write(Path::new(sql), statement.as_bytes())?;
@@ -57,15 +56,4 @@ fn run(_: &Context, args: &Args) -> Result<Outcome> {
         ..Answer::to("export")
     };
     Outcome::ok(&answer, format!("pack export ok: {path}"))
-}
-
-/// Appends to what other exports may be appending to.
-fn append(path: &Path, lines: &[String]) -> Result<()> {
-    artefact::prepare(path)?;
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    let _lock = OwnedLock::acquire(&PathBuf::from(lock), LockOptions::default())?;
-    lines
-        .iter()
-        .try_for_each(|line| append_line(path, line.as_bytes(), Mode::Private))
 }
