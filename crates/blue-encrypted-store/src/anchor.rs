@@ -40,6 +40,16 @@ impl Mark {
             seal: hex::encode(seal),
         }
     }
+
+    /// The same of a seal in hex.
+    pub(crate) fn of_hex(version: u64, seal: &str) -> Self {
+        let seal = seal.to_owned();
+        Self { version, seal }
+    }
+
+    pub(crate) const fn version(&self) -> u64 {
+        self.version
+    }
 }
 
 /// Which store this is, and with which key it was set up.
@@ -110,24 +120,30 @@ impl Anchor {
         Ok(())
     }
 
-    /// How far a partition has come. To be asked before the partition is read: it moves on meanwhile.
-    pub(crate) fn mark(&self, partition: &PartitionKey) -> Option<Mark> {
-        self.state().marks.get(&partition.to_string()).cloned()
+    /// How far a partition has come, by its partition key. To be asked before the partition is read: it moves on
+    /// meanwhile.
+    pub(crate) fn mark(&self, partition: &str) -> Option<Mark> {
+        self.state().marks.get(partition).cloned()
     }
 
-    /// Remembers how far a partition has come. Blocks.
-    pub(crate) fn advance(&self, partition: &PartitionKey, mark: Mark) -> Result<()> {
+    /// The partition keys of all that it remembers.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.state().marks.keys().cloned().collect()
+    }
+
+    /// Remembers how far partitions have come, by their partition keys, in one record. Blocks.
+    pub(crate) fn advance(&self, marks: Vec<(String, Mark)>) -> Result<()> {
         let mut state = self.state();
-        let name = partition.to_string();
-        if state
-            .marks
-            .get(&name)
-            .is_some_and(|known| known.version >= mark.version)
-        {
+        let is_known = |(name, mark): &(String, Mark)| {
+            let known = state.marks.get(name);
+            known.is_some_and(|known| known.version >= mark.version)
+        };
+        let news: Vec<_> = marks.into_iter().filter(|mark| !is_known(mark)).collect();
+        if news.is_empty() {
             return Ok(());
         }
-        state.append(&Record::Marks(vec![(name.clone(), mark.clone())]))?;
-        state.marks.insert(name, mark);
+        state.append(&Record::Marks(news.clone()))?;
+        state.marks.extend(news);
         state.compact()
     }
 
@@ -245,6 +261,10 @@ mod tests {
         Mark::new(version, &[version as u8; 32])
     }
 
+    fn advance(anchor: &Anchor, id: &str, version: u64) -> Result<()> {
+        anchor.advance(vec![(key(id).to_string(), mark(version))])
+    }
+
     #[test]
     fn a_floor_refuses_older_versions_and_other_content_of_the_same() {
         let code = |floor: Option<u64>, found: &Mark| {
@@ -271,21 +291,21 @@ mod tests {
         let anchor = Anchor::file(&path).unwrap();
         anchor.remember(identity.clone()).unwrap();
         for version in 1..=3 {
-            anchor.advance(&key("j1"), mark(version)).unwrap();
+            advance(&anchor, "j1", version).unwrap();
         }
         drop(anchor);
         let anchor = Anchor::file(&path).unwrap();
         assert_eq!(anchor.identity(), Some(identity));
-        assert_eq!(anchor.mark(&key("j1")), Some(mark(3)));
-        assert_eq!(anchor.mark(&key("j2")), None);
+        assert_eq!(anchor.mark("job#j1"), Some(mark(3)));
+        assert_eq!(anchor.mark("job#j2"), None);
     }
 
     #[test]
     fn a_mark_never_goes_back() {
         let anchor = Anchor::memory();
-        anchor.advance(&key("j1"), mark(5)).unwrap();
-        anchor.advance(&key("j1"), mark(4)).unwrap();
-        assert_eq!(anchor.mark(&key("j1")), Some(mark(5)));
+        advance(&anchor, "j1", 5).unwrap();
+        advance(&anchor, "j1", 4).unwrap();
+        assert_eq!(anchor.mark("job#j1"), Some(mark(5)));
     }
 
     #[test]
@@ -303,15 +323,15 @@ mod tests {
         let mut largest = 0;
         for version in 1..=100 {
             for id in ["j1", "j2"] {
-                anchor.advance(&key(id), mark(version)).unwrap();
+                advance(&anchor, id, version).unwrap();
             }
             largest = largest.max(std::fs::metadata(&path).unwrap().len());
         }
         assert!(largest < 5_000, "{largest}");
         drop(anchor);
         let anchor = Anchor::file(&path).unwrap();
-        assert_eq!(anchor.mark(&key("j1")), Some(mark(100)));
-        assert_eq!(anchor.mark(&key("j2")), Some(mark(100)));
+        assert_eq!(anchor.mark("job#j1"), Some(mark(100)));
+        assert_eq!(anchor.mark("job#j2"), Some(mark(100)));
         assert_eq!(anchor.identity(), Some(identity));
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Check {
     VersionFloor,
     /// The data key that is named is there, and is the one that was wrapped (key check value).
     Kcv,
+    /// A chain of the audit is what was written, in the order in which it was written, to its end.
+    AuditChain,
 }
 
 impl Check {
@@ -40,6 +42,7 @@ impl Check {
             Self::Manifest => "manifest_mismatch",
             Self::VersionFloor => "version_rolled_back",
             Self::Kcv => "key_check_mismatch",
+            Self::AuditChain => "audit_chain_broken",
         }
     }
 

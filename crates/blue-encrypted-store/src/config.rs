@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use worldcompute_fault::{Category, Fault, Result};
 
+use crate::audit::{AuditReads, Habits, OnAuditBreak, TraceSource};
 use crate::{Backend, KeyLifetime, Profile};
 
 /// The name of a table unless it is configured.
@@ -31,6 +32,7 @@ pub struct StoreConfig {
     pub(crate) tenant: String,
     pub(crate) user: String,
     pub(crate) key_lifetime: KeyLifetime,
+    pub(crate) habits: Habits,
 }
 
 impl StoreConfig {
@@ -49,6 +51,7 @@ impl StoreConfig {
             tenant: "local".to_owned(),
             user: "local".to_owned(),
             key_lifetime: KeyLifetime::default(),
+            habits: Habits::default(),
         }
     }
 
@@ -106,6 +109,27 @@ impl StoreConfig {
     #[must_use]
     pub fn anchor(mut self, path: impl Into<PathBuf>) -> Self {
         self.anchor = Some(path.into());
+        self
+    }
+
+    /// When reads are on record; by default within a second.
+    #[must_use]
+    pub fn audit_reads(mut self, reads: AuditReads) -> Self {
+        self.habits.reads = reads;
+        self
+    }
+
+    /// What to do when the audit is not what it was; by default the store stays closed.
+    #[must_use]
+    pub fn on_audit_break(mut self, on_break: OnAuditBreak) -> Self {
+        self.habits.on_break = on_break;
+        self
+    }
+
+    /// Where the trace ids of the audit come from, besides OpenTelemetry.
+    #[must_use]
+    pub fn trace_source(mut self, trace: TraceSource) -> Self {
+        self.habits.trace = trace;
         self
     }
 

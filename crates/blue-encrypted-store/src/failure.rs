@@ -6,6 +6,7 @@ use std::error::Error;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::CancellationReason;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::orchestrator::OrchestratorError;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
@@ -86,12 +87,23 @@ impl Cancelled {
     }
 }
 
-/// Whether a transaction was cancelled because a condition does not hold, or because somebody else keeps writing.
-pub(crate) fn is_refusal(error: &TransactWriteItemsError) -> bool {
-    matches!(
-        Cancelled::of(error),
-        Some(Cancelled::Condition | Cancelled::Conflict)
-    )
+/// Which actions of a transaction were refused because their condition does not hold, or because somebody else keeps
+/// writing; `None` when it failed for another reason.
+pub(crate) fn refused(error: &TransactWriteItemsError) -> Option<Vec<usize>> {
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        return None;
+    };
+    let known = [Cancelled::Condition, Cancelled::Conflict];
+    if !Cancelled::of(error).is_some_and(|why| known.contains(&why)) {
+        return None;
+    }
+    let codes = cancelled
+        .cancellation_reasons()
+        .iter()
+        .map(CancellationReason::code)
+        .enumerate();
+    let refused = codes.filter(|(_, code)| code.is_some_and(|code| code != "None"));
+    Some(refused.map(|(action, _)| action).collect())
 }
 
 /// What a failed transaction means for the caller.

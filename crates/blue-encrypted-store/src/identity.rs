@@ -44,6 +44,16 @@ pub(crate) struct Opened {
     pub(crate) epoch: u64,
 }
 
+/// Whether a row is the one that says which store this is.
+pub(crate) fn check(row: &Row, store: &str, kek: &KekHandle) -> Result<(), Check> {
+    let found = Parsed::of(row)?;
+    if found.store != store {
+        return Err(Check::Address);
+    }
+    let key = seal_key(kek).map_err(|_| Check::Seal)?;
+    row.check_seal(&key).map(drop)
+}
+
 /// Who opens a store: where from, with which keys, for whom.
 pub(crate) struct Opener<'a> {
     pub(crate) table: &'a Table,

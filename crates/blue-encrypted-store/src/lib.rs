@@ -12,11 +12,13 @@
 //! Read names, times, sizes and the fields that are declared cleartext; destroy data. Anything that is changed, swapped,
 //! moved, replayed, deleted or resurrected is refused when it is read, by an error that names the check. Putting the
 //! whole table back as it was earlier is recognised by machines that saw it later, by their anchor file, and by nobody
-//! else. Lists across partitions ([`CrossPartition`]) are hints, without that protection.
+//! else. Lists across partitions ([`CrossPartition`]) are hints, without that protection. Every use of a key is on record in
+//! the table, in chains that are protected in the same way ([`Store::verify_chain`], [`CryptoAuditEvent`]).
 
 mod anchor;
 #[cfg(test)]
 mod attacks;
+mod audit;
 mod backend;
 mod batch;
 mod check;
@@ -63,7 +65,12 @@ mod table;
 mod task;
 #[cfg(test)]
 mod vectors;
+mod verify;
 
+pub use audit::{
+    AUDIT_LANES, AuditCheckpoint, AuditOutcome, AuditReads, BreakKind, ChainBreak, ChainReport,
+    CryptoAuditEvent, LaneHead, LaneReport, OnAuditBreak, Operation, TraceSource,
+};
 pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, Profile, Realm};
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use config::{StoreConfig, StorePath};
@@ -82,3 +89,6 @@ pub use partition::{Partition, PartitionVersion};
 pub use row::MAX_ITEM_BYTES;
 pub use snapshot::Snapshot;
 pub use store::{CrossPartition, Hint, MAX_HINTS, Store};
+pub use verify::{
+    Finding, MAX_LISTED_FINDINGS, MAX_VERIFIED_PARTITIONS, Problem, Progress, VerifyReport,
+};

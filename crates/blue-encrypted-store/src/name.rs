@@ -14,6 +14,8 @@ pub const MAX_ID_BYTES: usize = 128;
 pub(crate) const ROOT: &str = "manifest";
 /// The type of a wrapped data key.
 pub(crate) const DEK: &str = "dek";
+/// The kind of the partitions in which the audit lies.
+const AUDIT: &str = "audit";
 /// The types that no entity may have.
 const RESERVED_TYPES: [&str; 2] = [DEK, ROOT];
 
@@ -82,16 +84,31 @@ impl Kind {
     pub const APPROVAL: Self = Self("approval");
     /// What is known of a peer.
     pub const PEER: Self = Self("peer");
+    /// The audit of the store itself.
+    pub(crate) const AUDIT: Self = Self(AUDIT);
+
+    /// Those that every program knows.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::JOB,
+        Self::RECEIPT,
+        Self::LEDGER,
+        Self::GOVERNANCE,
+        Self::APPROVAL,
+        Self::PEER,
+        Self::AUDIT,
+    ];
 
     /// A kind of the caller's own.
     ///
     /// # Errors
-    /// `invalid_id` when `name` is not a lowercase slug.
+    /// `invalid_id` when `name` is not a lowercase slug, or is that of the store's own audit.
     pub fn custom(name: &'static str) -> Result<Self> {
-        if is_slug(name) {
+        if is_slug(name) && name != AUDIT {
             return Ok(Self(name));
         }
-        Err(invalid(format!("{name:.200?} is not a lowercase slug")))
+        Err(invalid(format!(
+            "{name:.200?} is not a lowercase slug other than {AUDIT:?}"
+        )))
     }
 
     /// The text.

@@ -7,8 +7,9 @@ use tokio::sync::Mutex;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Mark;
+use crate::audit::{AuditOutcome, Audited, Draft, Lane, Operation};
 use crate::plan::{self, Open, Prepared, Stray};
-use crate::reader;
+use crate::reader::{self, Loaded};
 use crate::record::Scope;
 use crate::row::Row;
 use crate::store::Inner;
@@ -73,9 +74,10 @@ impl Partition {
     pub async fn load(&self) -> Result<Option<Snapshot>> {
         let mut guard = self.0.open.lock().await;
         *guard = None;
-        let loaded = reader::read(&self.0.store, &self.0.scope).await?;
-        let (open, snapshot) = loaded.into_parts(&self.0.scope);
+        let loaded = self.0.read().await?;
+        let (open, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
         *guard = Some(open);
+        snapshot.hand_out().await?;
         Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
     }
 
@@ -100,7 +102,7 @@ impl Partition {
         let open = match guard.take() {
             Some(open) => open,
             None if self.0.seems_new(expected) => Open::new(&self.0.scope),
-            None => reader::read(&self.0.store, &self.0.scope).await?.open,
+            None => self.0.read().await?.open,
         };
         let version = open.manifest.header.version;
         if version != expected.get() {
@@ -130,7 +132,26 @@ impl Partition {
 impl Shared {
     /// Whether a first commit may be tried unread: the table refuses it if there is anything.
     fn seems_new(&self, expected: PartitionVersion) -> bool {
-        expected == PartitionVersion::NONE && self.store.anchor.mark(&self.scope.key).is_none()
+        let key = self.scope.key.to_string();
+        expected == PartitionVersion::NONE && self.store.anchor.mark(&key).is_none()
+    }
+
+    /// Reads and verifies the partition. A failed check is on record: with which of the keys is what it could not tell.
+    async fn read(&self) -> Result<Loaded> {
+        let (audit, lane) = (&self.store.audit, self.lane());
+        audit.settle(lane).await?;
+        let read = reader::read(&self.store, &self.scope).await;
+        if let Err(fault) = &read
+            && fault.category() == Category::VerificationFailed
+        {
+            let failed = Draft::some_dek(Operation::Decrypt, &self.scope.key);
+            audit.record(lane, failed.ended(AuditOutcome::of(fault)))?;
+        }
+        read
+    }
+
+    fn lane(&self) -> Lane {
+        Lane::of(&self.scope.key)
     }
 
     async fn write(
@@ -149,18 +170,26 @@ impl Shared {
         let Prepared {
             transactions,
             sweep,
+            mut events,
         } = match key {
             Some(row) => prepared.with_key(row),
             None => prepared,
         };
         let pk = self.scope.key.to_string();
-        for actions in transactions {
-            match self.store.table.transact(&pk, actions).await? {
-                Outcome::Done => {}
-                Outcome::Refused => return Err(self.changed(expected)),
+        let flip = transactions.len().saturating_sub(1);
+        let mut lane_mark = None;
+        for (number, actions) in transactions.into_iter().enumerate() {
+            let events = match number == flip {
+                true => std::mem::take(&mut events),
+                false => Vec::new(),
+            };
+            let audit = &self.store.audit;
+            match audit.transact(self.lane(), &pk, actions, events).await? {
+                Audited::Done(mark) => lane_mark = mark,
+                Audited::Refused => return Err(self.changed(expected)),
             }
         }
-        self.advance(&open).await?;
+        self.advance(&open, lane_mark).await?;
         open.strays = self.sweep(&pk, sweep).await;
         Ok(open)
     }
@@ -178,12 +207,14 @@ impl Shared {
         Ok((Open { keyring, ..open }, Some(row)))
     }
 
-    /// Remembers outside of the table how far the partition has come.
-    async fn advance(&self, open: &Open) -> Result<()> {
+    /// Remembers outside of the table how far the partition has come, and the lane of its audit.
+    async fn advance(&self, open: &Open, lane_mark: Option<Mark>) -> Result<()> {
         let header = open.manifest.header;
         let mark = Mark::new(header.version, &header.seal);
-        let (anchor, key) = (self.store.anchor.clone(), self.scope.key.clone());
-        let advanced = blocking(move || anchor.advance(&key, mark)).await;
+        let mut marks = vec![(self.scope.key.to_string(), mark)];
+        marks.extend(lane_mark.map(|mark| (self.lane().pk(), mark)));
+        let anchor = self.store.anchor.clone();
+        let advanced = blocking(move || anchor.advance(marks)).await;
         advanced.map_err(|fault| {
             let message = format!(
                 "version {} of {} is committed, but not remembered outside of the table: {}",
@@ -204,7 +235,7 @@ impl Shared {
             match self.store.table.transact(pk, actions).await {
                 Ok(Outcome::Done) => {}
                 // One of them is not what it was, or gone: the next load sees what there is.
-                Ok(Outcome::Refused) => {
+                Ok(Outcome::Refused(_)) => {
                     tracing::debug!(partition = pk, rows = part.len(), "rows not swept");
                 }
                 Err(fault) => {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
 
+use crate::audit::{AUDIT_ACTIONS, Draft as Event, Operation};
 use crate::batch::{Change, What};
 use crate::check::Check;
 use crate::draft::{Clear, Draft};
@@ -31,6 +32,8 @@ const ROOT_BYTES: usize = 256 << 10;
 const CHUNK_BYTES: usize = 24 << 10;
 /// What a transaction may have in it already when the row of a data key joins it, in bytes.
 const MAX_FLIP_BYTES: usize = MAX_TRANSACTION_BYTES - (4 << 10);
+/// The most actions of a flip: the audit adds its own.
+pub(crate) const MAX_FLIP_ACTIONS: usize = MAX_ACTIONS - AUDIT_ACTIONS;
 /// With more changed chunks than this, they are staged rather than written in the flip.
 const MAX_FLIPPED_CHUNKS: usize = MAX_ACTIONS / 2;
 
@@ -202,6 +205,8 @@ pub(crate) struct Prepared {
     pub(crate) transactions: Vec<Vec<Action>>,
     /// What to sweep after the flip.
     pub(crate) sweep: Vec<Stray>,
+    /// What the flip records.
+    pub(crate) events: Vec<Event>,
 }
 
 impl Prepared {
@@ -213,7 +218,9 @@ impl Prepared {
             when: When::Absent,
         };
         match self.transactions.as_mut_slice() {
-            [flip] if flip.len() < MAX_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => flip.push(put),
+            [flip] if flip.len() < MAX_FLIP_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => {
+                flip.push(put)
+            }
             _ => self.transactions.insert(0, vec![put]),
         }
         self
@@ -234,6 +241,7 @@ pub(crate) fn prepare(
     let keyring = open.keyring.clone();
     let key = keyring.active().ok_or_else(no_key)?;
     let before = open.manifest.header;
+    let changed = steps.len();
     let arranged = arrange(&open.manifest, steps);
     let mut commit = Commit {
         scope,
@@ -244,6 +252,7 @@ pub(crate) fn prepare(
         flip: Vec::new(),
         staged: Vec::new(),
         sweep: std::mem::take(&mut open.strays),
+        events: vec![Event::dek(Operation::Encrypt, &scope.key, key.version).times(changed)],
     };
     for (step, fits) in arranged.steps {
         match step {
@@ -290,7 +299,7 @@ fn arrange(manifest: &Manifest, mut steps: Vec<Step>) -> Arranged {
     let chunks = manifest.chunks_touched(touched, steps.len());
     let relocate_chunks = chunks > MAX_FLIPPED_CHUNKS;
     let flipped = if relocate_chunks { 0 } else { chunks };
-    let mut room = MAX_ACTIONS.saturating_sub(1).saturating_sub(flipped);
+    let mut room = MAX_FLIP_ACTIONS.saturating_sub(1).saturating_sub(flipped);
     let mut bytes = MAX_TRANSACTION_BYTES
         .saturating_sub(ROOT_BYTES)
         .saturating_sub(flipped.saturating_mul(CHUNK_BYTES));
@@ -343,6 +352,7 @@ struct Commit<'a> {
     flip: Vec<Action>,
     staged: Vec<Action>,
     sweep: Vec<Stray>,
+    events: Vec<Event>,
 }
 
 impl Commit<'_> {
@@ -401,6 +411,7 @@ impl Commit<'_> {
             Source::Clear(clear, read) => {
                 let payload = read.payload(self.scope, self.keyring);
                 let sealed = payload.map_err(|check| check.failed(&self.scope.key, &record))?;
+                self.decrypted(read.key_version);
                 Draft { clear, sealed }
             }
         };
@@ -421,6 +432,18 @@ impl Commit<'_> {
         };
         to.push(Action::Put { row, when });
         Ok(())
+    }
+
+    /// A record that moves is encrypted anew for its new place.
+    fn decrypted(&mut self, version: u32) {
+        let event = Event::dek(Operation::Decrypt, &self.scope.key, version);
+        let same = |known: &&mut Event| {
+            (known.operation, &known.key_id) == (event.operation, &event.key_id)
+        };
+        match self.events.iter_mut().find(same) {
+            Some(known) => known.count = known.count.saturating_add(1),
+            None => self.events.push(event),
+        }
     }
 
     fn build(
@@ -476,6 +499,7 @@ impl Commit<'_> {
         Prepared {
             transactions,
             sweep: self.sweep,
+            events: self.events,
         }
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use worldcompute_fault::Result;
 
 use crate::anchor::{Mark, check_floor};
+use crate::audit::Lane;
 use crate::check::Check;
 use crate::keyring::Keyring;
 use crate::manifest::{
-    Header, Listed, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix,
+    Header, Listed, Listing, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix,
 };
 use crate::name::{ROOT, RecordId, SortKey};
 use crate::plan::{Open, Stray};
@@ -17,7 +18,9 @@ use crate::record::{Scope, VerifiedRow, verify};
 use crate::row::{Row, SEAL};
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
+use crate::table::{Order, check_count};
 use crate::task::{blocking, computing};
+use crate::verify::{Finding, Problem};
 
 /// How often a read is repeated when somebody else commits while its pages are read.
 const MAX_ATTEMPTS: usize = 8;
@@ -34,10 +37,11 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     /// What to go on from, and what its records are.
-    pub(crate) fn into_parts(self, scope: &Arc<Scope>) -> (Open, Snapshot) {
+    pub(crate) fn into_parts(self, store: &Inner, scope: &Arc<Scope>) -> (Open, Snapshot) {
         let snapshot = Snapshot::new(
             scope.clone(),
             self.open.keyring.clone(),
+            store.audit.clone(),
             self.open.manifest.header.version,
             self.records,
             self.uncommitted,
@@ -49,7 +53,7 @@ impl Loaded {
 /// Reads all pages of a partition and verifies them.
 pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loaded> {
     let pk = scope.key.to_string();
-    let floor = store.anchor.mark(&scope.key);
+    let floor = store.anchor.mark(&pk);
     let mut attempts = 0;
     let loaded = loop {
         let rows = store.table.partition(&pk, MAX_ROWS).await?;
@@ -69,8 +73,8 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
     let found = Mark::new(header.version, &header.seal);
     check_floor(&scope.key, floor.as_ref(), &found)?;
     if header.version > 0 && floor.is_none_or(|floor| floor != found) {
-        let (anchor, key) = (store.anchor.clone(), scope.key.clone());
-        blocking(move || anchor.advance(&key, found)).await?;
+        let anchor = store.anchor.clone();
+        blocking(move || anchor.advance(vec![(pk, found)])).await?;
     }
     Ok(loaded)
 }
@@ -82,6 +86,85 @@ async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<L
     let keyring = Arc::new(store.wrapping().open(scope, deks).await?);
     let scope = scope.clone();
     computing(count, move || sorted.assemble(&scope, keyring)).await
+}
+
+/// What looking through a partition found.
+pub(crate) struct Inspected {
+    /// How many records are sound.
+    pub(crate) records: usize,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Looks through all of a partition, beyond the first thing that is wrong.
+///
+/// # Errors
+/// Failures of the table, `audit_unavailable`.
+pub(crate) async fn inspect(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Inspected> {
+    let pk = scope.key.to_string();
+    store.audit.settle(Lane::of(&scope.key)).await?;
+    let floor = store.anchor.mark(&pk);
+    let mut findings = Vec::new();
+    let rows = sound_rows(store, &pk, &mut findings).await?;
+    let count = rows.len();
+    let mut sorted = Sorted::of(scope, rows)?;
+    let deks = std::mem::take(&mut sorted.deks);
+    let keyring = sound_keys(store, scope, deks, &mut findings).await?;
+    let is_locked = |finding: &Finding| finding.problem == Problem::Unreadable;
+    if findings.iter().any(is_locked) {
+        let records = 0;
+        return Ok(Inspected { records, findings });
+    }
+    let scope = scope.clone();
+    computing(count, move || {
+        Ok(sorted.inspect(&scope, &keyring, floor.as_ref(), findings))
+    })
+    .await
+}
+
+/// The rows that have no attribute of a type that is never written.
+async fn sound_rows(store: &Inner, pk: &str, findings: &mut Vec<Finding>) -> Result<Vec<Row>> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page = store
+            .table
+            .page(pk, Order::Forward, after.as_deref(), MAX_ROWS)
+            .await?;
+        let Some((last, _)) = page.rows.last() else {
+            return Ok(rows);
+        };
+        after = Some(last.clone());
+        for (sk, row) in page.rows {
+            match row {
+                Ok(row) => rows.push(row),
+                Err(check) => {
+                    let found = Finding::of(pk, Some(&sk), Problem::Tampered, check.code());
+                    findings.push(found);
+                }
+            }
+        }
+        check_count(pk, rows.len().saturating_add(findings.len()), MAX_ROWS)?;
+        if !page.more {
+            return Ok(rows);
+        }
+    }
+}
+
+/// The data keys that open.
+async fn sound_keys(
+    store: &Inner,
+    scope: &Scope,
+    deks: Vec<Row>,
+    findings: &mut Vec<Finding>,
+) -> Result<Keyring> {
+    let (pk, mut sound) = (scope.key.to_string(), Vec::with_capacity(deks.len()));
+    for row in deks {
+        match store.wrapping().open(scope, vec![row.clone()]).await {
+            Ok(_) => sound.push(row),
+            Err(fault) if fault.code() == "audit_unavailable" => return Err(fault),
+            Err(fault) => findings.push(Finding::failed(&pk, row.text("sk").ok(), &fault)),
+        }
+    }
+    store.wrapping().open(scope, sound).await
 }
 
 /// The rows of a partition by what they are.
@@ -139,6 +222,82 @@ impl Sorted {
         }
         let manifest = listing.into_manifest(self.chunk_numbers(), live.into_iter());
         Ok(self.finish(scope, keyring, manifest, records))
+    }
+
+    /// Looks at every row, and at every row that should be there.
+    fn inspect(
+        mut self,
+        scope: &Scope,
+        keyring: &Keyring,
+        floor: Option<&Mark>,
+        mut findings: Vec<Finding>,
+    ) -> Inspected {
+        let pk = scope.key.to_string();
+        let root = self.root.take();
+        let opened = root.map(|root| VerifiedRoot::open(scope, keyring, &root));
+        if !matches!(opened, Some(Err(_))) {
+            let header = opened.as_ref().and_then(|root| root.as_ref().ok());
+            let header = header.map(|root| root.header);
+            findings.extend(Finding::of_age(scope, header, floor));
+        }
+        let listed = opened.transpose().and_then(|root| {
+            let root = root.map(|root| {
+                let (header, chunks) = (root.header, root.chunks.clone());
+                let listing = root.listing(scope, keyring, |number| self.chunks.get(&number));
+                listing.map(|listing| (header, chunks, listing))
+            });
+            root.transpose()
+        });
+        let records = match listed {
+            Ok(Some((header, chunks, listing))) => {
+                self.chunks.retain(|number, _| !chunks.contains_key(number));
+                self.inspect_records(scope, keyring, header, &listing, &mut findings)
+            }
+            Ok(None) => 0,
+            Err(check) => {
+                // What it lists cannot be known, so nothing else is called extra.
+                let broken = Finding::of(&pk, Some(ROOT), Problem::Tampered, check.code());
+                findings.push(broken);
+                let records = 0;
+                return Inspected { records, findings };
+            }
+        };
+        let chunks = self
+            .chunks
+            .into_keys()
+            .map(|number| SortKey::Chunk(number).to_string());
+        let extra = chunks.chain(self.records.into_keys()).chain(self.unknown);
+        findings.extend(extra.map(|sk| Finding::extra(&pk, Some(&sk))));
+        Inspected { records, findings }
+    }
+
+    /// Looks at the records that the manifest lists; says how many are sound.
+    fn inspect_records(
+        &mut self,
+        scope: &Scope,
+        keyring: &Keyring,
+        header: Header,
+        listing: &Listing,
+        findings: &mut Vec<Finding>,
+    ) -> usize {
+        let (pk, mut sound) = (scope.key.to_string(), 0_usize);
+        for (sk, listed) in listing.rows() {
+            let is_there = self.records.contains_key(&**sk);
+            match self.live(scope, keyring, sk, listed, header) {
+                Ok(_) => sound = sound.saturating_add(1),
+                Err(fault) => {
+                    let found = Finding::failed(&pk, Some(sk), &fault);
+                    let problem = if is_there {
+                        found.problem
+                    } else {
+                        Problem::Missing
+                    };
+                    findings.push(Finding { problem, ..found });
+                }
+            }
+        }
+        findings.sort_by(|a, b| a.item.cmp(&b.item));
+        sound
     }
 
     /// The row that the manifest lists, if it is there and is that version.

@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use worldcompute_fault::Result;
 
+use crate::audit::{Audit, AuditOutcome, Draft, Lane, Operation};
 use crate::keyring::Keyring;
 use crate::name::RecordId;
 use crate::record::{Scope, VerifiedRow, stored};
 use crate::{Entity, PartitionVersion, Stored};
 
-/// Every live record of one partition, verified against its manifest. Payloads are decrypted when they are asked for.
+/// Every live record of one partition, verified against its manifest. Payloads are decrypted when they are asked for, and
+/// that is on record before they are handed out.
 #[derive(Clone)]
 pub struct Snapshot {
     scope: Arc<Scope>,
     keyring: Arc<Keyring>,
+    audit: Arc<Audit>,
     version: PartitionVersion,
     records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     uncommitted: Vec<String>,
@@ -33,6 +36,7 @@ impl Snapshot {
     pub(crate) fn new(
         scope: Arc<Scope>,
         keyring: Arc<Keyring>,
+        audit: Arc<Audit>,
         version: u64,
         records: BTreeMap<RecordId, Arc<VerifiedRow>>,
         uncommitted: Vec<String>,
@@ -40,6 +44,7 @@ impl Snapshot {
         Self {
             scope,
             keyring,
+            audit,
             version: PartitionVersion::new(version),
             records,
             uncommitted,
@@ -70,7 +75,8 @@ impl Snapshot {
     /// The records of one type, oldest first.
     ///
     /// # Errors
-    /// `commitment_mismatch`, `tag_mismatch`; `invalid_record` when a record does not have the fields of an `E`.
+    /// `commitment_mismatch`, `tag_mismatch`; `invalid_record` when a record does not have the fields of an `E`;
+    /// `audit_unavailable`, `audit_chain_broken` when the decryption cannot be recorded.
     pub fn entities<E: Entity>(&self) -> Result<Vec<Stored<E>>> {
         let first = RecordId {
             entity_type: E::TYPE.to_owned(),
@@ -83,10 +89,7 @@ impl Snapshot {
             .map(|(_, row)| row)
             .collect();
         found.sort_by_key(|row| row.created_at);
-        found
-            .into_iter()
-            .map(|row| stored(&self.scope, &self.keyring, row))
-            .collect()
+        self.decrypt(&found)
     }
 
     /// The record of that type and id.
@@ -98,9 +101,51 @@ impl Snapshot {
             entity_type: E::TYPE.to_owned(),
             id: id.to_owned(),
         };
-        self.records
-            .get(&record)
-            .map(|row| stored(&self.scope, &self.keyring, row))
-            .transpose()
+        let Some(row) = self.records.get(&record) else {
+            return Ok(None);
+        };
+        Ok(self.decrypt(&[row])?.pop())
+    }
+
+    /// Where every record counts as read: puts that on record before the snapshot is handed out.
+    pub(crate) async fn hand_out(&self) -> Result<()> {
+        if !self.audit.is_strict() {
+            return Ok(());
+        }
+        let rows: Vec<_> = self.records.values().collect();
+        self.record(&rows, AuditOutcome::Success)?;
+        self.audit.flush(Lane::of(&self.scope.key)).await
+    }
+
+    fn decrypt<E: Entity>(&self, rows: &[&Arc<VerifiedRow>]) -> Result<Vec<Stored<E>>> {
+        let mut records = Vec::with_capacity(rows.len());
+        for row in rows {
+            match stored(&self.scope, &self.keyring, row) {
+                Ok(record) => records.push(record),
+                Err(fault) => {
+                    self.record(&[row], AuditOutcome::of(&fault))?;
+                    return Err(fault);
+                }
+            }
+        }
+        if !self.audit.is_strict() {
+            self.record(rows, AuditOutcome::Success)?;
+        }
+        Ok(records)
+    }
+
+    /// One event a data key.
+    fn record(&self, rows: &[&Arc<VerifiedRow>], outcome: AuditOutcome) -> Result<()> {
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        for row in rows {
+            let count = counts.entry(row.key_version).or_default();
+            *count = count.saturating_add(1);
+        }
+        for (version, count) in counts {
+            let draft = Draft::dek(Operation::Decrypt, &self.scope.key, version);
+            let draft = draft.times(count).ended(outcome);
+            self.audit.record(Lane::of(&self.scope.key), draft)?;
+        }
+        Ok(())
     }
 }

@@ -10,31 +10,35 @@ use aws_sdk_dynamodb::Client;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Anchor;
+use crate::audit::{Audit, AuditParts, Recorded, Signer};
 use crate::backend::Backend;
+use crate::check::Check;
 use crate::client;
 use crate::config::{StoreConfig, StorePath};
 use crate::embedded::{Engine, beside};
-use crate::identity::{Opened, Opener};
+use crate::identity::{self, Opened, Opener};
 use crate::kek::Keks;
 use crate::keyring::Wrapping;
 use crate::keys::KekContext;
 use crate::name::{Place, SortKey};
 use crate::partition::Shared;
 use crate::record::Scope;
+use crate::row::Row;
 use crate::sources::Sources;
 use crate::table::Table;
 use crate::task::blocking;
 use crate::{Id, KeyProvider, Kind, Partition, PartitionKey};
 
 /// One table, opened with one user's keys. Cheap to clone; the table is closed when the last clone, and the last
-/// [`Partition`] of it, is dropped.
+/// [`Partition`] of it, is dropped. [`Store::close`] before that, lest the record of the last reads is lost.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) table: Table,
     pub(crate) anchor: Arc<Anchor>,
-    pub(crate) sources: Sources,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) audit: Arc<Audit>,
     keks: Keks,
     id: String,
     epoch: u64,
@@ -54,6 +58,19 @@ impl Inner {
     pub(crate) async fn check_lease(&self) -> Result<()> {
         self.keks.get(self.epoch).await.map(drop)
     }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What is wrong with the store's own row, if anything is.
+    ///
+    /// # Errors
+    /// Those of the provider of keys.
+    pub(crate) async fn check_own_row(&self, row: &Row) -> Result<Option<Check>> {
+        let kek = self.keks.get(self.epoch).await?;
+        Ok(identity::check(row, &self.id, &kek).err())
+    }
 }
 
 impl fmt::Debug for Store {
@@ -69,7 +86,7 @@ impl Store {
     /// # Errors
     /// `encryption_key_changed` (it was set up with another key), `encryption_key_missing`, `encryption_key_malformed`,
     /// `insecure_permissions`, `store_of_another_owner`, `store_corrupt` (the file is damaged), `state_contention`
-    /// (another process has it); `seal_mismatch`, `attributes_malformed`, `address_mismatch`, `manifest_mismatch` when
+    /// (another process has it); `audit_chain_broken` (the audit is not what it was); `seal_mismatch`, `attributes_malformed`, `address_mismatch`, `manifest_mismatch` when
     /// the store's own row was changed, replaced or removed.
     ///
     /// `invalid_table_name`, `keys_of_another_realm` (a key file and AWS, or the reverse), `another_store`
@@ -132,13 +149,29 @@ impl Store {
             set_up,
         };
         let Opened { store, kek, epoch } = opener.open(&sources).await?;
+        let sources = Arc::new(sources);
+        let principal = format!("{}/{}", config.tenant, config.user);
+        let audit = Audit::open(AuditParts {
+            table: table.clone(),
+            anchor: anchor.clone(),
+            sources: sources.clone(),
+            signer: Signer::new(&store, principal, &kek, epoch)?,
+            habits: config.habits,
+        })
+        .await?;
+        audit.record_opening()?;
+        let keys = Recorded {
+            keys,
+            audit: audit.clone(),
+        };
         let owner = KekContext::of(&store, &config.tenant, &config.user);
-        let keks = Keks::new(keys, owner, config.key_lifetime);
+        let keks = Keks::new(Arc::new(keys), owner, config.key_lifetime);
         keks.keep(epoch, kek)?;
         Ok(Self(Arc::new(Inner {
             table,
             anchor,
             sources,
+            audit,
             keks,
             id: store,
             epoch,
@@ -148,7 +181,15 @@ impl Store {
 
     /// The store's id: made at its set-up, part of every key.
     pub fn id(&self) -> &str {
-        &self.0.id
+        self.0.id()
+    }
+
+    /// Writes what the audit still holds back. To be called before the last handle is dropped; the others go on working.
+    ///
+    /// # Errors
+    /// `audit_unavailable`, `audit_chain_broken`.
+    pub async fn close(self) -> Result<()> {
+        self.0.audit.flush_all().await
     }
 
     /// Whether the keys of partitions of `kind` are to be had: for those who promise to write one. Reads nothing.

@@ -1,6 +1,6 @@
 //! The table: what is asked of DynamoDB, through the official SDK.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_types::error::operation::BuildError;
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::failure::{fault, is_refusal, transaction_fault};
+use crate::check::Check;
+use crate::failure::{fault, refused, transaction_fault};
 use crate::manifest::SealPrefix;
 use crate::record::{STATUS_KEY, STATUS_SORT};
 use crate::row::{Row, SEAL};
@@ -30,6 +31,7 @@ const MAX_EMPTY_PAGES: usize = 16;
 const BY_STATUS: &str = "ByStatus";
 
 /// One action of a transaction.
+#[derive(Clone)]
 pub(crate) enum Action {
     Put { row: Row, when: When },
     Delete { sk: String, when: When },
@@ -45,6 +47,7 @@ impl Action {
 }
 
 /// What must hold of the row that is there.
+#[derive(Clone)]
 pub(crate) enum When {
     Always,
     /// There is none.
@@ -62,8 +65,22 @@ pub(crate) enum When {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
-    /// A condition did not hold, or somebody else wrote at the same time: nothing was done.
-    Refused,
+    /// Conditions did not hold, or somebody else wrote at the same time: nothing was done. Which actions it was.
+    Refused(Vec<usize>),
+}
+
+/// From which end rows are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Forward,
+    Backward,
+}
+
+/// Some rows of a partition, with their sort keys.
+pub(crate) struct Page {
+    pub(crate) rows: Vec<(String, Result<Row, Check>)>,
+    /// Whether there are more.
+    pub(crate) more: bool,
 }
 
 /// The table of one store.
@@ -236,6 +253,45 @@ impl Table {
         Ok(rows)
     }
 
+    /// At most `limit` rows of a partition, from the sort key `after` on, in that order. A row of a type that is never
+    /// written is told as such.
+    pub(crate) async fn page(
+        &self,
+        pk: &str,
+        order: Order,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page> {
+        let condition = match (after, order) {
+            (None, _) => "pk = :pk",
+            (Some(_), Order::Forward) => "pk = :pk AND sk > :sk",
+            (Some(_), Order::Backward) => "pk = :pk AND sk < :sk",
+        };
+        let mut request = self
+            .client
+            .query()
+            .table_name(&*self.name)
+            .key_condition_expression(condition)
+            .expression_attribute_values(":pk", text(pk))
+            .scan_index_forward(order == Order::Forward)
+            .consistent_read(true)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        if let Some(after) = after {
+            request = request.expression_attribute_values(":sk", text(after));
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| fault("read a part of a partition", &error))?;
+        let more = answer.last_evaluated_key.is_some();
+        let rows = answer.items.unwrap_or_default().into_iter();
+        let rows = rows.filter_map(|item| Some((keys_of(&item)?.1, Row::from_item(item))));
+        Ok(Page {
+            rows: rows.collect(),
+            more,
+        })
+    }
+
     /// Partition key and sort key of every row that the index lists under a status, the longest unchanged first, at
     /// most `limit`. Not authenticated.
     pub(crate) async fn by_status(
@@ -264,6 +320,29 @@ impl Table {
         Ok(found)
     }
 
+    /// The partition keys of the table, at most `limit`. Not authenticated.
+    pub(crate) async fn partitions(&self, limit: usize) -> Result<BTreeSet<String>> {
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&*self.name)
+            .projection_expression("pk, sk")
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut found = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| fault("look through the table", &error))?;
+            found.extend(
+                page.items()
+                    .iter()
+                    .filter_map(|item| Some(keys_of(item)?.0)),
+            );
+            check_count("the table", found.len(), limit)?;
+        }
+        Ok(found)
+    }
+
     /// Whether the table has no row at all.
     pub(crate) async fn is_empty(&self) -> Result<bool> {
         let request = self
@@ -288,14 +367,16 @@ impl Table {
         }
         match request.send().await {
             Ok(_) => Ok(Outcome::Done),
-            Err(error) if error.as_service_error().is_some_and(is_refusal) => Ok(Outcome::Refused),
-            Err(error) => Err(transaction_fault("write to a partition", &error)),
+            Err(error) => match error.as_service_error().and_then(refused) {
+                Some(actions) => Ok(Outcome::Refused(actions)),
+                None => Err(transaction_fault("write to a partition", &error)),
+            },
         }
     }
 }
 
 /// Whoever can write the table must not fill this process's memory.
-fn check_count(what: &str, found: usize, limit: usize) -> Result<()> {
+pub(crate) fn check_count(what: &str, found: usize, limit: usize) -> Result<()> {
     if found <= limit {
         return Ok(());
     }

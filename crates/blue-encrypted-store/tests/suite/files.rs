@@ -267,7 +267,7 @@ async fn a_table_that_is_put_back_is_refused_by_the_next_process() {
     fs::write(&path, &before).unwrap();
     assert_eq!(
         read_all(dir.path()).await.unwrap_err().code(),
-        "version_rolled_back"
+        "audit_chain_broken"
     );
     // Another store in its place is no store of ours.
     let other = tempfile::tempdir().unwrap();

@@ -1,0 +1,108 @@
+//! Whether the audit is what was written: every lane, from its first event to its last.
+
+use serde::Serialize;
+use worldcompute_fault::Result;
+
+use super::chain::Reader;
+use super::flaw::{BreakKind, ChainBreak};
+use super::{Audit, CryptoAuditEvent, Lane};
+use crate::Store;
+use crate::anchor::Mark;
+
+/// What verifying the audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainReport {
+    /// Every lane, in their order.
+    pub lanes: Vec<LaneReport>,
+}
+
+/// What verifying one lane found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LaneReport {
+    /// Which lane.
+    pub lane: u8,
+    /// How many events are sound, up to the first that is not.
+    pub events: u64,
+    /// The first thing that is wrong.
+    pub broken: Option<ChainBreak>,
+}
+
+impl ChainReport {
+    /// Whether nothing is wrong.
+    pub fn is_whole(&self) -> bool {
+        self.first_break().is_none()
+    }
+
+    /// How many events are sound.
+    pub fn events(&self) -> u64 {
+        let events = self.lanes.iter().map(|lane| lane.events);
+        events.fold(0, u64::saturating_add)
+    }
+
+    /// The first lane that is broken, and how.
+    pub fn first_break(&self) -> Option<(u8, ChainBreak)> {
+        let mut broken = self.lanes.iter();
+        broken.find_map(|lane| Some((lane.lane, lane.broken?)))
+    }
+}
+
+impl Store {
+    /// Reads and verifies every event of the audit, and compares with the anchor what it remembers.
+    ///
+    /// # Errors
+    /// Failures of the table. What is wrong with a chain is in the report.
+    pub async fn verify_chain(&self) -> Result<ChainReport> {
+        let audit = &self.0.audit;
+        let mut lanes = Vec::new();
+        for lane in Lane::all() {
+            // What the anchor knows now is there when it is looked for, whoever writes meanwhile.
+            let mark = audit.anchor.mark(&lane.pk());
+            lanes.push(audit.reader(lane).walk(mark.as_ref()).await?);
+        }
+        Ok(ChainReport { lanes })
+    }
+
+    /// The events of a lane after the one with the number `after`, verified one by one, some hundreds at a time; none
+    /// after the last.
+    ///
+    /// # Errors
+    /// `audit_chain_broken` when one of them is not what was written; failures of the table.
+    pub async fn audit_events(&self, lane: u8, after: u64) -> Result<Vec<CryptoAuditEvent>> {
+        let Some(lane) = Lane::all().find(|known| known.0 == lane) else {
+            return Ok(Vec::new());
+        };
+        let page = self.0.audit.reader(lane).events(after).await?;
+        page.map_err(|broken| broken.fault(lane))
+    }
+}
+
+impl Audit {
+    pub(super) fn reader(&self, lane: Lane) -> Reader<'_> {
+        Reader {
+            table: &self.table,
+            signer: &self.signer,
+            lane,
+        }
+    }
+}
+
+impl Reader<'_> {
+    async fn walk(self, mark: Option<&Mark>) -> Result<LaneReport> {
+        let (mut events, mut known) = (0, None);
+        let walked = self
+            .catch_up(self.genesis(), &mut |event| {
+                events = event.seq;
+                if mark.is_some_and(|mark| mark.version() == event.seq) {
+                    known = Some(Mark::new(event.seq, &event.event_hash));
+                }
+            })
+            .await?;
+        let lost = mark.filter(|mark| known.as_ref() != Some(mark));
+        let lost = lost.map(|mark| ChainBreak::new(mark.version(), BreakKind::RolledBack));
+        Ok(LaneReport {
+            lane: self.lane.0,
+            events,
+            broken: walked.err().or(lost),
+        })
+    }
+}

@@ -1,0 +1,273 @@
+//! Looking through the whole table: which items are not what this store wrote.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::anchor::{Mark, check_floor};
+use crate::audit::ChainReport;
+use crate::identity::STORE;
+use crate::manifest::Header;
+use crate::name::ROOT;
+use crate::reader::{self, Inspected};
+use crate::record::Scope;
+use crate::store::Inner;
+use crate::table::Order;
+use crate::{Id, Kind, META, PartitionKey, Store};
+
+/// The most partitions that one walk looks through.
+pub const MAX_VERIFIED_PARTITIONS: usize = 1_000_000;
+/// The most findings that a report lists; the others are counted, and told as they are found.
+pub const MAX_LISTED_FINDINGS: usize = 10_000;
+/// How often a partition is read anew that others change while it is read.
+const MAX_ATTEMPTS: usize = 8;
+
+/// What is wrong with an item or a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Problem {
+    /// It is not what this store wrote there.
+    Tampered,
+    /// It should be there and is not.
+    Missing,
+    /// It is there and should not: nobody reads it. A commit that was interrupted leaves such items too.
+    Extra,
+    /// It is older than this machine knows it.
+    RolledBack,
+    /// Its keys are not to be had, so nothing can be said about it.
+    Unreadable,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The partition key.
+    pub partition: String,
+    /// The sort key; `None` when the partition as a whole is meant.
+    pub item: Option<String>,
+    /// What.
+    pub problem: Problem,
+    /// The code of the fault that reading it gives.
+    pub code: String,
+}
+
+/// What a walk tells on its way.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// A partition was looked through.
+    Partition {
+        /// Its partition key.
+        name: &'a str,
+        /// How many of its records are sound.
+        records: usize,
+    },
+    /// Something is wrong.
+    Found(&'a Finding),
+}
+
+/// What a walk found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// How many partitions were looked through.
+    pub partitions: u64,
+    /// How many records are sound.
+    pub records: u64,
+    /// How many things are wrong, besides the audit.
+    pub found: u64,
+    /// The first of them.
+    pub findings: Vec<Finding>,
+    /// The audit.
+    pub audit: ChainReport,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.found == 0 && self.audit.is_whole()
+    }
+}
+
+impl Store {
+    /// Looks through every partition, and through the audit. Payloads are authenticated, not decrypted.
+    ///
+    /// Which partitions there are is taken from the table, and from the anchor those that the table does not have any
+    /// more. `custom` are the kinds of the caller's own: partitions of other kinds are told as extra.
+    ///
+    /// # Errors
+    /// Failures of the table, `audit_unavailable`; `too_many_rows` above [`MAX_VERIFIED_PARTITIONS`]. What is wrong with
+    /// the table is in the report.
+    pub async fn verify(
+        &self,
+        custom: &[Kind],
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<VerifyReport> {
+        let mut names = self.0.table.partitions(MAX_VERIFIED_PARTITIONS).await?;
+        names.extend(self.0.anchor.names());
+        let mut walk = Walk {
+            store: &self.0,
+            report: VerifyReport {
+                partitions: 0,
+                records: 0,
+                found: 0,
+                findings: Vec::new(),
+                audit: self.verify_chain().await?,
+            },
+            progress,
+        };
+        walk.store_row().await?;
+        for name in names.iter().filter(|name| *name != STORE) {
+            match key_of(name, custom) {
+                Some(key) if key.kind == Kind::AUDIT => {}
+                Some(key) => walk.partition(key).await?,
+                None => walk.found(Finding::extra(name, None)),
+            }
+        }
+        Ok(walk.report)
+    }
+}
+
+/// `None` for a partition that no program with these kinds writes.
+fn key_of(name: &str, custom: &[Kind]) -> Option<PartitionKey> {
+    let (kind, id) = name.split_once('#')?;
+    let mut kinds = Kind::ALL.iter().chain(custom);
+    Some(PartitionKey {
+        kind: *kinds.find(|known| known.as_str() == kind)?,
+        id: Id::parse(id).ok()?,
+    })
+}
+
+impl Finding {
+    pub(crate) fn of(partition: &str, item: Option<&str>, problem: Problem, code: &str) -> Self {
+        Self {
+            partition: partition.to_owned(),
+            item: item.map(ToOwned::to_owned),
+            problem,
+            code: code.to_owned(),
+        }
+    }
+
+    pub(crate) fn extra(partition: &str, item: Option<&str>) -> Self {
+        Self::of(partition, item, Problem::Extra, "uncommitted")
+    }
+
+    /// That a partition with this manifest, or without one, is older than the anchor knows it.
+    pub(crate) fn of_age(
+        scope: &Scope,
+        header: Option<Header>,
+        floor: Option<&Mark>,
+    ) -> Option<Self> {
+        let found = header.map_or_else(
+            || Mark::new(0, &[0; 32]),
+            |header| Mark::new(header.version, &header.seal),
+        );
+        let fault = check_floor(&scope.key, floor, &found).err()?;
+        let problem = match header {
+            Some(_) => Problem::RolledBack,
+            None => Problem::Missing,
+        };
+        let name = scope.key.to_string();
+        Some(Self::of(&name, None, problem, fault.code()))
+    }
+
+    /// The finding that reading an item failed with this fault.
+    pub(crate) fn failed(partition: &str, item: Option<&str>, fault: &Fault) -> Self {
+        let problem = match fault.category() {
+            Category::VerificationFailed => Problem::Tampered,
+            _ => Problem::Unreadable,
+        };
+        Self::of(partition, item, problem, fault.code())
+    }
+}
+
+struct Walk<'a> {
+    store: &'a Arc<Inner>,
+    report: VerifyReport,
+    progress: &'a mut (dyn FnMut(Progress<'_>) + Send),
+}
+
+impl Walk<'_> {
+    fn found(&mut self, finding: Finding) {
+        (self.progress)(Progress::Found(&finding));
+        self.report.found = self.report.found.saturating_add(1);
+        if self.report.findings.len() < MAX_LISTED_FINDINGS {
+            self.report.findings.push(finding);
+        }
+    }
+
+    /// The store's own row, and what lies beside it.
+    async fn store_row(&mut self) -> Result<()> {
+        let page = self
+            .store
+            .table
+            .page(STORE, Order::Forward, None, MAX_LISTED_FINDINGS);
+        let mut is_there = false;
+        for (sk, row) in page.await?.rows {
+            if sk != META {
+                self.found(Finding::extra(STORE, Some(&sk)));
+                continue;
+            }
+            is_there = true;
+            let broken = match row {
+                Ok(row) => self.store.check_own_row(&row).await?,
+                Err(check) => Some(check),
+            };
+            if let Some(check) = broken {
+                self.found(Finding::of(
+                    STORE,
+                    Some(META),
+                    Problem::Tampered,
+                    check.code(),
+                ));
+            }
+        }
+        if !is_there {
+            self.found(Finding::of(
+                STORE,
+                Some(META),
+                Problem::Missing,
+                "manifest_mismatch",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn partition(&mut self, key: PartitionKey) -> Result<()> {
+        let name = key.to_string();
+        let scope = Arc::new(Scope {
+            store: self.store.id().to_owned(),
+            key,
+        });
+        let Inspected { records, findings } = self.settled(&scope, &name).await?;
+        for finding in findings {
+            self.found(finding);
+        }
+        self.report.partitions = self.report.partitions.saturating_add(1);
+        let count = u64::try_from(records).unwrap_or(u64::MAX);
+        self.report.records = self.report.records.saturating_add(count);
+        (self.progress)(Progress::Partition {
+            name: &name,
+            records,
+        });
+        Ok(())
+    }
+
+    /// Pages are read one after another: what looks wrong is looked at again when there was a commit in between.
+    async fn settled(&self, scope: &Arc<Scope>, name: &str) -> Result<Inspected> {
+        let mut attempts = 0;
+        loop {
+            let before = self.store.table.get(name, ROOT).await.ok().flatten();
+            let inspected = reader::inspect(self.store, scope).await?;
+            attempts += 1;
+            if inspected.findings.is_empty() || attempts == MAX_ATTEMPTS {
+                return Ok(inspected);
+            }
+            if self.store.table.get(name, ROOT).await.ok().flatten() == before {
+                return Ok(inspected);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
