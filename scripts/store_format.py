@@ -23,6 +23,7 @@ import pathlib
 import re
 import struct
 import sys
+import uuid
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -562,16 +563,24 @@ class Table:
             self.rows.setdefault(get(row, "pk", "S"), {})[get(row, "sk", "S")] = row
         own = self.rows.get("store", {}).get("meta")
         require(own is not None, "manifest_mismatch", "the store's own row is missing")
-        self.store = Store(umk, own, tenant, user)
+        self.store, self.principal = Store(umk, own, tenant, user), f"{tenant}/{user}"
+        audits = [pk for pk in self.rows if pk.startswith("audit#")]
+        require(all(re.fullmatch("audit#0[0-7]", pk) for pk in audits), "audit_chain_broken", "an unknown lane")
+        for number in range(8):
+            self.lane(number)
+
+    def lane(self, number: int):
+        return Lane(self.store, number, self.rows.setdefault(f"audit#{number:02}", {}))
 
     def partition(self, pk: str) -> Partition:
         kind, _, name = pk.partition("#")
-        require(bool(SLUG.fullmatch(kind)) and is_id(name), "address_mismatch", f"{pk} is no partition")
+        require(bool(SLUG.fullmatch(kind)) and kind != "audit" and is_id(name), "address_mismatch", f"{pk} is no partition")
         return Partition(Place(self.store, kind, name), self.rows.get(pk, {}))
 
     def shown(self) -> dict:
-        names = sorted(pk for pk in self.rows if pk != "store")
-        return {"store": self.store.id, "partitions": {pk: self.partition(pk).shown() for pk in names}}
+        names = sorted(pk for pk in self.rows if pk != "store" and not pk.startswith("audit#"))
+        events = sum(self.lane(number).seq for number in range(8))
+        return {"store": self.store.id, "events": events, "partitions": {pk: self.partition(pk).shown() for pk in names}}
 
     def items(self) -> list:
         return [to_item(row) for _, rows in sorted(self.rows.items()) for _, row in sorted(rows.items())]
@@ -580,7 +589,7 @@ class Table:
 # Section 11: writing a partition. The whole table is in memory, so everything fits into the flip.
 class Commit:
     def __init__(self, table: Table, pk: str, at: str):
-        self.partition, self.at, self.ticks = table.partition(pk), at, 0
+        self.table, self.partition, self.at, self.ticks, self.changes = table, table.partition(pk), at, 0, 0
         self.place, self.rows = self.partition.place, table.rows.setdefault(pk, {})
         self.dirty = set()
         if self.partition.active is None:
@@ -602,6 +611,7 @@ class Commit:
         return self.partition.inline
 
     def put(self, type, id, payload, clear=None, status=None):
+        self.changes += 1
         now, old = self.tick(), self.partition.records.get((type, id))
         row = record_row(
             self.place, self.key, type, id, at=old.time if old else now,
@@ -614,6 +624,7 @@ class Commit:
         self.list_of(sk)[sk] = (int(row["ver"][1]), row["seal"][1][:16])
 
     def remove(self, type, id):
+        self.changes += 1
         sk = self.partition.records[type, id].row["sk"][1]
         del self.rows[sk], self.list_of(sk)[sk]
 
@@ -629,6 +640,9 @@ class Commit:
             self.rows[sk] = manifest_row(self.place, self.key, sk, now, encoded(chunks[number]))
         referred = {number: self.rows[f"manifest#{number:02}"] for number in chunks}
         version = self.partition.version + 1
+        lane = self.table.lane(lane_of(self.place))
+        key_id = f"dek#{self.place.pk}#{self.key.version}"
+        lane.append(now, new_event_id(), "Encrypt", key_id, self.table.principal, self.changes)
         self.rows["manifest"] = root_row(self.place, self.key, now, version, encoded(inline), referred)
 
 
@@ -646,6 +660,97 @@ def write(request: dict, umk: bytes, tenant: str, user: str) -> dict:
         commit.remove(type, id)
     commit.flip()
     return {"Items": table.items()}
+
+
+# Section 14: the audit.
+EVENT = dict(
+    event_id="S", timestamp="S", trace_id="S", span_id="S", operation="S", key_id="S", principal="S", outcome="S",
+    count="N", kek_epoch="N", seq="N", previous_hash="B", event_hash="B", event_mac="B",
+)
+OPERATIONS = "Encrypt Decrypt DeriveKek GenerateDek WrapDek UnwrapDek Rotate Erase KcvCheck Boundary".split()
+OUTCOMES = ["success", "failure", "denied"]
+HEAD = dict(updated_at="S", kek_epoch="N", seq="N", event_hash="B", seal="B")
+
+
+def lane_of(place: Place) -> int:
+    return sha256(f"{place.kind}:{place.id}".encode())[0] % 8
+
+
+class Lane:
+    """One chain of events, verified from its first to its head."""
+
+    def __init__(self, store: Store, number: int, rows: dict):
+        self.store, self.number, self.rows, self.pk = store, number, rows, f"audit#{number:02}"
+        self.event_key, self.head_key = (expand(store.kek, b"blue/v1/audit" + label) for label in (b"", b"/head"))
+        self.seq, self.hash = 0, sha256(b"blue/v1/audit/genesis" + lp(store.id.encode()) + lp(bytes([number])))
+        while (sk := f"event#{self.seq + 1:020}") in rows:
+            self.follow(rows[sk], self.seq + 1)
+        if rows:
+            self.check_head()
+        broken = len(rows) != self.seq + bool(rows)
+        require(not broken, "audit_chain_broken", f"{self.pk} has rows that are no events, or a gap")
+
+    def check_row(self, row: dict, entity_type: str, attributes: dict):
+        require(set(row) == {"pk", "sk", "entity_type", *attributes}, "audit_chain_broken", "attributes")
+        require(all(row[name][0] == kind for name, kind in attributes.items()), "audit_chain_broken", "types")
+        require(row["pk"] == ("S", self.pk) and row["entity_type"] == ("S", entity_type), "audit_chain_broken", "place")
+        require(integer(row, "kek_epoch") == EPOCH, "audit_chain_broken", "kek_epoch")
+
+    def follow(self, row: dict, seq: int):
+        self.check_row(row, "audit_event", EVENT)
+        value = {name: row[name][1] for name in EVENT}
+        spelled = is_time(value["timestamp"]) and value["operation"] in OPERATIONS and value["outcome"] in OUTCOMES
+        require(spelled and integer(row, "seq") == seq, "audit_chain_broken", f"event {seq} is misspelled")
+        require(value["previous_hash"] == self.hash, "audit_chain_broken", f"event {seq} follows another")
+        self.seq, self.hash = seq, self.event_hash(value)
+        require(value["event_hash"] == self.hash, "audit_chain_broken", f"event {seq} was changed")
+        good = hmac.compare_digest(mac(self.event_key, self.hash), value["event_mac"])
+        require(good, "audit_chain_broken", f"event {seq} is not of this store")
+
+    def event_hash(self, value: dict) -> bytes:
+        try:
+            binary = uuid.UUID(value["event_id"]).bytes, *(bytes.fromhex(value[n]) for n in ("trace_id", "span_id"))
+        except ValueError:
+            raise Refused("audit_chain_broken", "an id that is none") from None
+        spelled = str(uuid.UUID(bytes=binary[0])), binary[1].hex(), binary[2].hex()
+        good = spelled == (value["event_id"], value["trace_id"], value["span_id"]) and list(map(len, binary)) == [16, 16, 8]
+        require(good, "audit_chain_broken", "an id in another spelling")
+        fields = [
+            self.store.id.encode(), bytes([self.number]), u64(int(value["seq"])), u64(int(value["kek_epoch"])), binary[0],
+            value["timestamp"].encode(), *binary[1:], *(value[n].encode() for n in ("operation", "key_id", "principal", "outcome")),
+            u64(int(value["count"])), value["previous_hash"],
+        ]
+        return sha256(b"blue/v1/audit/event" + b"".join(map(lp, fields)))
+
+    def check_head(self):
+        require("head" in self.rows, "audit_chain_broken", f"{self.pk} has no head")
+        head = self.rows["head"]
+        self.check_row(head, "audit_head", HEAD)
+        check_seal(head, self.head_key)
+        time_of(head, "updated_at")
+        end = integer(head, "seq"), get(head, "event_hash", "B", 32)
+        require(end == (self.seq, self.hash), "audit_chain_broken", f"{self.pk} ends elsewhere")
+
+    def append(self, at: str, event_id: uuid.UUID, operation: str, key_id: str, principal: str, count: int):
+        value = dict(
+            event_id=str(event_id), timestamp=at, trace_id="0" * 32, span_id="0" * 16, operation=operation, key_id=key_id,
+            principal=principal, outcome="success", count=str(count), kek_epoch=str(EPOCH), seq=str(self.seq + 1),
+            previous_hash=self.hash,
+        )
+        self.seq, self.hash = self.seq + 1, self.event_hash(value)
+        value.update(event_hash=self.hash, event_mac=mac(self.event_key, self.hash))
+        place = {"pk": ("S", self.pk), "sk": ("S", f"event#{self.seq:020}"), "entity_type": ("S", "audit_event")}
+        self.rows[place["sk"][1]] = {**place, **{name: (EVENT[name], value[name]) for name in EVENT}}
+        end = {"updated_at": ("S", at), "kek_epoch": ("N", str(EPOCH)), "seq": ("N", str(self.seq)), "event_hash": ("B", self.hash)}
+        head = {**place, "sk": ("S", "head"), "entity_type": ("S", "audit_head"), **end}
+        self.rows["head"] = sealed(head, self.head_key)
+
+
+def new_event_id() -> uuid.UUID:
+    """Version 7, RFC 9562."""
+    milliseconds = int(datetime.datetime.now().timestamp() * 1000)
+    random = int.from_bytes(os.urandom(10), "big")
+    return uuid.UUID(int=milliseconds << 80 | 7 << 76 | (random >> 68) << 64 | 2 << 62 | random & (2**62 - 1))
 
 
 # Section 13: vectors.
@@ -676,8 +781,12 @@ def vectors() -> dict:
     )
     chunk = manifest_row(place, key, "manifest#07", updated_at, [entry(task)])
     root = root_row(place, key, updated_at, 9, [entry(meta), entry(other)], {7: chunk})
+    lane = Lane(place.store, lane_of(place), {})
+    event_id = uuid.UUID("019b7c8d-0000-7000-8000-000000000001")
+    lane.append(at, event_id, "Encrypt", f"dek#{place.pk}#1", f"{tenant}/{user}", 3)
     rows = dict(
-        store_row=own, dek_row=wrapped, record_row=task, meta_row=meta, other_row=other, chunk_row=chunk, root_row=root
+        store_row=own, dek_row=wrapped, record_row=task, meta_row=meta, other_row=other, chunk_row=chunk, root_row=root,
+        event_row=lane.rows[f"event#{1:020}"], head_row=lane.rows["head"],
     )
     return dict(
         script_sha256=sha256(pathlib.Path(__file__).read_bytes()).hex(), store=store, tenant=tenant, user=user, epoch=EPOCH, kind=place.kind, id=place.id, created_at=at,

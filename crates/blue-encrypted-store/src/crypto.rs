@@ -188,6 +188,22 @@ mod tests {
     }
 
     #[test]
+    fn random_bytes_fill_all_there_is_and_are_never_the_same() {
+        let draw = || {
+            let mut bytes = [0; 32];
+            random(&mut bytes).unwrap();
+            bytes
+        };
+        let drawn: Vec<_> = (0..64).map(|_| draw()).collect();
+        let different: std::collections::BTreeSet<_> = drawn.iter().collect();
+        assert_eq!(different.len(), 64);
+        // By chance, some byte is zero in all of them once in 2^507 runs.
+        for at in 0..32 {
+            assert!(drawn.iter().any(|bytes| bytes[at] != 0), "{at}");
+        }
+    }
+
+    #[test]
     fn one_ciphertext_for_two_keys_is_refused_under_one_of_them() {
         let text = include_bytes!("../tests/vectors/gcm_two_key.json");
         let cases: Vec<serde_json::Value> = serde_json::from_slice(text).unwrap();

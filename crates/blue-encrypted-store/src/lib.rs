@@ -8,12 +8,110 @@
 //! ([`Backend`]): requests are answered by an embedded DynamoDB engine in this process, by DynamoDB Local at an endpoint,
 //! or by AWS.
 //!
-//! # What an attacker can do who reads and writes the whole table but has no key
-//! Read names, times, sizes and the fields that are declared cleartext; destroy data. Anything that is changed, swapped,
-//! moved, replayed, deleted or resurrected is refused when it is read, by an error that names the check. Putting the
-//! whole table back as it was earlier is recognised by machines that saw it later, by their anchor file, and by nobody
-//! else. Lists across partitions ([`CrossPartition`]) are hints, without that protection. Every use of a key is on record in
-//! the table, in chains that are protected in the same way ([`Store::verify_chain`], [`CryptoAuditEvent`]).
+//! # Quick start
+//! ```
+//! use std::sync::Arc;
+//!
+//! use blue_encrypted_store::{
+//!     Batch, Entity, Kind, LocalFileKeyProvider, PartitionVersion, Store, StoreConfig, StorePath,
+//! };
+//! use serde::{Deserialize, Serialize};
+//!
+//! /// Everybody who reads the table sees the status, and nobody without the key the notes.
+//! struct Visit { id: String, status: String, notes: String }
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct VisitStatus { status: String }
+//!
+//! impl Entity for Visit {
+//!     const TYPE: &'static str = "visit";
+//!     type Clear = VisitStatus;
+//!     type Sealed = String;
+//!
+//!     fn id(&self) -> String { self.id.clone() }
+//!     fn split(self) -> (VisitStatus, String) { (VisitStatus { status: self.status }, self.notes) }
+//!     fn join(id: String, clear: VisitStatus, notes: String) -> Self { Self { id, status: clear.status, notes } }
+//! }
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! # let path = home.path().join("keys/umk.key");
+//! let keys = Arc::new(LocalFileKeyProvider::new(path));
+//! let store = Store::open(StoreConfig::new(StorePath::Memory), keys).await?;
+//! let patient = store.partition(Kind::custom("patient")?, "p1")?;
+//!
+//! let mut batch = Batch::new();
+//! batch.insert(Visit { id: "v1".into(), status: "open".into(), notes: "slept badly".into() })?;
+//! let version = patient.commit(batch, PartitionVersion::NONE).await?;
+//!
+//! let snapshot = patient.load().await?.ok_or("nothing was committed")?;
+//! let visit = snapshot.get::<Visit>("v1")?.ok_or("there is no such visit")?;
+//! assert_eq!(visit.value().notes, "slept badly");
+//!
+//! // Cleartext changes without encrypting the payload anew; a commit on an outdated version is refused.
+//! let mut batch = Batch::new();
+//! batch.update_clear(&visit, VisitStatus { status: "done".into() })?;
+//! patient.commit(batch, version).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Keys
+//! ```text
+//! UMK          the user's master key: in a file, or in a key service that never gives it out
+//!  └ KEK       one for each store, tenant, user and epoch; derived
+//!     └ DEK    one for each partition and version; random, stored wrapped under the KEK
+//!        ├ content key   one for each write; derived, with a commitment that is stored
+//!        └ seal keys     records, manifest: authenticate every attribute of every row
+//! ```
+//! Every key is 32 bytes of HKDF-SHA256 or of the operating system's generator. Ciphertexts are AES-256-GCM, seals
+//! HMAC-SHA256. The stored format is described in `docs/store/format.md`, to the byte; a second implementation was
+//! written from that page.
+//!
+//! ## Choosing a provider
+//! | provider | the master key is | for |
+//! |---|---|---|
+//! | [`LocalFileKeyProvider`] | 32 bytes in a file of this user | laptops, tests; tables in AWS refuse it |
+//! | `AwsKmsKeyProvider` (feature `aws`) | an HMAC key in AWS KMS, pinned by its ARN | tables in AWS |
+//! | your own [`KeyProvider`] | wherever you keep it | a gate that rules on each key, another key service |
+//!
+//! A provider is asked for a KEK again after [`KeyLifetime`], so that a key which is disabled stops the store.
+//!
+//! # What is protected
+//! Against somebody who reads and writes the whole table, replays what was ever in it, and has no key: the sealed half
+//! of every record is secret, and whatever is changed, swapped, moved, replayed, deleted or resurrected is refused when
+//! it is read, by an error that names the check. `docs/store/attacks.md` lists the attacks with the tests that try them.
+//!
+//! Every use of a key is on record in the table, in chains that are protected in the same way ([`Store::verify_chain`],
+//! [`CryptoAuditEvent`]); a commit and its record are one transaction.
+//!
+//! # What is not
+//! - Names, times, sizes and the fields that are declared cleartext are visible. [`Entity::PADDED_TO`] hides lengths.
+//! - Data can be destroyed: it is noticed, not prevented.
+//! - Putting a partition back as it was earlier is recognised by machines that saw it later, by their anchor file
+//!   ([`StoreConfig::anchor`]), and by nobody else.
+//! - Lists across partitions ([`CrossPartition`]) are hints: load the partition before acting on one.
+//! - Whoever reads the memory of a process that has the store open has its keys. Nothing is hidden from the machine.
+//! - Who reads when, and how often, is visible to who runs the table.
+//!
+//! # Beside other libraries
+//! | | this crate | AWS Database Encryption SDK | MongoDB CSFLE |
+//! |---|---|---|---|
+//! | what is encrypted | half of a record, as one ciphertext | attributes | fields |
+//! | what is authenticated | every attribute, its place, and which records there are | the attributes of an item that are signed | each encrypted field by itself |
+//! | moving a ciphertext to another record | refused | refused within the signature of an item | not told |
+//! | an older version of a record put back | refused | not told | not told |
+//! | a deleted record | refused | not told | not told |
+//! | several records at once | any number, all or nothing | DynamoDB's transactions of 100 | the server's transactions |
+//! | change of cleartext alone | without touching the ciphertext | the item is signed anew | without touching the ciphertext |
+//! | finding by encrypted values | no | beacons | deterministic encryption |
+//! | finding by cleartext | by status, as a hint | indexes | indexes |
+//! | reading | a partition at a time | an item, a query, a scan | any query |
+//! | without a server | embedded engine | no | no |
+//! | languages | Rust; a Python script reads and writes tables | several | the official drivers |
+//!
+//! Take one of the others to search in encrypted values, or to add encryption to a table that exists.
 
 mod anchor;
 #[cfg(test)]

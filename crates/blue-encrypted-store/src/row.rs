@@ -275,6 +275,10 @@ mod tests {
             ("85e-5", "0.00085"),
             ("1e21", "1000000000000000000000"),
             ("18446744073709551615", "18446744073709551615"),
+            (
+                "12345678901234567890123456789012345678",
+                "12345678901234567890123456789012345678",
+            ),
         ] {
             assert_eq!(canonical_number(given).as_deref(), Some(want), "{given}");
         }
@@ -296,6 +300,17 @@ mod tests {
             assert_eq!(canonical_number(bad), None, "{bad}");
         }
         assert!(canonical_number("1e125").is_some() && canonical_number("1e-130").is_some());
+    }
+
+    #[test]
+    fn an_attribute_that_is_not_known_is_refused() {
+        let row = Row::new("job#j1", "manifest", "manifest");
+        assert_eq!(row.only(&["entity_type", "pk", "seal", "sk"]), Ok(()));
+        for missing in ["entity_type", "pk", "sk"] {
+            let mut known = vec!["entity_type", "pk", "sk"];
+            known.retain(|name| *name != missing);
+            assert_eq!(row.only(&known), Err(Check::Attributes));
+        }
     }
 
     #[test]
