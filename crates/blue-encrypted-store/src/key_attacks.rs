@@ -14,8 +14,8 @@ use crate::keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, kcv, unwrap, wrap,
 };
 use crate::name::{Place, RecordId};
-use crate::record::{Content, Scope, build, verify};
-use crate::row::Row;
+use crate::record::{Content, STATUS_KEY, STATUS_SORT, Scope, build, rebuild, verify};
+use crate::row::{Attribute, Row};
 use crate::{Id, Kind, PartitionKey};
 
 const DEK: [u8; 32] = [7; 32];
@@ -230,4 +230,32 @@ fn a_record_whose_attributes_are_of_other_lengths_is_refused_whoever_sealed_it()
     }
     assert_eq!(with("content_encrypted", 16), Ok(1));
     assert_eq!(with("content_encrypted", 15), Err(Check::Attributes));
+}
+
+#[test]
+fn a_verified_record_tells_how_much_it_takes() {
+    let (keyring, row) = record();
+    let size = row.size();
+    let verified = verify(&scope(), &keyring, row).unwrap();
+    // "null" and the tag.
+    assert_eq!((verified.size(), verified.payload_bytes()), (size, 20));
+}
+
+/// A field that was taken back must not stay in the clear, nor a record in an index that it has left.
+#[test]
+fn nothing_of_the_old_cleartext_outlives_its_change() {
+    let (keyring, row) = record();
+    let old = verify(&scope(), &keyring, row.clone()).unwrap();
+    let listed = Clear {
+        fields: [("note".to_owned(), Attribute::integer(7))].into(),
+        listed_as: Some("open".to_owned()),
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let (with, _) = rebuild(&scope(), &keyring, &old, listed, now).unwrap();
+    for name in ["note", STATUS_KEY, STATUS_SORT] {
+        assert!(with.0.contains_key(name), "{name}");
+    }
+    let with = verify(&scope(), &keyring, with).unwrap();
+    let (without, _) = rebuild(&scope(), &keyring, &with, Clear::default(), now).unwrap();
+    assert_eq!(without, row);
 }

@@ -303,6 +303,17 @@ mod tests {
     }
 
     #[test]
+    fn a_row_is_as_large_as_its_names_and_values() {
+        let row = |name: &str, value| Row([(name.to_owned(), value)].into()).size();
+        assert_eq!(row("ab", Attribute::Text("xyz".to_owned())), 5);
+        assert_eq!(row("ab", Attribute::integer(12)), 5);
+        assert_eq!(row("ab", Attribute::Bytes(vec![0; 7])), 9);
+        assert_eq!(row("ab", Attribute::Bool(true)), 3);
+        assert_eq!(row("ab", Attribute::Null), 3);
+        assert_eq!(Row::new("job#j1", "meta", "meta").size(), 29);
+    }
+
+    #[test]
     fn an_attribute_that_is_not_known_is_refused() {
         let row = Row::new("job#j1", "manifest", "manifest");
         assert_eq!(row.only(&["entity_type", "pk", "seal", "sk"]), Ok(()));
