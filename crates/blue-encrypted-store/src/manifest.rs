@@ -785,6 +785,20 @@ mod tests {
     }
 
     #[test]
+    fn a_root_that_was_sealed_for_another_place_is_refused() {
+        for (name, value) in [
+            ("pk", "job#j2"),
+            ("sk", "manifest#01"),
+            ("entity_type", "meta"),
+        ] {
+            let (_, mut rows) = filled(1);
+            rows.root.set_text(name, value);
+            rows.root.seal(&data_key().manifest_key);
+            assert_eq!(rows.read().unwrap_err(), Check::Address, "{name}");
+        }
+    }
+
+    #[test]
     fn a_root_below_its_own_key_floor_is_refused() {
         let (mut manifest, mut rows) = filled(1);
         manifest.header.min_dek = 2;
