@@ -9,11 +9,13 @@
 mod header;
 mod inflate;
 mod name;
+mod packing;
 mod reader;
 mod writer;
 
 pub use inflate::EntryReader;
-pub use reader::{Archive, Entry};
+pub use packing::Packing;
+pub use reader::{Archive, Entry, ReadAt};
 pub use writer::{Deflated, Deflating, Writer, write};
 
 use std::io;

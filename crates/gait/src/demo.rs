@@ -78,25 +78,25 @@ fn run(producer: &str) -> Run {
     }
 }
 
-fn intent(number: u8, tool: &str, args: &Map<String, Value>) -> Result<Intent> {
+fn intent<'a>(number: u8, tool: &'a str, args: &Map<String, Value>) -> Result<Intent<'a>> {
     Ok(Intent {
         args: Some(Payload::new(args)?),
-        intent_id: format!("intent_{number}"),
-        tool_name: tool.to_owned(),
+        intent_id: format!("intent_{number}").into(),
+        tool_name: tool.into(),
         ..Intent::default()
     })
 }
 
-fn result(number: u8) -> Result<ResultRecord> {
+fn result(number: u8) -> Result<ResultRecord<'static>> {
     let message = format!("demo result {number}");
     let result = Map::from_iter([
         ("ok".to_owned(), json!(true)),
         ("message".to_owned(), json!(message)),
     ]);
     Ok(ResultRecord {
-        intent_id: format!("intent_{number}"),
+        intent_id: format!("intent_{number}").into(),
         result: Some(Payload::new(&result)?),
-        status: "ok".to_owned(),
+        status: "ok".into(),
         ..ResultRecord::default()
     })
 }

@@ -145,9 +145,9 @@ impl Artefact {
     }
 
     fn archive(&self, requirements: &Requirements<'_>) -> Result<Verified> {
-        let mut archive = Archive::open(&self.path)?;
+        let archive = Archive::open(&self.path)?;
         if archive.entry(pack::MANIFEST_NAME).is_none() {
-            let report = runpack::verify_archive(&mut archive, requirements)?;
+            let report = runpack::verify_archive(&archive, requirements)?;
             return Ok(Verified::Runpack(report));
         }
         let options = VerifyOptions {

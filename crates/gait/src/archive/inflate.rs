@@ -5,13 +5,13 @@ use std::io::{self, BufRead, BufReader, Read, Take};
 use flate2::bufread::DeflateDecoder;
 
 use super::error_of;
-use super::reader::Entry;
+use super::reader::{Entry, ReadAt, ReadFrom};
 use crate::signature::unverified;
 
 /// Reads one entry. The last byte is only given out once length and checksum of all of them were found right; an error
 /// that is damage, not the disk's, carries a fault (see [`super::fault_of`]).
 pub struct EntryReader<'a, R> {
-    body: Body<BufReader<Take<&'a mut R>>>,
+    body: Body<BufReader<Take<ReadFrom<'a, R>>>>,
     name: &'a str,
     crc: crc32fast::Hasher,
     expected_crc: u32,
@@ -25,9 +25,9 @@ enum Body<R> {
     Deflated(DeflateDecoder<R>),
 }
 
-impl<'a, R: Read> EntryReader<'a, R> {
-    /// Reads `entry` from `source`, which stands at its first byte.
-    pub(super) fn new(source: &'a mut R, entry: &'a Entry) -> Self {
+impl<'a, R: ReadAt> EntryReader<'a, R> {
+    /// Reads `entry` from `source`, which starts with its first byte.
+    pub(super) fn new(source: ReadFrom<'a, R>, entry: &'a Entry) -> Self {
         let packed = BufReader::new(source.take(entry.sums.packed.into()));
         Self {
             body: match entry.deflated {
@@ -61,7 +61,7 @@ impl<'a, R: Read> EntryReader<'a, R> {
     }
 }
 
-impl<R: Read> Read for EntryReader<'_, R> {
+impl<R: ReadAt> Read for EntryReader<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let got = match self.body.read(out) {
             Err(error) if is_damage(&error) => return Err(self.damaged()),

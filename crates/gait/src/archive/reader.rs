@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -30,6 +30,57 @@ const TIME_STAMP: u16 = 0x5455;
 const FILE_KINDS: [u32; 2] = [0, 0o100_000];
 /// The permissions of an entry: unsaid, or what every pack has.
 const FILE_MODES: [u32; 2] = [0, 0o644];
+
+/// Bytes that can be read anywhere, by several readers at a time.
+pub trait ReadAt: Sync {
+    /// Bytes there are.
+    ///
+    /// # Errors
+    /// The refusals of the disk.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Reads what stands at `at`, as [`Read::read`] does.
+    ///
+    /// # Errors
+    /// The refusals of the disk.
+    fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn size(&self) -> io::Result<u64> {
+        (&mut &*self).seek(SeekFrom::End(0))
+    }
+
+    fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, out, at)
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_at(&self, out: &mut [u8], at: u64) -> io::Result<usize> {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        self.get(at..).unwrap_or_default().read(out)
+    }
+}
+
+/// What stands in a source from one place on, read in order.
+#[derive(Debug)]
+pub(super) struct ReadFrom<'a, R> {
+    source: &'a R,
+    at: u64,
+}
+
+impl<R: ReadAt> Read for ReadFrom<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let got = self.source.read_at(out, self.at)?;
+        self.at = self.at.saturating_add(got as u64);
+        Ok(got)
+    }
+}
 
 /// An archive whose structure was read and found sound.
 #[derive(Debug)]
@@ -77,14 +128,14 @@ impl Archive<File> {
     }
 }
 
-impl<R: Read + Seek> Archive<R> {
+impl<R: ReadAt> Archive<R> {
     /// Reads the structure of the archive in `source`; `label` names it in messages.
     ///
     /// # Errors
     /// As [`Archive::open`].
-    pub fn new(mut source: R, label: impl Into<String>) -> Result<Self> {
+    pub fn new(source: R, label: impl Into<String>) -> Result<Self> {
         let label = label.into();
-        let entries = read_structure(&mut source).map_err(|error| match error.kind() {
+        let entries = read_structure(&source).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => unverified(format!("{label} is cut off")),
             _ => fault_of(&format!("read {label}"), error),
         })?;
@@ -114,23 +165,22 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// `verification_failed` when there is none; the refusals of the disk.
-    pub fn read(&mut self, name: &str) -> Result<EntryReader<'_, R>> {
+    pub fn read(&self, name: &str) -> Result<EntryReader<'_, R>> {
         let entry = self
-            .entries
-            .iter()
-            .find(|entry| entry.name == name)
+            .entry(name)
             .ok_or_else(|| unverified(format!("missing {name}")))?;
-        self.source
-            .seek(SeekFrom::Start(entry.data))
-            .map_err(|error| Fault::io(format_args!("read {}", self.label), &error))?;
-        Ok(EntryReader::new(&mut self.source, entry))
+        let bytes = ReadFrom {
+            source: &self.source,
+            at: entry.data,
+        };
+        Ok(EntryReader::new(bytes, entry))
     }
 
     /// All bytes of an entry, at most `limit`.
     ///
     /// # Errors
     /// `verification_failed` when there is none, it is damaged or larger; the refusals of the disk.
-    pub fn bytes(&mut self, name: &str, limit: u64) -> Result<Vec<u8>> {
+    pub fn bytes(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         let size = self.entry(name).map_or(0, Entry::size);
         if size > limit {
             let message = format!("{name} of {size} bytes is past the limit of {limit}");
@@ -146,7 +196,7 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// As [`Archive::bytes`].
-    pub fn digest(&mut self, name: &str) -> Result<Sha256> {
+    pub fn digest(&self, name: &str) -> Result<Sha256> {
         let digest = Sha256::of_reader(self.read(name)?);
         Ok(digest.map_err(|error| self.fault(error))?.0)
     }
@@ -155,7 +205,7 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// As [`Archive::bytes`], and those of opening it.
-    pub fn nested(&mut self, name: &str) -> Result<Archive<File>> {
+    pub fn nested(&self, name: &str) -> Result<Archive<File>> {
         let mut scratch = scratch_file()?;
         let copied = io::copy(&mut self.read(name)?, &mut scratch);
         copied.map_err(|error| self.fault(error))?;
@@ -172,8 +222,8 @@ fn unsound<T>(message: impl Into<String>) -> io::Result<T> {
     Err(error_of(unverified(message)))
 }
 
-fn read_structure<R: Read + Seek>(source: &mut R) -> io::Result<Vec<Entry>> {
-    let len = source.seek(SeekFrom::End(0))?;
+fn read_structure<R: ReadAt>(source: &R) -> io::Result<Vec<Entry>> {
+    let len = source.size()?;
     let end = read_end(source, len)?;
     let directory = read_at(source, end.offset.into(), end.size as usize)?;
     let listed = read_directory(&directory, end.entries)?;
@@ -192,7 +242,7 @@ fn read_structure<R: Read + Seek>(source: &mut R) -> io::Result<Vec<Entry>> {
     }
 }
 
-fn read_end<R: Read + Seek>(source: &mut R, len: u64) -> io::Result<End> {
+fn read_end<R: ReadAt>(source: &R, len: u64) -> io::Result<End> {
     let Some(at) = len.checked_sub(END_LEN) else {
         return unsound("not a zip archive: too short");
     };
@@ -217,10 +267,9 @@ fn read_end<R: Read + Seek>(source: &mut R, len: u64) -> io::Result<End> {
     Ok(end)
 }
 
-fn read_at<R: Read + Seek>(source: &mut R, at: u64, len: usize) -> io::Result<Vec<u8>> {
-    source.seek(SeekFrom::Start(at))?;
+fn read_at<R: ReadAt>(source: &R, at: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; len];
-    source.read_exact(&mut bytes)?;
+    ReadFrom { source, at }.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -316,7 +365,7 @@ fn is_time_stamp(extra: &[u8]) -> bool {
 }
 
 /// Checks that a listed entry stands at `next`, and that what stands there agrees; moves `next` behind it.
-fn place<R: Read + Seek>(source: &mut R, listed: &Listed<'_>, next: &mut u64) -> io::Result<Entry> {
+fn place<R: ReadAt>(source: &R, listed: &Listed<'_>, next: &mut u64) -> io::Result<Entry> {
     let common = listed.central.common;
     let head = common.name_len.saturating_add(common.extra_len);
     let bytes = read_at(source, *next, LOCAL_LEN as usize + usize::from(head))?;
@@ -348,11 +397,7 @@ fn place<R: Read + Seek>(source: &mut R, listed: &Listed<'_>, next: &mut u64) ->
     })
 }
 
-fn check_descriptor<R: Read + Seek>(
-    source: &mut R,
-    listed: &Listed<'_>,
-    next: &mut u64,
-) -> io::Result<()> {
+fn check_descriptor<R: ReadAt>(source: &R, listed: &Listed<'_>, next: &mut u64) -> io::Result<()> {
     let bytes = read_at(source, *next, DESCRIPTOR_LEN as usize)?;
     if Sums::read_descriptor(&bytes) != Some(listed.central.common.sums) {
         return unsound(format!(

@@ -70,9 +70,9 @@ pub(super) fn build_with(
     window: Option<Window>,
     more: Vec<Part>,
 ) -> Result<Built> {
-    let mut runpack = sound_runpack(request.runpack)?;
-    let facts = RunFacts::read(&mut runpack)?;
-    let mut parts = gather(request, &mut runpack, &facts)?;
+    let runpack = sound_runpack(request.runpack)?;
+    let facts = RunFacts::read(&runpack)?;
+    let mut parts = gather(request, &runpack, &facts)?;
     parts.extend(more);
     let contents = entries(&parts);
     let controls = request.template.controls(&contents);
@@ -105,11 +105,7 @@ pub(super) fn build_with(
     Ok(Built { path, manifest })
 }
 
-fn gather(
-    request: &Request<'_>,
-    runpack: &mut Archive<File>,
-    facts: &RunFacts,
-) -> Result<Vec<Part>> {
+fn gather(request: &Request<'_>, runpack: &Archive<File>, facts: &RunFacts) -> Result<Vec<Part>> {
     let references = Part::streamed("referenced_runpacks.json", |out| {
         write_references(runpack, facts, out)
     })?;
@@ -136,11 +132,7 @@ fn gather(
 }
 
 /// `referenced_runpacks.json`: every receipt in short, in constant memory.
-fn write_references(
-    runpack: &mut Archive<File>,
-    facts: &RunFacts,
-    out: &mut dyn Write,
-) -> Result<()> {
+fn write_references(runpack: &Archive<File>, facts: &RunFacts, out: &mut dyn Write) -> Result<()> {
     let mut put = |bytes: &[u8]| {
         out.write_all(bytes)
             .map_err(|error| fault_of("write references", error))

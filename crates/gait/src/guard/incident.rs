@@ -39,7 +39,7 @@ pub struct IncidentBuilt {
 ///
 /// Errors: `invalid_window`, else those of [`super::build`].
 pub fn build_incident(request: Request<'_>, reach: SignedDuration) -> Result<IncidentBuilt> {
-    let facts = RunFacts::read(&mut sound_runpack(request.runpack)?)?;
+    let facts = RunFacts::read(&sound_runpack(request.runpack)?)?;
     let window = window(&facts, reach)?;
     let mut selection = Selection::around(&window);
     let folder = folder(request.runpack).to_owned();

@@ -1,13 +1,12 @@
 //! Verifying a guard pack, offline.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Seek};
 use std::path::Path;
 
 use worldcompute_fault::Result;
 
 use super::manifest::Manifest;
-use crate::archive::Archive;
+use crate::archive::{Archive, ReadAt};
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::pack::{GUARD, MANIFEST_NAME, Report, VerifyOptions, compare};
 use crate::signature::unverified;
@@ -18,17 +17,17 @@ use crate::signatures::SignatureReport;
 /// Errors: `verification_failed` for what is no guard pack, or one that contradicts itself; those of reading. Missing,
 /// changed and undeclared entries and signatures that do not hold are in the report: see [`Report::ok`].
 pub fn verify(path: &Path, options: &VerifyOptions<'_>) -> Result<Report> {
-    let mut archive = Archive::open(path)?;
+    let archive = Archive::open(path)?;
     if archive.entry(MANIFEST_NAME).is_none() {
         return Err(unverified(format!("missing {MANIFEST_NAME}")));
     }
     let bytes = archive.bytes(MANIFEST_NAME, MAX_PACK_MANIFEST_BYTES as u64)?;
-    check(&mut archive, &bytes, options).map(|(_, report)| report)
+    check(&archive, &bytes, options).map(|(_, report)| report)
 }
 
 /// Verifies an open guard pack with this manifest.
-pub(crate) fn check<R: Read + Seek>(
-    archive: &mut Archive<R>,
+pub(crate) fn check<R: ReadAt>(
+    archive: &Archive<R>,
     manifest: &[u8],
     options: &VerifyOptions<'_>,
 ) -> Result<(Manifest, Report)> {

@@ -37,9 +37,9 @@ impl Boundary {
         };
         let mut recorder = Recorder::new(run, Refs::default(), CaptureMode::Reference, now)?;
         let intent = Intent {
-            args_digest: ruling.intent.args_digest().to_string(),
-            intent_id: INTENT_ID.to_owned(),
-            tool_name: ruling.intent.tool_name().to_owned(),
+            args_digest: ruling.intent.args_digest().to_string().into(),
+            intent_id: INTENT_ID.into(),
+            tool_name: ruling.intent.tool_name().into(),
             ..Intent::default()
         };
         recorder.intent(intent, None)?;
@@ -83,7 +83,7 @@ fn happened(event: &str, ts: Stamp) -> TimelineEvent {
     }
 }
 
-fn outcome(ruling: &Ruling) -> Result<ResultRecord> {
+fn outcome(ruling: &Ruling) -> Result<ResultRecord<'static>> {
     let decision = &ruling.decision;
     let members: Map<String, Value> = [
         ("reason_codes", json!(decision.reason_codes())),
@@ -99,9 +99,9 @@ fn outcome(ruling: &Ruling) -> Result<ResultRecord> {
         Verdict::Block | Verdict::RequireApproval
     );
     Ok(ResultRecord {
-        intent_id: INTENT_ID.to_owned(),
+        intent_id: INTENT_ID.into(),
         result: Some(Payload::new(&members)?),
-        status: if stopped { "error" } else { "ok" }.to_owned(),
+        status: if stopped { "error" } else { "ok" }.into(),
         ..ResultRecord::default()
     })
 }

@@ -1,7 +1,6 @@
 //! Packs of authorizations: a decision and the evidence it rests on.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +12,7 @@ use worldcompute_proof::{Sha256, canonicalize_json, parse_json_within};
 use super::manifest::{Manifest, is_digest};
 use super::payload::{disagree, read};
 use super::{Build, Built, PackType, Part};
-use crate::archive::{Archive, fault_of};
+use crate::archive::{Archive, ReadAt, fault_of};
 use crate::limits::{MAX_PACK_RECORD_BYTES, MAX_TRACE_BYTES, invalid};
 use crate::signature::unverified;
 use crate::text::clean_path;
@@ -94,7 +93,7 @@ pub fn build_authorization(path: &Path, build: &Build<'_>) -> Result<Built> {
 }
 
 /// Checks that the bundle of a pack is complete, and that its evidence is what it says.
-pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> Result<()> {
+pub(super) fn check<R: ReadAt>(archive: &Archive<R>, manifest: &Manifest) -> Result<()> {
     let mut bundle: Bundle = read(archive, BUNDLE_NAME)?;
     bundle.check().map_err(unverified)?;
     bundle.check_links().map_err(unverified)?;

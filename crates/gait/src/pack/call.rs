@@ -6,7 +6,7 @@
 mod records;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
@@ -21,7 +21,7 @@ use super::open::{embedded_runpack, sound_runpack};
 use super::payload::{CallPayload, disagree, read};
 use super::run::{RunFacts, normalise};
 use super::{Build, Built, PackType, Part, SOURCE_NAME};
-use crate::archive::{Archive, fault_of};
+use crate::archive::{Archive, ReadAt, fault_of};
 use crate::json_stream;
 use crate::limits::{MAX_CALL_RECORD_BYTES, MAX_CALL_RECORDS, MAX_JSONL_LINE, invalid};
 use crate::signature::unverified;
@@ -77,8 +77,8 @@ pub fn build_call(path: &Path, build: &Build<'_>) -> Result<Built> {
         ));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut runpack = sound_runpack(&folder.join(record.runpack_path.trim()))?;
-    let run_id = RunFacts::read(&mut runpack)?.run_id;
+    let runpack = sound_runpack(&folder.join(record.runpack_path.trim()))?;
+    let run_id = RunFacts::read(&runpack)?.run_id;
     let head = Head {
         created_at: record.created_at,
         producer_version: record.producer_version,
@@ -97,13 +97,13 @@ pub fn build_call(path: &Path, build: &Build<'_>) -> Result<Built> {
     let call = call.in_order();
     call.check(&head.call_id).map_err(|why| refused(&why))?;
     let mut parts = call.parts(&head)?;
-    let source = Part::streamed(SOURCE_NAME, |out| normalise(&mut runpack, out))?;
+    let source = Part::streamed(SOURCE_NAME, |out| normalise(&runpack, out))?;
     parts.push(source.1);
     build.write(PackType::Call, &head.call_id, parts, folder)
 }
 
 /// Checks that the entries of a call's pack fit together.
-pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> Result<()> {
+pub(super) fn check<R: ReadAt>(archive: &Archive<R>, manifest: &Manifest) -> Result<()> {
     let payload: CallPayload = read(archive, "call_payload.json")?;
     payload.check()?;
     if payload.call_id != manifest.source_ref.trim() {
@@ -352,10 +352,7 @@ fn jsonl<T: Serialize>(name: &str, records: &[T]) -> Result<Part> {
     Part::streamed(name, write).map(|((), part)| part)
 }
 
-fn lines<R: Read + Seek, T: DeserializeOwned>(
-    archive: &mut Archive<R>,
-    name: &str,
-) -> Result<Vec<T>> {
+fn lines<R: ReadAt, T: DeserializeOwned>(archive: &Archive<R>, name: &str) -> Result<Vec<T>> {
     let mut records = Vec::new();
     json_stream::values(
         name,

@@ -77,18 +77,16 @@ struct Side {
 }
 
 impl Side {
-    fn read(mut pack: Pack) -> Result<Self> {
+    fn read(pack: Pack) -> Result<Self> {
         let manifest_digest = match pack.kind {
             Kind::Runpack(_) => pack.report.pack_id.clone(),
-            _ => manifest_digest(&mut pack)?,
+            _ => manifest_digest(&pack)?,
         };
         let is_run =
             matches!(&pack.kind, Kind::Pack(manifest) if manifest.pack_type == PackType::Run);
         let context = match &pack.kind {
-            Kind::Runpack(_) => Some(Context::read(&mut pack.archive)?),
-            _ if is_run => Some(Context::read(
-                &mut embedded_runpack(&mut pack.archive)?.archive,
-            )?),
+            Kind::Runpack(_) => Some(Context::read(&pack.archive)?),
+            _ if is_run => Some(Context::read(&embedded_runpack(&pack.archive)?.archive)?),
             _ => None,
         };
         let files = match pack.kind {
@@ -141,7 +139,7 @@ impl Side {
 }
 
 /// The digest of a manifest as it is, signatures included.
-pub(super) fn manifest_digest(pack: &mut Pack) -> Result<String> {
+pub(super) fn manifest_digest(pack: &Pack) -> Result<String> {
     let name = match pack.kind {
         Kind::Runpack(_) => "manifest.json",
         _ => MANIFEST_NAME,

@@ -65,9 +65,9 @@ pub struct ExportMetrics {
 ///
 /// Errors: those of [`open`].
 pub fn export(path: &Path) -> Result<Export> {
-    let mut pack = open(path)?;
-    let metrics = metrics(&mut pack)?;
-    let manifest_digest = manifest_digest(&mut pack)?;
+    let pack = open(path)?;
+    let metrics = metrics(&pack)?;
+    let manifest_digest = manifest_digest(&pack)?;
     let created_at = match &pack.kind {
         Kind::Pack(manifest) => manifest.created_at,
         Kind::Guard(manifest) => manifest.created_at,
@@ -91,12 +91,12 @@ pub fn export(path: &Path) -> Result<Export> {
     })
 }
 
-fn metrics(pack: &mut Pack) -> Result<ExportMetrics> {
+fn metrics(pack: &Pack) -> Result<ExportMetrics> {
     let is_run = matches!(&pack.kind, Kind::Pack(manifest)
         if matches!(manifest.pack_type, PackType::Run | PackType::Call));
     match pack.kind {
-        Kind::Runpack(_) => run_metrics(&mut pack.archive),
-        _ if is_run => run_metrics(&mut embedded_runpack(&mut pack.archive)?.archive),
+        Kind::Runpack(_) => run_metrics(&pack.archive),
+        _ if is_run => run_metrics(&embedded_runpack(&pack.archive)?.archive),
         _ => Ok(ExportMetrics::default()),
     }
 }
@@ -110,7 +110,7 @@ struct Counted {
     result: Map<String, Value>,
 }
 
-fn run_metrics(runpack: &mut Archive<File>) -> Result<ExportMetrics> {
+fn run_metrics(runpack: &Archive<File>) -> Result<ExportMetrics> {
     let mut metrics = ExportMetrics::default();
     let results = runpack.read(RESULTS)?;
     json_stream::values(RESULTS, results, MAX_JSONL_LINE, |_, result| {

@@ -114,7 +114,7 @@ pub fn inspect(
     path: &Path,
     mut each: impl FnMut(&IntentResult) -> Result<()>,
 ) -> Result<Inspection> {
-    let mut pack = open(path)?;
+    let pack = open(path)?;
     let mut told = Inspection {
         pack_id: pack.report.pack_id.clone(),
         pack_type: pack.report.pack_type.clone(),
@@ -123,10 +123,10 @@ pub fn inspect(
         ..Inspection::default()
     };
     match pack.kind {
-        Kind::Runpack(_) => tell_run(&mut told, &mut pack.archive, &mut each)?,
+        Kind::Runpack(_) => tell_run(&mut told, &pack.archive, &mut each)?,
         Kind::Guard(manifest) => told.guard_manifest = Some(*manifest),
         Kind::Pack(manifest) => {
-            tell(&mut told, &mut pack.archive, manifest.pack_type, &mut each)?;
+            tell(&mut told, &pack.archive, manifest.pack_type, &mut each)?;
             told.manifest = Some(manifest);
         }
     }
@@ -137,14 +137,14 @@ type Each<'a> = &'a mut dyn FnMut(&IntentResult) -> Result<()>;
 
 fn tell(
     told: &mut Inspection,
-    archive: &mut Archive<File>,
+    archive: &Archive<File>,
     pack_type: PackType,
     each: Each<'_>,
 ) -> Result<()> {
     match pack_type {
         PackType::Run => {
-            let mut source = embedded_runpack(archive)?;
-            tell_run(told, &mut source.archive, each)?;
+            let source = embedded_runpack(archive)?;
+            tell_run(told, &source.archive, each)?;
             told.run_payload = Some(read(archive, "run_payload.json")?);
         }
         PackType::Job => {
@@ -161,7 +161,7 @@ fn tell(
     Ok(())
 }
 
-fn tell_run(told: &mut Inspection, runpack: &mut Archive<File>, each: Each<'_>) -> Result<()> {
+fn tell_run(told: &mut Inspection, runpack: &Archive<File>, each: Each<'_>) -> Result<()> {
     let facts = RunFacts::read(runpack)?;
     told.run_payload = Some(facts.payload());
     told.run_lineage = Some(RunLineage {
@@ -186,7 +186,7 @@ const TOOL: &str = "t";
 const STATUS: &str = "s";
 
 /// Hands how each intent ended to `each`. Of several records with one id the last counts.
-fn for_each_result(runpack: &mut Archive<File>, each: Each<'_>) -> Result<()> {
+fn for_each_result(runpack: &Archive<File>, each: Each<'_>) -> Result<()> {
     let mut notes = Sorter::new()?;
     note(&mut notes, runpack, INTENTS, |told| (TOOL, &told.tool_name))?;
     note(&mut notes, runpack, RESULTS, |told| (STATUS, &told.status))?;
@@ -211,7 +211,7 @@ fn for_each_result(runpack: &mut Archive<File>, each: Each<'_>) -> Result<()> {
 
 fn note(
     notes: &mut Sorter,
-    runpack: &mut Archive<File>,
+    runpack: &Archive<File>,
     name: &str,
     what: impl Fn(&Told) -> (&'static str, &str),
 ) -> Result<()> {
@@ -234,7 +234,7 @@ fn note(
     )
 }
 
-fn job_lineage(archive: &mut Archive<File>) -> Result<JobLineage> {
+fn job_lineage(archive: &Archive<File>) -> Result<JobLineage> {
     let state: JobState = read(archive, "job_state.json")?;
     let (mut event_count, mut last_event_type) = (0, String::new());
     for_each_event(archive, |event| {

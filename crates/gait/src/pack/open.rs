@@ -1,7 +1,6 @@
 //! Packs that were verified and are open for reading.
 
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use worldcompute_fault::Result;
 use super::SOURCE_NAME;
 use super::manifest::{Entry, entry_type};
 use super::verify::{Kind, Report, VerifyOptions, read};
-use crate::archive::Archive;
+use crate::archive::{Archive, ReadAt};
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::runpack::{self, Requirements};
 use crate::signature::unverified;
@@ -47,8 +46,8 @@ pub fn open(path: &Path) -> Result<Pack> {
 
 /// The runpack at `path`, once its files were found as its manifest says.
 pub(crate) fn sound_runpack(path: &Path) -> Result<Archive<File>> {
-    let mut archive = Archive::open(path)?;
-    sound(&mut archive)?;
+    let archive = Archive::open(path)?;
+    sound(&archive)?;
     Ok(archive)
 }
 
@@ -59,18 +58,16 @@ pub(super) struct EmbeddedRunpack {
 }
 
 /// The runpack that a pack of a run or call was made from.
-pub(super) fn embedded_runpack<R: Read + Seek>(
-    archive: &mut Archive<R>,
-) -> Result<EmbeddedRunpack> {
-    let mut archive = archive.nested(SOURCE_NAME)?;
-    let report = sound(&mut archive)?;
+pub(super) fn embedded_runpack<R: ReadAt>(archive: &Archive<R>) -> Result<EmbeddedRunpack> {
+    let archive = archive.nested(SOURCE_NAME)?;
+    let report = sound(&archive)?;
     Ok(EmbeddedRunpack {
         archive,
         run_id: report.source_ref,
     })
 }
 
-fn sound<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Report> {
+fn sound<R: ReadAt>(archive: &Archive<R>) -> Result<Report> {
     let (_, report) = runpack_report(archive, &VerifyOptions::default())?;
     match report.is_intact() {
         true => Ok(report),
@@ -91,8 +88,8 @@ struct ListedFile {
 }
 
 /// Verifies a runpack as [`super::verify`] reports it, with the files it declares.
-pub(super) fn runpack_report<R: Read + Seek>(
-    archive: &mut Archive<R>,
+pub(super) fn runpack_report<R: ReadAt>(
+    archive: &Archive<R>,
     options: &VerifyOptions<'_>,
 ) -> Result<(Vec<Entry>, Report)> {
     let requirements = Requirements {
@@ -119,7 +116,7 @@ pub(super) fn runpack_report<R: Read + Seek>(
     Ok((listed(archive)?, report))
 }
 
-fn listed<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Vec<Entry>> {
+fn listed<R: ReadAt>(archive: &Archive<R>) -> Result<Vec<Entry>> {
     let bytes = archive.bytes(runpack::MANIFEST, MAX_PACK_MANIFEST_BYTES as u64)?;
     let listing: Listing = serde_json::from_slice(&bytes)
         .map_err(|error| unverified(format!("parse manifest: {error}")))?;

@@ -1,7 +1,5 @@
 //! The payload of each type of pack, and what has to agree inside a pack.
 
-use std::io::{Read, Seek};
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Fault, Result};
@@ -10,7 +8,7 @@ use worldcompute_proof::parse_json_within;
 use super::manifest::{Manifest, PackType, is_digest};
 use super::run::RunFacts;
 use super::{SOURCE_NAME, authorization, call, job, open};
-use crate::archive::Archive;
+use crate::archive::{Archive, ReadAt};
 use crate::job::{Event, JobState, Status};
 use crate::json_stream;
 use crate::limits::{MAX_JOB_EVENT_BYTES, MAX_PACK_RECORD_BYTES};
@@ -92,7 +90,7 @@ const fn is_zero(value: &u64) -> bool {
 }
 
 /// Checks that the entries of a pack, each as declared, say the same thing.
-pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> Result<()> {
+pub(super) fn check<R: ReadAt>(archive: &Archive<R>, manifest: &Manifest) -> Result<()> {
     match manifest.pack_type {
         PackType::Run => check_run(archive, manifest),
         PackType::Job => check_job(archive, manifest),
@@ -102,10 +100,7 @@ pub(super) fn check<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifes
 }
 
 /// The JSON entry `name`, strictly.
-pub(super) fn read<R: Read + Seek, T: DeserializeOwned>(
-    archive: &mut Archive<R>,
-    name: &str,
-) -> Result<T> {
+pub(super) fn read<R: ReadAt, T: DeserializeOwned>(archive: &Archive<R>, name: &str) -> Result<T> {
     let malformed = |why: &str| unverified(format!("parse {name}: {why}"));
     let bytes = archive.bytes(name, MAX_PACK_RECORD_BYTES as u64)?;
     let value = parse_json_within(&bytes, MAX_PACK_RECORD_BYTES)
@@ -113,20 +108,20 @@ pub(super) fn read<R: Read + Seek, T: DeserializeOwned>(
     serde_json::from_value(value).map_err(|error| malformed(&error.to_string()))
 }
 
-fn check_run<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> Result<()> {
+fn check_run<R: ReadAt>(archive: &Archive<R>, manifest: &Manifest) -> Result<()> {
     let payload: RunPayload = read(archive, "run_payload.json")?;
     payload.check()?;
     if payload.run_id != manifest.source_ref.trim() {
         return Err(disagree("run payload run_id", "manifest source_ref"));
     }
-    let mut source = open::embedded_runpack(archive)?;
-    if payload != RunFacts::read(&mut source.archive)?.payload() {
+    let source = open::embedded_runpack(archive)?;
+    if payload != RunFacts::read(&source.archive)?.payload() {
         return Err(disagree("run payload", SOURCE_NAME));
     }
     Ok(())
 }
 
-fn check_job<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> Result<()> {
+fn check_job<R: ReadAt>(archive: &Archive<R>, manifest: &Manifest) -> Result<()> {
     let payload: JobPayload = read(archive, "job_payload.json")?;
     payload.check()?;
     let state: JobState = read(archive, "job_state.json")?;
@@ -148,8 +143,8 @@ fn check_job<R: Read + Seek>(archive: &mut Archive<R>, manifest: &Manifest) -> R
 }
 
 /// Hands every event of a job's pack to `each`.
-pub(super) fn for_each_event<R: Read + Seek>(
-    archive: &mut Archive<R>,
+pub(super) fn for_each_event<R: ReadAt>(
+    archive: &Archive<R>,
     mut each: impl FnMut(&Event) -> Result<()>,
 ) -> Result<()> {
     const NAME: &str = "job_events.jsonl";

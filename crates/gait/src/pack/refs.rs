@@ -1,6 +1,6 @@
 //! `refs.json` of a runpack: what the run looked at, receipt by receipt.
 
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Hasher, Sha256, canonical_json};
 
 use super::manifest::is_digest;
-use crate::archive::{Archive, fault_of};
+use crate::archive::{Archive, ReadAt, fault_of};
 use crate::json_stream;
 use crate::limits::MAX_UNSORTED_RECEIPTS;
 use crate::signature::unverified;
@@ -102,7 +102,7 @@ pub enum Drift {
 
 impl Refs {
     /// Reads the refs of a runpack.
-    pub(crate) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Self> {
+    pub(crate) fn read<R: ReadAt>(archive: &Archive<R>) -> Result<Self> {
         let (mut tally, mut last) = (Tally::default(), None);
         let members = json_stream::object_with_list(
             REFS_NAME,
@@ -134,9 +134,9 @@ impl Refs {
     }
 
     /// Hands every receipt to `each`, in order.
-    pub(crate) fn for_each<R: Read + Seek>(
+    pub(crate) fn for_each<R: ReadAt>(
         &self,
-        archive: &mut Archive<R>,
+        archive: &Archive<R>,
         mut each: impl FnMut(&Receipt) -> Result<()>,
     ) -> Result<()> {
         let mut held = Vec::new();
@@ -154,9 +154,9 @@ impl Refs {
     }
 
     /// Writes the context envelope (`gait.context.envelope`) of the run, in constant memory.
-    pub(super) fn write_envelope<R: Read + Seek>(
+    pub(super) fn write_envelope<R: ReadAt>(
         &self,
-        archive: &mut Archive<R>,
+        archive: &Archive<R>,
         out: &mut dyn Write,
     ) -> Result<()> {
         let digest = self.envelope_digest(archive)?;
@@ -189,7 +189,7 @@ impl Refs {
     }
 
     /// The digest of the records; has to be the one that the run declares, if it does.
-    fn envelope_digest<R: Read + Seek>(&self, archive: &mut Archive<R>) -> Result<Sha256> {
+    fn envelope_digest<R: ReadAt>(&self, archive: &Archive<R>) -> Result<Sha256> {
         let (mut hasher, mut first) = (Hasher::new(), true);
         hasher.update(b"[");
         self.for_each(archive, |receipt| {
@@ -219,7 +219,7 @@ impl Refs {
 
 impl Context {
     /// Reads all that a runpack's run looked at.
-    pub(super) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Self> {
+    pub(super) fn read<R: ReadAt>(archive: &Archive<R>) -> Result<Self> {
         let refs = Refs::read(archive)?;
         let (mut content, mut timeless) = (Sum::default(), Sum::default());
         refs.for_each(archive, |receipt| {

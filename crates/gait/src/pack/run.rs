@@ -1,7 +1,7 @@
 //! Packs of recorded runs.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +12,7 @@ use worldcompute_proof::parse_json_within;
 use super::payload::RunPayload;
 use super::refs::Refs;
 use super::{Build, Built, PackType, Part, SOURCE_NAME};
-use crate::archive::{Archive, Writer};
+use crate::archive::{Archive, ReadAt, Writer};
 use crate::json_stream;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::signature::unverified;
@@ -22,18 +22,18 @@ use crate::wire_time::WireTime;
 ///
 /// Errors: `verification_failed` when the runpack is not what its manifest says; those of reading and writing.
 pub fn build_run(runpack: &Path, build: &Build<'_>) -> Result<Built> {
-    let mut archive = super::open::sound_runpack(runpack)?;
-    let facts = RunFacts::read(&mut archive)?;
+    let archive = super::open::sound_runpack(runpack)?;
+    let facts = RunFacts::read(&archive)?;
     let payload = facts.payload();
     payload.check()?;
     let mut parts = vec![Part::json("run_payload.json", &payload)?];
     if facts.refs.receipts > 0 {
         let envelope = Part::streamed("context_envelope.json", |out| {
-            facts.refs.write_envelope(&mut archive, out)
+            facts.refs.write_envelope(&archive, out)
         });
         parts.push(envelope?.1);
     }
-    let source = Part::streamed(SOURCE_NAME, |out| normalise(&mut archive, out));
+    let source = Part::streamed(SOURCE_NAME, |out| normalise(&archive, out));
     parts.push(source?.1);
     let beside = runpack.parent().unwrap_or(Path::new(""));
     build.write(PackType::Run, &facts.run_id, parts, beside)
@@ -69,7 +69,7 @@ struct Run {
 
 impl RunFacts {
     /// Gathers the facts of a runpack whose files are as its manifest says.
-    pub(crate) fn read<R: Read + Seek>(archive: &mut Archive<R>) -> Result<Self> {
+    pub(crate) fn read<R: ReadAt>(archive: &Archive<R>) -> Result<Self> {
         let manifest = archive.bytes("manifest.json", MAX_PACK_MANIFEST_BYTES as u64)?;
         let manifest = parse_json_within(&manifest, MAX_PACK_MANIFEST_BYTES)
             .map_err(|fault| unverified(format!("manifest.json: {}", fault.message())))?;
@@ -134,7 +134,7 @@ impl RunFacts {
 }
 
 /// How many records an entry has, one a line.
-fn count<R: Read + Seek>(archive: &mut Archive<R>, name: &str) -> Result<u64> {
+fn count<R: ReadAt>(archive: &Archive<R>, name: &str) -> Result<u64> {
     let mut records = 0;
     json_stream::lines(name, archive.read(name)?, |_, _| {
         records += 1;
@@ -144,7 +144,7 @@ fn count<R: Read + Seek>(archive: &mut Archive<R>, name: &str) -> Result<u64> {
 }
 
 /// Writes the runpack again, so that it has the same bytes whoever zipped it.
-pub(super) fn normalise(archive: &mut Archive<File>, out: &mut dyn Write) -> Result<()> {
+pub(super) fn normalise(archive: &Archive<File>, out: &mut dyn Write) -> Result<()> {
     let mut names: Vec<String> = archive
         .entries()
         .iter()

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +11,7 @@ use worldcompute_proof::VerifyingKey;
 use super::manifest::Manifest;
 use super::{MANIFEST_NAME, PROOF_RECORDS_NAME};
 use super::{open, payload, proof_records};
-use crate::archive::Archive;
+use crate::archive::{Archive, ReadAt};
 use crate::guard;
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
 use crate::runpack::{self, HashMismatch, SignatureStatus};
@@ -135,28 +134,28 @@ pub(super) enum Kind {
 
 /// Verifies, and says what it is.
 pub(super) fn read(
-    mut archive: Archive<File>,
+    archive: Archive<File>,
     options: &VerifyOptions<'_>,
 ) -> Result<(Archive<File>, Kind, Report)> {
     if archive.entry(MANIFEST_NAME).is_none() {
         if archive.entry(runpack::MANIFEST).is_none() {
             return Err(unverified(format!("missing {MANIFEST_NAME}")));
         }
-        let (contents, report) = open::runpack_report(&mut archive, options)?;
+        let (contents, report) = open::runpack_report(&archive, options)?;
         return Ok((archive, Kind::Runpack(contents), report));
     }
     let bytes = archive.bytes(MANIFEST_NAME, MAX_PACK_MANIFEST_BYTES as u64)?;
     if guard::Manifest::is_in(&bytes) {
-        let (manifest, report) = guard::check(&mut archive, &bytes, options)?;
+        let (manifest, report) = guard::check(&archive, &bytes, options)?;
         return Ok((archive, Kind::Guard(Box::new(manifest)), report));
     }
     let manifest = Manifest::parse(&bytes)?;
-    let report = check(&mut archive, &manifest, options)?;
+    let report = check(&archive, &manifest, options)?;
     Ok((archive, Kind::Pack(manifest), report))
 }
 
-fn check<R: Read + Seek>(
-    archive: &mut Archive<R>,
+fn check<R: ReadAt>(
+    archive: &Archive<R>,
     manifest: &Manifest,
     options: &VerifyOptions<'_>,
 ) -> Result<Report> {
@@ -199,8 +198,8 @@ fn check<R: Read + Seek>(
     })
 }
 
-fn check_chain<R: Read + Seek>(
-    archive: &mut Archive<R>,
+fn check_chain<R: ReadAt>(
+    archive: &Archive<R>,
     manifest: &Manifest,
     found: &Comparison,
     options: &VerifyOptions<'_>,
@@ -237,8 +236,8 @@ impl Comparison {
 }
 
 /// Compares every entry but the manifest with its declaration.
-pub(crate) fn compare<'a, R: Read + Seek>(
-    archive: &mut Archive<R>,
+pub(crate) fn compare<'a, R: ReadAt>(
+    archive: &Archive<R>,
     manifest: &str,
     declared: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> Result<Comparison> {

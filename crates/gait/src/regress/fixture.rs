@@ -74,7 +74,7 @@ impl Fixture {
         }
         let runpack = PathBuf::from(&listed.runpack);
         let run = Runpack::open(&runpack)
-            .and_then(|mut pack| pack.run())
+            .and_then(|pack| pack.run())
             .map_err(|fault| unusable(&format!("read fixture runpack for {name}"), fault))?;
         let meta = Meta::load(&runpack.with_file_name(META))
             .map_err(|fault| unusable(&format!("read fixture metadata for {name}"), fault))?;

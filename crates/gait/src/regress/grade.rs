@@ -134,7 +134,7 @@ fn error_reason(grader: &str, fault: &Fault) -> &'static str {
 
 fn schema(fixture: &Fixture) -> Result<Finding> {
     let report = runpack::verify(&fixture.runpack, &Requirements::default())?;
-    let mut pack = Runpack::open(&fixture.runpack)?;
+    let pack = Runpack::open(&fixture.runpack)?;
     let (run, refs) = (pack.run()?, pack.refs()?);
     let mut reasons = Vec::new();
     let mut check = |schema_id: &str, schema_version: &str, only: &str, reason: &'static str| {
@@ -155,8 +155,8 @@ fn schema(fixture: &Fixture) -> Result<Finding> {
         "refs_schema_invalid",
     );
     let (mut intents, mut results) = (0_u64, 0_u64);
-    for intent in pack.intents()? {
-        let intent = intent?;
+    let mut records = pack.intents()?;
+    while let Some(intent) = records.advance()? {
         intents += 1;
         check(
             &intent.schema_id,
@@ -165,8 +165,8 @@ fn schema(fixture: &Fixture) -> Result<Finding> {
             "intent_schema_invalid",
         );
     }
-    for result in pack.results()? {
-        let result = result?;
+    let mut records = pack.results()?;
+    while let Some(result) = records.advance()? {
         results += 1;
         check(
             &result.schema_id,
@@ -221,11 +221,8 @@ fn candidate(fixture: &Fixture) -> Result<PathBuf> {
 }
 
 fn trajectory(fixture: &Fixture) -> Result<Finding> {
-    let mut pack = Runpack::open(&candidate(fixture)?)?;
-    let (tools, verdicts) = (
-        trajectory::tools(&mut pack)?,
-        trajectory::verdicts(&mut pack)?,
-    );
+    let pack = Runpack::open(&candidate(fixture)?)?;
+    let (tools, verdicts) = (trajectory::tools(&pack)?, trajectory::verdicts(&pack)?);
     let meta = &fixture.meta;
     let differs =
         |expected: &[String], actual: &[String]| !expected.is_empty() && expected != actual;

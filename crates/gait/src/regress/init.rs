@@ -81,11 +81,11 @@ struct Sound {
 
 impl Sound {
     fn open(source: &Path) -> Result<Self> {
-        let mut archive = Archive::open(source)?;
+        let archive = Archive::open(source)?;
         let anybody = Requirements::default();
         let report = match archive.entry(NESTED) {
-            Some(_) => runpack::verify_archive(&mut archive.nested(NESTED)?, &anybody)?,
-            None => runpack::verify_archive(&mut archive, &anybody)?,
+            Some(_) => runpack::verify_archive(&archive.nested(NESTED)?, &anybody)?,
+            None => runpack::verify_archive(&archive, &anybody)?,
         };
         match report.holds() {
             true => Ok(Self {
@@ -100,7 +100,7 @@ impl Sound {
         }
     }
 
-    fn copy(mut self, to: &Path) -> Result<()> {
+    fn copy(self, to: &Path) -> Result<()> {
         let mut file = AtomicFile::create(to, Mode::Private)?;
         let copied = match self.archive.entry(NESTED) {
             Some(_) => io::copy(&mut self.archive.read(NESTED)?, &mut file),
@@ -123,7 +123,7 @@ fn expectations(
     run_id: &str,
     checkpoint: Option<&(PathBuf, u64)>,
 ) -> Result<Meta> {
-    let mut pack = Runpack::open(runpack)?;
+    let pack = Runpack::open(runpack)?;
     let digest = pack.refs()?.context_set_digest.trim().to_owned();
     let conformance = if digest.is_empty() { "" } else { "required" };
     Ok(Meta {
@@ -132,8 +132,8 @@ fn expectations(
         name: name.to_owned(),
         run_id: run_id.to_owned(),
         runpack: RUNPACK.to_owned(),
-        expected_tool_sequence: trajectory::tools(&mut pack)?,
-        expected_verdict_sequence: trajectory::verdicts(&mut pack)?,
+        expected_tool_sequence: trajectory::tools(&pack)?,
+        expected_verdict_sequence: trajectory::verdicts(&pack)?,
         context_conformance: conformance.to_owned(),
         expected_context_set_digest: digest,
         session_chain: checkpoint

@@ -58,15 +58,15 @@ impl Bench {
         };
         let digest = "a".repeat(64);
         let intent = Intent {
-            args_digest: digest.clone(),
-            intent_id: "i1".to_owned(),
-            tool_name: tool.to_owned(),
+            args_digest: digest.clone().into(),
+            intent_id: "i1".into(),
+            tool_name: tool.into(),
             ..Intent::default()
         };
         let result = ResultRecord {
-            intent_id: "i1".to_owned(),
-            result_digest: digest,
-            status: "ok".to_owned(),
+            intent_id: "i1".into(),
+            result_digest: digest.into(),
+            status: "ok".into(),
             ..ResultRecord::default()
         };
         let now = serde_json::from_value(json!("2026-02-14T00:00:00Z")).unwrap();

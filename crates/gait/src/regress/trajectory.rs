@@ -6,10 +6,11 @@ use crate::runpack::{Payload, ResultRecord, Runpack};
 use crate::text::trim_lower;
 
 /// The tools of the intents, in order.
-pub(super) fn tools(pack: &mut Runpack) -> Result<Vec<String>> {
+pub(super) fn tools(pack: &Runpack) -> Result<Vec<String>> {
     let mut tools = Vec::new();
-    for intent in pack.intents()? {
-        let tool = intent?.tool_name.trim().to_owned();
+    let mut intents = pack.intents()?;
+    while let Some(intent) = intents.advance()? {
+        let tool = intent.tool_name.trim().to_owned();
         if !tool.is_empty() {
             tools.push(tool);
         }
@@ -18,15 +19,16 @@ pub(super) fn tools(pack: &mut Runpack) -> Result<Vec<String>> {
 }
 
 /// The verdicts of the results, in order.
-pub(super) fn verdicts(pack: &mut Runpack) -> Result<Vec<String>> {
+pub(super) fn verdicts(pack: &Runpack) -> Result<Vec<String>> {
     let mut verdicts = Vec::new();
-    for result in pack.results()? {
-        verdicts.push(of_result(&result?)?.to_owned());
+    let mut results = pack.results()?;
+    while let Some(result) = results.advance()? {
+        verdicts.push(of_result(&result)?.to_owned());
     }
     Ok(verdicts)
 }
 
-fn of_result(result: &ResultRecord) -> Result<&'static str> {
+fn of_result(result: &ResultRecord<'_>) -> Result<&'static str> {
     let members = result.result.as_ref().map(Payload::members).transpose()?;
     let said = members
         .as_ref()

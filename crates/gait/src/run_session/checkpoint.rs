@@ -148,7 +148,7 @@ fn write(
         };
         recorder.happened(&in_timeline(event, run_id))?;
         recorder.intent(intent(event, &id)?, None)?;
-        recorder.result(result(event, id)?, None)
+        recorder.result(result(event, &id)?, None)
     })?;
     recorder.happened(&emission(journal, run_id, session))?;
     out.parent()
@@ -156,7 +156,7 @@ fn write(
     Ok(recorder.finish(out, key)?.manifest_digest)
 }
 
-fn intent(event: &Event, id: &str) -> Result<Intent> {
+fn intent<'a>(event: &'a Event, id: &'a str) -> Result<Intent<'a>> {
     let args = members(json!({
         "session_id": event.session_id,
         "sequence": event.sequence,
@@ -165,15 +165,15 @@ fn intent(event: &Event, id: &str) -> Result<Intent> {
     }));
     Ok(Intent {
         args: Some(Payload::new(&args)?),
-        args_digest: event.intent_digest.clone(),
+        args_digest: (&event.intent_digest).into(),
         created_at: event.created_at.utc(),
-        intent_id: id.to_owned(),
-        tool_name: event.tool_name.clone(),
+        intent_id: id.into(),
+        tool_name: (&event.tool_name).into(),
         ..Intent::default()
     })
 }
 
-fn result(event: &Event, id: String) -> Result<ResultRecord> {
+fn result<'a>(event: &Event, id: &'a str) -> Result<ResultRecord<'a>> {
     let result = members(json!({
         "verdict": event.verdict,
         "reason_codes": event.reason_codes,
@@ -187,9 +187,9 @@ fn result(event: &Event, id: String) -> Result<ResultRecord> {
     };
     Ok(ResultRecord {
         created_at: event.created_at.utc(),
-        intent_id: id,
+        intent_id: id.into(),
         result: Some(Payload::new(&result)?),
-        status: status.to_owned(),
+        status: status.into(),
         ..ResultRecord::default()
     })
 }

@@ -1,5 +1,6 @@
 //! What is different between two runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -110,17 +111,19 @@ impl Summary {
 /// # Errors
 /// `verification_failed` for a runpack that does not hold; the refusals of the disk.
 pub fn diff(left: &Path, right: &Path, privacy: Privacy) -> Result<Diff> {
-    let (mut left, mut right) = (Runpack::open(left)?, Runpack::open(right)?);
-    let intents = Compared::of(&mut left, &mut right, |pack, each| {
-        for intent in pack.intents()? {
-            let (id, content) = intent?.comparable(privacy)?;
+    let (left, right) = (Runpack::open(left)?, Runpack::open(right)?);
+    let intents = Compared::of(&left, &right, |pack, each| {
+        let mut intents = pack.intents()?;
+        while let Some(intent) = intents.advance()? {
+            let (id, content) = intent.comparable(privacy)?;
             each(&id, &content);
         }
         Ok(())
     })?;
-    let results = Compared::of(&mut left, &mut right, |pack, each| {
-        for result in pack.results()? {
-            let (id, content) = result?.comparable(privacy)?;
+    let results = Compared::of(&left, &right, |pack, each| {
+        let mut results = pack.results()?;
+        while let Some(result) = results.advance()? {
+            let (id, content) = result.comparable(privacy)?;
             each(&id, &content);
         }
         Ok(())
@@ -163,9 +166,9 @@ type Each<'a> = &'a mut dyn FnMut(&str, &[u8]);
 
 impl Compared {
     fn of(
-        left: &mut Runpack,
-        right: &mut Runpack,
-        read: impl Fn(&mut Runpack, Each<'_>) -> Result<()>,
+        left: &Runpack,
+        right: &Runpack,
+        read: impl Fn(&Runpack, Each<'_>) -> Result<()>,
     ) -> Result<Self> {
         let (mut of_left, mut of_right) = (Digests::default(), Digests::default());
         read(left, &mut |id, content| of_left.insert(id, content))?;
@@ -201,10 +204,10 @@ fn written(record: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(record).map_err(|error| invalid("compare records").caused_by(error))
 }
 
-impl Intent {
+impl<'a> Intent<'a> {
     /// Whom it is about, and what of it must be the same in both runs.
-    fn comparable(mut self, privacy: Privacy) -> Result<(String, Vec<u8>), Fault> {
-        (self.run_id, self.producer_version) = (String::new(), String::new());
+    fn comparable(mut self, privacy: Privacy) -> Result<(Cow<'a, str>, Vec<u8>), Fault> {
+        (self.run_id, self.producer_version) = (Cow::default(), Cow::default());
         self.created_at = Stamp::default();
         self.args = match privacy {
             Privacy::Full => self.args.map(|args| args.canonical()).transpose()?,
@@ -214,9 +217,9 @@ impl Intent {
     }
 }
 
-impl ResultRecord {
-    fn comparable(mut self, privacy: Privacy) -> Result<(String, Vec<u8>), Fault> {
-        (self.run_id, self.producer_version) = (String::new(), String::new());
+impl<'a> ResultRecord<'a> {
+    fn comparable(mut self, privacy: Privacy) -> Result<(Cow<'a, str>, Vec<u8>), Fault> {
+        (self.run_id, self.producer_version) = (Cow::default(), Cow::default());
         self.created_at = Stamp::default();
         self.result = match privacy {
             Privacy::Full => self.result.map(|result| result.canonical()).transpose()?,

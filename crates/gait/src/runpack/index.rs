@@ -27,36 +27,6 @@ impl Ids {
     }
 }
 
-/// A text for each intent id.
-#[derive(Default)]
-pub(super) struct Notes {
-    texts: String,
-    places: HashMap<Key, (usize, usize)>,
-}
-
-impl Notes {
-    /// Notes `text` about `id`; false when something was noted before, which stays.
-    pub(super) fn insert(&mut self, id: &str, text: &str) -> bool {
-        let place = (
-            self.texts.len(),
-            self.texts.len().saturating_add(text.len()),
-        );
-        match self.places.entry(key(id)) {
-            std::collections::hash_map::Entry::Occupied(_) => false,
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(place);
-                self.texts.push_str(text);
-                true
-            }
-        }
-    }
-
-    pub(super) fn get(&self, id: &str) -> Option<&str> {
-        let (start, end) = *self.places.get(&key(id))?;
-        self.texts.get(start..end)
-    }
-}
-
 /// A digest for each intent id: of all records noted under it, in their order.
 #[derive(Default)]
 pub(super) struct Digests(HashMap<Key, Key>);

@@ -1,18 +1,18 @@
 //! The file that `run record` records: the run, its intents and results, and what it read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use worldcompute_durable::open_to_read;
 use worldcompute_fault::Result;
 
 use super::record::{Intent, Payload, ResultRecord, Run};
 use super::recorder::Recorder;
 use super::refs::Refs;
-use super::split::{Splitter, malformed};
+use super::split::{Splitter, malformed, parse};
 use crate::limits::{MAX_RECORD_BYTES, MAX_RUN_BYTES};
 
 /// A recorded run: all of it but the intents and results, which are read one by one when they are recorded.
@@ -71,27 +71,23 @@ impl RecordInput {
     /// # Errors
     /// Those of reading and recording them.
     pub fn record(&self, recorder: &mut Recorder, renamed: bool) -> Result<()> {
-        let own_id = |id: &mut String| {
-            if renamed {
-                self.run.run_id.clone_into(id);
-            }
-        };
+        let own_id = renamed.then_some(self.run.run_id.as_str());
         let known = &self.normalization;
         let mut splitter = self.splitter()?;
         splitter.members(|splitter, name| match name {
-            "intents" => splitter.elements(MAX_RECORD_BYTES, |element| {
-                let mut intent: Intent = parse(element)?;
-                own_id(&mut intent.run_id);
-                let args = known.intent_args.get(&intent.intent_id);
+            "intents" => splitter.records::<Intent<'_>>(MAX_RECORD_BYTES, |intent| {
+                let run_id = own_id.map_or(intent.run_id, Cow::Borrowed);
+                let intent = Intent { run_id, ..intent };
+                let args = known.intent_args.get(&*intent.intent_id);
                 recorder.intent(intent, args)
             }),
-            "results" => splitter.elements(MAX_RECORD_BYTES, |element| {
-                let mut result: ResultRecord = parse(element)?;
-                own_id(&mut result.run_id);
-                let payload = known.result_payloads.get(&result.intent_id);
+            "results" => splitter.records::<ResultRecord<'_>>(MAX_RECORD_BYTES, |result| {
+                let run_id = own_id.map_or(result.run_id, Cow::Borrowed);
+                let result = ResultRecord { run_id, ..result };
+                let payload = known.result_payloads.get(&*result.intent_id);
                 recorder.result(result, payload)
             }),
-            _ => splitter.value(DOCUMENT).map(drop),
+            _ => splitter.skip(),
         })?;
         splitter.end()
     }
@@ -102,7 +98,7 @@ impl RecordInput {
 
     fn take_member(&mut self, splitter: &mut Splitter<File>, name: &str) -> Result<()> {
         match name {
-            "intents" | "results" => return splitter.elements(MAX_RECORD_BYTES, |_| Ok(())),
+            "intents" | "results" => return splitter.skip(),
             "run" => self.run = parse(splitter.value(DOCUMENT)?)?,
             "refs" => self.refs = parse(splitter.value(DOCUMENT)?)?,
             "capture_mode" => self.capture_mode = parse(splitter.value(DOCUMENT)?)?,
@@ -115,7 +111,3 @@ impl RecordInput {
 
 /// Bytes of anything but a record.
 const DOCUMENT: usize = MAX_RUN_BYTES as usize;
-
-fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
-    serde_json::from_slice(text).map_err(|error| malformed(&error.to_string()))
-}

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use worldcompute_fault::{Fault, Result};
 
-use super::index::{Ids, Notes};
+use super::join::{Join, join};
 use super::manifest::CaptureMode;
 use super::read::Runpack;
 use super::record::{Intent, Payload, ResultRecord};
@@ -67,59 +67,75 @@ pub struct Inspection {
 ///
 /// # Errors
 /// `verification_failed` for a runpack that does not hold; those of `each`.
-pub fn inspect(path: &Path, mut each: impl FnMut(&Entry) -> Result<()>) -> Result<Inspection> {
-    let mut pack = Runpack::open(path)?;
-    let mut outcomes = Notes::default();
-    let (mut results, mut repeated) = (0, BTreeSet::new());
-    for result in pack.results()? {
-        let result = result?;
-        results += 1;
-        if !outcomes.insert(&result.intent_id, &Outcome::of(&result)?.noted()?) {
-            repeated.insert(result.intent_id);
-        }
-    }
-    let (mut intents, mut known) = (0, Ids::default());
-    for intent in pack.intents()? {
-        let intent = intent?;
-        intents += 1;
-        known.insert(&intent.intent_id);
-        each(&entry(intents, intent, &outcomes)?)?;
-    }
+pub fn inspect(path: &Path, each: impl FnMut(&Entry) -> Result<()>) -> Result<Inspection> {
+    let pack = Runpack::open(path)?;
+    let mut inspecting = Inspecting {
+        each,
+        intents: 0,
+        unmatched: Vec::new(),
+        repeated: BTreeSet::new(),
+    };
+    let counts = join(&pack, &mut inspecting)?;
+    let mut unmatched = inspecting.unmatched;
+    let order = |of: &Unmatched| (of.intent_id.clone(), of.outcome.result_digest.clone());
+    unmatched.sort_by_cached_key(order);
+    let repeated = inspecting.repeated;
     Ok(Inspection {
-        unmatched: unmatched(&mut pack, &known)?,
+        unmatched,
         run_id: pack.run()?.run_id,
         capture_mode: pack.manifest().capture_mode,
-        intents,
-        results,
+        intents: counts.intents,
+        results: counts.results,
         warnings: repeated.iter().map(|id| repeated_warning(id)).collect(),
     })
 }
 
-fn entry(index: usize, intent: Intent, outcomes: &Notes) -> Result<Entry> {
-    let outcome = outcomes.get(&intent.intent_id).map(Outcome::of_note);
-    Ok(Entry {
-        index,
-        intent_id: intent.intent_id,
-        tool_name: intent.tool_name,
-        created_at: intent.created_at.utc(),
-        args_digest: intent.args_digest,
-        outcome: outcome.transpose()?.unwrap_or_default(),
-    })
+/// An inspection on its way through the run.
+struct Inspecting<F> {
+    each: F,
+    intents: usize,
+    unmatched: Vec<Unmatched>,
+    repeated: BTreeSet<String>,
 }
 
-fn unmatched(pack: &mut Runpack, known: &Ids) -> Result<Vec<Unmatched>> {
-    let mut unmatched = Vec::new();
-    for result in pack.results()? {
-        let result = result?;
-        if !known.contains(&result.intent_id) {
-            let outcome = Outcome::of(&result)?;
-            let intent_id = result.intent_id;
-            unmatched.push(Unmatched { intent_id, outcome });
-        }
+impl<F: FnMut(&Entry) -> Result<()>> Join for Inspecting<F> {
+    fn needs_all(&self) -> bool {
+        false
     }
-    let order = |of: &Unmatched| (of.intent_id.clone(), of.outcome.result_digest.clone());
-    unmatched.sort_by_cached_key(order);
-    Ok(unmatched)
+
+    fn note(result: &ResultRecord<'_>, note: &mut String) -> Result<()> {
+        note.push_str(&Outcome::of(result)?.noted()?);
+        Ok(())
+    }
+
+    fn intent(&mut self, intent: &Intent<'_>, note: Option<&str>) -> Result<()> {
+        self.intents += 1;
+        (self.each)(&Entry {
+            index: self.intents,
+            intent_id: intent.intent_id.clone().into_owned(),
+            tool_name: intent.tool_name.clone().into_owned(),
+            created_at: intent.created_at.utc(),
+            args_digest: intent.args_digest.clone().into_owned(),
+            outcome: note.map(Outcome::of_note).transpose()?.unwrap_or_default(),
+        })
+    }
+
+    fn unmatched(&mut self, id: &str, note: &str) -> Result<()> {
+        self.unmatched.push(Unmatched {
+            intent_id: id.to_owned(),
+            outcome: Outcome::of_note(note)?,
+        });
+        Ok(())
+    }
+
+    fn result_again(&mut self, id: &str) -> Result<()> {
+        self.repeated.insert(id.to_owned());
+        Ok(())
+    }
+
+    fn intent_again(&mut self, _: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 fn repeated_warning(id: &str) -> String {
@@ -128,13 +144,13 @@ fn repeated_warning(id: &str) -> String {
 }
 
 impl Outcome {
-    fn of(result: &ResultRecord) -> Result<Self> {
+    fn of(result: &ResultRecord<'_>) -> Result<Self> {
         let members = result.result.as_ref().map(Payload::members).transpose()?;
         let member = |name: &str| members.as_ref().and_then(|members| members.get(name));
         let verdict = member("verdict").and_then(Value::as_str);
         Ok(Self {
-            status: result.status.clone(),
-            result_digest: result.result_digest.clone(),
+            status: result.status.clone().into_owned(),
+            result_digest: result.result_digest.clone().into_owned(),
             verdict: verdict.unwrap_or_default().trim().to_owned(),
             reason_codes: texts(member("reason_codes")),
             violations: texts(member("violations")),

@@ -1,76 +1,127 @@
 //! Records one a line, read one at a time.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io;
 use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use worldcompute_fault::Result;
 
-use crate::archive::{EntryReader, fault_of};
+use super::record::{Intent, ResultRecord};
+use super::window::Window;
+use super::{INTENTS, RESULTS};
+use crate::archive::{EntryReader, ReadAt, fault_of};
 use crate::limits::MAX_RECORD_BYTES;
 use crate::signature::unverified;
 
-/// The records of one entry, in order. After an error there are no more.
-pub struct Records<'a, R, T> {
-    lines: BufReader<EntryReader<'a, R>>,
-    name: &'static str,
+/// Something that a runpack has an entry of, one a line.
+pub trait Record {
+    /// The entry.
+    const ENTRY: &'static str;
+
+    /// The same, with the texts that it was read from.
+    type Of<'a>: Deserialize<'a>;
+}
+
+impl Record for Intent<'static> {
+    const ENTRY: &'static str = INTENTS;
+    type Of<'a> = Intent<'a>;
+}
+
+impl Record for ResultRecord<'static> {
+    const ENTRY: &'static str = RESULTS;
+    type Of<'a> = ResultRecord<'a>;
+}
+
+/// The records of one entry, in order.
+pub struct Records<'a, T, R = File> {
+    lines: Window<EntryReader<'a, R>>,
     number: usize,
-    line: Vec<u8>,
-    ended: bool,
     record: PhantomData<fn() -> T>,
 }
 
-impl<'a, R: Read, T: DeserializeOwned> Records<'a, R, T> {
-    pub(super) fn new(entry: EntryReader<'a, R>, name: &'static str) -> Self {
+impl<'a, T: Record, R: ReadAt> Records<'a, T, R> {
+    pub(super) fn new(entry: EntryReader<'a, R>) -> Self {
         Self {
-            lines: BufReader::with_capacity(64 << 10, entry),
-            name,
+            lines: Window::new(entry),
             number: 0,
-            line: Vec::new(),
-            ended: false,
             record: PhantomData,
         }
     }
 
-    /// The next line that is not blank.
-    fn advance(&mut self) -> Result<Option<T>> {
-        loop {
-            self.line.clear();
+    /// The next record, unless there are no more.
+    ///
+    /// # Errors
+    /// `verification_failed` for what is no such record or too long; the refusals of the disk.
+    pub fn advance(&mut self) -> Result<Option<T::Of<'_>>> {
+        let line = loop {
             self.number += 1;
-            let limit = MAX_RECORD_BYTES as u64 + 1;
-            let read = (&mut self.lines)
-                .take(limit)
-                .read_until(b'\n', &mut self.line);
-            let read = read.map_err(|error| fault_of(&format!("read {}", self.name), error))?;
-            if self.line.trim_ascii().len() > MAX_RECORD_BYTES {
-                return Err(self.malformed(&format!("is longer than {MAX_RECORD_BYTES} bytes")));
+            let len = self.line_len();
+            let len = len.map_err(|error| fault_of(&format!("read {}", T::ENTRY), error))?;
+            let line = self.lines.rest().get(..len).unwrap_or_default();
+            match line.trim_ascii() {
+                [] if len == 0 => return Ok(None),
+                [] => self.lines.take(len),
+                _ => break len,
+            };
+        };
+        let number = self.number;
+        let malformed = |why: &str| unverified(format!("parse {}: line {number}: {why}", T::ENTRY));
+        let line = self.lines.take(line).trim_ascii();
+        if line.len() > MAX_RECORD_BYTES {
+            return Err(malformed(&format!(
+                "is longer than {MAX_RECORD_BYTES} bytes"
+            )));
+        }
+        parsed(line).map_err(|error| malformed(&error.to_string()))
+    }
+
+    /// Bytes of the next line with its break, or of as much of it as is past the limit; 0 at the end.
+    fn line_len(&mut self) -> io::Result<usize> {
+        const LIMIT: usize = MAX_RECORD_BYTES + 1;
+        let mut seen = 0;
+        loop {
+            let rest = self.lines.rest();
+            let unseen = rest.get(seen..).unwrap_or_default();
+            if let Some(at) = memchr::memchr(b'\n', unseen) {
+                return Ok(LIMIT.min(seen + at + 1));
             }
-            match self.line.trim_ascii() {
-                [] if read == 0 => return Ok(None),
-                [] => {}
-                line => return self.parsed(line).map(Some),
+            seen = rest.len();
+            if seen >= LIMIT || !self.lines.fill()? {
+                return Ok(LIMIT.min(seen));
             }
         }
-    }
-
-    fn parsed(&self, line: &[u8]) -> Result<T> {
-        serde_json::from_slice(line).map_err(|error| self.malformed(&error.to_string()))
-    }
-
-    fn malformed(&self, why: &str) -> worldcompute_fault::Fault {
-        unverified(format!("parse {}: line {}: {why}", self.name, self.number))
     }
 }
 
-impl<R: Read, T: DeserializeOwned> Iterator for Records<'_, R, T> {
-    type Item = Result<T>;
+/// Texts are checked to be UTF-8 all at once, which is faster than one by one.
+fn parsed<'a, T: Deserialize<'a>>(line: &'a [u8]) -> serde_json::Result<Option<T>> {
+    match std::str::from_utf8(line) {
+        Ok(line) => serde_json::from_str(line).map(Some),
+        Err(_) => serde_json::from_slice(line).map(Some),
+    }
+}
 
-    fn next(&mut self) -> Option<Result<T>> {
-        if self.ended {
-            return None;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_line_is_read_as_its_bytes_are(
+            id in "[a-z\\\\\"é]{0,6}",
+            at: prop::sample::Index,
+            byte: u8,
+        ) {
+            let intent = Intent { intent_id: (&id).into(), ..Intent::default() };
+            let mut line = serde_json::to_vec(&intent).unwrap();
+            let at = at.index(line.len());
+            line[at] = byte;
+            let said = |read: serde_json::Result<Intent<'_>>| format!("{read:?}");
+            let read = parsed::<Intent<'_>>(&line).map(Option::unwrap);
+            prop_assert_eq!(said(read), said(serde_json::from_slice(&line)));
         }
-        let next = self.advance().transpose();
-        self.ended = !matches!(next, Some(Ok(_)));
-        next
     }
 }

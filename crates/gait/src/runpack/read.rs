@@ -29,8 +29,8 @@ impl Runpack {
     /// # Errors
     /// `verification_failed` when it does not hold; the refusals of the disk.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut archive = Archive::open(path)?;
-        let manifest = verify::checked(&mut archive)?;
+        let archive = Archive::open(path)?;
+        let manifest = verify::checked(&archive)?;
         Ok(Self { archive, manifest })
     }
 
@@ -43,7 +43,7 @@ impl Runpack {
     ///
     /// # Errors
     /// `verification_failed` for what is no run; the refusals of the disk.
-    pub fn run(&mut self) -> Result<Run> {
+    pub fn run(&self) -> Result<Run> {
         self.walk(|_| Ok(()))
     }
 
@@ -51,11 +51,11 @@ impl Runpack {
     ///
     /// # Errors
     /// As [`Runpack::run`]; those of `each`.
-    pub fn timeline(&mut self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<()> {
+    pub fn timeline(&self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<()> {
         self.walk(each).map(drop)
     }
 
-    fn walk(&mut self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<Run> {
+    fn walk(&self, each: impl FnMut(TimelineEvent) -> Result<()>) -> Result<Run> {
         let members = object_with_list(RUN, self.archive.read(RUN)?, "timeline", each)?;
         serde_json::from_value(Value::Object(members))
             .map_err(|error| unverified(format!("parse {RUN}")).caused_by(error))
@@ -65,7 +65,7 @@ impl Runpack {
     ///
     /// # Errors
     /// `verification_failed` for what is no list of receipts or larger than [`MAX_RUN_BYTES`]; the refusals of the disk.
-    pub fn refs(&mut self) -> Result<Refs> {
+    pub fn refs(&self) -> Result<Refs> {
         let bytes = self.archive.bytes(REFS, MAX_RUN_BYTES)?;
         serde_json::from_slice(&bytes)
             .map_err(|error| unverified(format!("parse {REFS}")).caused_by(error))
@@ -75,15 +75,15 @@ impl Runpack {
     ///
     /// # Errors
     /// The refusals of the disk; each record its own.
-    pub fn intents(&mut self) -> Result<Records<'_, File, Intent>> {
-        Ok(Records::new(self.archive.read(INTENTS)?, INTENTS))
+    pub fn intents(&self) -> Result<Records<'_, Intent<'static>>> {
+        Ok(Records::new(self.archive.read(INTENTS)?))
     }
 
     /// What came of it, one by one.
     ///
     /// # Errors
     /// As [`Runpack::intents`].
-    pub fn results(&mut self) -> Result<Records<'_, File, ResultRecord>> {
-        Ok(Records::new(self.archive.read(RESULTS)?, RESULTS))
+    pub fn results(&self) -> Result<Records<'_, ResultRecord<'static>>> {
+        Ok(Records::new(self.archive.read(RESULTS)?))
     }
 }

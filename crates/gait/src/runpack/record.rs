@@ -2,6 +2,8 @@
 //!
 //! Fields are declared in the order of RFC 8785, so that writing a record is writing its canonical form.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -51,33 +53,83 @@ pub struct TimelineEvent {
 /// A tool call that was intended.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Intent {
+pub struct Intent<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Payload>,
-    pub args_digest: String,
+    #[serde(borrow)]
+    pub args_digest: Cow<'a, str>,
     pub created_at: Stamp,
-    pub intent_id: String,
-    pub producer_version: String,
-    pub run_id: String,
-    pub schema_id: String,
-    pub schema_version: String,
-    pub tool_name: String,
+    #[serde(borrow)]
+    pub intent_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub producer_version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub run_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub schema_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub schema_version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub tool_name: Cow<'a, str>,
+}
+
+impl Intent<'_> {
+    /// The same, whatever it was read from.
+    pub fn into_owned(self) -> Intent<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Intent {
+            args: self.args,
+            args_digest: owned(self.args_digest),
+            created_at: self.created_at,
+            intent_id: owned(self.intent_id),
+            producer_version: owned(self.producer_version),
+            run_id: owned(self.run_id),
+            schema_id: owned(self.schema_id),
+            schema_version: owned(self.schema_version),
+            tool_name: owned(self.tool_name),
+        }
+    }
 }
 
 /// What came of an intent.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ResultRecord {
+pub struct ResultRecord<'a> {
     pub created_at: Stamp,
-    pub intent_id: String,
-    pub producer_version: String,
+    #[serde(borrow)]
+    pub intent_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub producer_version: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<Payload>,
-    pub result_digest: String,
-    pub run_id: String,
-    pub schema_id: String,
-    pub schema_version: String,
-    pub status: String,
+    #[serde(borrow)]
+    pub result_digest: Cow<'a, str>,
+    #[serde(borrow)]
+    pub run_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub schema_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub schema_version: Cow<'a, str>,
+    #[serde(borrow)]
+    pub status: Cow<'a, str>,
+}
+
+impl ResultRecord<'_> {
+    /// The same, whatever it was read from.
+    pub fn into_owned(self) -> ResultRecord<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        ResultRecord {
+            created_at: self.created_at,
+            intent_id: owned(self.intent_id),
+            producer_version: owned(self.producer_version),
+            result: self.result,
+            result_digest: owned(self.result_digest),
+            run_id: owned(self.run_id),
+            schema_id: owned(self.schema_id),
+            schema_version: owned(self.schema_version),
+            status: owned(self.status),
+        }
+    }
 }
 
 /// The proof that something was read.
@@ -123,6 +175,11 @@ impl Payload {
             Ok(_) => Err(invalid("a payload is a JSON object")),
             Err(fault) => Err(invalid(fault.message())),
         }
+    }
+
+    /// As it was given.
+    pub(super) fn text(&self) -> &str {
+        self.0.get()
     }
 
     /// The same object in its canonical spelling.

@@ -1,20 +1,21 @@
 //! Writing a runpack, record by record.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use worldcompute_fault::Result;
-use worldcompute_proof::{Hasher, Sha256, SigningKey, canonical_json};
+use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
+use super::line::{Line, Written};
 use super::manifest::{CaptureMode, Manifest, ManifestFile};
 use super::record::{Intent, Payload, Receipt, ResultRecord, Run, TimelineEvent, VERSION};
 use super::refs::{Refs, or};
 use super::stamp::Stamp;
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
-use crate::archive::{self, Deflated, Deflating, fault_of};
+use crate::archive::{self, Deflated, Packing};
 use crate::limits::{MAX_RECORD_BYTES, MAX_RUN_BYTES, MAX_RUN_ID, at_most, invalid};
 use crate::text::trim_lower;
 
@@ -69,8 +70,8 @@ impl Recorder {
             timeline,
             refs,
             mode,
-            intents: Lines::new(INTENTS)?,
-            results: Lines::new(RESULTS)?,
+            intents: Lines::new(INTENTS),
+            results: Lines::new(RESULTS),
             traced,
         })
     }
@@ -87,16 +88,18 @@ impl Recorder {
     ///
     /// # Errors
     /// `invalid_input` for an intent without digest and arguments, or with a digest of other arguments.
-    pub fn intent(&mut self, mut intent: Intent, args: Option<&Payload>) -> Result<()> {
+    pub fn intent<'a>(&'a mut self, mut intent: Intent<'a>, args: Option<&Payload>) -> Result<()> {
         let digest = digest_of(&intent.args_digest, intent.args.as_ref(), args);
-        intent.args_digest = digest.map_err(|why| intent.refused(&why))?;
-        or(&mut intent.schema_id, "gait.runpack.intent");
-        or(&mut intent.schema_version, VERSION);
+        if let Some(digest) = digest.map_err(|why| intent.refused(&why))? {
+            intent.args_digest = digest.into();
+        }
+        given(&mut intent.schema_id, "gait.runpack.intent");
+        given(&mut intent.schema_version, VERSION);
         intent.created_at = intent.created_at.or(self.run.created_at);
-        or(&mut intent.producer_version, &self.run.producer_version);
-        or(&mut intent.run_id, &self.run.run_id);
-        intent.args = self.kept(intent.args)?;
-        if let Some(traced) = self.traced.get_mut(&intent.intent_id) {
+        given(&mut intent.producer_version, &self.run.producer_version);
+        given(&mut intent.run_id, &self.run.run_id);
+        intent.args = self.mode.kept(intent.args)?;
+        if let Some(traced) = self.traced.get_mut(&*intent.intent_id) {
             traced.query = Some(query_digest(&intent)?);
         }
         self.intents.push(&intent)
@@ -106,17 +109,23 @@ impl Recorder {
     ///
     /// # Errors
     /// As [`Recorder::intent`].
-    pub fn result(&mut self, mut result: ResultRecord, payload: Option<&Payload>) -> Result<()> {
+    pub fn result<'a>(
+        &'a mut self,
+        mut result: ResultRecord<'a>,
+        payload: Option<&Payload>,
+    ) -> Result<()> {
         let digest = digest_of(&result.result_digest, result.result.as_ref(), payload);
-        result.result_digest = digest.map_err(|why| result.refused(&why))?;
-        or(&mut result.schema_id, "gait.runpack.result");
-        or(&mut result.schema_version, VERSION);
+        if let Some(digest) = digest.map_err(|why| result.refused(&why))? {
+            result.result_digest = digest.into();
+        }
+        given(&mut result.schema_id, "gait.runpack.result");
+        given(&mut result.schema_version, VERSION);
         result.created_at = result.created_at.or(self.run.created_at);
-        or(&mut result.producer_version, &self.run.producer_version);
-        or(&mut result.run_id, &self.run.run_id);
-        result.result = self.kept(result.result)?;
-        if let Some(traced) = self.traced.get_mut(&result.intent_id) {
-            traced.content = Some(result.result_digest.clone());
+        given(&mut result.producer_version, &self.run.producer_version);
+        given(&mut result.run_id, &self.run.run_id);
+        result.result = self.mode.kept(result.result)?;
+        if let Some(traced) = self.traced.get_mut(&*result.intent_id) {
+            traced.content = Some(result.result_digest.clone().into_owned());
         }
         self.results.push(&result)
     }
@@ -156,13 +165,22 @@ impl Recorder {
             key_id,
         })
     }
+}
 
-    /// A payload as the mode keeps it.
-    fn kept(&self, payload: Option<Payload>) -> Result<Option<Payload>> {
-        match self.mode {
-            CaptureMode::Reference => Ok(None),
-            CaptureMode::Raw => payload.map(|payload| payload.canonical()).transpose(),
+impl CaptureMode {
+    /// A payload as this mode keeps it.
+    fn kept(self, payload: Option<Payload>) -> Result<Option<Payload>> {
+        match self {
+            Self::Reference => Ok(None),
+            Self::Raw => payload.map(|payload| payload.canonical()).transpose(),
         }
+    }
+}
+
+/// `text`, or `other` when it is empty.
+fn given<'a>(text: &mut Cow<'a, str>, other: &'a str) {
+    if text.is_empty() {
+        *text = Cow::Borrowed(other);
     }
 }
 
@@ -212,32 +230,34 @@ const fn go_arch() -> &'static str {
     }
 }
 
-/// The digest of a payload: the one that is claimed, after it was checked against what is known apart, or computed.
+/// The digest of a payload, unless it is the one that is claimed, which was checked against what is known apart.
 fn digest_of(
     claimed: &str,
     own: Option<&Payload>,
     apart: Option<&Payload>,
-) -> Result<String, String> {
+) -> Result<Option<String>, String> {
     let computed = |payload: &Payload| payload.digest().map(|digest| digest.to_string());
     match (claimed, own, apart) {
         (claimed, _, Some(apart)) => {
             let expected =
                 computed(apart).map_err(|fault| format!(" digest: {}", fault.message()))?;
             match claimed.is_empty() || claimed.eq_ignore_ascii_case(&expected) {
-                true if claimed.is_empty() => Ok(expected),
-                true => Ok(claimed.to_owned()),
+                true => Ok(claimed.is_empty().then_some(expected)),
                 false => Err(" digest mismatch".to_owned()),
             }
         }
         ("", Some(own), None) => {
-            computed(own).map_err(|fault| format!(" digest: {}", fault.message()))
+            let digest = computed(own);
+            digest
+                .map(Some)
+                .map_err(|fault| format!(" digest: {}", fault.message()))
         }
         ("", None, None) => Err(String::new()),
-        (claimed, _, None) => Ok(claimed.to_owned()),
+        (_, _, None) => Ok(None),
     }
 }
 
-impl Intent {
+impl Intent<'_> {
     fn refused(&self, why: &str) -> worldcompute_fault::Fault {
         let why = match why {
             "" => " requires args_digest or normalization.intent_args".to_owned(),
@@ -247,7 +267,7 @@ impl Intent {
     }
 }
 
-impl ResultRecord {
+impl ResultRecord<'_> {
     fn refused(&self, why: &str) -> worldcompute_fault::Fault {
         let why = match why {
             "" => " requires result_digest or normalization.result_payloads",
@@ -261,7 +281,7 @@ fn refused(why: String) -> worldcompute_fault::Fault {
     invalid(format!("normalize digest-bearing fields: {why}"))
 }
 
-fn query_digest(intent: &Intent) -> Result<String> {
+fn query_digest(intent: &Intent<'_>) -> Result<String> {
     let query = json!({"tool_name": intent.tool_name, "args_digest": intent.args_digest});
     Ok(Sha256::of(canonical_json::<Value>(&query)?).to_string())
 }
@@ -337,7 +357,7 @@ fn document<T: Serialize>(name: &str, document: &T) -> Result<Vec<u8>> {
 
 /// The run on its way into its entry, event by event: the timeline is the last member of its canonical form.
 struct Timeline {
-    entry: Entry,
+    entry: Packing,
     empty: bool,
 }
 
@@ -350,81 +370,46 @@ impl Timeline {
         let head = whole
             .strip_suffix(TIMELINE_END)
             .ok_or_else(|| invalid("a run ends with its timeline"))?;
-        let mut entry = Entry::new(RUN)?;
-        entry.write(head)?;
+        let mut entry = Packing::new(RUN);
+        entry.push(head)?;
         Ok(Self { entry, empty: true })
     }
 
     fn push(&mut self, event: &TimelineEvent) -> Result<()> {
         if !std::mem::take(&mut self.empty) {
-            self.entry.write(b",")?;
+            self.entry.push(b",")?;
         }
-        self.entry.write(&canonical_json(event)?)
+        self.entry.push(&canonical_json(event)?)
     }
 
     fn finish(mut self) -> Result<(Deflated, Sha256)> {
-        self.entry.write(TIMELINE_END)?;
+        self.entry.push(TIMELINE_END)?;
         self.entry.finish()
     }
 }
 
 /// Records on their way into an entry, one a line.
 struct Lines {
-    entry: Entry,
-    line: Vec<u8>,
+    entry: Packing,
+    line: Line,
 }
 
 impl Lines {
-    fn new(name: &'static str) -> Result<Self> {
-        Ok(Self {
-            entry: Entry::new(name)?,
-            line: Vec::new(),
-        })
+    fn new(name: &'static str) -> Self {
+        Self {
+            entry: Packing::new(name),
+            line: Line::default(),
+        }
     }
 
-    fn push(&mut self, record: &impl Serialize) -> Result<()> {
-        self.line.clear();
-        serde_json::to_writer(&mut self.line, record)
-            .map_err(|error| invalid(format!("write {}", self.entry.name)).caused_by(error))?;
-        at_most(
-            "record bytes",
-            self.line.len(),
-            MAX_RECORD_BYTES,
-            "archive_limit",
-        )?;
-        self.line.push(b'\n');
-        self.entry.write(&self.line)
+    fn push(&mut self, record: &impl Written) -> Result<()> {
+        let line = self.line.of(record);
+        let size = line.len().saturating_sub(b"\n".len());
+        at_most("record bytes", size, MAX_RECORD_BYTES, "archive_limit")?;
+        self.entry.push(line)
     }
 
     fn finish(self) -> Result<(Deflated, Sha256)> {
         self.entry.finish()
-    }
-}
-
-/// The content of an entry, deflated and hashed.
-struct Entry {
-    name: &'static str,
-    deflating: Deflating,
-    hasher: Hasher,
-}
-
-impl Entry {
-    fn new(name: &'static str) -> Result<Self> {
-        Ok(Self {
-            name,
-            deflating: Deflating::begin()?,
-            hasher: Hasher::new(),
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
-        self.deflating
-            .write_all(bytes)
-            .map_err(|error| fault_of(&format!("write {}", self.name), error))
-    }
-
-    fn finish(self) -> Result<(Deflated, Sha256)> {
-        Ok((self.deflating.finish()?, self.hasher.finish()))
     }
 }

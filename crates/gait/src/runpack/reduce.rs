@@ -81,8 +81,8 @@ impl Predicate {
 /// `verification_failed` for a runpack that does not hold; `invalid_input` when the predicate holds nowhere; those of
 /// writing.
 pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<Reduced> {
-    let mut pack = Runpack::open(path)?;
-    let found = find(&mut pack, predicate)?;
+    let pack = Runpack::open(path)?;
+    let found = find(&pack, predicate)?;
     let mut run = pack.run()?;
     let refs = pack.refs()?;
     let original_ref_count = refs.receipts.len();
@@ -92,7 +92,7 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
         Path::to_path_buf,
     );
     run.run_id = reduced_run_id(&original_run_id, predicate);
-    let id = &found.intent.intent_id;
+    let id = found.intent.intent_id.as_ref();
     let report = ReduceReport {
         schema_id: "gait.runpack.reduce_report",
         schema_version: "1.0.0",
@@ -101,7 +101,7 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
         run_id: original_run_id,
         reduced_run_id: run.run_id.clone(),
         predicate,
-        selected_intent_id: id.clone(),
+        selected_intent_id: id.to_owned(),
         original_intent_count: found.intents,
         reduced_intent_count: 1,
         original_result_count: found.results,
@@ -125,7 +125,7 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
     })?;
     found.record(&mut recorder, &report.reduced_run_id)?;
     recorder.finish(&out, None)?;
-    find(&mut Runpack::open(&out)?, predicate)?;
+    find(&Runpack::open(&out)?, predicate)?;
     Ok(Reduced {
         path: out,
         report: ReduceReport {
@@ -137,8 +137,8 @@ pub fn reduce(path: &Path, predicate: Predicate, out: Option<&Path>) -> Result<R
 
 /// The intent that shows the failure, its result if that is the failure, and how many there were.
 struct Found {
-    intent: Intent,
-    result: Option<ResultRecord>,
+    intent: Intent<'static>,
+    result: Option<ResultRecord<'static>>,
     intents: usize,
     results: usize,
 }
@@ -146,10 +146,10 @@ struct Found {
 impl Found {
     fn record(self, recorder: &mut Recorder, run_id: &str) -> Result<()> {
         let mut intent = self.intent;
-        run_id.clone_into(&mut intent.run_id);
+        intent.run_id = run_id.into();
         recorder.intent(intent, None)?;
         if let Some(mut result) = self.result {
-            run_id.clone_into(&mut result.run_id);
+            result.run_id = run_id.into();
             recorder.result(result, None)?;
         }
         Ok(())
@@ -157,26 +157,26 @@ impl Found {
 }
 
 /// The first intent by id on which the predicate holds.
-fn find(pack: &mut Runpack, predicate: Predicate) -> Result<Found> {
+fn find(pack: &Runpack, predicate: Predicate) -> Result<Found> {
     let mut noted = Ids::default();
     let mut results = 0;
-    for result in pack.results()? {
-        let result = result?;
+    let mut records = pack.results()?;
+    while let Some(result) = records.advance()? {
         results += 1;
         if predicate == Predicate::MissingResult || !is_ok(&result) {
             noted.insert(&result.intent_id);
         }
     }
-    let (mut intents, mut first): (usize, Option<Intent>) = (0, None);
-    for intent in pack.intents()? {
-        let intent = intent?;
+    let (mut intents, mut first): (usize, Option<Intent<'static>>) = (0, None);
+    let mut records = pack.intents()?;
+    while let Some(intent) = records.advance()? {
         intents += 1;
         let failing = noted.contains(&intent.intent_id) == (predicate == Predicate::NonOkStatus);
         let earlier = first
             .as_ref()
             .is_none_or(|first| intent.intent_id < first.intent_id);
         if failing && earlier && !intent.intent_id.is_empty() {
-            first = Some(intent);
+            first = Some(intent.into_owned());
         }
     }
     let intent = first.ok_or_else(|| not_triggered(predicate, intents))?;
@@ -202,17 +202,17 @@ fn not_triggered(predicate: Predicate, intents: usize) -> worldcompute_fault::Fa
     }
 }
 
-fn failing_result(pack: &mut Runpack, intent_id: &str) -> Result<Option<ResultRecord>> {
-    for result in pack.results()? {
-        let result = result?;
+fn failing_result(pack: &Runpack, intent_id: &str) -> Result<Option<ResultRecord<'static>>> {
+    let mut results = pack.results()?;
+    while let Some(result) = results.advance()? {
         if result.intent_id == intent_id && !is_ok(&result) {
-            return Ok(Some(result));
+            return Ok(Some(result.into_owned()));
         }
     }
     Ok(None)
 }
 
-fn is_ok(result: &ResultRecord) -> bool {
+fn is_ok(result: &ResultRecord<'_>) -> bool {
     matches!(trim_lower(&result.status).as_str(), "ok" | "success")
 }
 

@@ -11,10 +11,10 @@ use worldcompute_proof::Sha256;
 
 pub use real::RealTools;
 
-use super::index::{Ids, Notes};
+use super::join::{Join, join};
 use super::manifest::CaptureMode;
 use super::read::Runpack;
-use super::record::Intent;
+use super::record::{Intent, ResultRecord};
 use crate::limits::invalid;
 use crate::signature::unverified;
 use crate::text::trim_lower;
@@ -34,20 +34,20 @@ const STAND_INS: [(&str, &[&str]); 4] = [
 
 /// One intent, replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub struct Step<'a> {
     /// The intent.
-    pub intent_id: String,
+    pub intent_id: &'a str,
     /// Its tool.
-    pub tool_name: String,
+    pub tool_name: &'a str,
     /// Where the answer came from.
-    pub answer: Answer,
+    pub answer: Answer<'a>,
 }
 
 /// Where the answer to an intent came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Answer<'a> {
     /// From the runpack.
-    Recorded { status: String, digest: String },
+    Recorded { status: &'a str, digest: &'a str },
     /// From a stand-in of this kind: the same every time.
     StoodIn { kind: &'static str, digest: String },
     /// From the tool itself.
@@ -78,36 +78,23 @@ pub struct Replayed {
 pub fn replay(
     path: &Path,
     real: Option<&RealTools>,
-    mut step: impl FnMut(&Step) -> Result<()>,
+    step: impl FnMut(&Step<'_>) -> Result<()>,
 ) -> Result<Replayed> {
-    let mut pack = Runpack::open(path)?;
+    let pack = Runpack::open(path)?;
     if real.is_some() && pack.manifest().capture_mode == CaptureMode::Reference {
         return Err(invalid(
             "real replay requires capture_mode=raw; reference-mode runpacks strip raw tool inputs",
         ));
     }
     let run_id = pack.run()?.run_id;
-    let recorded = recorded(&mut pack)?;
-    let mut seen = Ids::default();
-    let mut missing = Vec::new();
-    for intent in pack.intents()? {
-        let intent = intent?;
-        if !seen.insert(&intent.intent_id) {
-            return Err(invalid(format!(
-                "duplicate intent_id: {}",
-                intent.intent_id
-            )));
-        }
-        let answer = answer(&run_id, &intent, &recorded, real)?;
-        if answer == Answer::Missing {
-            missing.push(intent.intent_id.clone());
-        }
-        step(&Step {
-            intent_id: intent.intent_id,
-            tool_name: intent.tool_name,
-            answer,
-        })?;
-    }
+    let mut replaying = Replaying {
+        run_id: &run_id,
+        real,
+        step,
+        missing: Vec::new(),
+    };
+    join(&pack, &mut replaying)?;
+    let mut missing = replaying.missing;
     missing.sort();
     Ok(Replayed {
         run_id,
@@ -120,45 +107,71 @@ pub fn replay(
     })
 }
 
-/// Status and digest of each result.
-fn recorded(pack: &mut Runpack) -> Result<Notes> {
-    let mut notes = Notes::default();
-    for result in pack.results()? {
-        let result = result?;
-        let note = format!("{}\n{}", result.result_digest, result.status);
-        if !notes.insert(&result.intent_id, &note) {
-            let message = format!("duplicate result for intent_id: {}", result.intent_id);
-            return Err(invalid(message));
-        }
-    }
-    Ok(notes)
+/// A replay on its way through the run.
+struct Replaying<'a, F> {
+    run_id: &'a str,
+    real: Option<&'a RealTools>,
+    step: F,
+    missing: Vec<String>,
 }
 
-fn answer(
-    run_id: &str,
-    intent: &Intent,
-    recorded: &Notes,
-    real: Option<&RealTools>,
-) -> Result<Answer> {
-    if let Some(real) = real.filter(|real| real.allows(&intent.tool_name)) {
-        return real.execute(intent);
+impl<F: FnMut(&Step<'_>) -> Result<()>> Join for Replaying<'_, F> {
+    /// What a real tool did cannot be taken back when the run turns out to be none.
+    fn needs_all(&self) -> bool {
+        self.real.is_some()
     }
-    if let Some(note) = recorded.get(&intent.intent_id) {
-        let (digest, status) = note
-            .split_once('\n')
-            .ok_or_else(|| unverified("a result digest with a line break in it"))?;
-        return Ok(Answer::Recorded {
-            status: status.to_owned(),
-            digest: digest.to_owned(),
-        });
+
+    fn note(result: &ResultRecord<'_>, note: &mut String) -> Result<()> {
+        for text in [&result.result_digest, "\n", &result.status] {
+            note.push_str(text);
+        }
+        Ok(())
     }
-    Ok(match stand_in(&intent.tool_name) {
-        None => Answer::Missing,
-        Some(kind) => Answer::StoodIn {
-            kind,
-            digest: stand_in_digest(run_id, intent, kind),
-        },
-    })
+
+    fn intent(&mut self, intent: &Intent<'_>, note: Option<&str>) -> Result<()> {
+        let answer = self.answer(intent, note)?;
+        if answer == Answer::Missing {
+            self.missing.push(intent.intent_id.clone().into_owned());
+        }
+        (self.step)(&Step {
+            intent_id: &intent.intent_id,
+            tool_name: &intent.tool_name,
+            answer,
+        })
+    }
+
+    fn unmatched(&mut self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn result_again(&mut self, id: &str) -> Result<()> {
+        Err(invalid(format!("duplicate result for intent_id: {id}")))
+    }
+
+    fn intent_again(&mut self, id: &str) -> Result<()> {
+        Err(invalid(format!("duplicate intent_id: {id}")))
+    }
+}
+
+impl<F> Replaying<'_, F> {
+    fn answer<'n>(&self, intent: &Intent<'_>, note: Option<&'n str>) -> Result<Answer<'n>> {
+        if let Some(real) = self.real.filter(|real| real.allows(&intent.tool_name)) {
+            return real.execute(intent);
+        }
+        if let Some(note) = note {
+            let (digest, status) = note
+                .split_once('\n')
+                .ok_or_else(|| unverified("a result digest with a line break in it"))?;
+            return Ok(Answer::Recorded { status, digest });
+        }
+        Ok(match stand_in(&intent.tool_name) {
+            None => Answer::Missing,
+            Some(kind) => Answer::StoodIn {
+                kind,
+                digest: stand_in_digest(self.run_id, intent, kind),
+            },
+        })
+    }
 }
 
 fn stand_in(tool_name: &str) -> Option<&'static str> {
@@ -169,7 +182,7 @@ fn stand_in(tool_name: &str) -> Option<&'static str> {
     matching.map(|(kind, _)| *kind)
 }
 
-fn stand_in_digest(run_id: &str, intent: &Intent, kind: &str) -> String {
+fn stand_in_digest(run_id: &str, intent: &Intent<'_>, kind: &str) -> String {
     let tool = trim_lower(&intent.tool_name);
     let args = trim_lower(&intent.args_digest);
     Sha256::of(format!(
@@ -179,11 +192,11 @@ fn stand_in_digest(run_id: &str, intent: &Intent, kind: &str) -> String {
     .to_string()
 }
 
-impl Serialize for Step {
+impl Serialize for Step<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         let (execution, status, digest) = match &self.answer {
-            Answer::Recorded { status, digest } => ("recorded", status.as_str(), digest.as_str()),
+            Answer::Recorded { status, digest } => ("recorded", *status, *digest),
             Answer::StoodIn { digest, .. } => (STOOD_IN, STOOD_IN, digest.as_str()),
             Answer::Executed { status, digest } => ("executed", *status, digest.as_str()),
             Answer::Missing => ("missing", "missing_result", ""),

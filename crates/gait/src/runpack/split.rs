@@ -2,30 +2,20 @@
 
 use std::io::{self, Read};
 
+use serde::Deserialize;
 use worldcompute_fault::{Fault, Result};
 
+use super::jsonl::Record;
+use super::window::Window;
 use crate::limits::invalid;
-
-/// Bytes read at once.
-const CHUNK: usize = 64 << 10;
 
 /// Walks a JSON text from value to value. It finds where values end and checks what stands between them; what is
 /// inside a value is for whoever parses it.
-pub(super) struct Splitter<R> {
-    source: R,
-    buffer: Vec<u8>,
-    at: usize,
-    ended: bool,
-}
+pub(super) struct Splitter<R>(Window<R>);
 
 impl<R: Read> Splitter<R> {
     pub(super) const fn new(source: R) -> Self {
-        Self {
-            source,
-            buffer: Vec::new(),
-            at: 0,
-            ended: false,
-        }
+        Self(Window::new(source))
     }
 
     /// Hands each member of the object that comes next to `take`, which has to consume the value.
@@ -40,11 +30,11 @@ impl<R: Read> Splitter<R> {
         })
     }
 
-    /// Hands each element of the array that comes next, of at most `limit` bytes, to `take`; `null` has none.
-    pub(super) fn elements(
+    /// Hands each record of the array that comes next, of at most `limit` bytes, to `take`; `null` has none.
+    pub(super) fn records<T: Record>(
         &mut self,
         limit: usize,
-        mut take: impl FnMut(&[u8]) -> Result<()>,
+        mut take: impl FnMut(T::Of<'_>) -> Result<()>,
     ) -> Result<()> {
         if self.peek()? == Some(b'n') {
             return match self.value(limit)? {
@@ -52,27 +42,67 @@ impl<R: Read> Splitter<R> {
                 _ => Err(malformed("expected an array")),
             };
         }
-        self.list(b'[', b']', |splitter| take(splitter.value(limit)?))
+        self.list(b'[', b']', |splitter| {
+            match splitter.record_in_sight::<T>(limit, &mut take) {
+                Some(taken) => taken,
+                None => take(parse(splitter.value(limit)?)?),
+            }
+        })
+    }
+
+    /// Takes the next record if all of it was read and nothing is wrong with it: its parser finds its end as well.
+    fn record_in_sight<T: Record>(
+        &mut self,
+        limit: usize,
+        take: &mut impl FnMut(T::Of<'_>) -> Result<()>,
+    ) -> Option<Result<()>> {
+        let rest = self.0.rest();
+        if !rest.starts_with(b"{") {
+            return None;
+        }
+        let (taken, len) = {
+            let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<T::Of<'_>>();
+            let record = records.next()?.ok()?;
+            let len = records.byte_offset();
+            if len > limit {
+                return None;
+            }
+            (take(record), len)
+        };
+        self.0.take(len);
+        Some(taken)
     }
 
     /// The bytes of the next value, of at most `limit` bytes.
     pub(super) fn value(&mut self, limit: usize) -> Result<&[u8]> {
         self.peek()?.ok_or_else(|| malformed("ends early"))?;
+        let (mut scan, mut seen) = (Scan::default(), 0);
+        loop {
+            let unseen = self.0.rest().get(seen..).unwrap_or_default();
+            let end = scan.end(unseen);
+            seen += end.unwrap_or(unseen.len());
+            if seen > limit {
+                return Err(malformed(&format!("a value is larger than {limit} bytes")));
+            }
+            if end.is_some() || !self.fill()? {
+                return Ok(self.0.take(seen));
+            }
+        }
+    }
+
+    /// Leaves out the next value, however long it is. What is inside of it is not looked at, but for where it ends.
+    pub(super) fn skip(&mut self) -> Result<()> {
+        self.peek()?.ok_or_else(|| malformed("ends early"))?;
         let mut scan = Scan::default();
-        while !scan.advance(self.buffer.get(self.at..).unwrap_or_default()) {
-            if scan.seen > limit {
-                break;
-            }
-            if !self.fill()? {
-                break;
+        loop {
+            let rest = self.0.rest();
+            let end = scan.end(rest);
+            let len = end.unwrap_or(rest.len());
+            self.0.take(len);
+            if end.is_some() || !self.fill()? {
+                return Ok(());
             }
         }
-        if scan.seen > limit {
-            return Err(malformed(&format!("a value is larger than {limit} bytes")));
-        }
-        let start = self.at;
-        self.at = start.saturating_add(scan.seen);
-        Ok(self.buffer.get(start..self.at).unwrap_or_default())
     }
 
     /// Nothing may follow.
@@ -85,8 +115,7 @@ impl<R: Read> Splitter<R> {
 
     fn name(&mut self) -> Result<String> {
         const MAX_NAME: usize = 256;
-        let text = self.value(MAX_NAME)?;
-        serde_json::from_slice(text).map_err(|error| malformed(&error.to_string()))
+        parse(self.value(MAX_NAME)?)
     }
 
     fn list(
@@ -100,6 +129,8 @@ impl<R: Read> Splitter<R> {
             return self.expect(close);
         }
         loop {
+            // What takes a value finds it at the start of the rest.
+            self.peek()?;
             take(self)?;
             if self.peek()? == Some(close) {
                 return self.expect(close);
@@ -111,7 +142,7 @@ impl<R: Read> Splitter<R> {
     fn expect(&mut self, byte: u8) -> Result<()> {
         match self.peek()? {
             Some(found) if found == byte => {
-                self.at += 1;
+                self.0.take(1);
                 Ok(())
             }
             Some(found) => Err(malformed(&format!(
@@ -126,42 +157,25 @@ impl<R: Read> Splitter<R> {
     /// The next byte that is not white space.
     fn peek(&mut self) -> Result<Option<u8>> {
         loop {
-            let rest = self.buffer.get(self.at..).unwrap_or_default();
-            match rest.iter().position(|byte| !b" \t\r\n".contains(byte)) {
-                Some(skip) => {
-                    self.at += skip;
-                    return Ok(self.buffer.get(self.at).copied());
-                }
-                None => {
-                    self.at = self.buffer.len();
-                    if !self.fill()? {
-                        return Ok(None);
-                    }
-                }
+            let rest = self.0.rest();
+            let next = rest.iter().position(|byte| !b" \t\r\n".contains(byte));
+            self.0.take(next.unwrap_or(rest.len()));
+            if next.is_some() || !self.fill()? {
+                return Ok(self.0.rest().first().copied());
             }
         }
     }
 
-    /// Drops what was consumed and reads more; false at the end.
     fn fill(&mut self) -> Result<bool> {
-        if self.ended {
-            return Ok(false);
-        }
-        self.buffer.drain(..self.at);
-        self.at = 0;
-        let read = (&mut self.source)
-            .take(CHUNK as u64)
-            .read_to_end(&mut self.buffer)
-            .map_err(|error: io::Error| Fault::io("read the input", &error))?;
-        self.ended = read == 0;
-        Ok(!self.ended)
+        self.0
+            .fill()
+            .map_err(|error: io::Error| Fault::io("read the input", &error))
     }
 }
 
 /// How far the end of a value was looked for.
 #[derive(Default)]
 struct Scan {
-    seen: usize,
     depth: usize,
     in_text: bool,
     escaped: bool,
@@ -169,18 +183,22 @@ struct Scan {
 }
 
 impl Scan {
-    /// Looks on in `bytes`, which start where the value does; true when its end was found, just before `seen`.
-    fn advance(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes.get(self.seen..).unwrap_or_default() {
-            if self.scalar && b",]}: \t\r\n".contains(byte) {
-                return true;
+    /// Looks on in `bytes`, which follow those seen before: how many of them belong to the value, if it ends in them.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        loop {
+            if self.in_text && !self.escaped {
+                at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
             }
-            self.seen += 1;
+            let byte = bytes.get(at)?;
+            if self.scalar && b",]}: \t\r\n".contains(byte) {
+                return Some(at);
+            }
+            at += 1;
             if self.step(*byte) {
-                return true;
+                return Some(at);
             }
         }
-        false
     }
 
     fn step(&mut self, byte: u8) -> bool {
@@ -206,6 +224,10 @@ impl Scan {
     }
 }
 
+pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T> {
+    serde_json::from_slice(text).map_err(|error| malformed(&error.to_string()))
+}
+
 pub(super) fn malformed(why: &str) -> Fault {
     invalid(format!("parse input json: {why}"))
 }
@@ -214,8 +236,15 @@ pub(super) fn malformed(why: &str) -> Fault {
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
+    use serde_json::value::RawValue;
 
     use super::*;
+    use crate::runpack::Intent;
+
+    impl Record for &'static RawValue {
+        const ENTRY: &'static str = "";
+        type Of<'a> = &'a RawValue;
+    }
 
     /// Gives out one byte at a time.
     struct Trickle<'a>(&'a [u8]);
@@ -227,13 +256,22 @@ mod tests {
         }
     }
 
-    fn split(text: &[u8]) -> Result<Vec<(String, Vec<Vec<u8>>)>> {
-        let mut splitter = Splitter::new(Trickle(text));
-        let mut found = Vec::new();
+    fn split(text: &[u8]) -> Result<Vec<(String, Vec<String>)>> {
+        let found = read::<&'static RawValue>(Trickle(text), |value| value.get().to_owned());
+        let at_once = read::<&'static RawValue>(text, |value| value.get().to_owned());
+        assert_eq!(said(&found), said(&at_once));
+        found
+    }
+
+    fn read<T: Record>(
+        source: impl Read,
+        seen: impl Fn(T::Of<'_>) -> String,
+    ) -> Result<Vec<(String, Vec<String>)>> {
+        let (mut splitter, mut found) = (Splitter::new(source), Vec::new());
         splitter.members(|splitter, name| {
             let mut elements = Vec::new();
-            splitter.elements(1000, |element| {
-                elements.push(element.to_vec());
+            splitter.records::<T>(1000, |element| {
+                elements.push(seen(element));
                 Ok(())
             })?;
             found.push((name.to_owned(), elements));
@@ -243,26 +281,21 @@ mod tests {
         Ok(found)
     }
 
+    fn said<T: Clone>(result: &Result<T>) -> Result<T, String> {
+        result.clone().map_err(|fault| fault.to_string())
+    }
+
     #[test]
     fn values_are_found_whatever_stands_in_and_between_them() {
         let text = br#" { "a" : [ 1 ,"x]}\"\\", {"b":[{}]},null, true ] ,"c\u0064":[],"e":null} "#;
         let found = split(text).unwrap();
-        let texts: Vec<Vec<&str>> = found
-            .iter()
-            .map(|(_, elements)| {
-                elements
-                    .iter()
-                    .map(|e| std::str::from_utf8(e).unwrap())
-                    .collect()
-            })
-            .collect();
         assert_eq!(
-            texts[0],
+            found[0].1,
             ["1", r#""x]}\"\\""#, r#"{"b":[{}]}"#, "null", "true"]
         );
         let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a", "cd", "e"]);
-        assert!(texts[1].is_empty() && texts[2].is_empty());
+        assert!(found[1].1.is_empty() && found[2].1.is_empty());
     }
 
     #[test]
@@ -294,10 +327,13 @@ mod tests {
 
     #[test]
     fn a_value_is_taken_at_the_limit_and_refused_past_it() {
-        let text = b"[\"12345678\"]";
-        let elements = |limit: usize| Splitter::new(&text[..]).elements(limit, |_| Ok(()));
-        assert!(elements(10).is_ok());
-        assert!(elements(9).unwrap_err().message().contains("larger than 9"));
+        for text in ["[\"12345678\"]", "[{\"a\":1234}]"] {
+            let elements = |limit: usize| {
+                Splitter::new(text.as_bytes()).records::<&'static RawValue>(limit, |_| Ok(()))
+            };
+            assert!(elements(10).is_ok());
+            assert!(elements(9).unwrap_err().message().contains("larger than 9"));
+        }
         let endless = io::repeat(b'[');
         assert!(Splitter::new(endless).value(1000).is_err());
     }
@@ -308,13 +344,50 @@ mod tests {
             let value: Vec<Value> = values.into_iter().map(Value::from).collect();
             let text = serde_json::to_vec(&serde_json::json!({"k": value})).unwrap();
             let found = split(&text).unwrap();
-            let parsed: Vec<Value> = found[0].1.iter().map(|e| serde_json::from_slice(e).unwrap()).collect();
+            let parsed: Vec<Value> = found[0].1.iter().map(|e| serde_json::from_str(e).unwrap()).collect();
             prop_assert_eq!(parsed, value);
         }
 
         #[test]
         fn any_bytes_are_split_or_refused(bytes: Vec<u8>) {
             let _ = split(&bytes);
+        }
+
+        #[test]
+        fn a_record_in_sight_is_what_it_is_out_of_sight(
+            ids in prop::collection::vec("[a-z\\\\\"é]{0,6}", 0..4),
+            at: prop::sample::Index,
+            byte in prop::sample::select(&b"{}[]\",:\\ \n\0ux1\xff"[..]),
+            change in prop::sample::select(&[0, 1, 2][..]),
+        ) {
+            let intents: Vec<Intent<'_>> = ids.iter().map(|id| Intent { intent_id: id.into(), ..Intent::default() }).collect();
+            let mut text = serde_json::to_vec(&serde_json::json!({"k": intents, "l": []})).unwrap();
+            let at = at.index(text.len());
+            match change {
+                0 => text[at] = byte,
+                1 => text.insert(at, byte),
+                _ => {}
+            }
+            let seen = |intent: Intent<'_>| format!("{intent:?}");
+            let found = read::<Intent<'static>>(Trickle(&text), seen);
+            prop_assert_eq!(said(&found), said(&read::<Intent<'static>>(&text[..], seen)));
+            prop_assert!(change < 2 || found.is_ok());
+        }
+
+        #[test]
+        fn what_is_left_out_ends_where_it_would_be_read_to(value in "[\\[\\]{}\",\\\\:1 a]{0,30}") {
+            let text = format!("{{\"a\":{value},\"b\":[]}}");
+            let skip = |text: &[u8]| {
+                let (mut splitter, mut names) = (Splitter::new(text), Vec::new());
+                let walked = splitter.members(|splitter, name| {
+                    names.push(name.to_owned());
+                    splitter.skip()
+                });
+                (names, walked.is_ok())
+            };
+            if serde_json::from_str::<Value>(&text).is_ok() {
+                prop_assert!(skip(text.as_bytes()).1);
+            }
         }
     }
 }

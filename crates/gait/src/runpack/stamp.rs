@@ -1,5 +1,6 @@
 //! An instant as a record states it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -94,9 +95,13 @@ impl Serialize for Stamp {
     }
 }
 
+/// A text that is copied only if it was spelled with escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 impl<'de> Deserialize<'de> for Stamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = Text::deserialize(deserializer)?.0;
         Self::parse(&text).ok_or_else(|| {
             serde::de::Error::custom(format_args!("not an RFC 3339 instant: {text:?}"))
         })

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::Path;
 
 use serde::Serialize;
@@ -11,7 +10,7 @@ use worldcompute_proof::VerifyingKey;
 
 use super::manifest::{Manifest, Stated};
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
-use crate::archive::Archive;
+use crate::archive::{Archive, ReadAt};
 use crate::limits::MAX_MANIFEST_BYTES;
 use crate::signature::unverified;
 use crate::signatures::{SignatureReport, passes};
@@ -87,22 +86,22 @@ pub enum SignatureStatus {
 /// # Errors
 /// `verification_failed` for what is no sound archive or has no sound manifest; the refusals of the disk.
 pub fn verify(path: &Path, requirements: &Requirements<'_>) -> Result<Report> {
-    verify_archive(&mut Archive::open(path)?, requirements)
+    verify_archive(&Archive::open(path)?, requirements)
 }
 
 /// [`verify`] for an archive that is open already.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_archive<R: Read + Seek>(
-    archive: &mut Archive<R>,
+pub fn verify_archive<R: ReadAt>(
+    archive: &Archive<R>,
     requirements: &Requirements<'_>,
 ) -> Result<Report> {
     Ok(examine(archive, requirements)?.0)
 }
 
 /// The runpack's manifest, if it holds.
-pub(super) fn checked(archive: &mut Archive<File>) -> Result<Manifest> {
+pub(super) fn checked(archive: &Archive<File>) -> Result<Manifest> {
     let (report, manifest) = examine(archive, &Requirements::default())?;
     if !report.missing_files.is_empty() {
         let files = report.missing_files.join(", ");
@@ -139,8 +138,8 @@ impl Report {
     }
 }
 
-fn examine<R: Read + Seek>(
-    archive: &mut Archive<R>,
+fn examine<R: ReadAt>(
+    archive: &Archive<R>,
     requirements: &Requirements<'_>,
 ) -> Result<(Report, Manifest)> {
     let stated = Stated::parse(&archive.bytes(MANIFEST, MAX_MANIFEST_BYTES as u64)?)?;
@@ -188,8 +187,8 @@ fn declared(manifest: &Manifest) -> Result<BTreeSet<String>> {
     Ok(declared)
 }
 
-fn check_files<R: Read + Seek>(
-    archive: &mut Archive<R>,
+fn check_files<R: ReadAt>(
+    archive: &Archive<R>,
     manifest: &Manifest,
     declared: &BTreeSet<String>,
 ) -> Result<(Vec<String>, Vec<HashMismatch>)> {
@@ -217,7 +216,7 @@ fn check_files<R: Read + Seek>(
     Ok((missing, mismatches))
 }
 
-fn undeclared<R: Read + Seek>(archive: &Archive<R>, declared: &BTreeSet<String>) -> Vec<String> {
+fn undeclared<R: ReadAt>(archive: &Archive<R>, declared: &BTreeSet<String>) -> Vec<String> {
     let names = archive.entries().iter().map(|entry| entry.name());
     let mut undeclared: Vec<String> = names
         .filter(|name| *name != MANIFEST && !declared.contains(*name))

@@ -97,7 +97,7 @@ pub fn run() -> Vec<u8> {
 
 /// The entries of the archive at `path`.
 pub fn read(path: &Path) -> Entries {
-    let mut archive = Archive::open(path).unwrap();
+    let archive = Archive::open(path).unwrap();
     let names: Vec<String> = archive
         .entries()
         .iter()

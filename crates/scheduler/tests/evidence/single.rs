@@ -231,7 +231,7 @@ fn a_lone_object_has_the_bytes_of_its_name() {
 /// A runpack with one entry more than its manifest declares, and the same without.
 fn runpacks(folder: &std::path::Path) -> [PathBuf; 2] {
     let (good, _) = gait::demo::record(folder).unwrap();
-    let mut archive = gait::archive::Archive::open(&good).unwrap();
+    let archive = gait::archive::Archive::open(&good).unwrap();
     let names = archive
         .entries()
         .iter()

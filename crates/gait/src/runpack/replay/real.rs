@@ -56,7 +56,7 @@ impl RealTools {
     }
 
     /// Runs the tool of `intent`; one that fails is an answer, too.
-    pub(super) fn execute(&self, intent: &Intent) -> Result<Answer> {
+    pub(super) fn execute(&self, intent: &Intent<'_>) -> Result<Answer<'static>> {
         let output = match trim_lower(&intent.tool_name).as_str() {
             "echo" | "tool.echo" => echo(intent),
             "file.write" | "fs.write" | "write_file" => write_file(intent),
@@ -84,7 +84,7 @@ fn refused(missing: String) -> Fault {
     )
 }
 
-fn argument(intent: &Intent, name: &str) -> Result<String, String> {
+fn argument(intent: &Intent<'_>, name: &str) -> Result<String, String> {
     let Some(args) = &intent.args else {
         return Ok(String::new());
     };
@@ -93,7 +93,7 @@ fn argument(intent: &Intent, name: &str) -> Result<String, String> {
     Ok(text.unwrap_or_default().trim().to_owned())
 }
 
-fn echo(intent: &Intent) -> Result<Vec<u8>, String> {
+fn echo(intent: &Intent<'_>) -> Result<Vec<u8>, String> {
     let message = argument(intent, "message")?;
     Ok(match message.is_empty() {
         true => b"echo".to_vec(),
@@ -101,7 +101,7 @@ fn echo(intent: &Intent) -> Result<Vec<u8>, String> {
     })
 }
 
-fn write_file(intent: &Intent) -> Result<Vec<u8>, String> {
+fn write_file(intent: &Intent<'_>) -> Result<Vec<u8>, String> {
     let (path, content) = (argument(intent, "path")?, argument(intent, "content")?);
     if path.is_empty() {
         return Err("file.write requires args.path".to_owned());
@@ -114,7 +114,7 @@ fn write_file(intent: &Intent) -> Result<Vec<u8>, String> {
     Ok(content.into_bytes())
 }
 
-fn run_shell(intent: &Intent) -> Result<Vec<u8>, String> {
+fn run_shell(intent: &Intent<'_>) -> Result<Vec<u8>, String> {
     let command = argument(intent, "command")?;
     if command.is_empty() {
         return Err("shell.exec requires args.command".to_owned());

@@ -1,0 +1,174 @@
+//! A record as a line of its entry: the canonical form (RFC 8785), written member by member.
+//!
+//! A general serializer looks at every byte of every text on its own. A run has hundreds of thousands of records that
+//! differ in a few texts, so what they have in common is copied, and a text that needs no escape is copied whole.
+
+use super::record::{Intent, Payload, ResultRecord};
+use super::stamp::Stamp;
+
+/// A record that can be written.
+pub(super) trait Written {
+    fn write(&self, line: &mut Line);
+}
+
+/// The line that was written last. Its memory is used again.
+#[derive(Default)]
+pub(super) struct Line {
+    bytes: Vec<u8>,
+    /// The last instant and how it is spelled: most records are of the same.
+    stamp: Option<(Stamp, String)>,
+}
+
+impl Line {
+    /// The line of `record`, with its break.
+    pub(super) fn of(&mut self, record: &impl Written) -> &[u8] {
+        self.bytes.clear();
+        record.write(self);
+        self.bytes.push(b'\n');
+        &self.bytes
+    }
+
+    fn raw(&mut self, text: &str) -> &mut Self {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    fn text(&mut self, text: &str) -> &mut Self {
+        match needs_escape(text) {
+            true => self.raw(&serde_json::Value::from(text).to_string()),
+            false => self.raw("\"").raw(text).raw("\""),
+        }
+    }
+
+    fn stamp(&mut self, stamp: Stamp) -> &mut Self {
+        let known = self.stamp.take().filter(|(known, _)| *known == stamp);
+        let known = known.unwrap_or_else(|| (stamp, stamp.to_string()));
+        self.text(&known.1);
+        self.stamp = Some(known);
+        self
+    }
+
+    fn payload(&mut self, name: &str, payload: Option<&Payload>) -> &mut Self {
+        match payload {
+            Some(payload) => self.raw(name).raw(payload.text()),
+            None => self,
+        }
+    }
+}
+
+/// Whether JSON spells the text in any other way than as it is. Looks at all of it at once, without a branch a byte.
+fn needs_escape(text: &str) -> bool {
+    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    text.bytes()
+        .fold(false, |found, byte| found | special(byte))
+}
+
+impl Written for Intent<'_> {
+    fn write(&self, line: &mut Line) {
+        line.raw("{")
+            .payload("\"args\":", self.args.as_ref())
+            .raw(if self.args.is_some() { "," } else { "" })
+            .raw("\"args_digest\":")
+            .text(&self.args_digest)
+            .raw(",\"created_at\":")
+            .stamp(self.created_at)
+            .raw(",\"intent_id\":")
+            .text(&self.intent_id)
+            .raw(",\"producer_version\":")
+            .text(&self.producer_version)
+            .raw(",\"run_id\":")
+            .text(&self.run_id)
+            .raw(",\"schema_id\":")
+            .text(&self.schema_id)
+            .raw(",\"schema_version\":")
+            .text(&self.schema_version)
+            .raw(",\"tool_name\":")
+            .text(&self.tool_name)
+            .raw("}");
+    }
+}
+
+impl Written for ResultRecord<'_> {
+    fn write(&self, line: &mut Line) {
+        line.raw("{\"created_at\":")
+            .stamp(self.created_at)
+            .raw(",\"intent_id\":")
+            .text(&self.intent_id)
+            .raw(",\"producer_version\":")
+            .text(&self.producer_version)
+            .payload(",\"result\":", self.result.as_ref())
+            .raw(",\"result_digest\":")
+            .text(&self.result_digest)
+            .raw(",\"run_id\":")
+            .text(&self.run_id)
+            .raw(",\"schema_id\":")
+            .text(&self.schema_id)
+            .raw(",\"schema_version\":")
+            .text(&self.schema_version)
+            .raw(",\"status\":")
+            .text(&self.status)
+            .raw("}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Map;
+
+    use super::*;
+
+    fn payload(text: &str) -> Payload {
+        let members = Map::from_iter([(text.to_owned(), text.into())]);
+        Payload::new(&members).unwrap()
+    }
+
+    fn stamp(seconds: u32) -> Stamp {
+        let instant = jiff::Timestamp::from_second(seconds.into()).unwrap();
+        match seconds % 3 {
+            0 => Stamp::default(),
+            _ => Stamp::at(instant),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_line_is_what_the_serializer_and_the_canonical_form_say(
+            records in prop::collection::vec((any::<[String; 7]>(), any::<Option<String>>(), 0_u32..6), 1..5),
+        ) {
+            let mut line = Line::default();
+            for ([digest, id, version, run, schema, of, last], given, at) in &records {
+                let intent = Intent {
+                    args: given.as_deref().map(payload),
+                    args_digest: digest.into(),
+                    created_at: stamp(*at),
+                    intent_id: id.into(),
+                    producer_version: version.into(),
+                    run_id: run.into(),
+                    schema_id: schema.into(),
+                    schema_version: of.into(),
+                    tool_name: last.into(),
+                };
+                let result = ResultRecord {
+                    created_at: stamp(*at),
+                    intent_id: id.into(),
+                    producer_version: version.into(),
+                    result: given.as_deref().map(payload),
+                    result_digest: digest.into(),
+                    run_id: run.into(),
+                    schema_id: schema.into(),
+                    schema_version: of.into(),
+                    status: last.into(),
+                };
+                for (written, derived) in [
+                    (line.of(&intent).to_vec(), serde_json::to_vec(&intent).unwrap()),
+                    (line.of(&result).to_vec(), serde_json::to_vec(&result).unwrap()),
+                ] {
+                    let canonical = worldcompute_proof::canonicalize_json(&written).unwrap();
+                    prop_assert_eq!(&written, &[&derived[..], b"\n"].concat());
+                    prop_assert_eq!(canonical, derived);
+                }
+            }
+        }
+    }
+}
