@@ -42,7 +42,22 @@ impl Packing {
     /// # Errors
     /// `archive_limit` past the size of an entry; those of the disk. They may come at a later call.
     pub fn push(&mut self, bytes: &[u8]) -> Result<()> {
-        self.block.extend_from_slice(bytes);
+        self.append(|content| {
+            content.extend_from_slice(bytes);
+            Ok(())
+        })
+    }
+
+    /// Adds what `write` appends to the content.
+    ///
+    /// # Errors
+    /// As [`Packing::push`]; those of `write`, which then has added nothing.
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        let before = self.block.len();
+        if let Err(fault) = write(&mut self.block) {
+            self.block.truncate(before);
+            return Err(fault);
+        }
         match self.block.len() >= BLOCK {
             true => self.hand_over(),
             false => Ok(()),

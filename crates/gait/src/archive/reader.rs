@@ -4,7 +4,10 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::fs::OFlags;
 use worldcompute_durable::scratch_file;
@@ -20,6 +23,10 @@ use super::{error_of, excess, fault_of, name};
 use crate::limits::{MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_ENTRY_NAME};
 use crate::signature::unverified;
 
+/// Bytes of content from which on it takes longer to hash them than to start a thread, by far.
+const TOGETHER_FROM: u64 = 4 << 20;
+/// Bytes of that thread's stack.
+const STACK: usize = 256 << 10;
 /// Bytes of an extra field: the time stamp that Go's writer adds is 9.
 const MAX_EXTRA: usize = 64;
 /// Bytes of an entry of the directory.
@@ -199,6 +206,37 @@ impl<R: ReadAt> Archive<R> {
     pub fn digest(&self, name: &str) -> Result<Sha256> {
         let digest = Sha256::of_reader(self.read(name)?);
         Ok(digest.map_err(|error| self.fault(error))?.0)
+    }
+
+    /// The digests of several entries' contents, in constant memory; where there is much of it, two at a time.
+    ///
+    /// # Errors
+    /// As [`Archive::bytes`], of the first entry that is refused.
+    pub fn digests(&self, names: &[&str]) -> Result<Vec<Sha256>> {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let taken = || {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                names.get(at).map(|name| (at, name))
+            };
+            let digests = std::iter::from_fn(taken).map(|(at, name)| (at, self.digest(name)));
+            digests.collect::<Vec<_>>()
+        };
+        let sizes = names.iter().filter_map(|name| self.entry(name));
+        let much = sizes.map(Entry::size).sum::<u64>() >= TOGETHER_FROM;
+        let mut digests = thread::scope(|scope| {
+            // Where there cannot be another thread, this one does all of it.
+            let other = thread::Builder::new().stack_size(STACK);
+            let other = much.then(|| other.spawn_scoped(scope, work).ok()).flatten();
+            let own = work();
+            let others =
+                other.map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            own.into_iter()
+                .chain(others.unwrap_or_default())
+                .collect::<Vec<_>>()
+        });
+        digests.sort_by_key(|(at, _)| *at);
+        digests.into_iter().map(|(_, digest)| digest).collect()
     }
 
     /// Opens the archive that is the entry `name`, by way of a scratch file.

@@ -677,3 +677,53 @@ proptest! {
         let _ = contents(&bytes);
     }
 }
+
+#[test]
+fn content_packed_by_another_thread_is_the_same_as_content_written_at_once() {
+    let text = |size: usize| -> Vec<u8> { (0..size).map(|at| (at * at % 251) as u8).collect() };
+    for size in [0, 1, 255 << 10, 256 << 10, (1 << 20) + 7] {
+        let content = text(size);
+        let mut packing = Packing::new("a");
+        content
+            .chunks(1000)
+            .for_each(|chunk| packing.push(chunk).unwrap());
+        let (deflated, digest) = packing.finish().unwrap();
+        assert_eq!(digest, worldcompute_proof::Sha256::of(&content), "{size}");
+        let mut writer = Writer::new(Vec::new(), "test.zip");
+        writer.add_deflated("a", deflated).unwrap();
+        assert_eq!(writer.finish().unwrap(), written(&[("a", &content)]));
+    }
+}
+
+#[test]
+fn content_past_the_limit_is_refused_and_stays_refused() {
+    let mut packing = Packing::new("a");
+    let block = vec![0; 1 << 20];
+    let blocks = MAX_ENTRY_BYTES / block.len() as u64 + 8;
+    let refused = (0..blocks).find_map(|_| packing.push(&block).err());
+    let refused = refused.expect("refused before the end");
+    assert_eq!(refused.code(), "archive_limit");
+    assert!(packing.finish().is_err());
+}
+
+proptest! {
+    #[test]
+    fn an_entry_is_the_same_bytes_however_it_was_cut_when_it_was_written(
+        words in prop::collection::vec("[a-d]{1,9}", 1..40),
+        cuts in prop::collection::vec(1_usize..90_000, 1..20),
+    ) {
+        let words: String = words.concat();
+        let content: Vec<u8> = words.bytes().cycle().take(200_000).collect();
+        let mut writer = Writer::new(Vec::new(), "test.zip");
+        writer.entry("a", |out| {
+            let (mut rest, mut cuts) = (&content[..], cuts.iter().cycle());
+            while let Some(cut) = cuts.next().filter(|_| !rest.is_empty()) {
+                let (piece, after) = rest.split_at((*cut).min(rest.len()));
+                out.write_all(piece).map_err(|error| fault_of("write", error))?;
+                rest = after;
+            }
+            Ok(())
+        }).unwrap();
+        prop_assert_eq!(writer.finish().unwrap(), written(&[("a", &content)]));
+    }
+}

@@ -1,4 +1,4 @@
-//! A record as a line of its entry: the canonical form (RFC 8785), written member by member.
+//! A record as its line: the canonical form (RFC 8785), written member by member.
 //!
 //! A general serializer looks at every byte of every text on its own. A run has hundreds of thousands of records that
 //! differ in a few texts, so what they have in common is copied, and a text that needs no escape is copied whole.
@@ -8,26 +8,19 @@ use super::stamp::Stamp;
 
 /// A record that can be written.
 pub(super) trait Written {
-    fn write(&self, line: &mut Line);
+    fn write(&self, line: &mut Line<'_>);
 }
 
-/// The line that was written last. Its memory is used again.
-#[derive(Default)]
-pub(super) struct Line {
-    bytes: Vec<u8>,
-    /// The last instant and how it is spelled: most records are of the same.
-    stamp: Option<(Stamp, String)>,
+/// The last instant and how it is spelled: most records are of the same.
+pub(super) type Spelled = Option<(Stamp, String)>;
+
+/// The end of a text to which a record is appended.
+pub(super) struct Line<'a> {
+    pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) stamp: &'a mut Spelled,
 }
 
-impl Line {
-    /// The line of `record`, with its break.
-    pub(super) fn of(&mut self, record: &impl Written) -> &[u8] {
-        self.bytes.clear();
-        record.write(self);
-        self.bytes.push(b'\n');
-        &self.bytes
-    }
-
+impl Line<'_> {
     fn raw(&mut self, text: &str) -> &mut Self {
         self.bytes.extend_from_slice(text.as_bytes());
         self
@@ -44,7 +37,7 @@ impl Line {
         let known = self.stamp.take().filter(|(known, _)| *known == stamp);
         let known = known.unwrap_or_else(|| (stamp, stamp.to_string()));
         self.text(&known.1);
-        self.stamp = Some(known);
+        *self.stamp = Some(known);
         self
     }
 
@@ -64,7 +57,7 @@ fn needs_escape(text: &str) -> bool {
 }
 
 impl Written for Intent<'_> {
-    fn write(&self, line: &mut Line) {
+    fn write(&self, line: &mut Line<'_>) {
         line.raw("{")
             .payload("\"args\":", self.args.as_ref())
             .raw(if self.args.is_some() { "," } else { "" })
@@ -89,7 +82,7 @@ impl Written for Intent<'_> {
 }
 
 impl Written for ResultRecord<'_> {
-    fn write(&self, line: &mut Line) {
+    fn write(&self, line: &mut Line<'_>) {
         line.raw("{\"created_at\":")
             .stamp(self.created_at)
             .raw(",\"intent_id\":")
@@ -136,7 +129,12 @@ mod tests {
         fn a_line_is_what_the_serializer_and_the_canonical_form_say(
             records in prop::collection::vec((any::<[String; 7]>(), any::<Option<String>>(), 0_u32..6), 1..5),
         ) {
-            let mut line = Line::default();
+            let mut spelled = None;
+            let mut line = |record: &dyn Written| {
+                let mut bytes = Vec::new();
+                record.write(&mut Line { bytes: &mut bytes, stamp: &mut spelled });
+                bytes
+            };
             for ([digest, id, version, run, schema, of, last], given, at) in &records {
                 let intent = Intent {
                     args: given.as_deref().map(payload),
@@ -161,11 +159,11 @@ mod tests {
                     status: last.into(),
                 };
                 for (written, derived) in [
-                    (line.of(&intent).to_vec(), serde_json::to_vec(&intent).unwrap()),
-                    (line.of(&result).to_vec(), serde_json::to_vec(&result).unwrap()),
+                    (line(&intent), serde_json::to_vec(&intent).unwrap()),
+                    (line(&result), serde_json::to_vec(&result).unwrap()),
                 ] {
                     let canonical = worldcompute_proof::canonicalize_json(&written).unwrap();
-                    prop_assert_eq!(&written, &[&derived[..], b"\n"].concat());
+                    prop_assert_eq!(&written, &derived);
                     prop_assert_eq!(canonical, derived);
                 }
             }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
-use super::line::{Line, Written};
+use super::line::{Line, Spelled, Written};
 use super::manifest::{CaptureMode, Manifest, ManifestFile};
 use super::record::{Intent, Payload, Receipt, ResultRecord, Run, TimelineEvent, VERSION};
 use super::refs::{Refs, or};
@@ -391,22 +391,26 @@ impl Timeline {
 /// Records on their way into an entry, one a line.
 struct Lines {
     entry: Packing,
-    line: Line,
+    stamp: Spelled,
 }
 
 impl Lines {
     fn new(name: &'static str) -> Self {
         Self {
             entry: Packing::new(name),
-            line: Line::default(),
+            stamp: None,
         }
     }
 
     fn push(&mut self, record: &impl Written) -> Result<()> {
-        let line = self.line.of(record);
-        let size = line.len().saturating_sub(b"\n".len());
-        at_most("record bytes", size, MAX_RECORD_BYTES, "archive_limit")?;
-        self.entry.push(line)
+        let stamp = &mut self.stamp;
+        self.entry.append(|bytes| {
+            let before = bytes.len();
+            record.write(&mut Line { bytes, stamp });
+            let size = bytes.len().saturating_sub(before);
+            bytes.push(b'\n');
+            at_most("record bytes", size, MAX_RECORD_BYTES, "archive_limit")
+        })
     }
 
     fn finish(self) -> Result<(Deflated, Sha256)> {

@@ -652,3 +652,31 @@ fn a_run_is_found_by_path_or_by_id_and_else_is_a_mistake_of_the_caller() {
         );
     }
 }
+
+#[test]
+fn no_real_tool_runs_for_a_run_that_names_an_intent_or_a_result_twice() {
+    let bench = Bench::new();
+    let written = bench.path("written");
+    let args = json!({"path": written, "content": "x"});
+    let tools = ["file.write".to_owned()];
+    let real = RealTools::permit(true, true, &tools, ("ALLOW", Some("1"))).unwrap();
+    let replayed = |twice: Option<&str>| {
+        let mut input = input();
+        input["intents"] =
+            json!([{"intent_id": "intent_1", "tool_name": "file.write", "args": args}]);
+        if let Some(twice) = twice {
+            let again = input[twice][0].clone();
+            input[twice].as_array_mut().unwrap().push(again);
+        }
+        let path = bench.record(&input, CaptureMode::Raw, None).unwrap();
+        replay(&path, real.as_ref(), |_| Ok(()))
+    };
+    for twice in ["intents", "results"] {
+        let fault = replayed(Some(twice)).unwrap_err();
+        assert_eq!(fault.code(), "invalid_input");
+        assert!(fault.message().starts_with("duplicate"), "{fault}");
+        assert!(!written.exists(), "{twice}");
+    }
+    replayed(None).unwrap();
+    assert!(written.exists(), "the tool is a real one");
+}

@@ -8,7 +8,7 @@ use serde::Serialize;
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
-use super::manifest::{Manifest, Stated};
+use super::manifest::{Manifest, ManifestFile, Stated};
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
 use crate::archive::{Archive, ReadAt};
 use crate::limits::MAX_MANIFEST_BYTES;
@@ -197,13 +197,13 @@ fn check_files<R: ReadAt>(
         .into_iter()
         .filter(|name| !declared.contains(*name));
     let mut missing: Vec<String> = undeclared.map(str::to_owned).collect();
+    let is_there = |file: &&ManifestFile| archive.entry(&file.path).is_some();
+    let (present, absent): (Vec<_>, Vec<_>) = manifest.files.iter().partition(is_there);
+    missing.extend(absent.into_iter().map(|file| file.path.clone()));
+    let names: Vec<&str> = present.iter().map(|file| &*file.path).collect();
     let mut mismatches = Vec::new();
-    for file in &manifest.files {
-        if archive.entry(&file.path).is_none() {
-            missing.push(file.path.clone());
-            continue;
-        }
-        let actual = archive.digest(&file.path)?.to_string();
+    for (file, actual) in present.into_iter().zip(archive.digests(&names)?) {
+        let actual = actual.to_string();
         if !actual.eq_ignore_ascii_case(&file.sha256) {
             mismatches.push(HashMismatch {
                 path: file.path.clone(),
