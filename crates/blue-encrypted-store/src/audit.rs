@@ -287,7 +287,8 @@ impl Audit {
             .into_iter()
             .map(|draft| draft.stamp(&self.sources, self.habits.trace))
             .collect::<Result<Vec<_>>>()?;
-        let done = lane::transact(self, lane, (pk, work), events).await;
+        // In a box, so that the futures of those who commit stay of a depth that the compiler takes.
+        let done = Box::pin(lane::transact(self, lane, (pk, work), events)).await;
         match &done {
             // All that waited was written, or rode along.
             Ok(Audited::Done(Some(_))) => self.state(lane).queue().recover(),
@@ -302,7 +303,7 @@ impl Audit {
     /// # Errors
     /// `audit_unavailable`, `audit_chain_broken`. Until a later flush succeeds, everything in this lane fails.
     pub(crate) async fn flush(&self, lane: Lane) -> Result<()> {
-        let flushed = match lane::flush(self, lane).await {
+        let flushed = match Box::pin(lane::flush(self, lane)).await {
             Ok(Some(mark)) => self.remember(lane, mark).await,
             other => other.map(drop),
         };
