@@ -16,7 +16,7 @@ const TELLING_TESTS: &str = "cargo test --workspace -- --show-output";
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 /// What costs least comes first.
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("fmt", |root| shell(root, "cargo fmt --all --check")),
     ("tidy", |root| tidy::run(root, tidy::Options::default())),
     ("deny", deny),
@@ -27,6 +27,7 @@ const STEPS: [Step; 10] = [
         )
     }),
     ("test", test),
+    ("store", store),
     ("hardening", |root| {
         shell(root, "scripts/test_hardening_acceptance.sh")
     }),
@@ -93,6 +94,20 @@ fn deny(root: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// The encrypted store with everything that reaches over a network, and on Amazon's DynamoDB Local.
+fn store(root: &Path) -> Result<()> {
+    let of_the_store = "-p blue-encrypted-store --features aws";
+    shell(
+        root,
+        &format!("cargo clippy {of_the_store} --all-targets -- -D warnings"),
+    )?;
+    shell(
+        root,
+        &format!("cargo test {of_the_store} --lib -- opening:: faults::"),
+    )?;
+    shell(root, "tests/system/dynamodb_local.sh")
 }
 
 fn test(root: &Path) -> Result<()> {

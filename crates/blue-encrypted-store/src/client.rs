@@ -14,14 +14,10 @@ pub(crate) const MAX_ATTEMPTS: u32 = 6;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// A client that is answered by `engine`, in this process or in a test.
+/// A client that is answered in this process.
 pub(crate) fn answered_by(engine: impl HttpClient + 'static) -> Client {
-    Client::from_conf(
-        nobodys(Builder::new())
-            .endpoint_url("http://embedded.invalid")
-            .http_client(engine)
-            .build(),
-    )
+    let builder = nobodys(Builder::new()).endpoint_url("http://embedded.invalid");
+    Client::from_conf(builder.http_client(engine).build())
 }
 
 /// What is told to a server that checks no credentials. Those of this machine are never sent to it.
@@ -42,6 +38,8 @@ fn with_retries(builder: Builder) -> Builder {
         .retry_classifier(CancelledInPassing)
 }
 
+#[cfg(all(feature = "aws", test))]
+pub(crate) use remote::to_endpoint;
 #[cfg(feature = "aws")]
 pub(crate) use remote::{at_endpoint, in_aws};
 
@@ -59,13 +57,16 @@ mod remote {
 
     const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
     /// For one try, and for all of them together.
-    pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-    pub(crate) const OPERATION_TIMEOUT: Duration = Duration::from_secs(45);
+    const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+    const OPERATION_TIMEOUT: Duration = Duration::from_secs(45);
 
     /// The client of a server that is not AWS.
     pub(crate) fn at_endpoint(endpoint: &LocalEndpoint) -> Client {
-        let builder = with_timeouts(nobodys(Builder::new()));
-        Client::from_conf(builder.endpoint_url(endpoint.as_str()).build())
+        Client::from_conf(to_endpoint(endpoint).build())
+    }
+
+    pub(crate) fn to_endpoint(endpoint: &LocalEndpoint) -> Builder {
+        with_timeouts(nobodys(Builder::new())).endpoint_url(endpoint.as_str())
     }
 
     /// The client of AWS. Finds region and credentials now, so that what is missing is told before anything is done.

@@ -28,7 +28,7 @@ fn inserts(ids: impl Iterator<Item = usize>, secret: &str) -> Batch {
     batch
 }
 
-fn puts(ids: impl Iterator<Item = usize>, secret: &str) -> Batch {
+pub(crate) fn puts(ids: impl Iterator<Item = usize>, secret: &str) -> Batch {
     let mut batch = Batch::new();
     for id in ids {
         batch.put(task(format!("t{id:04}"), secret)).unwrap();
@@ -304,7 +304,7 @@ async fn a_small_commit_to_a_large_partition_writes_little() {
 }
 
 /// Prepares a commit and does only its first `steps` transactions, as a process that dies then.
-async fn interrupted(store: &Store, batch: Batch, steps: usize) {
+pub(crate) async fn interrupted(store: &Store, batch: Batch, steps: usize) {
     let shared = partition(store, "j1").0;
     let mut open = reader::read(&shared.store, &shared.scope)
         .await

@@ -130,6 +130,8 @@ mod embedded;
 mod entity;
 mod envelope;
 mod failure;
+#[cfg(test)]
+mod faults;
 mod identity;
 mod kek;
 #[cfg(test)]
@@ -147,6 +149,8 @@ mod name;
 mod only_to_aws;
 #[cfg(test)]
 mod opening;
+#[cfg(test)]
+mod parity;
 mod partition;
 mod plan;
 #[cfg(test)]

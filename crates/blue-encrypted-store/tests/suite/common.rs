@@ -62,6 +62,17 @@ pub async fn open(dir: &Path) -> Result<Store> {
     Store::open(config, Arc::new(keys)).await
 }
 
+/// The store in a table on the server at `endpoint`, set up when there is none; key and memory of it lie in `dir`.
+#[cfg(feature = "aws")]
+pub async fn open_at(endpoint: &str, table: &str, dir: &Path) -> Result<Store> {
+    let endpoint = blue_encrypted_store::LocalEndpoint::parse(endpoint)?;
+    let config = StoreConfig::on(blue_encrypted_store::Backend::Endpoint(endpoint))
+        .table(table)
+        .anchor(dir.join("anchor"));
+    let keys = LocalFileKeyProvider::new(key_path(dir));
+    Store::set_up(config, Arc::new(keys)).await
+}
+
 pub fn partition(store: &Store) -> Partition {
     store.partition(Kind::JOB, "j1").unwrap()
 }

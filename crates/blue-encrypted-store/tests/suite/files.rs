@@ -367,3 +367,34 @@ async fn a_full_disk_is_told_as_such_and_the_store_opens_once_there_is_room() {
     fs::remove_file(&filler).unwrap();
     assert_eq!(read_all(dir).await.unwrap(), 3);
 }
+
+#[tokio::test]
+async fn a_commit_on_a_full_disk_changes_nothing_and_goes_through_once_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else {
+        println!("skipped: only root can mount a small file system");
+        return;
+    };
+    let dir = disk.0.path();
+    filled(dir, 3).await;
+    let store = open(dir).await.unwrap();
+    let partition = partition(&store);
+    let at = partition.load().await.unwrap().unwrap().version();
+    let filler = dir.join("filler");
+    drop(fs::write(&filler, vec![0; 2 << 20]));
+    let large = || {
+        let mut batch = Batch::new();
+        batch.put(note("n0", "y".repeat(100_000))).unwrap();
+        batch
+    };
+    let fault = partition.commit(large(), at).await.unwrap_err();
+    assert_eq!(
+        (fault.category(), fault.code()),
+        (Category::IoFailure, "disk_full")
+    );
+    let found = partition.load().await.unwrap().unwrap();
+    assert_eq!((found.version(), found.len()), (at, 3));
+    fs::remove_file(&filler).unwrap();
+    partition.commit(large(), at).await.unwrap();
+    drop((partition, store));
+    assert_eq!(read_all(dir).await.unwrap(), 3);
+}

