@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
+use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath, TraceSource};
 use bytes::Bytes;
 use gait::{Gate, Policy, SystemClock};
 use tokio::sync::mpsc;
@@ -18,11 +18,12 @@ use worldcompute_mesh::wire::Capacity;
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo, ReservationInfo};
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
-use worldcompute_telemetry::LoadSampler;
+use worldcompute_telemetry::{CorrelationId, LoadSampler};
 
 use crate::api::{
     self, AdminStatus, ClusterStatus, Control, Health, Load, Peer, PeerCapacity, Reservation,
 };
+use crate::audit_watch::AuditWatch;
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
@@ -120,6 +121,7 @@ struct Inner {
     content: Arc<ContentStore>,
     donor: Option<Donor>,
     submitter: Submitter,
+    audit: Arc<AuditWatch>,
     load: Arc<LoadSampler>,
     started: Instant,
     stop: CancellationToken,
@@ -263,6 +265,7 @@ impl Node {
                 mem: load.mem,
             },
             jobs,
+            store_audit_broken: self.0.audit.broken(),
         })
     }
 
@@ -344,7 +347,8 @@ impl Running {
         self.tasks.close();
         let ended = tokio::time::timeout(STOP_PATIENCE, self.tasks.wait()).await;
         inner.mesh.shutdown().await;
-        written.and(ended.map_err(|_| {
+        let recorded = inner.audit.close().await;
+        written.and(recorded).and(ended.map_err(|_| {
             Fault::new(
                 Category::InternalFailure,
                 "stop_timed_out",
@@ -359,6 +363,8 @@ impl Running {
         self.tasks
             .spawn(serve::inbound(inbound, content, donor, node.0.stop.clone()));
         self.tasks.spawn(serve_control(control, node.clone()));
+        let audit = node.0.audit.clone();
+        self.tasks.spawn(audit.keep_looking(node.0.stop.clone()));
         if let Some(donor) = node.0.donor.clone() {
             let announcing = node.0.roles.announce.then(|| node.0.mesh.clone());
             self.tasks
@@ -387,6 +393,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
         max_total: options.config.content_bytes,
     };
     let content = Arc::new(ContentStore::open(paths.content(), limits)?);
+    let audit = AuditWatch::new(store.clone(), home.key().clone(), paths.audit_checkpoint());
     let load = Arc::new(LoadSampler::new());
     let donor = match options.roles.donor {
         true => Some(Donor::new(DonorParts {
@@ -420,6 +427,7 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
         content,
         donor,
         submitter,
+        audit,
         load,
         started: Instant::now(),
         stop: CancellationToken::new(),
@@ -450,7 +458,13 @@ async fn open_store(home: &OpenHome) -> Result<Store> {
         paths.key_decisions(),
     );
     let config = StoreConfig::new(StorePath::File(paths.store()));
+    let config = config.trace_source(TraceSource::new(correlation));
     Store::open(config, Arc::new(keys)).await
+}
+
+/// The correlation id of the request that uses a key, as a trace id.
+fn correlation() -> Option<[u8; 16]> {
+    worldcompute_telemetry::current().map(CorrelationId::trace_id)
 }
 
 /// Serves the control socket until the daemon ends; a socket that cannot be served ends the daemon.

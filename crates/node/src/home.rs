@@ -88,6 +88,11 @@ impl Home {
         self.root.join("evidence/keys.jsonl")
     }
 
+    /// How far the audit of the store had come when it was last verified, signed by this node.
+    pub fn audit_checkpoint(&self) -> PathBuf {
+        self.root.join("evidence/store-audit.json")
+    }
+
     /// The encrypted store's database file.
     pub fn store(&self) -> PathBuf {
         self.root.join("store/worldcompute.db")

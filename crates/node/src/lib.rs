@@ -7,6 +7,7 @@
 //! ```
 
 pub mod api;
+mod audit_watch;
 mod config;
 mod daemon;
 mod decisions;

@@ -40,6 +40,14 @@ impl CorrelationId {
         Self(id)
     }
 
+    /// The id as a W3C trace id, for what has no trace: four zero bytes before it.
+    pub fn trace_id(self) -> [u8; 16] {
+        let mut trace = [0; 16];
+        let bytes = trace.iter_mut().skip(16 - BYTES);
+        bytes.zip(self.0).for_each(|(to, from)| *to = from);
+        trace
+    }
+
     /// Reads 24 lower-case hex digits.
     ///
     /// # Errors

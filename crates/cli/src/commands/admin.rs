@@ -33,6 +33,12 @@ fn in_words(status: &AdminStatus) -> String {
     ];
     lines.extend(
         status
+            .store_audit_broken
+            .iter()
+            .map(|reason| format!("STORE AUDIT  broken: {reason}")),
+    );
+    lines.extend(
+        status
             .listen
             .iter()
             .map(|address| format!("listening    {address}")),

@@ -67,6 +67,9 @@ pub struct AdminStatus {
     pub load: Load,
     /// Jobs known to this submitter, by phase.
     pub jobs: BTreeMap<String, usize>,
+    /// What is wrong with the record of the store's keys; `null` when nothing was when it was last verified.
+    #[serde(default)]
+    pub store_audit_broken: Option<String>,
 }
 
 /// What a donor is doing.
