@@ -7,6 +7,7 @@ mod command;
 mod record;
 mod request;
 
+use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::Sha256;
 
@@ -186,10 +187,18 @@ impl Credential {
         }
     }
 
-    /// What is wrong with this answer to `request`: a credential for something else than what was asked.
+    /// For how many seconds from `now` it is good, going by the longest that it says; 0 when it says nothing.
+    pub(crate) fn lifetime(&self, now: Timestamp) -> u64 {
+        let expires = self.expires_at.get();
+        let left = expires.map_or(0, |expires| expires.duration_since(now).as_secs());
+        u64::try_from(left.max(self.ttl_seconds)).unwrap_or_default()
+    }
+
+    /// What is wrong with this answer to `request` at the time `now`: a credential for something else than what was
+    /// asked, or one that is over.
     ///
     /// Only what the broker states is held against it; one that binds its credential to nothing says nothing wrong.
-    pub fn mismatches(&self, request: &Request<'_>) -> Result<Vec<&'static str>> {
+    pub fn mismatches(&self, request: &Request<'_>, now: Timestamp) -> Result<Vec<&'static str>> {
         let stated = |have: &str, wanted: &str| have.is_empty() || have == wanted;
         let asked = request.digest()?;
         let scopes = request.scope().iter();
@@ -212,6 +221,10 @@ impl Credential {
             (
                 !stated(&self.job_binding, request.job_id()),
                 "broker_job_binding_mismatch",
+            ),
+            (
+                self.expires_at.get().is_some_and(|expires| expires <= now),
+                "broker_credential_expired",
             ),
         ];
         let wrong = checks.into_iter().filter(|(wrong, _)| *wrong);

@@ -13,7 +13,8 @@ mod output;
 mod streamed;
 mod usage;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -29,12 +30,30 @@ use output::Output;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    match texts(&arguments) {
+    let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // Known before anything can go wrong: to an agent a hook that fails is a hook that is not there.
+    let exit = match asks(&given, &commands::hook::HOOK) {
+        true => closed(|| run(&given)),
+        false => run(&given),
+    };
+    exit.into()
+}
+
+fn run(given: &[OsString]) -> Exit {
+    match texts(given) {
         Ok(arguments) => dispatch(&arguments),
-        Err(fault) => unreadable(&arguments, &fault),
+        Err(fault) => unreadable(given, &fault),
     }
-    .into()
+}
+
+/// Whether the command line begins with the words of `command`.
+fn asks(given: &[OsString], command: &Command) -> bool {
+    let words = command.words.iter().map(OsStr::new);
+    given
+        .iter()
+        .map(OsString::as_os_str)
+        .take(command.words.len())
+        .eq(words)
 }
 
 fn texts(arguments: &[OsString]) -> Result<Vec<String>> {
@@ -53,10 +72,7 @@ fn unreadable(arguments: &[OsString], fault: &Fault) -> Exit {
         .collect();
     let command = Command::find(COMMANDS, &arguments).map(|(command, _)| command);
     let output = Output::new(args::asks_for_json(&arguments), correlation::new_id());
-    match command.is_some_and(is_hook) {
-        true => closed(output.text(&commands::hook::deny(fault))),
-        false => output.fault(fault),
-    }
+    refuse(&output, command.is_some_and(is_hook), fault)
 }
 
 fn dispatch(arguments: &[String]) -> Exit {
@@ -104,11 +120,7 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
     let output = Output::new(json, correlation::new_id());
     let args = match args {
         Ok(args) => args,
-        // To an agent a hook that fails is a hook that is not there.
-        Err(fault) if is_hook(command) => {
-            return closed(output.text(&commands::hook::deny(&fault)));
-        }
-        Err(fault) => return output.fault(&fault),
+        Err(fault) => return refuse(&output, is_hook(command), &fault),
     };
     if args.wants_help() {
         return output.text(&usage::command(command));
@@ -117,7 +129,7 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
         return output.text(command.help);
     }
     if let Err(fault) = clash::check(command, &args) {
-        return output.fault(&fault);
+        return refuse(&output, is_hook(command), &fault);
     }
     let context = Context {
         correlation_id: output.correlation_id().to_owned(),
@@ -125,7 +137,7 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
         environment: Arc::new(SystemEnvironment),
         json,
     };
-    let exit = logged(command, &context, || {
+    logged(command, &context, || {
         let ended = (command.run)(&context, &args);
         let fault = match &ended {
             Ok(outcome) => outcome.fault.clone(),
@@ -136,10 +148,14 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
             Err(fault) => output.fault(&fault),
         };
         (exit, fault)
-    });
-    match is_hook(command) {
-        true => closed(exit),
-        false => exit,
+    })
+}
+
+/// Says why there is nothing to run; to an agent, in the shape of an answer.
+fn refuse(output: &Output, is_hook: bool, fault: &Fault) -> Exit {
+    match is_hook {
+        true => output.text(&commands::hook::deny(fault)),
+        false => output.fault(fault),
     }
 }
 
@@ -147,11 +163,12 @@ fn is_hook(command: &Command) -> bool {
     command.words == commands::hook::HOOK.words
 }
 
-/// The exit of a hook: to an agent, any other code than 2 is a hook that is out of order, which it does without.
-fn closed(exit: Exit) -> Exit {
-    match exit {
-        Exit::Ok => Exit::Ok,
-        _ => Exit::Child(2),
+/// The exit of a hook, whatever becomes of it: to an agent, any other failure than 2 is a hook that is out of order,
+/// which it does without.
+fn closed(run: impl FnOnce() -> Exit) -> Exit {
+    match std::panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(Exit::Ok) => Exit::Ok,
+        Ok(_) | Err(_) => Exit::Child(2),
     }
 }
 
@@ -168,4 +185,28 @@ fn logged(
         output::warn(&warning);
     }
     exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_ends_well_or_with_the_only_failure_that_stops_an_agent() {
+        let code = |run: fn() -> Exit| closed(run).code();
+        assert_eq!(code(|| Exit::Ok), 0);
+        assert_eq!(code(|| Exit::Failure), 2);
+        assert_eq!(code(|| Exit::InvalidInput), 2);
+        assert_eq!(code(|| std::panic::resume_unwind(Box::new("broken"))), 2);
+    }
+
+    #[test]
+    fn a_hook_is_known_by_its_raw_words() {
+        let asks = |words: &[&str]| {
+            let words: Vec<OsString> = words.iter().map(OsString::from).collect();
+            super::asks(&words, &commands::hook::HOOK)
+        };
+        assert!(asks(&["hook"]) && asks(&["hook", "--policy"]));
+        assert!(!asks(&[]) && !asks(&["hooks"]) && !asks(&["run", "hook"]));
+    }
 }

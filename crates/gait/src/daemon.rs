@@ -47,6 +47,7 @@ pub struct Daemon {
     trace_dir: Option<PathBuf>,
     face: Face,
     turns: Turns,
+    simulates: bool,
 }
 
 #[derive(Deserialize)]
@@ -81,7 +82,14 @@ impl Daemon {
             trace_dir,
             face,
             turns: Turns::default(),
+            simulates: false,
         })
+    }
+
+    /// Lets clients ask what would be decided, which only the operator may: the answer to that is always allow.
+    pub const fn simulating(mut self, allowed: bool) -> Self {
+        self.simulates = allowed;
+        self
     }
 
     /// Decides on what a client asks.
@@ -136,8 +144,11 @@ impl Daemon {
         if body.context_envelope.is_some() && setup.envelope.is_some() {
             return Err(invalid("the service has a context envelope of its own"));
         }
-        if body.simulate && setup.profile == Profile::OssProd {
-            return Err(invalid("oss-prod profile does not allow simulate"));
+        if body.simulate && !self.simulates {
+            return Err(invalid("the service does not simulate").because(
+                "simulation_not_allowed",
+                "ask its operator for a service with --allow-simulate",
+            ));
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub(crate) use fail_closed::MissingField;
 pub(crate) use freeze::{Freeze, FreezeRange, Zone};
 pub use freeze::{FreezeDecision, FreezeStatus};
 pub(crate) use index::Index;
-pub use limit::{RateLimit, Scope, Window};
+pub use limit::{CallLimits, RateLimit, Scope, Window};
 pub(crate) use matching::{Annotations, InventoryMatch, Match};
 pub use outcome::{Evaluation, ScriptEvaluation, StepVerdict};
 pub(crate) use readings::of as path_readings;
@@ -56,6 +56,8 @@ pub(crate) struct Call<'a> {
     pub(crate) tool_name: &'a str,
     pub(crate) targets: &'a [Target],
     pub(crate) arg_provenance: &'a [ArgProvenance],
+    /// What the script says of its arguments, for a step that says nothing of its own.
+    pub(crate) inherited_provenance: &'a [ArgProvenance],
     pub(crate) skill_provenance: Option<&'a SkillProvenance>,
     pub(crate) delegation: Option<&'a Delegation>,
     pub(crate) context: &'a Context,
@@ -160,6 +162,7 @@ impl<'a> Call<'a> {
             tool_name: &normal.tool_name,
             targets: &normal.targets,
             arg_provenance: &normal.arg_provenance,
+            inherited_provenance: &[],
             skill_provenance: normal.skill_provenance.as_ref(),
             delegation: normal.delegation.as_ref(),
             context: &normal.context,
@@ -174,6 +177,10 @@ impl<'a> Call<'a> {
             tool_name: &step.tool_name,
             targets: &step.targets,
             arg_provenance: &step.arg_provenance,
+            inherited_provenance: match step.arg_provenance.is_empty() {
+                true => self.arg_provenance,
+                false => &[],
+            },
             tool: prepared.tool(&step.tool_name),
             ..*self
         }
@@ -182,6 +189,11 @@ impl<'a> Call<'a> {
     /// Whether it only executes, in a sandbox about which everything is declared.
     pub(crate) fn runs_in_a_declared_sandbox(&self) -> bool {
         self.only_executes() && sandbox::is_declared(self.context.sandbox.as_ref())
+    }
+
+    /// Where its arguments may come from, as far as anybody says: good for restricting, never for letting through.
+    pub(crate) fn provenance(&self) -> impl Iterator<Item = &'a ArgProvenance> {
+        self.arg_provenance.iter().chain(self.inherited_provenance)
     }
 
     pub(crate) fn is_destructive(&self) -> bool {

@@ -81,6 +81,7 @@ impl Gate {
     /// What can be used up (a limit, a token for one use) is used up only for a decision that lets the call pass, after
     /// everything else has held and the evidence has its place on the disk. An error lets nothing pass.
     pub fn decide_on(&self, intent: &Intent, request: &Request<'_>) -> Result<Decision> {
+        request.check()?;
         let now = self.clock.now();
         // Tokens and the kill switch go by the present, whatever time the policy is asked for.
         clock::check_set(now)?;

@@ -15,6 +15,15 @@ pub(crate) fn of_host(value: &str) -> String {
     text::trim_lower(host.split(':').next().unwrap_or(host))
 }
 
+/// The host of exactly `host[:port]` or `[v6][:port]`; `None` for anything else, in which tools find different hosts.
+pub(crate) fn of_exact(value: &str) -> Option<String> {
+    let value = value.trim();
+    let authority = hostname(value).filter(|_| !value.contains('@'))?;
+    let bracketed = value.starts_with('[');
+    let whole = !authority.is_empty() && (bracketed || !authority.contains(':'));
+    whole.then(|| text::trim_lower(authority))
+}
+
 /// The host of a URL; empty when there is none or the URL is malformed.
 pub(crate) fn of_url(value: &str) -> String {
     authority(value.trim())
@@ -122,6 +131,25 @@ mod tests {
             "://good.example",
         ] {
             assert_eq!(of_url(url), "", "{url:?}");
+        }
+    }
+
+    #[test]
+    fn an_exact_host_has_nothing_in_which_another_could_hide() {
+        for (value, host) in [
+            ("Example.com", "example.com"),
+            (" example.com:443 ", "example.com"),
+            ("example.com.", "example.com."),
+            ("[::1]", "::1"),
+            ("[::1]:443", "::1"),
+        ] {
+            assert_eq!(of_exact(value).as_deref(), Some(host), "{value:?}");
+        }
+        for value in [
+            "", ":443", "[]:1", "::1", "[::1", "[::1]x", "a@b", "a:1@b:2", "a:1:2", "a:b", "a/b",
+            "a?b", "a#b", "a\\b", "a b", "a%2eb", "http://a", "a\0b",
+        ] {
+            assert_eq!(of_exact(value), None, "{value:?}");
         }
     }
 

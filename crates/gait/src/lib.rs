@@ -94,8 +94,8 @@ pub use context_envelope::ContextEnvelope;
 pub use decision::Decision;
 pub use environment::{Environment, SystemEnvironment};
 pub use evaluate::{
-    Broker, Evaluation, FreezeDecision, FreezeStatus, RateLimit, SandboxDecision, SandboxStatus,
-    Scope, ScriptEvaluation, StepVerdict, Window,
+    Broker, CallLimits, Evaluation, FreezeDecision, FreezeStatus, RateLimit, SandboxDecision,
+    SandboxStatus, Scope, ScriptEvaluation, StepVerdict, Window,
 };
 pub use evidence::{Evidence, Prepared};
 pub use gate::Gate;

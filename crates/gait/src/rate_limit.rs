@@ -12,7 +12,6 @@ use worldcompute_durable::{LockForm, LockOptions};
 use worldcompute_fault::Result;
 
 use crate::evaluate::{RateLimit, Scope, Window};
-use crate::intent::Intent;
 use crate::record::is_schema;
 use crate::state_file::{Kind, StateFile};
 
@@ -46,7 +45,7 @@ pub struct Counters<'a> {
     path: &'a Path,
 }
 
-/// One limit, applied to one intent at one time.
+/// One limit, applied to one call at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Charge {
     limit: RateLimit,
@@ -89,18 +88,17 @@ struct Counter {
 }
 
 impl Charge {
-    /// The charge of a rate limit.
-    pub fn of_rate(limit: RateLimit, intent: &Intent, now: Timestamp) -> Self {
-        Self::new(limit, "", intent, now)
+    /// The charge of a rate limit for a call of `tool` by `identity`.
+    pub fn of_rate(limit: RateLimit, tool: &str, identity: &str, now: Timestamp) -> Self {
+        Self::new(limit, "", (tool, identity), now)
     }
 
     /// The charge of a destructive budget, which is counted apart from the rate of the same calls.
-    pub fn of_budget(limit: RateLimit, intent: &Intent, now: Timestamp) -> Self {
-        Self::new(limit, "destructive_budget|", intent, now)
+    pub fn of_budget(limit: RateLimit, tool: &str, identity: &str, now: Timestamp) -> Self {
+        Self::new(limit, "destructive_budget|", (tool, identity), now)
     }
 
-    fn new(limit: RateLimit, kind: &str, intent: &Intent, now: Timestamp) -> Self {
-        let (tool, identity) = (intent.tool_name(), &intent.context().identity);
+    fn new(limit: RateLimit, kind: &str, (tool, identity): (&str, &str), now: Timestamp) -> Self {
         let scope_key = match limit.scope {
             Scope::Tool => format!("{kind}{tool}"),
             Scope::Identity => format!("{kind}{identity}"),
@@ -132,15 +130,13 @@ impl<'a> Counters<'a> {
         Self { path }
     }
 
-    /// How the limits stand, with nothing counted.
+    /// How the limits stand, with nothing counted. Charges that share a counter must be within their limits together.
     ///
     /// Errors: `rate_limit_state_corrupt`, `rate_limit_state_unavailable`.
     pub fn peek(&self, charges: &[Charge]) -> Result<Vec<Usage>> {
         let state = State::read(&StateFile::new(self.path, &KIND))?;
-        let look = |charge: &Charge| {
-            let used = state.count(charge);
-            charge.usage(used, used < charge.limit.requests)
-        };
+        let look =
+            |charge: &Charge| charge.usage(state.count(charge), state.has_room(charge, charges));
         Ok(charges.iter().map(look).collect())
     }
 
@@ -150,7 +146,7 @@ impl<'a> Counters<'a> {
     pub fn charge(&self, charges: &[Charge], now: Timestamp) -> Result<Vec<Usage>> {
         let held = StateFile::new(self.path, &KIND).lock()?;
         let mut state = State::read(held.file())?;
-        let within = |charge: &Charge| state.count(charge) < charge.limit.requests;
+        let within = |charge: &Charge| state.has_room(charge, charges);
         let allowed: Vec<_> = charges.iter().map(within).collect();
         let all = allowed.iter().all(|allowed| *allowed);
         if all {
@@ -186,6 +182,13 @@ impl State {
     fn count(&self, charge: &Charge) -> u64 {
         let same = self.counters.iter().filter(|one| one.key == charge.counter);
         same.map(|counter| counter.count).sum()
+    }
+
+    /// Whether `charge` is within its limit after all of `charges` are counted.
+    fn has_room(&self, charge: &Charge, charges: &[Charge]) -> bool {
+        let same = charges.iter().filter(|one| one.counter == charge.counter);
+        let demand = u64::try_from(same.count()).unwrap_or(u64::MAX);
+        self.count(charge).saturating_add(demand) <= charge.limit.requests
     }
 
     /// Sorted by key, as the format has them.

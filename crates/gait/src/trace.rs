@@ -43,7 +43,12 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) registry_reason: &'static str,
     pub(crate) credential: Option<&'a Credential>,
     pub(crate) link: Option<Link>,
+    /// What would have been decided, if nothing was.
+    pub(crate) simulated: Option<Verdict>,
 }
+
+/// How the record of a simulation begins to say what would have been decided.
+pub(crate) const SIMULATED: &str = "simulated:";
 
 /// The place of a trace in a session: its number and the record before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +97,7 @@ struct Trace {
     intent_digest: Sha256,
     policy_digest: Sha256,
     key_id: String,
+    simulated: Option<Verdict>,
 }
 
 /// What both kinds of trace tell.
@@ -106,6 +112,11 @@ macro_rules! accessors {
             /// What was decided.
             pub const fn verdict(&self) -> Verdict {
                 self.0.verdict
+            }
+
+            /// What would have been decided; `None` unless this was a simulation, whose own verdict permits nothing.
+            pub const fn simulated(&self) -> Option<Verdict> {
+                self.0.simulated
             }
 
             /// The tool that was asked for.

@@ -64,6 +64,9 @@ pub struct SignedDecision {
     pub trace_id: String,
     pub tool_name: String,
     pub verdict: Verdict,
+    /// What would have been decided, if this was a simulation and decided nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simulated_verdict: Option<Verdict>,
     pub intent_digest: Sha256,
     pub policy_digest: Sha256,
     pub key_id: String,
@@ -168,6 +171,7 @@ impl Artefact {
             trace_id: trace.trace_id().to_owned(),
             tool_name: trace.tool_name().to_owned(),
             verdict: trace.verdict(),
+            simulated_verdict: trace.simulated(),
             intent_digest: trace.intent_digest(),
             policy_digest: trace.policy_digest(),
             key_id: trace.key_id().to_owned(),

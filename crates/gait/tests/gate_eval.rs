@@ -115,6 +115,162 @@ fn neither_a_simulation_nor_a_wrong_key_nor_an_unwritable_trace_costs_a_request(
 }
 
 #[test]
+fn a_script_uses_up_the_limit_of_each_of_its_steps() {
+    let gait = place(LIMITED);
+    let step = json!({"tool_name": "tool.write", "args": {}});
+    intent(&gait, json!({"script": {"steps": [step, step, step]}}));
+    let (code, answer) = eval(&gait, "");
+    assert_eq!((code, &answer["verdict"]), (3, &json!("block")), "{answer}");
+    assert_eq!(answer["rate_limit_used"], Value::Null);
+    intent(&gait, json!({"script": {"steps": [step]}}));
+    let (_, answer) = eval(&gait, "");
+    assert_eq!(
+        (&answer["rate_limit_key"], &answer["rate_limit_used"]),
+        (&json!("tool.write"), &json!(1)),
+        "{answer}"
+    );
+    intent(&gait, json!({}));
+    assert_eq!(eval(&gait, "").1["rate_limit_used"], 2);
+    assert_eq!(eval(&gait, "").0, 3);
+}
+
+#[test]
+fn the_trace_of_a_simulation_says_so_and_has_no_number() {
+    let gait = place("default_verdict: block");
+    let public = SigningKey::from_seed([7; 32]).verifying_key().to_string();
+    let public = gait.file("public.key", format!("{public}\n"));
+    let (code, answer) = eval(&gait, "--simulate --session s/log --trace-out t.json");
+    assert_eq!((code, &answer["verdict"]), (0, &json!("allow")));
+    assert_eq!(answer.get("session_sequence"), None);
+    assert!(!gait.path().join("s/log").exists());
+    let trace = file(&gait, &json!("t.json"));
+    assert_eq!(
+        trace["relationship"]["related_record_ids"],
+        json!(["simulated:block"])
+    );
+    for verify in [&["trace", "verify", "t.json"][..], &["verify", "./t.json"]] {
+        let (code, shown) = gait.json(&[verify, &["--public-key", &public]].concat());
+        assert_eq!(
+            (code, &shown["simulated_verdict"]),
+            (0, &json!("block")),
+            "{shown}"
+        );
+    }
+    let shown = gait.run(&["trace", "verify", "t.json", "--public-key", &public]);
+    assert!(shown.stdout.contains("simulation: would have been block"));
+    let (code, shown) =
+        gait.json_before(&["enforce"], &["/bin/sh", "-c", "echo trace_path=t.json"]);
+    assert_eq!(
+        (code, &shown["failure_reason"]),
+        (3, &json!("invalid_trace_artifact"))
+    );
+}
+
+#[test]
+fn the_credential_of_a_broker_is_held_to_the_rule_and_not_only_the_claim() {
+    let policy = "rules: [{name: r, effect: allow, require_broker_credential: true, require_jit_credential: true, max_credential_ttl_seconds: 900}]";
+    let gait = place(policy);
+    intent(
+        &gait,
+        json!({"context": {
+            "identity": "alice", "workspace": "/w", "risk_class": "low", "credential_ref": "ref:1",
+            "credential_source": "vault", "credential_access_type": "jit", "credential_ttl_seconds": 60
+        }}),
+    );
+    let broker = gait.path().join("broker.sh").display().to_string();
+    let gait = gait
+        .env("GAIT_CREDENTIAL_COMMAND_ALLOWLIST", &broker)
+        .env("PATH", "/usr/bin:/bin")
+        .env("GAIT_BROKER_TOKEN_TOOL_WRITE", "a-secret-that-stays");
+    let command = format!("--credential-broker command --credential-command {broker}");
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_mins(10);
+    let late = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(10);
+    for (stated, fault) in [
+        (json!({"access_type": "jit", "ttl_seconds": 900}), None),
+        (json!({"access_type": "jit", "expires_at": soon}), None),
+        (
+            json!({"access_type": "standing", "ttl_seconds": 900}),
+            Some("credential_not_jit"),
+        ),
+        (
+            json!({"access_type": "jit", "ttl_seconds": 901}),
+            Some("credential_ttl_exceeded"),
+        ),
+        (
+            json!({"access_type": "jit", "ttl_seconds": 9, "expires_at": late}),
+            Some("credential_ttl_exceeded"),
+        ),
+        (
+            json!({"access_type": "jit"}),
+            Some("credential_evidence_missing"),
+        ),
+        (
+            json!({"ttl_seconds": 900}),
+            Some("credential_access_type_unknown"),
+        ),
+        (
+            json!({"access_type": "jit", "ttl_seconds": 9, "expires_at": "2026-01-01T00:00:00Z"}),
+            Some("broker_credential_expired"),
+        ),
+    ] {
+        let mut credential = stated;
+        credential["credential_ref"] = json!("ref:2");
+        gait.file(
+            "broker.sh",
+            format!("#!/bin/sh\ncat >&2\necho '{credential}'\n"),
+        );
+        std::fs::set_permissions(&broker, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let (code, answer) = eval(&gait, &command);
+        let codes = answer["reason_codes"].as_array().unwrap();
+        match fault {
+            None => assert_eq!(code, 0, "{answer}"),
+            Some(fault) => {
+                assert_eq!(code, 3, "{answer}");
+                assert!(codes.contains(&json!(fault)), "{answer}");
+            }
+        }
+    }
+    let (code, answer) = eval(&gait, "--credential-broker env");
+    assert_eq!(code, 3, "a variable says nothing of its life: {answer}");
+}
+
+#[test]
+fn a_person_is_told_of_degraded_operation_too() {
+    let gait = place("default_verdict: allow");
+    let human = gait.run(&[
+        "gate",
+        "eval",
+        "--policy",
+        "policy.yaml",
+        "--intent",
+        "intent.json",
+    ]);
+    let (_, answer) = gait.json(&[
+        "gate",
+        "eval",
+        "--policy",
+        "policy.yaml",
+        "--intent",
+        "intent.json",
+    ]);
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(human.stdout.contains(warning), "{}", human.stdout);
+}
+
+#[test]
+fn a_reference_that_no_trace_has_room_for_costs_nothing() {
+    let gait = place(LIMITED);
+    let reference = |length| format!("--approval-token-ref {}", "r".repeat(length));
+    assert_eq!(eval(&gait, &reference(4096)).1["rate_limit_used"], 1);
+    let (code, answer) = eval(&gait, &reference(4097));
+    assert_eq!(
+        (code, &answer["error_code"]),
+        (6, &json!("request_too_large"))
+    );
+    assert_eq!(eval(&gait, "").1["rate_limit_used"], 2);
+}
+
+#[test]
 fn a_limit_that_is_used_up_blocks_and_says_so() {
     let gait = place(LIMITED);
     eval(&gait, "");

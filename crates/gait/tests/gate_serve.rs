@@ -79,6 +79,36 @@ fn the_service_answers_what_the_command_answers() {
 }
 
 #[test]
+fn only_an_operator_lets_a_service_simulate() {
+    let gait = Gait::new();
+    let body = json!({"intent": intent("tool.exec"), "simulate": true});
+    let (status, refused) = ask(&start(&gait, &[]), "", &body);
+    assert_eq!(
+        (status, &refused["error_reason"]),
+        (400, &"simulation_not_allowed".into())
+    );
+    let serving = start(&gait, &["--allow-simulate", "--socket", "other/socket"]);
+    let (status, answer) = ask(&serving, "", &body);
+    assert_eq!(
+        (status, &answer["simulated_verdict"]),
+        (200, &"block".into())
+    );
+    let args = [
+        "gate",
+        "serve",
+        "--policy",
+        "policy.yaml",
+        "--profile",
+        "oss-prod",
+    ];
+    let refused = gait.json(&[&args[..], &["--allow-simulate"]].concat()).1;
+    assert_eq!(
+        refused["error"],
+        "oss-prod profile does not allow --allow-simulate"
+    );
+}
+
+#[test]
 fn without_a_directory_for_traces_the_answer_carries_its_own() {
     let gait = Gait::new();
     let serving = start(&gait, &["--trace-dir", ""]);

@@ -134,6 +134,18 @@ fn whatever_goes_wrong_in_a_hook_denies() {
     assert!(denies(&hook(&gait, &["--policy", &policy], b"\xff\xfe")));
 }
 
+#[test]
+fn a_hook_with_an_argument_that_is_no_text_denies() {
+    use std::os::unix::ffi::OsStrExt;
+    let gait = Gait::new();
+    let output = gait
+        .command(&["hook", "--policy"])
+        .arg(std::ffi::OsStr::from_bytes(b"policy-\xff.yaml"))
+        .output()
+        .unwrap();
+    assert!(denies(&Run::of(output)));
+}
+
 fn denies(run: &Run) -> bool {
     let answer: Value = serde_json::from_str(&run.stdout).unwrap();
     run.code == 0 && answer["hookSpecificOutput"]["permissionDecision"] == "deny"

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::intent::Intent;
 
+const NOW: Timestamp = Timestamp::constant(1_767_225_600, 0);
 const SECRET: &str = "s3cr3t-planted-in-the-broker";
 
 fn intent() -> Intent {
@@ -178,10 +179,10 @@ fn a_program_is_asked_and_its_answer_is_completed() {
     assert!(credential.request_digest.is_some());
     let intent = intent();
     let request = Request::new(&intent, "egress", &["export".to_owned()]).unwrap();
-    assert!(credential.mismatches(&request).unwrap().is_empty());
+    assert!(credential.mismatches(&request, NOW).unwrap().is_empty());
     let other = Request::new(&intent, "other", &["write".to_owned()]).unwrap();
     assert_eq!(
-        credential.mismatches(&other).unwrap(),
+        credential.mismatches(&other, NOW).unwrap(),
         ["broker_request_digest_mismatch", "broker_scope_mismatch"]
     );
 }

@@ -8,6 +8,7 @@ use super::breach::Breach;
 use super::glob::Glob;
 use super::matching::admits;
 use super::readings;
+use crate::host;
 use crate::intent::{Target, infer_domain};
 use crate::limits::invalid;
 use crate::text;
@@ -165,10 +166,16 @@ enum Domains {
 impl Domains {
     fn of(target: &Target) -> Self {
         let inferred = infer_domain(&target.kind, &target.value);
-        if inferred.is_empty() && matches!(target.kind.as_str(), "url" | "host") {
+        let claimed = Some(target.endpoint_domain.as_str()).filter(|claim| *claim != inferred);
+        let reached = match target.kind.as_str() {
+            // The format infers a host from any text; only one that every tool reads alike is vouched for.
+            "host" => host::of_exact(&target.value).unwrap_or_default(),
+            _ => inferred.clone(),
+        };
+        if reached.is_empty() && matches!(target.kind.as_str(), "url" | "host") {
             return Self::Unreadable;
         }
-        let mut known = vec![target.endpoint_domain.as_str(), &inferred];
+        let mut known = vec![claimed.unwrap_or_default(), &reached];
         known.retain(|domain| !domain.is_empty());
         match known.is_empty() {
             true if target.endpoint_class.starts_with("net.") => return Self::Unreadable,

@@ -1,15 +1,18 @@
-//! Which credentials a rule trusts a call to hold, going by what the context declares about them.
+//! Which credentials a rule trusts a call to hold, going by what the context declares about them, and by what a broker
+//! states about the one that it hands out.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use worldcompute_proof::{Sha256, canonical_json};
 
 use super::Call;
 use super::breach::Breach;
 use super::matching::admits;
+use crate::broker::Credential;
 use crate::intent::Context;
 
 /// What a rule says about the credential of the call; serialised, it is the rule's part of the policy digest.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CredentialClause {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -42,6 +45,16 @@ pub(crate) struct CredentialClause {
     pub(crate) require_jit: bool,
 }
 
+/// What somebody says about a credential; empty or 0 where nothing is said.
+#[derive(Clone, Copy)]
+struct Stated<'a> {
+    reference: &'a str,
+    source: &'a str,
+    access_type: &'a str,
+    issuer: &'a str,
+    ttl_seconds: u64,
+}
+
 /// Access that lasts beyond the call, or might.
 const STANDING: [&str; 6] = [
     "",
@@ -59,24 +72,26 @@ impl CredentialClause {
         if self.says_nothing() {
             return;
         }
-        let context = call.context;
-        let mut note = |broken: bool, clause, code| {
-            if broken {
-                found.push(Breach::same(clause, code));
-            }
-        };
-        for (broken, clause, code) in self
-            .declarations(context)
-            .into_iter()
-            .chain(self.lists(context))
-            .chain(self.lifetime(context))
-            .chain(bindings(call))
-        {
-            note(broken, clause, code);
-        }
+        let checks = self.checks(Stated::by(call.context));
+        let broken = checks.chain(bindings(call)).filter(|(broken, ..)| *broken);
+        found.extend(broken.map(|(_, clause, code)| Breach::same(clause, code)));
     }
 
-    fn says_nothing(&self) -> bool {
+    /// What it has against the credential that a broker handed out at the time `now`, as stable codes.
+    pub(super) fn faults(&self, credential: &Credential, now: Timestamp) -> Vec<&'static str> {
+        let broken = self.checks(Stated::of(credential, now));
+        let broken = broken.filter(|(broken, ..)| *broken);
+        broken.map(|(_, _, code)| code).collect()
+    }
+
+    fn checks(&self, stated: Stated<'_>) -> impl Iterator<Item = Check> + use<> {
+        let declared = self.declarations(stated).into_iter();
+        declared
+            .chain(self.lists(stated))
+            .chain(self.lifetime(stated))
+    }
+
+    pub(super) fn says_nothing(&self) -> bool {
         let lists = [&self.sources, &self.issuers, &self.access_types];
         !self.block_standing_credentials
             && !self.require_jit
@@ -84,18 +99,18 @@ impl CredentialClause {
             && lists.iter().all(|list| list.is_empty())
     }
 
-    fn declarations(&self, context: &Context) -> [Check; 5] {
-        let access = context.credential_access_type.as_str();
+    fn declarations(&self, stated: Stated<'_>) -> [Check; 5] {
+        let access = stated.access_type;
         let standing = STANDING.contains(&access);
         let jit = self.require_jit;
         [
             (
-                context.credential_ref.is_empty() || (jit && access.is_empty()),
+                stated.reference.is_empty() || (jit && access.is_empty()),
                 "context.credential_ref",
                 MISSING,
             ),
             (
-                context.credential_source.is_empty(),
+                stated.source.is_empty(),
                 "context.credential_source",
                 "credential_source_unknown",
             ),
@@ -117,29 +132,29 @@ impl CredentialClause {
         ]
     }
 
-    fn lists(&self, context: &Context) -> [Check; 3] {
+    fn lists(&self, stated: Stated<'_>) -> [Check; 3] {
         [
             (
-                !admits(&self.sources, &context.credential_source),
+                !admits(&self.sources, stated.source),
                 "allowed_credential_sources",
                 "credential_source_disallowed",
             ),
             (
-                !admits(&self.issuers, &context.credential_issuer),
+                !admits(&self.issuers, stated.issuer),
                 "allowed_credential_issuers",
                 "credential_issuer_disallowed",
             ),
             (
-                !admits(&self.access_types, &context.credential_access_type),
+                !admits(&self.access_types, stated.access_type),
                 "allowed_credential_access_types",
                 "credential_access_type_disallowed",
             ),
         ]
     }
 
-    fn lifetime(&self, context: &Context) -> [Check; 2] {
+    fn lifetime(&self, stated: Stated<'_>) -> [Check; 2] {
         let limit = self.max_ttl_seconds;
-        let ttl = u64::try_from(context.credential_ttl_seconds).unwrap_or_default();
+        let ttl = stated.ttl_seconds;
         [
             (
                 limit > 0 && ttl == 0,
@@ -152,6 +167,28 @@ impl CredentialClause {
                 "credential_ttl_exceeded",
             ),
         ]
+    }
+}
+
+impl<'a> Stated<'a> {
+    fn by(context: &'a Context) -> Self {
+        Self {
+            reference: &context.credential_ref,
+            source: &context.credential_source,
+            access_type: &context.credential_access_type,
+            issuer: &context.credential_issuer,
+            ttl_seconds: u64::try_from(context.credential_ttl_seconds).unwrap_or_default(),
+        }
+    }
+
+    fn of(credential: &'a Credential, now: Timestamp) -> Self {
+        Self {
+            reference: &credential.credential_ref,
+            source: &credential.source,
+            access_type: &credential.access_type,
+            issuer: credential.issuer(),
+            ttl_seconds: credential.lifetime(now),
+        }
     }
 }
 

@@ -33,8 +33,7 @@ const OUTWARD: [&str; 5] = ["host", "url", "bucket", "queue", "topic"];
 impl Dataflow {
     pub(super) fn breaches<'r>(&'r self, call: &Call<'_>, found: &mut Vec<Breach<'r>>) {
         let tainted = call
-            .arg_provenance
-            .iter()
+            .provenance()
             .any(|entry| contains(&self.tainted_sources, &entry.source));
         if tainted && call.targets.iter().any(|target| self.guards(target)) {
             found.push(Breach {

@@ -52,7 +52,12 @@ pub(super) fn missing(policy: &FailClosed, calls: &[Call<'_>]) -> Vec<MissingFie
     let unknown_class = targets.any(|target| target.endpoint_class == "other");
     let class = unknown_class.then_some(MissingField::EndpointClass);
     let required = policy.required_fields.iter();
-    let required = required.filter(|field| !has_field(call, field, unknown_class));
+    let all_have = |field: &String| {
+        calls
+            .iter()
+            .all(|call| has_field(call, field, unknown_class))
+    };
+    let required = required.filter(|field| !all_have(field));
     let high_risk = policy.required_high_risk_fields.iter();
     let high_risk = high_risk.filter(|field| !has_high_risk_field(call.context, field));
     class
@@ -76,7 +81,7 @@ fn note_missing(outcome: &mut Evaluation, field: &str) {
 fn has_field(call: &Call<'_>, field: &str, unknown_class: bool) -> bool {
     match field {
         "targets" => !call.targets.is_empty(),
-        "arg_provenance" => !call.arg_provenance.is_empty(),
+        "arg_provenance" => call.provenance().next().is_some(),
         "endpoint_class" => !unknown_class,
         "delegation" => call.delegation.is_some(),
         "context_evidence" => call.evidence.is_some(),

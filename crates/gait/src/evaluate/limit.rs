@@ -41,6 +41,17 @@ pub enum Scope {
     ToolIdentity,
 }
 
+/// The limits of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// What it calls.
+    pub tool_name: String,
+    /// How often it may happen.
+    pub rate: Option<RateLimit>,
+    /// How often it may destroy something; none for a call that destroys nothing.
+    pub destructive_budget: Option<RateLimit>,
+}
+
 impl Window {
     /// Every window by its name in policies and state files.
     pub const ALL: [(&'static str, Self); 2] = [("minute", Self::Minute), ("hour", Self::Hour)];

@@ -98,13 +98,15 @@ impl Match {
 
     /// Whether a rule with this effect is about `call`.
     ///
-    /// What restricts is about a value in any spelling; what lets through is about the value as the policy spells it.
+    /// What restricts is about a value in any spelling and about what a step inherits; what lets through is about what
+    /// the call itself says, as the policy spells it. A dry run permits nothing, and so restricts.
     pub(super) fn holds(&self, call: &Call<'_>, effect: Verdict) -> bool {
+        let restricts = effect > Verdict::Allow;
         self.caller_holds(call)
             && self.targets_hold(call.targets)
-            && self.values_hold(call.targets, effect >= Verdict::RequireApproval)
+            && self.values_hold(call.targets, restricts)
             && self.annotations.hold(call.targets)
-            && self.origin_holds(call)
+            && self.origin_holds(call, restricts)
             && self.delegation_holds(call.delegation)
             && self.inventory.holds(call.tool)
     }
@@ -146,7 +148,8 @@ impl Match {
         })
     }
 
-    fn origin_holds(&self, call: &Call<'_>) -> bool {
+    fn origin_holds(&self, call: &Call<'_>, restricts: bool) -> bool {
+        let inherited = call.inherited_provenance.iter().filter(|_| restricts);
         let skill = |wanted: &[String], of: fn(&crate::intent::SkillProvenance) -> &str| {
             wanted.is_empty()
                 || call
@@ -159,6 +162,7 @@ impl Match {
                 || call
                     .arg_provenance
                     .iter()
+                    .chain(inherited)
                     .any(|entry| contains(&self.provenance_sources, &entry.source)))
     }
 

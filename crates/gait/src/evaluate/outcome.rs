@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::breach::Breach;
 use super::broker::Broker;
 use super::freeze::FreezeDecision;
-use super::limit::{self, RateLimit};
+use super::limit::{self, CallLimits, RateLimit};
 use super::sandbox::SandboxDecision;
 use crate::verdict::Verdict;
 
@@ -54,6 +54,8 @@ pub struct ScriptEvaluation {
     pub composite_risk_class: &'static str,
     /// Each step alone.
     pub steps: Vec<StepVerdict>,
+    /// The limits of each step, which counts as the call that it is.
+    pub limits: Vec<CallLimits>,
 }
 
 /// What a policy says to one step of a script; its fields are in canonical order, which the trace relies on.

@@ -9,19 +9,22 @@ use crate::text::clean_path;
 
 /// The cleaned paths, sorted, each once; none for a target that names no path.
 ///
-/// A path is named by a target of that kind, by one whose class works on files, and by a `file:` address.
+/// A path is named by a target of that kind, by one whose class works on files, and by a `file:` address of any kind,
+/// whose query and fragment some tools cut off and others take for a part of the path.
 pub(crate) fn of(target: &Target) -> Vec<String> {
-    let Some(spelled) = spelled(target) else {
-        return Vec::new();
-    };
-    let mut readings = vec![spelled.to_owned()];
+    let mut readings = vec![target.value.clone()];
     for read in [unescaped, unified, terminated] {
         let again: Vec<String> = readings.iter().map(|text| read(text)).collect();
         readings.extend(again);
         readings.sort_unstable();
         readings.dedup();
     }
-    let mut paths: Vec<String> = readings.iter().map(|text| clean_path(text)).collect();
+    let itself = names_a_path(target);
+    let mut paths: Vec<String> = readings
+        .iter()
+        .flat_map(|text| of_address(text).chain(itself.then_some(text.as_str())))
+        .map(clean_path)
+        .collect();
     paths.sort_unstable();
     paths.dedup();
     paths
@@ -32,16 +35,21 @@ pub(super) fn listed(sorted: &[String], target: &Target) -> bool {
     of(target).iter().any(|path| contains(sorted, path))
 }
 
-fn spelled(target: &Target) -> Option<&str> {
-    if let Some(path) = of_address(&target.value).filter(|_| target.kind == "url") {
-        return Some(path);
-    }
-    let works_on_files = target.endpoint_class.starts_with("fs.");
-    (target.kind == "path" || works_on_files).then_some(&target.value)
+/// Whether the value is a path as it stands.
+fn names_a_path(target: &Target) -> bool {
+    let is_address = target.kind == "url" && path_of_address(&target.value).is_some();
+    !is_address && (target.kind == "path" || target.endpoint_class.starts_with("fs."))
 }
 
-/// The path of a `file:` address, with or without a host.
-fn of_address(value: &str) -> Option<&str> {
+/// The path of a `file:` address, with and without its query and fragment.
+fn of_address(value: &str) -> impl Iterator<Item = &str> {
+    let path = path_of_address(value);
+    let cut = path.and_then(|path| path.split(['?', '#']).next());
+    path.into_iter().chain(cut)
+}
+
+/// All that follows scheme and host of a `file:` address.
+fn path_of_address(value: &str) -> Option<&str> {
     let (scheme, rest) = value.split_once(':')?;
     if !scheme.eq_ignore_ascii_case("file") {
         return None;
@@ -123,6 +131,22 @@ mod tests {
         for address in ["file:///etc/x", "FILE:/etc/x", "file://localhost/etc/x"] {
             assert_eq!(read("url", "net.http", address), ["/etc/x"], "{address}");
         }
+        for kind in ["path", "url", "host", "other"] {
+            for address in [
+                "file:///etc/x",
+                "file:///etc/x?y",
+                "file:///etc/x#y",
+                "%66ile:%2f%2f/etc/x",
+                "file:\\\\h\\etc\\x",
+            ] {
+                let readings = read(kind, "other", address);
+                assert!(readings.contains(&"/etc/x".to_owned()), "{kind} {address}");
+            }
+        }
+        assert_eq!(
+            read("url", "net.http", "file:///srv/x?y"),
+            ["/srv/x", "/srv/x?y"]
+        );
         assert_eq!(read("url", "net.http", "https://h/etc"), [""; 0]);
         assert_eq!(read("other", "other", "class:scientific"), [""; 0]);
     }

@@ -91,7 +91,7 @@ impl Rule {
         outcome.require_delegation = self.matches.require_delegation;
         let scopes = &self.matches.delegation_scopes;
         outcome.delegation_scopes.clone_from(scopes);
-        outcome.broker = Broker::of(&self.broker);
+        outcome.broker = Broker::of(&self.broker, &self.credential);
         outcome.rate_limit = self.rate_limit;
         outcome.destructive_budget = self.destructive_budget;
         outcome

@@ -1,7 +1,7 @@
 //! Several calls as one: each judged alone, then together.
 
 use super::outcome::insert;
-use super::{Evaluation, ScriptEvaluation, StepVerdict, calls};
+use super::{CallLimits, Evaluation, ScriptEvaluation, StepVerdict, calls};
 use crate::evidence::Prepared;
 use crate::intent::{Script, ScriptStep, Target};
 use crate::limits::MAX_SCRIPT_STEPS;
@@ -12,10 +12,16 @@ pub(super) fn evaluate(policy: &Policy, prepared: &Prepared<'_>, script: &Script
     let mut outcome = Evaluation::of(Verdict::Allow);
     let mut steps = Vec::with_capacity(script.steps.len());
     let mut risks = Vec::with_capacity(script.steps.len());
+    let mut limits = Vec::with_capacity(script.steps.len());
     for (index, (step, call)) in script.steps.iter().zip(calls(prepared)).enumerate() {
         let alone = policy.evaluate_call(&call);
         risks.push(risk(&step.targets));
         steps.push(step_verdict(index, step, &alone));
+        limits.push(CallLimits {
+            tool_name: step.tool_name.clone(),
+            rate: alone.rate_limit,
+            destructive_budget: alone.destructive_budget.filter(|_| call.is_destructive()),
+        });
         outcome.raise(alone.verdict);
         outcome = outcome.absorb(alone);
     }
@@ -23,6 +29,7 @@ pub(super) fn evaluate(policy: &Policy, prepared: &Prepared<'_>, script: &Script
     outcome.script = Some(ScriptEvaluation {
         composite_risk_class: risks.iter().max().map_or("low", |risk| risk.name()),
         steps,
+        limits,
     });
     outcome
 }

@@ -1,4 +1,5 @@
 mod clauses;
+mod evasion;
 
 use super::*;
 use crate::evidence::Ask;

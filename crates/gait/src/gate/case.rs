@@ -141,11 +141,12 @@ impl<'a> Case<'a> {
                 self.account.warnings.push(fault.message().to_owned());
             }
             Ok(credential) => {
-                let mismatches = credential.mismatches(&asked)?;
-                for code in &mismatches {
+                let mut faults = credential.mismatches(&asked, self.now)?;
+                faults.extend(self.evaluation.broker.faults(&credential, self.now));
+                for code in &faults {
                     self.deny(code, code);
                 }
-                if mismatches.is_empty() {
+                if faults.is_empty() {
                     self.evaluation.note("broker_credential_present");
                 }
                 self.account.credential = Some(credential);
@@ -176,6 +177,12 @@ impl<'a> Case<'a> {
             self.evaluation.verdict = Verdict::Allow;
         }
         self.account.simulated = Some(simulated);
+    }
+
+    /// What the trace says of a simulation, whose verdict it is not.
+    pub(super) fn simulated(&self) -> Option<Verdict> {
+        let simulated = self.account.simulated.as_ref();
+        simulated.map(|simulated| simulated.verdict)
     }
 
     pub(super) fn deny(&mut self, reason: &str, violation: &str) {

@@ -3,37 +3,53 @@
 use worldcompute_fault::Result;
 
 use super::case::Case;
+use crate::evaluate::CallLimits;
 use crate::rate_limit::{Charge, Usage};
 use crate::verdict::Verdict;
 
-/// The limits that apply, the rate first.
+/// The limits that apply, of each kind one for every call.
 #[derive(Default)]
-pub(super) struct Charges {
-    rate: Option<Charge>,
-    budget: Option<Charge>,
+struct Charges {
+    rates: Vec<Charge>,
+    budgets: Vec<Charge>,
 }
 
 impl Charges {
     fn all(&self) -> Vec<Charge> {
-        self.rate.iter().chain(&self.budget).cloned().collect()
+        [&self.rates[..], &self.budgets].concat()
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.rate.is_none() && self.budget.is_none()
+    const fn is_empty(&self) -> bool {
+        self.rates.is_empty() && self.budgets.is_empty()
     }
 }
 
 impl Case<'_> {
-    pub(super) fn charges(&self) -> Charges {
-        let intent = self.intent();
-        let budget = self.evaluation.destructive_budget;
-        let budget = budget.filter(|_| intent.is_destructive());
-        Charges {
-            rate: self
-                .evaluation
-                .rate_limit
-                .map(|limit| Charge::of_rate(limit, intent, self.now)),
-            budget: budget.map(|limit| Charge::of_budget(limit, intent, self.now)),
+    /// A script is charged for each of its steps: what is limited alone is limited in company.
+    fn charges(&self) -> Charges {
+        let identity = &self.intent().context().identity;
+        let mut charges = Charges::default();
+        for call in self.limits() {
+            let tool = &call.tool_name;
+            let rate = |limit| Charge::of_rate(limit, tool, identity, self.now);
+            let budget = |limit| Charge::of_budget(limit, tool, identity, self.now);
+            charges.rates.extend(call.rate.map(rate));
+            charges.budgets.extend(call.destructive_budget.map(budget));
+        }
+        charges
+    }
+
+    fn limits(&self) -> Vec<CallLimits> {
+        let (intent, evaluation) = (self.intent(), &self.evaluation);
+        match &evaluation.script {
+            Some(script) => script.limits.clone(),
+            None => vec![CallLimits {
+                tool_name: intent.tool_name().to_owned(),
+                rate: evaluation.rate_limit,
+                destructive_budget: evaluation
+                    .destructive_budget
+                    .filter(|_| intent.is_destructive()),
+            }],
         }
     }
 
@@ -64,10 +80,9 @@ impl Case<'_> {
         Ok(allowed)
     }
 
-    fn note_usage(&mut self, charges: &Charges, usages: Vec<Usage>) {
-        let mut usages = usages.into_iter();
-        let rate = charges.rate.as_ref().and_then(|_| usages.next());
-        let budget = charges.budget.as_ref().and_then(|_| usages.next());
+    fn note_usage(&mut self, charges: &Charges, mut usages: Vec<Usage>) {
+        let budget = tightest(usages.split_off(charges.rates.len().min(usages.len())));
+        let rate = tightest(usages);
         for (usage, code) in [
             (&rate, "rate_limit_exceeded"),
             (&budget, "destructive_budget_exceeded"),
@@ -79,4 +94,10 @@ impl Case<'_> {
         self.account.rate = rate;
         self.account.budget = budget;
     }
+}
+
+/// The usage that stops the decision, else the one that leaves the least.
+fn tightest(usages: Vec<Usage>) -> Option<Usage> {
+    let rank = |usage: &Usage| (usage.allowed, usage.remaining);
+    usages.into_iter().min_by_key(rank)
 }

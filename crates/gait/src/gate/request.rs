@@ -1,6 +1,7 @@
 //! What a caller brings besides the intent.
 
 use jiff::Timestamp;
+use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
 use super::Outputs;
@@ -11,6 +12,7 @@ use crate::environment::Environment;
 use crate::evidence::Evidence;
 use crate::inventory::Inventory;
 use crate::kill_switch::KillSwitch;
+use crate::limits::{MAX_FIELD, at_most};
 use crate::mcp_trust::TrustDecision;
 use crate::rate_limit::Counters;
 use crate::scripts::Registry;
@@ -57,6 +59,17 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// `request_too_large` for a text that no trace has room for: it must cost nothing before that shows.
+    pub(super) fn check(&self) -> Result<()> {
+        let texts = [
+            ("approval_ref bytes", self.approval_ref),
+            ("correlation_id bytes", self.correlation_id),
+        ];
+        texts
+            .into_iter()
+            .try_for_each(|(what, text)| at_most(what, text.len(), MAX_FIELD, "request_too_large"))
+    }
+
     /// What was verified beside the intent, at the time that the request says or at `now`.
     pub(super) fn evidence(&self, now: Timestamp) -> Evidence<'a> {
         Evidence::at(self.at.unwrap_or(now))

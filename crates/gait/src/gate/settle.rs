@@ -18,7 +18,9 @@ use crate::wire_time::WireTime;
 impl Case<'_> {
     /// Decides.
     pub(super) fn settle(mut self) -> Result<Decision> {
-        let session = self.request.session.map(|log| log.open()).transpose()?;
+        // A simulation decides nothing, and has no number among the decisions.
+        let session = self.request.session.filter(|_| !self.request.simulate);
+        let session = session.map(|log| log.open()).transpose()?;
         let mut places = self.reserve()?;
         let verdict = self.evaluation.verdict;
         self.use_up()?;
@@ -110,6 +112,7 @@ impl Case<'_> {
             registry_reason: path.map_or("", |path| path.reason),
             credential: account.credential.as_ref(),
             link: link.cloned(),
+            simulated: self.simulated(),
         };
         let observation = Observation {
             started_at: self.now,

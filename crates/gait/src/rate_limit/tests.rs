@@ -6,14 +6,6 @@ use super::*;
 
 const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-fn intent() -> Intent {
-    let intent = json!({
-        "tool_name": "tool.write",
-        "context": {"identity": "alice", "workspace": "w", "risk_class": "low"}
-    });
-    Intent::parse(intent.to_string().as_bytes()).unwrap()
-}
-
 fn limit(requests: u64, window: Window, scope: Scope) -> RateLimit {
     RateLimit {
         requests,
@@ -22,12 +14,12 @@ fn limit(requests: u64, window: Window, scope: Scope) -> RateLimit {
     }
 }
 
+fn of_rate(limit: RateLimit, now: Timestamp) -> Charge {
+    Charge::of_rate(limit, "tool.write", "alice", now)
+}
+
 fn charge(requests: u64) -> Charge {
-    Charge::of_rate(
-        limit(requests, Window::Hour, Scope::ToolIdentity),
-        &intent(),
-        NOW,
-    )
+    of_rate(limit(requests, Window::Hour, Scope::ToolIdentity), NOW)
 }
 
 fn file(path: &std::path::Path) -> Value {
@@ -83,7 +75,10 @@ fn a_decision_is_counted_for_all_its_limits_or_for_none() {
     let path = dir.path().join("limits.json");
     let counters = Counters::at(&path);
     let budget = limit(1, Window::Minute, Scope::Tool);
-    let both = [charge(9), Charge::of_budget(budget, &intent(), NOW)];
+    let both = [
+        charge(9),
+        Charge::of_budget(budget, "tool.write", "alice", NOW),
+    ];
     assert!(
         counters
             .charge(&both, NOW)
@@ -98,13 +93,28 @@ fn a_decision_is_counted_for_all_its_limits_or_for_none() {
 }
 
 #[test]
+fn charges_of_one_counter_are_within_their_limit_together_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("limits.json");
+    let counters = Counters::at(&path);
+    let charges = |count: usize| vec![charge(3); count];
+    assert!(!counters.peek(&charges(4)).unwrap()[0].allowed);
+    assert!(!counters.charge(&charges(4), NOW).unwrap()[3].allowed);
+    assert!(!path.exists(), "nothing was counted");
+    let usages = counters.charge(&charges(2), NOW).unwrap();
+    assert_eq!((usages[0].used, usages[0].remaining), (2, 1));
+    assert!(!counters.charge(&charges(2), NOW).unwrap()[0].allowed);
+    assert!(counters.charge(&charges(1), NOW).unwrap()[0].allowed);
+}
+
+#[test]
 fn each_scope_shares_a_counter_with_whom_it_says() {
     for (scope, key) in [
         (Scope::Tool, "tool.write"),
         (Scope::Identity, "alice"),
         (Scope::ToolIdentity, "tool.write|alice"),
     ] {
-        let charge = Charge::of_rate(limit(1, Window::Minute, scope), &intent(), NOW);
+        let charge = of_rate(limit(1, Window::Minute, scope), NOW);
         assert_eq!(charge.scope_key, key);
         let window = format!("minute|{}|2027-01-15T08:00:00Z|{key}", scope.as_str());
         assert_eq!(charge.counter, window);
@@ -116,7 +126,7 @@ fn a_new_window_counts_anew_and_old_windows_are_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("limits.json");
     let counters = Counters::at(&path);
-    let at = |now| Charge::of_rate(limit(1, Window::Minute, Scope::Tool), &intent(), now);
+    let at = |now| of_rate(limit(1, Window::Minute, Scope::Tool), now);
     counters.charge(&[at(NOW)], NOW).unwrap();
     let last = NOW + SignedDuration::from_secs(59);
     assert!(!counters.peek(&[at(last)]).unwrap()[0].allowed);
@@ -132,7 +142,7 @@ fn a_clock_that_was_set_back_renews_nothing() {
     let counters = Counters::at(&path);
     counters.charge(&[charge(1)], NOW).unwrap();
     let early: Timestamp = "1975-06-01T12:34:56Z".parse().unwrap();
-    let then = Charge::of_rate(limit(1, Window::Hour, Scope::Tool), &intent(), early);
+    let then = of_rate(limit(1, Window::Hour, Scope::Tool), early);
     assert_eq!(then.counter, "hour|tool|1975-06-01T12:00:00Z|tool.write");
     assert!(counters.charge(&[then], early).unwrap()[0].allowed);
     assert!(!counters.charge(&[charge(1)], NOW).unwrap()[0].allowed);

@@ -51,6 +51,7 @@ pub(crate) fn issue(
         intent_digest: intent.digest(),
         policy_digest: policy.digest(),
         key_id,
+        simulated: circumstances.simulated,
     }))
 }
 
@@ -224,7 +225,8 @@ impl<'a> Record<'a> {
             producer_version: crate::VERSION,
             registry_reason: circumstances.registry_reason,
             relationship: Relationship::new(normal, &trace_id, policy.digest(), rules)
-                .linked(circumstances.link.as_ref()),
+                .linked(circumstances.link.as_ref())
+                .simulated(circumstances.simulated),
             repo: &context.repo,
             run_id: &context.run_id,
             sandbox: evaluation.sandbox.as_ref(),

@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use serde::Serialize;
 use worldcompute_proof::Sha256;
 
-use super::{Link, Subject};
+use super::{Link, SIMULATED, Subject};
 use crate::intent::Normal;
 use crate::policy;
+use crate::verdict::Verdict;
 
 /// The graph around one decision.
 #[derive(Serialize)]
@@ -110,6 +111,13 @@ impl<'a> Relationship<'a> {
         };
         self.related_record_ids = vec![link.name()];
         self.parent_record_id = link.previous.map(|digest| format!("sha256:{digest}"));
+        self
+    }
+
+    /// With the mark of a simulation: what would have been decided.
+    pub(super) fn simulated(mut self, verdict: Option<Verdict>) -> Self {
+        let mark = verdict.map(|verdict| format!("{SIMULATED}{verdict}"));
+        self.related_record_ids.extend(mark);
         self
     }
 

@@ -131,6 +131,7 @@ fn what_is_signed_is_the_canonical_form() {
             sequence: 7,
             previous: Some(Sha256::of(b"previous")),
         }),
+        simulated: Some(Verdict::Block),
     };
     for (policy, intent) in [
         (policy(), everything()),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, VerifyingKey, canonical_json, parse_json_strict};
 
-use super::{SCHEMA_ID, SCHEMA_VERSION, Trace, VerifiedTrace, trace_id};
+use super::{SCHEMA_ID, SCHEMA_VERSION, SIMULATED, Trace, VerifiedTrace, trace_id};
 use crate::limits::{MAX_TRACE_BYTES, at_most, invalid};
 use crate::signature::{SignatureObject, unverified};
 use crate::verdict::Verdict;
@@ -20,6 +20,15 @@ struct Facts {
     verdict: Verdict,
     intent_digest: Sha256,
     policy_digest: Sha256,
+    #[serde(default)]
+    relationship: Related,
+}
+
+/// What else a trace is about.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Related {
+    related_record_ids: Vec<String>,
 }
 
 /// What a trace says of itself, verified or not: for showing, never for deciding.
@@ -52,6 +61,8 @@ pub struct UnverifiedTrace {
     pub intent_digest: Sha256,
     /// What it says was decided.
     pub verdict: Verdict,
+    /// What it says would have been decided, if it says that this was a simulation.
+    pub simulated: Option<Verdict>,
     /// Whether it carries a signature, of whomever.
     pub is_signed: bool,
 }
@@ -67,6 +78,7 @@ pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
         .map_err(|error| invalid("parse trace record").caused_by(error))?;
     facts.check()?;
     Ok(UnverifiedTrace {
+        simulated: facts.simulated()?,
         trace_id: facts.trace_id,
         intent_digest: facts.intent_digest,
         verdict: facts.verdict,
@@ -90,6 +102,7 @@ pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
         .map_err(|error| invalid("parse trace record").caused_by(error))?;
     facts.check()?;
     Ok(VerifiedTrace(Trace {
+        simulated: facts.simulated()?,
         bytes: bytes.to_vec(),
         trace_id: facts.trace_id,
         verdict: facts.verdict,
@@ -121,6 +134,15 @@ fn read_signature(signature: Value) -> Result<SignatureObject> {
 }
 
 impl Facts {
+    /// The verdict behind the mark of a simulation; refused for a mark without one.
+    fn simulated(&self) -> Result<Option<Verdict>> {
+        let mut names = self.relationship.related_record_ids.iter();
+        let mark = names.find_map(|name| name.strip_prefix(SIMULATED));
+        let unknown = || unverified("the trace is of a simulation of no verdict");
+        mark.map(|mark| Verdict::parse(mark).ok_or_else(unknown))
+            .transpose()
+    }
+
     fn check(&self) -> Result<()> {
         if self.schema_id != SCHEMA_ID || self.schema_version != SCHEMA_VERSION {
             let message = format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Fault, Result};
 
 use super::{Report, Wrapped, resolved};
 use crate::limits::MAX_TRACE_BYTES;
@@ -92,8 +92,24 @@ pub(super) fn examine(wrapped: &Wrapped<'_>, references: &References, report: &m
 
 fn verdict(wrapped: &Wrapped<'_>, path: &str) -> Result<Verdict> {
     let bytes = read_bounded(&resolved(wrapped.cwd, path), MAX_TRACE_BYTES as u64)?;
-    match &wrapped.key {
-        Some(key) => Ok(trace::verify(&bytes, key)?.verdict()),
-        None => Ok(trace::unverified_trace(&bytes)?.verdict),
+    let (verdict, simulated) = match &wrapped.key {
+        Some(key) => {
+            let trace = trace::verify(&bytes, key)?;
+            (trace.verdict(), trace.simulated())
+        }
+        None => {
+            let trace = trace::unverified_trace(&bytes)?;
+            (trace.verdict, trace.simulated)
+        }
+    };
+    match simulated {
+        None => Ok(verdict),
+        Some(simulated) => Err(only_simulated(simulated)),
     }
+}
+
+fn only_simulated(verdict: Verdict) -> Fault {
+    let message = format!("a simulation of {verdict} decides nothing");
+    Fault::new(Category::PolicyBlocked, "simulated_only", message)
+        .hint("ask the gate without --simulate")
 }

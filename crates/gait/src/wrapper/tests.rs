@@ -2,7 +2,7 @@ use worldcompute_proof::SigningKey;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::gate::Gate;
+use crate::gate::{Gate, Request};
 use crate::intent::Intent;
 use crate::policy::Policy;
 
@@ -60,6 +60,28 @@ fn enforcement_turns_the_strictest_verdict_into_the_exit() {
             0,
             "{named}"
         );
+    }
+}
+
+#[test]
+fn a_simulated_allow_enforces_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = SigningKey::generate().unwrap();
+    let policy = Policy::parse(b"default_verdict: allow\n").unwrap();
+    let gate = Gate::new(policy, key.clone(), SystemClock::shared());
+    let intent =
+        br#"{"tool_name":"t","context":{"identity":"a","workspace":"w","risk_class":"low"}}"#;
+    let simulation = Request {
+        simulate: true,
+        ..Request::default()
+    };
+    let intent = Intent::parse(intent).unwrap();
+    let decision = gate.decide_on(&intent, &simulation).unwrap();
+    crate::artefact::write(&dir.path().join("t"), decision.trace().bytes()).unwrap();
+    for key in [None, Some(key.verifying_key())] {
+        let (report, conclusion) = run(dir.path(), Mode::Enforce, "echo trace_path=t", key);
+        assert_eq!((exit(&conclusion), report.verdicts.len()), (3, 0));
+        assert!(report.warnings[0].contains("a simulation of allow decides nothing"));
     }
 }
 

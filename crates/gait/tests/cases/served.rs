@@ -69,7 +69,10 @@ impl Question {
                 .unwrap_or_default();
             let taken = match flag {
                 "--json" => true,
-                "--simulate" => question.put("simulate", json!(true)),
+                "--simulate" => {
+                    question.setup.push("--allow-simulate".to_owned());
+                    question.put("simulate", json!(true))
+                }
                 "--intent" => match object(program, value)? {
                     Some(intent) => question.put("intent", intent),
                     None => false,

@@ -12,6 +12,7 @@ use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
 use crate::cli::keys;
+use crate::cli::output::without_empty;
 
 /// `gait trace verify`
 pub static VERIFY: Command = Command {
@@ -42,14 +43,19 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         Ok(verified) => verified,
         Err(fault) => return failed(fault, path, &claims),
     };
-    let fields = json!({
+    let simulated = verified.simulated();
+    let fields = without_empty(json!({
         "key_id": verified.key_id(),
         "path": path,
+        "simulate_mode": simulated.is_some(),
+        "simulated_verdict": simulated,
         "signature_status": "verified",
         "trace_id": verified.trace_id(),
         "verdict": verified.verdict(),
-    });
-    Outcome::ok(&fields, format!("trace verify ok: {path}"))
+    }));
+    let note = simulated.map(|verdict| format!("\nsimulation: would have been {verdict}"));
+    let note = note.unwrap_or_default();
+    Outcome::ok(&fields, format!("trace verify ok: {path}{note}"))
 }
 
 fn path(args: &Args) -> Result<&str> {

@@ -112,7 +112,7 @@ fn verified(trace: &VerifiedTrace) -> Recorded {
     Recorded {
         trace_id: trace.trace_id().to_owned(),
         intent_digest: trace.intent_digest(),
-        verdict: trace.verdict(),
+        verdict: trace.simulated().unwrap_or(trace.verdict()),
         signature_status: SignatureStatus::Verified,
     }
 }
@@ -121,7 +121,7 @@ fn claimed(trace: UnverifiedTrace) -> Recorded {
     Recorded {
         trace_id: trace.trace_id,
         intent_digest: trace.intent_digest,
-        verdict: trace.verdict,
+        verdict: trace.simulated.unwrap_or(trace.verdict),
         signature_status: match trace.is_signed {
             true => SignatureStatus::Skipped,
             false => SignatureStatus::Missing,

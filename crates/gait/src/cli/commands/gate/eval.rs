@@ -42,7 +42,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         true => explain::fields(&*desk.gate()?, &asked.intent, decision, context),
         false => output::fields(desk.setup().profile, &asked.intent, &answer),
     };
-    let mut human = output::human(decision);
+    let mut human = output::human(&answer);
     if args.switch("why-not")
         && let Some(why) = desk.why_not(&asked)?
     {

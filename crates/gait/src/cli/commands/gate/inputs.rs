@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gait::desk::{Asked, Desk};
-use gait::gate::{Outputs, Profile};
+use gait::gate::Outputs;
 use gait::limits::{MAX_INTENT_BYTES, MAX_TOKENS};
 use gait::{Intent, approval, delegation};
 use worldcompute_durable::read_bounded;
@@ -28,9 +28,7 @@ impl Inputs {
             return Err(invalid("both --policy and --intent are required"));
         }
         let simulate = settings.switch("simulate");
-        if simulate && Profile::parse(settings.text("profile"))? == Profile::OssProd {
-            return Err(invalid("oss-prod profile does not allow --simulate"));
-        }
+        settings.refuse_simulation("simulate", simulate)?;
         let desk = Desk::open(setup(context, settings)?)?;
         let intent = Path::new(settings.text("intent"));
         let asked = Asked {

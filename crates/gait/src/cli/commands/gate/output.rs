@@ -37,15 +37,21 @@ pub fn fields(profile: Profile, intent: &Intent, answer: &Answer) -> Map<String,
     fields.put("kill_switch", json!(account.kill_switch));
     fields.put("session_sequence", json!(account.sequence));
     fields.path("trace_path", account.written.trace.as_deref());
-    let mut warnings = [&answer.warnings[..], &account.warnings].concat();
-    warnings.sort();
-    warnings.dedup();
-    fields.put("warnings", json!(warnings));
+    fields.put("warnings", json!(warnings(answer)));
     fields.0
 }
 
+/// All that the user should know, sorted, each once.
+fn warnings(answer: &Answer) -> Vec<String> {
+    let mut warnings = [&answer.warnings[..], &answer.decision.account().warnings].concat();
+    warnings.sort();
+    warnings.dedup();
+    warnings
+}
+
 /// The text for a person.
-pub fn human(decision: &Decision) -> String {
+pub fn human(answer: &Answer) -> String {
+    let decision = &answer.decision;
     let account = decision.account();
     let mut lines = vec![format!("gate eval: verdict={}", decision.verdict())];
     if let Some(trace) = &account.written.trace {
@@ -61,7 +67,7 @@ pub fn human(decision: &Decision) -> String {
     let lists = [
         ("reasons", decision.reason_codes()),
         ("violations", decision.violations()),
-        ("warnings", &account.warnings),
+        ("warnings", &warnings(answer)),
     ];
     for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         lines.push(format!("{name}: {}", list.join(",")));

@@ -31,6 +31,7 @@ pub static SERVE: Command = Command {
         Flag::text("listen", ""),
         Flag::text("auth-token-env", ""),
         Flag::text("trace-dir", "./gait-out/gate-serve/traces"),
+        Flag::switch("allow-simulate"),
     ],
     positionals: Positionals::None,
     run,
@@ -82,6 +83,8 @@ fn daemon(context: &Context, args: &Args) -> Result<Daemon> {
     if settings.text("policy").is_empty() {
         return Err(invalid("expected --policy <policy.yaml>"));
     }
+    let simulates = args.switch("allow-simulate");
+    settings.refuse_simulation("allow-simulate", simulates)?;
     let desk = Desk::open(setup(context, &settings)?)?;
     let dir = Some(args.text("trace-dir").trim()).filter(|dir| !dir.is_empty());
     let face = Face {
@@ -89,5 +92,6 @@ fn daemon(context: &Context, args: &Args) -> Result<Daemon> {
         line: answer_line,
         correlation_id: correlation::new_id,
     };
-    Daemon::new(desk, dir.map(PathBuf::from), face)
+    let daemon = Daemon::new(desk, dir.map(PathBuf::from), face)?;
+    Ok(daemon.simulating(simulates))
 }

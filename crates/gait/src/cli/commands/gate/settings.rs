@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use gait::gate::Profile;
 use gait::project_config::{self, GateDefaults, ProjectConfig};
 use gait::{approval, broker, rate_limit};
 use worldcompute_fault::{Fault, Result};
 
-use crate::cli::args::Args;
+use crate::cli::args::{Args, invalid};
 use crate::cli::flag::Flag;
 
 /// What an operator sets up, for one decision or for a service.
@@ -109,6 +110,15 @@ impl<'a> Settings<'a> {
     /// Whether the switch is on.
     pub fn switch(&self, flag: &str) -> bool {
         self.args.switch(flag)
+    }
+
+    /// Refuses the switch `flag` of a simulation where the profile has none.
+    pub fn refuse_simulation(&self, flag: &str, given: bool) -> Result<()> {
+        if given && Profile::parse(self.text("profile"))? == Profile::OssProd {
+            let message = format!("oss-prod profile does not allow --{flag}");
+            return Err(invalid(message));
+        }
+        Ok(())
     }
 
     fn default(&self, flag: &str) -> &str {
