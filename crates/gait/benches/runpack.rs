@@ -149,6 +149,7 @@ fn guard(pack: &Path, out: &Path) {
         template: Template::Soc2,
         inventory: Vec::new(),
         traces: Vec::new(),
+        trace_key: None,
         regress: Vec::new(),
         approval_audits: Vec::new(),
         credential_evidence: Vec::new(),

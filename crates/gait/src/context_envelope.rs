@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json, parse_json_within};
 
-use crate::limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_RECORDS, at_most, invalid};
+use crate::limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_RECORDS, at_most, invalid, mistyped};
 use crate::text;
 use crate::wire_time::WireTime;
 
@@ -131,7 +131,7 @@ impl ContextEnvelope {
             return Err(invalid("parse context envelope: not an object of objects"));
         }
         let file: File = serde_json::from_value(value)
-            .map_err(|error| invalid("parse context envelope").caused_by(error))?;
+            .map_err(|error| mistyped("parse context envelope", &error))?;
         file.verify()
     }
 

@@ -91,15 +91,10 @@ impl Policy {
     }
 
     pub(crate) fn evaluate_call(&self, call: &Call<'_>) -> Evaluation {
-        let mut matching = self.matching(call);
-        let Some(first) = matching.next() else {
+        let outcomes = self.deciding(call).map(|(_, rule)| rule.apply(call));
+        let Some(mut outcome) = outcomes.reduce(Evaluation::merge) else {
             return self.evaluate_default();
         };
-        let same_priority = matching.take_while(|rule| rule.priority == first.priority);
-        let mut outcome = first.apply(call);
-        for rule in same_priority {
-            outcome = outcome.merge(rule.apply(call));
-        }
         if outcome.verdict != Verdict::RequireApproval {
             outcome.required_approvals = 0;
             outcome.distinct_approvers = false;
@@ -107,26 +102,18 @@ impl Policy {
         outcome
     }
 
-    /// The rules that match, in order.
-    fn matching(&self, call: &Call<'_>) -> impl Iterator<Item = &Rule> {
-        self.matching_places(call).map(|(_, rule)| rule)
-    }
-
-    fn matching_places(&self, call: &Call<'_>) -> impl Iterator<Item = (usize, &Rule)> {
+    /// The rules that match, in order, with their places.
+    fn matching(&self, call: &Call<'_>) -> impl Iterator<Item = (usize, &Rule)> {
         let candidates = self.index.candidates(call.tool_name);
         let rules = candidates.filter_map(|place| Some((place, self.rules.get(place)?)));
         rules.filter(|(_, rule)| rule.matches.holds(call, rule.effect))
     }
 
-    /// The rules that decide about `call`, with their places.
-    pub(crate) fn deciding(&self, call: &Call<'_>) -> Vec<(usize, &Rule)> {
-        let mut matching = self.matching_places(call);
-        let Some(first) = matching.next() else {
-            return Vec::new();
-        };
-        let priority = first.1.priority;
-        let others = matching.take_while(|(_, rule)| rule.priority == priority);
-        std::iter::once(first).chain(others).collect()
+    /// The rules that decide about `call`, those that match first by priority, with their places.
+    pub(crate) fn deciding(&self, call: &Call<'_>) -> impl Iterator<Item = (usize, &Rule)> {
+        let mut matching = self.matching(call).peekable();
+        let priority = matching.peek().map(|(_, rule)| rule.priority);
+        matching.take_while(move |(_, rule)| Some(rule.priority) == priority)
     }
 
     /// Whether a rule that decides holds the targets of a call to something, and the call has none.
@@ -135,7 +122,6 @@ impl Policy {
             call.targets.is_empty()
                 && self
                     .deciding(call)
-                    .iter()
                     .any(|(_, rule)| rule.asks_about_targets())
         })
     }

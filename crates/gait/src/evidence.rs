@@ -105,8 +105,11 @@ impl Intent {
                 claims.context_set_digest = envelope.digest().to_string();
                 context.mode.clone_into(&mut claims.context_evidence_mode);
                 claims.context_refs = envelope.refs();
-                let age = context.age_seconds.unwrap_or_default();
-                claims.auth_context.insert(AGE.to_owned(), age.into());
+                if let Some(made) = self.created_at().get() {
+                    // The digest stays the same for as long as an approval of it lasts; clauses ask for the age now.
+                    let age = envelope.age_seconds(made).unwrap_or_default();
+                    claims.auth_context.insert(AGE.to_owned(), age.into());
+                }
             }
             for (key, value) in tool.into_iter().flat_map(ToolRecord::claims) {
                 claims.auth_context.insert(key.to_owned(), value.into());
@@ -139,7 +142,7 @@ impl Intent {
     }
 }
 
-/// The key of `auth_context` under which the age of verified context travels.
+/// The key of `auth_context` under which the age of verified context travels, as it was when the intent was made.
 pub(crate) const AGE: &str = "context_age_seconds";
 
 impl Prepared<'_> {

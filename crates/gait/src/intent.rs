@@ -89,7 +89,7 @@ impl Intent {
         }
         shape::tidy(&mut value)?;
         let draft: IntentDraft = serde_json::from_value(value)
-            .map_err(|error| invalid("parse intent").caused_by(error))?;
+            .map_err(|error| limits::mistyped("parse intent", &error))?;
         draft.normalise()
     }
 

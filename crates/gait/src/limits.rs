@@ -160,6 +160,33 @@ pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)
 }
 
+/// A refusal of JSON that is not of the type that `action` asks for, with the value left out.
+pub(crate) fn mistyped(action: &str, error: &serde_json::Error) -> Fault {
+    invalid(format!("{action}: {}", type_error(error)))
+}
+
+/// What is wrong with a type, in the words of serde but for the value itself, which may be a secret.
+pub(crate) fn type_error(error: &serde_json::Error) -> String {
+    const NAMES_ONLY: [&str; 3] = ["missing field ", "unknown field ", "duplicate field "];
+    const OF_TYPES: [&str; 4] = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant ",
+    ];
+    let text = error.to_string();
+    let begins = |starts: &[&str]| starts.iter().any(|start| text.starts_with(start));
+    let expected = text.rsplit_once(", expected ");
+    match expected {
+        _ if begins(&NAMES_ONLY) => text.clone(),
+        Some((found, expected)) if begins(&OF_TYPES) => {
+            let kind = found.split(['"', '`']).next().unwrap_or_default();
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        _ => "a value is not of the format".to_owned(),
+    }
+}
+
 /// Refuses `actual` past `limit` under the stable code `code`.
 pub(crate) fn at_most(
     what: &str,
@@ -172,4 +199,50 @@ pub(crate) fn at_most(
     }
     let message = format!("{what}: {actual} is past the limit of {limit}");
     Err(Fault::new(Category::InvalidInput, code, message).hint("split or shorten the input"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+    use worldcompute_proof::Sha256;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only read")]
+    struct Shape {
+        map: serde_json::Map<String, Value>,
+        verdict: Option<crate::Verdict>,
+        digest: Option<Sha256>,
+        number: Option<u8>,
+    }
+
+    fn said(value: Value) -> String {
+        let error = serde_json::from_value::<Shape>(value).unwrap_err();
+        mistyped("parse", &error).message().to_owned()
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_without_the_value() {
+        const SECRET: &str = "ghp_planted, expected \"`planted";
+        for value in [
+            json!({"map": SECRET}),
+            json!({"map": {}, "verdict": SECRET}),
+            json!({"map": {}, "digest": SECRET}),
+            json!({"map": {}, "number": SECRET}),
+            json!(SECRET),
+        ] {
+            let said = said(value);
+            assert!(!said.contains("planted"), "{said}");
+        }
+        assert_eq!(
+            said(json!({"map": "x"})),
+            "parse: invalid type: string, expected a map"
+        );
+        assert!(said(json!({"map": {}, "number": 99_999})).contains("integer, expected u8"));
+        assert_eq!(said(json!({})), "parse: missing field `map`");
+        assert!(said(json!({"other": 1})).contains("unknown field `other`"));
+    }
 }

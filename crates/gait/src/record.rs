@@ -11,7 +11,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey, canonical_json, parse_json_within};
 
 use crate::clock;
-use crate::limits::{MAX_TOKEN_BYTES, invalid};
+use crate::limits::{MAX_TOKEN_BYTES, invalid, mistyped};
 use crate::signature::SignatureObject;
 use crate::wire_time::WireTime;
 
@@ -56,7 +56,7 @@ impl Record {
     /// The members as a `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
         serde_json::from_value(Value::Object(self.members.clone()))
-            .map_err(|error| invalid(format!("parse {what}")).caused_by(error))
+            .map_err(|error| mistyped(&format!("parse {what}"), &error))
     }
 
     /// Checks that `key` signed this record as it is.

@@ -98,6 +98,7 @@ struct Trace {
     policy_digest: Sha256,
     key_id: String,
     simulated: Option<Verdict>,
+    run_id: String,
 }
 
 /// What both kinds of trace tell.
@@ -122,6 +123,11 @@ macro_rules! accessors {
             /// The tool that was asked for.
             pub fn tool_name(&self) -> &str {
                 &self.0.tool_name
+            }
+
+            /// The run that the call is part of; empty where it is part of none.
+            pub fn run_id(&self) -> &str {
+                &self.0.run_id
             }
 
             /// Which intent was decided.

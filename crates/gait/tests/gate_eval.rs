@@ -174,7 +174,7 @@ fn the_credential_of_a_broker_is_held_to_the_rule_and_not_only_the_claim() {
         &gait,
         json!({"context": {
             "identity": "alice", "workspace": "/w", "risk_class": "low", "credential_ref": "ref:1",
-            "credential_source": "vault", "credential_access_type": "jit", "credential_ttl_seconds": 60
+            "credential_source": "vault_dynamic", "credential_access_type": "jit", "credential_ttl_seconds": 60
         }}),
     );
     let broker = gait.path().join("broker.sh").display().to_string();

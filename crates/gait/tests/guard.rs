@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use packs::{Size, read, runpack};
 use serde_json::{Value, json};
 use support::Gait;
-use worldcompute_proof::{SigningKey, canonical_json};
+use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
 const SMALL: Size = Size {
     intents: 2,
@@ -36,8 +36,19 @@ const APPROVAL: &str = "gait.gate.approval_audit_record";
 const CREDENTIAL: &str = "gait.gate.broker_credential_record";
 const NOON: &str = "2026-02-14T00:00:00Z";
 
-fn trace(id: &str, at: &str) -> String {
-    json!({"trace_id": id, "tool_name": "tool.write", "verdict": "allow", "policy_digest": "a".repeat(64), "created_at": at}).to_string()
+/// A decision on the intent of this number, which agrees with itself.
+fn trace(number: u8, at: &str) -> Value {
+    let (policy, intent) = ("a".repeat(64), format!("{number:064}"));
+    json!({
+        "schema_id": "gait.gate.trace", "schema_version": "1.0.0", "trace_id": trace_id(number),
+        "tool_name": "tool.write", "verdict": "allow", "policy_digest": policy,
+        "intent_digest": intent, "created_at": at
+    })
+}
+
+fn trace_id(number: u8) -> String {
+    let name = format!("{}:{number:064}:allow", "a".repeat(64));
+    Sha256::of(name).to_string()[..24].to_owned()
 }
 
 #[test]
@@ -215,20 +226,27 @@ fn what_is_no_evidence_or_no_template_is_refused_and_nothing_written() {
 #[test]
 fn an_incident_holds_what_was_decided_in_its_window_and_names_what_it_left_out() {
     let gait = place();
-    gait.file("trace_in.json", trace("t1", "2026-02-14T23:59:59Z"));
-    gait.file("trace_edge.json", trace("t2", "2026-02-13T00:00:00Z"));
-    gait.file("trace_out.json", trace("t3", "2026-02-15T00:00:01Z"));
+    let put = |name: &str, trace: Value| gait.file(name, trace.to_string());
+    put("trace_in.json", trace(1, "2026-02-14T23:59:59Z"));
+    put("trace_edge.json", trace(2, "2026-02-13T00:00:00Z"));
+    put("trace_out.json", trace(3, "2026-02-15T00:00:01Z"));
+    let mut hidden = trace(4, "1990-01-01T00:00:00Z");
+    hidden["observed_at"] = NOON.into();
+    put("trace_hidden.json", hidden);
+    let mut forged = trace(5, NOON);
+    forged["verdict"] = "block".into();
+    put("trace_forged.json", forged);
     gait.file("trace_broken.json", "{");
     gait.file(
         "regress_result.json",
         json!({"fixture_set": "s", "status": "pass", "graders": [1, 2], "created_at": NOON})
             .to_string(),
     );
-    gait.file("approval_audit_1.json", audit(APPROVAL, "t1", NOON));
-    gait.file("approval_audit_3.json", audit(APPROVAL, "t3", NOON));
+    gait.file("approval_audit_1.json", audit(APPROVAL, &trace_id(1), NOON));
+    gait.file("approval_audit_3.json", audit(APPROVAL, &trace_id(3), NOON));
     gait.file(
-        "credential_evidence_2.json",
-        audit(CREDENTIAL, "t2", "2026-02-20T00:00:00Z"),
+        "credential_evidence_4.json",
+        audit(CREDENTIAL, &trace_id(4), "1990-01-01T00:00:00Z"),
     );
     let (code, built) = gait.json(&["incident", "pack", "--from", "run.zip", "--out", "i.zip"]);
     assert_eq!(code, 0, "{built}");
@@ -239,7 +257,7 @@ fn an_incident_holds_what_was_decided_in_its_window_and_names_what_it_left_out()
         "credential_evidence_count",
     ]
     .map(|name| built[name].as_u64().unwrap_or(0));
-    assert_eq!(counts, [2, 1, 1, 0]);
+    assert_eq!(counts, [3, 1, 1, 1]);
     assert_eq!(
         (&built["window_from"], &built["window_to"]),
         (
@@ -247,13 +265,9 @@ fn an_incident_holds_what_was_decided_in_its_window_and_names_what_it_left_out()
             &"2026-02-15T00:00:00Z".into()
         )
     );
-    assert!(
-        built["warnings"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|warning| warning.as_str().unwrap().contains("trace_broken.json"))
-    );
+    for broken in ["trace_broken.json", "trace_forged.json"] {
+        assert!(built["warnings"].to_string().contains(broken), "{built}");
+    }
     let entries = read(&gait.path().join("i.zip"));
     let digests: Value = serde_json::from_slice(&entries["policy_digests.json"]).unwrap();
     assert_eq!(digests["policy_digests"], json!(["a".repeat(64)]));
@@ -264,6 +278,103 @@ fn an_incident_holds_what_was_decided_in_its_window_and_names_what_it_left_out()
                 .1["error_code"],
             "invalid_window"
         );
+    }
+}
+
+#[test]
+fn a_pack_counts_no_decision_that_its_gate_did_not_sign_and_no_simulation() {
+    let gait = place();
+    let key = SigningKey::generate().unwrap();
+    let gait = gait.env("GK", &key.file_text());
+    gait.file("policy.yaml", "default_verdict: block\n");
+    let intent = json!({"tool_name": "t", "context": {"identity": "a", "workspace": "w", "risk_class": "low"}});
+    gait.file("intent.json", intent.to_string());
+    let eval = "gate eval --policy policy.yaml --intent intent.json --key-mode prod --private-key-env GK --trace-out";
+    let words: Vec<&str> = eval.split(' ').collect();
+    gait.json(&[&words[..], &["real.json"]].concat());
+    gait.json(&[&words[..], &["simulated.json", "--simulate"]].concat());
+    gait.file("forged.json", trace(1, NOON).to_string());
+    gait.file("gate.key", format!("{}\n", key.verifying_key()));
+    let pack = |traces: &str, more: &[&str]| {
+        let args = [
+            "guard", "pack", "--run", "run.zip", "--out", "g.zip", "--trace", traces,
+        ];
+        gait.json(&[&args[..], more].concat())
+    };
+    let signed = ["--trace-public-key", "gate.key"];
+    let (_, refused) = pack("real.json,forged.json", &signed);
+    assert_eq!(refused["error_code"], "invalid_evidence", "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("forged.json"));
+    let (code, built) = pack("real.json,simulated.json", &signed);
+    assert_eq!(code, 0, "{built}");
+    let entries = read(&gait.path().join("g.zip"));
+    let summary: Value = serde_json::from_slice(&entries["trace_summary.json"]).unwrap();
+    assert_eq!(
+        summary["verdict_counts"],
+        json!({"block": 1, "simulated:block": 1})
+    );
+}
+
+#[test]
+fn a_chain_is_of_one_run() {
+    let key = SigningKey::generate().unwrap();
+    let gait = place().env("GK", &key.file_text());
+    gait.file("gate.key", format!("{}\n", key.verifying_key()));
+    assert_eq!(gait.run(&["demo"]).code, 0);
+    for (run, pack) in [("./run.zip", "made.zip"), ("run_demo", "demo.zip")] {
+        let packed = gait.json(&["guard", "pack", "--run", run, "--out", pack]);
+        assert_eq!(packed.0, 0, "{packed:?}");
+    }
+    gait.file("policy.yaml", "default_verdict: allow\n");
+    for (run, trace) in [
+        ("run_made", "made.json"),
+        ("run_other", "other.json"),
+        ("", "none.json"),
+    ] {
+        let context =
+            json!({"identity": "a", "workspace": "w", "risk_class": "low", "run_id": run});
+        let intent = json!({"tool_name": "t", "context": context}).to_string();
+        let intent = gait.file("intent.json", intent);
+        let mut args = vec![
+            "gate",
+            "eval",
+            "--policy",
+            "policy.yaml",
+            "--intent",
+            &intent,
+        ];
+        args.extend([
+            "--key-mode",
+            "prod",
+            "--private-key-env",
+            "GK",
+            "--trace-out",
+            trace,
+        ]);
+        assert_eq!(gait.json(&args).0, 0);
+    }
+    let chain = |more: &[&str]| {
+        let args = ["verify", "chain", "--run", "./run.zip"];
+        let (code, shown) = gait.json(&[&args[..], more].concat());
+        (code, shown["ok"].clone(), shown)
+    };
+    let (code, ok, shown) = chain(&["--pack", "made.zip"]);
+    assert_eq!((code, ok), (0, true.into()), "{shown}");
+    let (code, ok, shown) = chain(&["--pack", "demo.zip"]);
+    assert_eq!((code, ok), (2, false.into()), "{shown}");
+    assert_eq!(
+        shown["pack"]["error"],
+        "is of run run_demo, not of run_made"
+    );
+    for (trace, error) in [
+        ("made.json", Value::Null),
+        ("none.json", Value::Null),
+        ("other.json", "is of run run_other, not of run_made".into()),
+    ] {
+        let (_, _, shown) = chain(&["--trace", trace, "--public-key", "gate.key"]);
+        let ok = error.is_null();
+        assert_eq!(shown["trace"]["ok"], ok, "{trace}: {shown}");
+        assert_eq!(shown["trace"]["error"], error, "{trace}: {shown}");
     }
 }
 

@@ -53,12 +53,43 @@ fn no_command_repeats_a_planted_secret() {
             json!({"name": "tool.read", "args": {"note": PLANTED}}).to_string(),
         ),
         gait.file(
+            "untyped.json",
+            json!({"tool_name": "t", "args": PLANTED, "context": {}}).to_string(),
+        ),
+        gait.file(
             "event.json",
             json!({"tool_name": "Bash", "tool_input": {"command": PLANTED}}).to_string(),
         ),
     ];
     gait.file("policy.yaml", "default_verdict: allow\n");
-    let commands: [&[&str]; 20] = [
+    let commands: [&[&str]; 24] = [
+        &[
+            "mcp",
+            "proxy",
+            "--policy",
+            "policy.yaml",
+            "--call",
+            "untyped.json",
+        ],
+        &[
+            "gate",
+            "eval",
+            "--policy",
+            "policy.yaml",
+            "--intent",
+            "untyped.json",
+        ],
+        &["policy", "test", "policy.yaml", "untyped.json"],
+        &[
+            "gate",
+            "eval",
+            "--policy",
+            "policy.yaml",
+            "--intent",
+            "call.json",
+            "--context-envelope",
+            "untyped.json",
+        ],
         &["keys", "verify", "--private-key-env", "KEY"],
         &["keys", "verify", "--private-key", "good.key"],
         &["keys", "verify", "--private-key-env", "BROKEN"],

@@ -100,21 +100,27 @@ impl Reserved<'_> {
         self.state.has(token)
     }
 
-    /// Remembers that these tokens were used for the intent, and forgets those that have expired.
+    /// Remembers that these tokens were used for the intent, and forgets those that have expired. What is forgotten
+    /// expired before the newest use that is remembered, which is how a clock that was set back renews nothing.
     pub fn commit<'t>(
         mut self,
         tokens: impl Iterator<Item = &'t Token>,
         intent_digest: Sha256,
         now: Timestamp,
     ) -> Result<()> {
-        let redeemed = &mut self.state.redeemed;
-        redeemed.retain(|one| one.expires_at.get().is_none_or(|end| now < end));
-        redeemed.extend(tokens.map(|token| Redeemed {
+        let used = tokens.map(|token| Redeemed {
             token_id: token.token_id().to_owned(),
             intent_digest,
             redeemed_at: WireTime::at(now),
             expires_at: token.expires_at(),
-        }));
+        });
+        let used: Vec<_> = used.collect();
+        if used.is_empty() {
+            return Ok(());
+        }
+        let redeemed = &mut self.state.redeemed;
+        redeemed.retain(|one| one.expires_at.get().is_none_or(|end| now < end));
+        redeemed.extend(used);
         self.held.write(&self.state)
     }
 }
@@ -132,8 +138,12 @@ impl State {
         Ok(state)
     }
 
+    /// Whether the token was used, or may have been and is forgotten because it had expired then.
     fn has(&self, token: &Token) -> bool {
         let id = token.token_id();
-        self.redeemed.iter().any(|one| one.token_id == id)
+        let newest = self.redeemed.iter().filter_map(|one| one.redeemed_at.get());
+        let expired = token.expires_at().get().zip(newest.max());
+        expired.is_some_and(|(end, newest)| end <= newest)
+            || self.redeemed.iter().any(|one| one.token_id == id)
     }
 }

@@ -399,7 +399,7 @@ fn no_token_at_all_is_named_as_such() {
 }
 
 #[test]
-fn a_token_that_was_used_is_remembered_across_restarts_until_it_expires() {
+fn a_token_that_was_used_is_refused_across_restarts_and_after_it_was_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/redemptions.json");
     let once = changed(|mint| mint.scope.push(SINGLE_USE.to_owned()));
@@ -418,7 +418,26 @@ fn a_token_that_was_used_is_remembered_across_restarts_until_it_expires() {
     reserved
         .commit([].into_iter(), plain().digest(), end)
         .unwrap();
-    assert!(!redemptions.used().unwrap()(&once));
+    let remembers = || {
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .contains(once.token_id())
+    };
+    assert!(remembers(), "nothing was used");
+    let later = changed(|mint| {
+        mint.scope.push(SINGLE_USE.to_owned());
+        mint.ttl = SignedDuration::from_hours(9);
+    });
+    let reserved = redemptions.reserve().unwrap();
+    assert!(!reserved.is_used(&later));
+    reserved
+        .commit([&later].into_iter(), plain().digest(), end)
+        .unwrap();
+    assert!(!remembers(), "it had expired");
+    assert!(
+        redemptions.used().unwrap()(&once),
+        "the clock may be set back"
+    );
 }
 
 #[test]

@@ -60,6 +60,17 @@ impl Args {
         }
     }
 
+    /// What `--<flag>` or the only positional says, without the spaces around it: `missing` where neither says
+    /// anything, and a refusal where both do.
+    pub fn one_of(&self, flag: &str, missing: &str) -> Result<&str> {
+        match (self.text(flag).trim(), self.positionals()) {
+            ("", [only]) if !only.trim().is_empty() => Ok(only.trim()),
+            ("", _) => Err(invalid(missing)),
+            (given, []) => Ok(given),
+            _ => Err(invalid("unexpected positional arguments")),
+        }
+    }
+
     /// Whether the switch `name` is on.
     pub fn switch(&self, name: &str) -> bool {
         debug_assert!(matches!(self.default(name), Some(Kind::Switch)), "{name}");

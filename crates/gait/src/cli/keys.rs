@@ -4,7 +4,7 @@ use gait::keys::{self, KeyMode, KeySource, SigningIdentity, SigningRequest};
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
-use super::args::Args;
+use super::args::{Args, invalid};
 use super::command::Context;
 use super::flag::Flag;
 
@@ -26,6 +26,26 @@ pub const VERIFYING: &[Flag] = &[
 /// The key that [`SIGNING`] asks for. Call it before anything is written.
 pub fn signing(context: &Context, args: &Args) -> Result<SigningIdentity> {
     signing_with(context, |flag| args.text(flag).to_owned())
+}
+
+/// The key that [`SIGNING`] asks for where signing is a choice: none unless a key is given or the mode asks for one.
+pub fn signing_if_asked(context: &Context, args: &Args) -> Result<Option<SigningIdentity>> {
+    let private = source(args, "private-key")?;
+    let mode = match &*args.text("key-mode").trim().to_ascii_lowercase() {
+        "" | "none" if !private.is_given() => return Ok(None),
+        "" | "none" => KeyMode::Prod,
+        given @ ("dev" | "prod") => KeyMode::parse(given)?,
+        _ => {
+            return Err(invalid("--key-mode must be none, dev, or prod")
+                .because("key_mode_unsupported", "use --key-mode none, dev or prod"));
+        }
+    };
+    let request = SigningRequest {
+        mode,
+        private,
+        public: KeySource::None,
+    };
+    request.resolve(&*context.environment).map(Some)
 }
 
 /// [`signing`], with flags that stand for something else when they are not given.

@@ -161,7 +161,8 @@ pub fn without_empty(fields: Value) -> Map<String, Value> {
         .collect()
 }
 
-fn is_empty(value: &Value) -> bool {
+/// Whether the value says nothing: empty text, `false`, 0 and empty lists and objects.
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(truth) => !truth,

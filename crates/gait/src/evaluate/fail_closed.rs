@@ -81,7 +81,7 @@ fn note_missing(outcome: &mut Evaluation, field: &str) {
 fn has_field(call: &Call<'_>, field: &str, unknown_class: bool) -> bool {
     match field {
         "targets" => !call.targets.is_empty(),
-        "arg_provenance" => call.provenance().next().is_some(),
+        "arg_provenance" => !call.arg_provenance.is_empty(),
         "endpoint_class" => !unknown_class,
         "delegation" => call.delegation.is_some(),
         "context_evidence" => call.evidence.is_some(),

@@ -485,7 +485,7 @@ fn the_index_finds_what_looking_at_every_rule_finds() {
             let call = Call::of(&prepared);
             let indexed: Vec<&str> = policy
                 .matching(&call)
-                .map(|rule| rule.name.as_str())
+                .map(|(_, rule)| rule.name.as_str())
                 .collect();
             let scanned: Vec<&str> = policy
                 .rules

@@ -14,6 +14,12 @@ fn intent(context: Value) -> Intent {
     Intent::parse(intent.to_string().as_bytes()).unwrap()
 }
 
+fn dated(at: &str) -> Intent {
+    let context = json!({"identity": "alice", "workspace": "w", "risk_class": "low"});
+    let intent = json!({"tool_name": "tool.x", "created_at": at, "context": context});
+    Intent::parse(intent.to_string().as_bytes()).unwrap()
+}
+
 fn now() -> Timestamp {
     "2026-02-05T00:01:00Z".parse().unwrap()
 }
@@ -53,7 +59,7 @@ fn claims_are_stripped_where_nothing_was_verified() {
 #[test]
 fn a_verified_envelope_takes_the_place_of_the_claims() {
     let envelope = envelope();
-    let asked = intent(json!({}));
+    let asked = dated("2026-02-05T00:01:00Z");
     let evidence = Evidence::at(now()).with_envelope(Some(&envelope));
     let prepared = asked.prepare(&evidence).unwrap();
     let context = prepared.intent().context();
@@ -65,6 +71,24 @@ fn a_verified_envelope_takes_the_place_of_the_claims() {
     assert_eq!(prepared.context_ref_count(), 2);
     let bound = prepared.intent().prepare(&evidence).unwrap();
     assert_eq!(bound.intent().digest(), prepared.intent().digest());
+}
+
+#[test]
+fn the_digest_of_an_intent_with_an_envelope_does_not_age() {
+    let envelope = envelope();
+    let later = now() + jiff::SignedDuration::from_mins(9);
+    for asked in [intent(json!({})), dated("2026-02-05T00:01:00Z")] {
+        let at = |time| {
+            let evidence = Evidence::at(time).with_envelope(Some(&envelope));
+            let prepared = asked.prepare(&evidence).unwrap();
+            (
+                prepared.intent().digest(),
+                prepared.context().unwrap().age_seconds,
+            )
+        };
+        assert_eq!((at(now()).1, at(later).1), (Some(60), Some(600)));
+        assert_eq!(at(now()).0, at(later).0);
+    }
 }
 
 #[test]

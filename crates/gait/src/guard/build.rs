@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use worldcompute_fault::Result;
-use worldcompute_proof::{SigningKey, canonical_json};
+use worldcompute_proof::{SigningKey, VerifyingKey, canonical_json};
 
 use super::evidence::{self, APPROVAL, CREDENTIAL, INVENTORY};
 use super::manifest::{Manifest, Rendered, SCHEMA_ID, SCHEMA_VERSION, Window, pack_id};
@@ -31,6 +31,8 @@ pub struct Request<'a> {
     pub inventory: Vec<PathBuf>,
     /// Decisions.
     pub traces: Vec<PathBuf>,
+    /// The key that must have signed them; without one, they only have to agree with themselves.
+    pub trace_key: Option<VerifyingKey>,
     /// Results of regressions.
     pub regress: Vec<PathBuf>,
     /// Audits of approvals; those beside the runpack when there are none and `discover` is set.
@@ -114,7 +116,10 @@ fn gather(request: &Request<'_>, runpack: &Archive<File>, facts: &RunFacts) -> R
         references.1,
     ];
     parts.extend(evidence::records(&INVENTORY, &request.inventory)?);
-    parts.extend(evidence::trace_summary(&request.traces)?);
+    parts.extend(evidence::trace_summary(
+        &request.traces,
+        request.trace_key.as_ref(),
+    )?);
     parts.extend(evidence::regress_summary(&request.regress)?);
     let beside = |given: &[PathBuf], prefix: &str| match request.discover && given.is_empty() {
         true => evidence::discover(folder(request.runpack), prefix, ".json"),

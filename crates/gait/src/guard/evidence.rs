@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::parse_json_within;
+use worldcompute_proof::{VerifyingKey, parse_json_within};
 
-use crate::limits::{MAX_EVIDENCE_FILES, MAX_PACK_RECORD_BYTES, at_most};
+use crate::limits::{MAX_EVIDENCE_FILES, MAX_PACK_RECORD_BYTES, MAX_TRACE_BYTES, at_most};
 use crate::pack::Part;
+use crate::trace::{self, UnverifiedTrace};
 use crate::wire_time::WireTime;
 
 /// A kind of evidence that is packed record by record.
@@ -33,17 +34,6 @@ pub(super) const CREDENTIAL: Kind = Kind {
     prefix: "credential_evidence",
     schema_id: "gait.gate.broker_credential_record",
 };
-
-/// The facts of a decision's record.
-#[derive(Deserialize)]
-pub(super) struct TraceFacts {
-    pub(super) trace_id: String,
-    pub(super) tool_name: String,
-    pub(super) verdict: String,
-    #[serde(default)]
-    pub(super) policy_digest: String,
-    pub(super) created_at: WireTime,
-}
 
 /// The facts of a regression's result.
 #[derive(Deserialize)]
@@ -81,8 +71,28 @@ pub(super) fn records(kind: &Kind, paths: &[PathBuf]) -> Result<Vec<Part>> {
     paths.iter().enumerate().map(part).collect()
 }
 
+/// The decision in the file at `path`, which agrees with itself, and which `key` signed if there is one.
+///
+/// Errors: `invalid_evidence` for what is no such decision; those of reading.
+pub(super) fn decision(path: &Path, key: Option<&VerifyingKey>) -> Result<UnverifiedTrace> {
+    let bytes = read_bounded(path, MAX_TRACE_BYTES as u64)?;
+    let no_evidence = |fault: Fault| not_evidence(path, fault.message());
+    if let Some(key) = key {
+        trace::verify(&bytes, key).map_err(no_evidence)?;
+    }
+    trace::unverified_trace(&bytes).map_err(no_evidence)
+}
+
+/// The verdict as it is counted; a simulation decided nothing and does not count as what it says.
+fn counted(trace: &UnverifiedTrace) -> String {
+    match trace.simulated {
+        Some(simulated) => format!("simulated:{simulated}"),
+        None => trace.verdict.to_string(),
+    }
+}
+
 /// `trace_summary.json`; `None` without traces.
-pub(super) fn trace_summary(paths: &[PathBuf]) -> Result<Option<Part>> {
+pub(super) fn trace_summary(paths: &[PathBuf], key: Option<&VerifyingKey>) -> Result<Option<Part>> {
     #[derive(Serialize)]
     struct Line {
         trace_id: String,
@@ -91,12 +101,13 @@ pub(super) fn trace_summary(paths: &[PathBuf]) -> Result<Option<Part>> {
     }
     let (mut lines, mut counts) = (Vec::new(), BTreeMap::<String, usize>::new());
     for path in in_order(paths)? {
-        let facts: TraceFacts = read(&path)?;
-        *counts.entry(facts.verdict.clone()).or_default() += 1;
+        let trace = decision(&path, key)?;
+        let verdict = counted(&trace);
+        *counts.entry(verdict.clone()).or_default() += 1;
         lines.push(Line {
-            trace_id: facts.trace_id,
-            tool_name: facts.tool_name,
-            verdict: facts.verdict,
+            trace_id: trace.trace_id,
+            tool_name: trace.tool_name,
+            verdict,
         });
     }
     lines.sort_by(|a, b| a.trace_id.cmp(&b.trace_id));

@@ -1,16 +1,18 @@
 //! A guard pack of everything that was decided around a run.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof::VerifyingKey;
 
 use super::build::{Built, Request, build_with, folder};
-use super::evidence::{self, AuditFacts, RegressFacts, TraceFacts};
+use super::evidence::{self, AuditFacts, RegressFacts};
 use super::manifest::Window;
 use crate::pack::{Part, RunFacts, sound_runpack};
+use crate::trace::UnverifiedTrace;
 use crate::wire_time::WireTime;
 
 /// A guard pack of an incident that was just written.
@@ -45,7 +47,7 @@ pub fn build_incident(request: Request<'_>, reach: SignedDuration) -> Result<Inc
     let folder = folder(request.runpack).to_owned();
     let mut request = request;
     let found = |prefix: &str| evidence::discover(&folder, prefix, ".json");
-    request.traces = selection.traces(found("trace_")?);
+    request.traces = selection.traces(found("trace_")?, request.trace_key.as_ref());
     request.regress = selection.regress(found("regress")?);
     request.approval_audits = selection.audits(found("approval_audit_")?);
     request.credential_evidence = selection.audits(found("credential_evidence_")?);
@@ -113,43 +115,49 @@ impl Selection {
         }
     }
 
-    fn traces(&mut self, found: Vec<PathBuf>) -> Vec<PathBuf> {
-        self.select(found, |selection, facts: TraceFacts| {
-            let inside = selection.has(facts.created_at);
+    /// Those decided in the window, by the gate's own time, or made in it, by what their intents say: a claim may add
+    /// a decision, but not hide one.
+    fn traces(&mut self, found: Vec<PathBuf>, key: Option<&VerifyingKey>) -> Vec<PathBuf> {
+        let read = |path: &Path| evidence::decision(path, key);
+        self.select(found, read, |selection, trace: UnverifiedTrace| {
+            let decided = !trace.observed_at.is_unset() && selection.has(trace.observed_at);
+            let inside = decided || selection.has(trace.created_at);
             if inside {
-                selection.trace_ids.insert(facts.trace_id);
-                selection
-                    .policies
-                    .extend(Some(facts.policy_digest).filter(|digest| !digest.is_empty()));
+                selection.trace_ids.insert(trace.trace_id);
+                selection.policies.insert(trace.policy_digest.to_string());
             }
             inside
         })
     }
 
     fn regress(&mut self, found: Vec<PathBuf>) -> Vec<PathBuf> {
-        self.select(found, |selection, facts: RegressFacts| {
+        self.select(found, evidence::read, |selection, facts: RegressFacts| {
             selection.has(facts.created_at)
         })
     }
 
     /// Those of the decisions in the window; without any decision, those made in it.
     fn audits(&mut self, found: Vec<PathBuf>) -> Vec<PathBuf> {
-        self.select(found, |selection, facts: AuditFacts| {
-            let ours =
-                selection.trace_ids.is_empty() || selection.trace_ids.contains(&facts.trace_id);
-            ours && selection.has(facts.created_at)
-        })
+        self.select(
+            found,
+            evidence::read,
+            |selection, facts: AuditFacts| match selection.trace_ids.is_empty() {
+                true => selection.has(facts.created_at),
+                false => selection.trace_ids.contains(&facts.trace_id),
+            },
+        )
     }
 
     /// One damaged file must not keep an incident from being packed; it is named in the result.
-    fn select<T: for<'de> serde::Deserialize<'de>>(
+    fn select<T>(
         &mut self,
         found: Vec<PathBuf>,
+        read: impl Fn(&Path) -> Result<T>,
         mut inside: impl FnMut(&mut Self, T) -> bool,
     ) -> Vec<PathBuf> {
         let mut selected = Vec::new();
         for path in found {
-            match evidence::read(&path).map(|facts| inside(self, facts)) {
+            match read(&path).map(|facts| inside(self, facts)) {
                 Ok(true) => selected.push(path),
                 Ok(false) => {}
                 Err(fault) => self.left_out.push(fault.message().to_owned()),

@@ -54,25 +54,22 @@ const MIN_OPAQUE: usize = 16;
 /// Refuses a credential-like value under a credential-like key anywhere inside `members`.
 pub(super) fn refuse(path: &str, members: &Map<String, Value>) -> Result<()> {
     for (key, value) in members {
-        let path = format!("{path}.{key}");
-        if value.as_str().is_some_and(looks_like_credential) && suspect_key(key) {
-            let message = format!(
-                "{path} must not contain raw credential material; use credential references or digests instead"
-            );
-            return Err(invalid(message));
-        }
-        refuse_inside(&path, value)?;
+        refuse_value(&format!("{path}.{key}"), value, suspect_key(key))?;
     }
     Ok(())
 }
 
-fn refuse_inside(path: &str, value: &Value) -> Result<()> {
+/// A list under a suspect key holds what the key promises.
+fn refuse_value(path: &str, value: &Value, suspect: bool) -> Result<()> {
     match value {
         Value::Object(members) => refuse(path, members),
         Value::Array(items) => items
             .iter()
             .enumerate()
-            .try_for_each(|(index, item)| refuse_inside(&format!("{path}[{index}]"), item)),
+            .try_for_each(|(index, item)| refuse_value(&format!("{path}[{index}]"), item, suspect)),
+        Value::String(text) if suspect && looks_like_credential(text) => Err(invalid(format!(
+            "{path} must not contain raw credential material; use credential references or digests instead"
+        ))),
         _ => Ok(()),
     }
 }
@@ -113,6 +110,10 @@ mod tests {
     fn raw_credentials_are_refused_at_any_depth() {
         assert!(refused(json!({"api_key": "sk-abcdefghijklmnop1234"})));
         assert!(refused(json!({"a": [{"b": {"GitHub_Token": "ghp_x"}}]})));
+        assert!(refused(json!({"api_keys": ["sk-abcdefghijklmnop1234"]})));
+        assert!(refused(
+            json!({"tokens": ["env:X", [["ghp_abcdefghijklmnop1234"]]]})
+        ));
         assert!(refused(json!({"Password": "correct1horse2battery"})));
         assert!(refused(json!({"private_key": "0123456789abcdefg"})));
     }
@@ -124,6 +125,8 @@ mod tests {
         assert!(!refused(json!({"token": "a".repeat(60) + "0123"})));
         assert!(!refused(json!({"password": "short1"})));
         assert!(!refused(json!({"password": "many words with 1 digit"})));
+        assert!(!refused(json!({"token_refs": ["sk-abcdefghijklmnop1234"]})));
+        assert!(!refused(json!({"tokens": ["env:GITHUB_TOKEN_12345"]})));
         assert!(!refused(json!({"text": "sk-abcdefghijklmnop1234"})));
     }
 }

@@ -63,6 +63,10 @@ impl Revocations {
                 .hint("give a JSON list of identities, or one identity a line")
         };
         let text = String::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
+        if text.starts_with('\u{feff}') {
+            // Neither JSON nor a name: read as lines it would revoke nobody.
+            return Err(refused("begins with a byte order mark".to_owned()));
+        }
         let identities = listed(text.trim()).map_err(|error| refused(error.to_string()))?;
         Ok(Self {
             consulted: true,

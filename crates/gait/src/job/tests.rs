@@ -195,7 +195,11 @@ fn a_decision_is_answered_by_one_approval_each() {
         "approval_actor_required"
     );
     place.jobs.approve(&place.id, "alice", "seen").unwrap();
+    let banked = place.jobs.approve(&place.id, "alice", "for the next");
+    assert_eq!(banked.unwrap_err().code(), "job_decision_not_asked");
     place.jobs.resume(&place.id, &here()).unwrap();
+    let banked = place.jobs.approve(&place.id, "alice", "for the next");
+    assert_eq!(banked.unwrap_err().code(), "job_decision_not_asked");
     place.jobs.add_checkpoint(&place.id, &decision()).unwrap();
     assert_eq!(
         place.jobs.resume(&place.id, &here()).unwrap_err().code(),
@@ -283,7 +287,13 @@ fn revocation_lists_are_read_in_three_spellings_and_never_half() {
         let revoked = listed(text).unwrap();
         assert!(revoked.has("agent.a") && !revoked.has("agent.b"), "{text}");
     }
-    for broken in ["[\"agent.a\"", "{\"revoked\": [\"agent.a\"]}", "[1]"] {
+    for broken in [
+        "[\"agent.a\"",
+        "{\"revoked\": [\"agent.a\"]}",
+        "[1]",
+        "\u{feff}[\"agent.a\"]",
+        "\u{feff}agent.a",
+    ] {
         assert_eq!(
             listed(broken).unwrap_err().code(),
             "invalid_revocations",

@@ -209,6 +209,14 @@ pub(super) fn approve(
     }
     field("actor", actor)?;
     field("reason", reason)?;
+    if state.decisions_asked() <= state.approvals.len() {
+        let message = "no decision of the job is open";
+        return Err(
+            Fault::new(Category::InvalidInput, "job_decision_not_asked", message).hint(
+                "approve a decision after job checkpoint add --type decision-needed asked for it",
+            ),
+        );
+    }
     at_most(
         "approvals of the job",
         state.approvals.len().saturating_add(1),

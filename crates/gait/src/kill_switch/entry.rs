@@ -60,7 +60,12 @@ pub struct Entry {
 impl Entry {
     /// Whether it stops anything at the time `now`.
     pub fn is_on(&self, now: Timestamp) -> bool {
-        self.enabled && self.expires_at.get().is_none_or(|end| now < end)
+        self.enabled && !self.is_over(now)
+    }
+
+    /// Whether its time has passed.
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.expires_at.get().is_some_and(|end| end <= now)
     }
 
     /// Whether all that are given fit `intent`.

@@ -55,7 +55,8 @@ impl<'a> JournalRecord<'a> {
         Self {
             schema_id: "gait.gate.kill_switch_journal",
             schema_version: "1.0.0",
-            created_at: subject.created_at,
+            // When it was stopped: what the intent says of its own time is a claim.
+            created_at: decision.evaluated_at,
             producer_version: VERSION,
             source,
             trace_id: subject.trace_id,

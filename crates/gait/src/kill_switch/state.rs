@@ -93,10 +93,15 @@ impl<'a> KillSwitch<'a> {
 
     /// Adds an entry, and the file if there is none.
     ///
-    /// Errors: `invalid_input` for an entry that is none or whose id is taken, those of [`KillSwitch::load`],
+    /// Errors: `invalid_input` for an entry that is none, is over already, or whose id is taken, those of [`KillSwitch::load`],
     /// `kill_switch_lock_timeout`, `kill_switch_lock_failed`.
     pub fn add(&self, entry: Entry, now: Timestamp) -> Result<(Entry, State)> {
         let entry = entry.normal()?;
+        if entry.is_over(now) {
+            return Err(invalid(
+                "kill switch entry is over before it begins: expires_at has passed",
+            ));
+        }
         let state = self.change(now, |state| {
             if state
                 .entries()

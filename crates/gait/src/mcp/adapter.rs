@@ -7,7 +7,7 @@ use worldcompute_proof::parse_json_within;
 use super::MAX_PAYLOAD;
 use super::call::ToolCall;
 use crate::intent::Target;
-use crate::limits::invalid;
+use crate::limits::{invalid, type_error};
 
 /// A shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Adapter {
         };
         match self {
             Self::Mcp => serde_json::from_value(without_nulls(Value::Object(members)))
-                .map_err(|error| self.malformed(&error.to_string())),
+                .map_err(|error| self.malformed(&type_error(&error))),
             Self::OpenAi => match members.remove("function") {
                 Some(Value::Object(mut function)) => self.plain(&mut function, "name", "arguments"),
                 _ => Err(self.malformed("function is missing")),

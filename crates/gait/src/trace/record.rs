@@ -52,6 +52,7 @@ pub(crate) fn issue(
         policy_digest: policy.digest(),
         key_id,
         simulated: circumstances.simulated,
+        run_id: intent.context().run_id.clone(),
     }))
 }
 

@@ -9,6 +9,7 @@ use super::{SCHEMA_ID, SCHEMA_VERSION, SIMULATED, Trace, VerifiedTrace, trace_id
 use crate::limits::{MAX_TRACE_BYTES, at_most, invalid};
 use crate::signature::{SignatureObject, unverified};
 use crate::verdict::Verdict;
+use crate::wire_time::WireTime;
 
 /// The fields that a verified trace answers for.
 #[derive(Deserialize)]
@@ -20,6 +21,12 @@ struct Facts {
     verdict: Verdict,
     intent_digest: Sha256,
     policy_digest: Sha256,
+    #[serde(default)]
+    run_id: String,
+    #[serde(default)]
+    created_at: WireTime,
+    #[serde(default)]
+    observed_at: WireTime,
     #[serde(default)]
     relationship: Related,
 }
@@ -59,6 +66,14 @@ pub struct UnverifiedTrace {
     pub trace_id: String,
     /// Which intent it is about.
     pub intent_digest: Sha256,
+    /// Under which policy.
+    pub policy_digest: Sha256,
+    /// The tool that was asked for.
+    pub tool_name: String,
+    /// When its intent says that it was made.
+    pub created_at: WireTime,
+    /// When it says that it was decided; unset where it does not say.
+    pub observed_at: WireTime,
     /// What it says was decided.
     pub verdict: Verdict,
     /// What it says would have been decided, if it says that this was a simulation.
@@ -81,6 +96,10 @@ pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
         simulated: facts.simulated()?,
         trace_id: facts.trace_id,
         intent_digest: facts.intent_digest,
+        policy_digest: facts.policy_digest,
+        tool_name: facts.tool_name,
+        created_at: facts.created_at,
+        observed_at: facts.observed_at,
         verdict: facts.verdict,
         is_signed: signature.is_some_and(|signature| !signature.is_null()),
     })
@@ -104,6 +123,7 @@ pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
     Ok(VerifiedTrace(Trace {
         simulated: facts.simulated()?,
         bytes: bytes.to_vec(),
+        run_id: facts.run_id,
         trace_id: facts.trace_id,
         verdict: facts.verdict,
         tool_name: facts.tool_name,

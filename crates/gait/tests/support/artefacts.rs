@@ -106,6 +106,7 @@ impl Artefacts {
             template: Template::Soc2,
             inventory: Vec::new(),
             traces: Vec::new(),
+            trace_key: None,
             regress: Vec::new(),
             approval_audits: Vec::new(),
             credential_evidence: Vec::new(),

@@ -6,7 +6,7 @@ use serde_json::json;
 use worldcompute_fault::Result;
 
 use super::guard::{SOURCE, guarded};
-use crate::cli::args::{Args, invalid};
+use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
 use crate::cli::keys;
@@ -32,17 +32,10 @@ pub static PACK: Command = Command {
 };
 
 fn pack(context: &Context, args: &Args) -> Result<Outcome> {
-    let from = match (args.text("from").trim(), args.positionals()) {
-        ("", [from]) => from.trim(),
-        (from, []) => from,
-        _ => "",
-    };
-    if from.is_empty() {
-        return Err(invalid(EXPECTED));
-    }
+    let from = args.one_of("from", EXPECTED)?;
     let identity = keys::signing(context, args)?;
     let runpack = runpack::locate(from, &*context.environment)?;
-    let request = guarded(args, &runpack, &identity.key)?;
+    let request = guarded(context, args, &runpack, &identity.key)?;
     let incident = guard::build_incident(request, args.duration("window"))?;
     let left_out = incident
         .left_out

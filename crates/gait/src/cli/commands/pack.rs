@@ -61,7 +61,7 @@ pub static VERIFY: Command = Command {
 };
 
 fn inspect(context: &Context, args: &Args) -> Result<Outcome> {
-    let path = path(args)?;
+    let path = args.one_of("path", EXPECTED)?;
     let mut results = Streamed::new(&["inspect", "run_lineage", "intent_results"])?;
     let inspection = pack::inspect(Path::new(path), |result| match context.json {
         true => results.push(result),
@@ -84,7 +84,7 @@ fn inspect(context: &Context, args: &Args) -> Result<Outcome> {
 }
 
 fn verify(context: &Context, args: &Args) -> Result<Outcome> {
-    let path = path(args)?;
+    let path = args.one_of("path", EXPECTED)?;
     let asked = Asked::of(context, args)?;
     let asked = asked.requirements();
     let options = VerifyOptions {
@@ -161,15 +161,6 @@ fn differences(diff: &Diff) -> String {
         lines.extend(names.iter().map(|name| format!("{what}: {name}")));
     }
     lines.join("\n")
-}
-
-/// The pack that is given, by position or by flag.
-fn path(args: &Args) -> Result<&str> {
-    match (args.text("path").trim(), args.positionals()) {
-        ("", [path]) if !path.trim().is_empty() => Ok(path.trim()),
-        (path, []) if !path.is_empty() => Ok(path),
-        _ => Err(invalid(EXPECTED)),
-    }
 }
 
 /// What every command of the group answers.

@@ -7,7 +7,7 @@ mod test;
 mod validate;
 
 pub use fmt::FMT;
-pub use init::INIT;
+pub use init::{INIT, taken};
 pub use simulate::SIMULATE;
 pub use test::TEST;
 pub use validate::VALIDATE;

@@ -8,6 +8,7 @@ use gait::{Policy, artefact};
 use serde_json::json;
 use worldcompute_fault::{Fault, Result};
 
+use super::policy;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -55,7 +56,7 @@ fn written(args: &Args) -> Result<Outcome> {
     } else {
         artefact::create
     };
-    write(Path::new(path), policy.as_bytes()).map_err(|fault| taken(path, fault))?;
+    write(Path::new(path), policy.as_bytes()).map_err(|fault| policy::taken(path, fault))?;
     let next = [
         format!("gait check --policy {path} --json"),
         format!("gait policy validate {path} --json"),
@@ -74,16 +75,6 @@ fn written(args: &Args) -> Result<Outcome> {
         "template": template.name,
     });
     Outcome::ok(&fields, human)
-}
-
-fn taken(path: &str, fault: Fault) -> Fault {
-    if fault.code() != "already_exists" {
-        return fault;
-    }
-    invalid(format!(
-        "output path already exists (use --force to overwrite): {path}"
-    ))
-    .because("output_exists", "choose another --out, or give --force")
 }
 
 fn check(context: &Context, args: &Args) -> Result<Outcome> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
-use crate::cli::args::{Args, invalid};
+use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::exit::Exit;
 use crate::cli::flag::Flag;
@@ -71,7 +71,7 @@ pub static VERIFY: Command = Command {
 };
 
 fn install(context: &Context, args: &Args) -> Result<Outcome> {
-    let source = named(args, "source", "expected --source <path|url>")?;
+    let source = args.one_of("source", "expected --source <path|url>")?;
     let rules = SourceRules {
         allow_hosts: args.csv("allow-host"),
         allow_insecure_http: args.switch("allow-insecure-http"),
@@ -149,7 +149,7 @@ fn list(context: &Context, args: &Args) -> Result<Outcome> {
 }
 
 fn verify(context: &Context, args: &Args) -> Result<Outcome> {
-    let path = named(args, "path", "expected --path <registry_pack.json>")?;
+    let path = args.one_of("path", "expected --path <registry_pack.json>")?;
     let key = verifying_key(context, args)?;
     let cache = Some(args.text("cache-dir").trim()).filter(|dir| !dir.is_empty());
     let cache = cache.map(Cache::at);
@@ -194,16 +194,6 @@ fn findings(found: &Verification, report: Option<PathBuf>) -> Map<String, Value>
     }));
     fields.insert("ok".to_owned(), found.holds().into());
     fields
-}
-
-/// What `--<flag>` says, or else the first positional.
-fn named<'a>(args: &'a Args, flag: &str, expected: &str) -> Result<&'a str> {
-    match (args.text(flag), args.positionals()) {
-        ("", [only]) => Ok(only),
-        ("", _) => Err(invalid(expected)),
-        (given, []) => Ok(given),
-        (_, _) => Err(invalid(expected)),
-    }
 }
 
 fn verifying_key(context: &Context, args: &Args) -> Result<VerifyingKey> {

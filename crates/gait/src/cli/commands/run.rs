@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use gait::runpack;
 use worldcompute_fault::Result;
 
-use crate::cli::args::{Args, invalid};
+use crate::cli::args::Args;
 use crate::cli::command::{Context, Positionals};
 
 /// A run named by `--from` or as the only argument.
@@ -32,17 +32,7 @@ pub const FROM: Positionals = Positionals::Interleaved {
 
 const MISSING_FROM: &str = "missing required --from <run_id|path>";
 
-/// The text that names a run.
-pub fn from<'a>(args: &'a Args, missing: &str) -> Result<&'a str> {
-    match (args.text("from").trim(), args.positionals()) {
-        ("", [from]) if !from.trim().is_empty() => Ok(from),
-        ("", _) => Err(invalid(missing)),
-        (from, []) => Ok(from),
-        _ => Err(invalid("unexpected positional arguments")),
-    }
-}
-
 /// The runpack that `--from` or the only argument names.
 pub fn located(context: &Context, args: &Args) -> Result<PathBuf> {
-    runpack::locate(from(args, MISSING_FROM)?, &*context.environment)
+    runpack::locate(args.one_of("from", MISSING_FROM)?, &*context.environment)
 }

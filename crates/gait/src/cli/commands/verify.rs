@@ -96,6 +96,11 @@ pub struct VerifiedRun {
 }
 
 impl VerifiedRun {
+    /// Which run it is.
+    pub fn run_id(&self) -> &str {
+        &self.report.run_id
+    }
+
     /// Verifies the runpack that `reference` names.
     pub fn of(reference: &str, context: &Context, asked: &Asked) -> Result<Self> {
         let path = runpack::locate(reference, &*context.environment)?;

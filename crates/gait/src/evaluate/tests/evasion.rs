@@ -29,6 +29,12 @@ fn every_step_of_a_script_says_what_its_class_must_say() {
         assert_eq!(outcome.verdict, Verdict::Block);
         assert_eq!(outcome.violations, ["missing_targets"]);
     }
+    let unsourced = json!({"tool_name": "tool.y", "targets": [target]});
+    for around in [json!({}), json!({"arg_provenance": [source]})] {
+        let outcome = strict("arg_provenance").ask(&with_script(json!([whole, unsourced]), around));
+        assert_eq!(outcome.verdict, Verdict::Block);
+        assert_eq!(outcome.violations, ["missing_arg_provenance"]);
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn of_call(policy: &Policy, call: &Call<'_>, causes: &mut Vec<Cause>) {
     if outcome.verdict == Verdict::Allow {
         return;
     }
-    let rules = policy.deciding(call);
+    let rules = policy.deciding(call).collect::<Vec<_>>();
     if rules.is_empty() {
         causes.extend(from_codes("default_verdict", &outcome));
     }

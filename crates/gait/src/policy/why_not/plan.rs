@@ -72,7 +72,7 @@ fn against_fail_closed(policy: &Policy, prepared: &Prepared<'_>, missing: Missin
 }
 
 fn against_rules(policy: &Policy, call: &Call<'_>, way: Way) -> Option<Edit> {
-    let rules = policy.deciding(call);
+    let rules = policy.deciding(call).collect::<Vec<_>>();
     let goal = best_of(call);
     for (index, rule) in &rules {
         let breaches = rule.findings(call).breaches;

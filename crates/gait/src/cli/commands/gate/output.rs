@@ -8,6 +8,8 @@ use gait::rate_limit::Usage;
 use gait::{Decision, Intent};
 use serde_json::{Map, Value, json};
 
+use crate::cli::output::is_empty;
+
 /// The fields; what says nothing is left out.
 pub fn fields(profile: Profile, intent: &Intent, answer: &Answer) -> Map<String, Value> {
     let decision = &answer.decision;
@@ -93,15 +95,7 @@ pub struct Fields(pub Map<String, Value>);
 impl Fields {
     /// Takes the field, unless it is empty, zero, false or null.
     pub fn put(&mut self, name: &str, value: Value) {
-        let says_nothing = match &value {
-            Value::Null => true,
-            Value::Bool(flag) => !flag,
-            Value::Number(number) => number.as_f64() == Some(0.0),
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            Value::Object(members) => members.is_empty(),
-        };
-        if !says_nothing {
+        if !is_empty(&value) {
             self.0.insert(name.to_owned(), value);
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
 use worldcompute_proof::SigningKey;
 
-use crate::cli::args::{Args, invalid};
+use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::commands::pack::judged;
 use crate::cli::commands::verify::{Asked, REQUIREMENTS};
@@ -22,6 +22,8 @@ pub const SOURCE: &[Flag] = &[
     Flag::text("out", ""),
     Flag::text("case-id", ""),
     Flag::switch("render-pdf"),
+    Flag::text("trace-public-key", ""),
+    Flag::text("trace-public-key-env", ""),
     Flag::group(keys::SIGNING),
 ];
 
@@ -64,7 +66,7 @@ pub static VERIFY: Command = Command {
 };
 
 fn pack(context: &Context, args: &Args) -> Result<Outcome> {
-    let run = one(args, "run").ok_or_else(|| invalid(EXPECTED))?;
+    let run = args.one_of("run", EXPECTED)?;
     let identity = keys::signing(context, args)?;
     let runpack = runpack::locate(run, &*context.environment)?;
     let paths = |flag: &str| args.csv(flag).into_iter().map(PathBuf::from).collect();
@@ -75,7 +77,7 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
         approval_audits: paths("approval-audit"),
         credential_evidence: paths("credential-evidence"),
         discover: true,
-        ..guarded(args, &runpack, &identity.key)?
+        ..guarded(context, args, &runpack, &identity.key)?
     };
     let built = guard::build(&request)?;
     let (path, manifest) = (built.path.display().to_string(), &built.manifest);
@@ -101,7 +103,13 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
 }
 
 /// The request that [`SOURCE`] and `--template` make, without any evidence.
-pub fn guarded<'a>(args: &'a Args, runpack: &'a Path, key: &'a SigningKey) -> Result<Request<'a>> {
+pub fn guarded<'a>(
+    context: &Context,
+    args: &'a Args,
+    runpack: &'a Path,
+    key: &'a SigningKey,
+) -> Result<Request<'a>> {
+    let signers = keys::source(args, "trace-public-key")?;
     let output = args.text("out").trim();
     Ok(Request {
         runpack,
@@ -110,6 +118,7 @@ pub fn guarded<'a>(args: &'a Args, runpack: &'a Path, key: &'a SigningKey) -> Re
         template: args.text("template").parse()?,
         inventory: Vec::new(),
         traces: Vec::new(),
+        trace_key: signers.verifying_key(&*context.environment)?,
         regress: Vec::new(),
         approval_audits: Vec::new(),
         credential_evidence: Vec::new(),
@@ -121,7 +130,7 @@ pub fn guarded<'a>(args: &'a Args, runpack: &'a Path, key: &'a SigningKey) -> Re
 }
 
 fn verify(context: &Context, args: &Args) -> Result<Outcome> {
-    let path = one(args, "path").ok_or_else(|| invalid(EXPECTED_PACK))?;
+    let path = args.one_of("path", EXPECTED_PACK)?;
     let asked = Asked::of(context, args)?;
     let asked = asked.requirements();
     let options = VerifyOptions {
@@ -146,15 +155,6 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
         Exit::VerificationFailed
     };
     Outcome::with(exit, &fields, human)
-}
-
-/// What is given by position or by `flag`, but not by both.
-pub fn one<'a>(args: &'a Args, flag: &str) -> Option<&'a str> {
-    match (args.text(flag).trim(), args.positionals()) {
-        ("", [given]) if !given.trim().is_empty() => Some(given.trim()),
-        (given, []) if !given.is_empty() => Some(given),
-        _ => None,
-    }
 }
 
 fn add(fields: &mut Map<String, Value>, name: &str, value: Value, given: bool) {

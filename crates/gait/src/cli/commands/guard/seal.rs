@@ -7,7 +7,6 @@ use gait::guard::seal::{SealingKey, seal, unseal};
 use serde_json::json;
 use worldcompute_fault::Result;
 
-use super::pack::one;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -31,7 +30,7 @@ pub static ENCRYPT: Command = Command {
         expected: "expected --in <artifact>",
     },
     run: |context, args| {
-        let input = one(args, "in").ok_or_else(|| invalid("expected --in <artifact>"))?;
+        let input = args.one_of("in", "expected --in <artifact>")?;
         let key = key(context, args)?;
         let now = context.clock.now();
         let sealed = seal(Path::new(input), output(args), &key, VERSION, now)?;
@@ -67,7 +66,7 @@ pub static DECRYPT: Command = Command {
         expected: "expected --in <artifact.gaitenc>",
     },
     run: |context, args| {
-        let input = one(args, "in").ok_or_else(|| invalid("expected --in <artifact.gaitenc>"))?;
+        let input = args.one_of("in", "expected --in <artifact.gaitenc>")?;
         let opened = unseal(Path::new(input), output(args), &key(context, args)?)?;
         let fields = json!({
             "path": opened.path,

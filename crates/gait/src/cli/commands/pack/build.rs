@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use gait::job::Jobs;
-use gait::keys::{KeyMode, KeySource, SigningRequest};
 use gait::pack::{self, Build};
 use gait::run_session::Chain;
 use gait::{VERSION, runpack};
 use worldcompute_fault::Result;
-use worldcompute_proof::SigningKey;
 
 use super::Answer;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
 use crate::cli::keys;
+
+const MISSING_FROM: &str = "--from is required";
 
 /// `gait pack build`
 pub static BUILD: Command = Command {
@@ -32,25 +32,16 @@ pub static BUILD: Command = Command {
     positionals: Positionals::Interleaved {
         min: 0,
         max: 1,
-        expected: "--from is required",
+        expected: MISSING_FROM,
     },
     run,
 };
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let from = match (args.text("from").trim(), args.positionals()) {
-        ("", [from]) => from.trim(),
-        (from, []) => from,
-        _ => {
-            return Err(invalid(
-                "give the source by --from or by position, not both",
-            ));
-        }
-    };
-    if from.is_empty() {
-        return Err(invalid("--from is required"));
-    }
-    let (key, warnings) = signing(context, args)?;
+    let from = args.one_of("from", MISSING_FROM)?;
+    let signer = keys::signing_if_asked(context, args)?;
+    let (key, warnings) = signer.map(|signer| (signer.key, signer.warnings)).unzip();
+    let warnings = warnings.unwrap_or_default();
     let output = args.text("out").trim();
     let build = Build {
         output: (!output.is_empty()).then_some(Path::new(output)),
@@ -91,25 +82,4 @@ fn build_job(context: &Context, args: &Args, from: &str, build: &Build<'_>) -> R
         None => (args.text("job-root").trim().into(), from.to_owned()),
     };
     pack::build_job(&Jobs::at(root, context.clock.clone()), &id.parse()?, build)
-}
-
-/// A pack is signed when a key is given, or a mode asks for it.
-fn signing(context: &Context, args: &Args) -> Result<(Option<SigningKey>, Vec<String>)> {
-    let private = keys::source(args, "private-key")?;
-    let mode = match &*args.text("key-mode").trim().to_ascii_lowercase() {
-        "" | "none" if !private.is_given() => return Ok((None, Vec::new())),
-        "" | "none" => KeyMode::Prod,
-        given @ ("dev" | "prod") => KeyMode::parse(given)?,
-        _ => {
-            return Err(invalid("--key-mode must be none, dev, or prod")
-                .because("key_mode_unsupported", "use --key-mode none, dev or prod"));
-        }
-    };
-    let request = SigningRequest {
-        mode,
-        private,
-        public: KeySource::None,
-    };
-    let identity = request.resolve(&*context.environment)?;
-    Ok((Some(identity.key), identity.warnings))
 }

@@ -6,7 +6,7 @@ use gait::artefact;
 use gait::pack;
 use worldcompute_fault::Result;
 
-use super::{Answer, ONE, path};
+use super::{Answer, EXPECTED, ONE};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome};
 use crate::cli::flag::Flag;
@@ -27,7 +27,7 @@ pub static EXPORT: Command = Command {
 };
 
 fn run(_: &Context, args: &Args) -> Result<Outcome> {
-    let path = path(args)?;
+    let path = args.one_of("path", EXPECTED)?;
     let (otel, sql) = (
         args.text("otel-out").trim(),
         args.text("postgres-sql-out").trim(),

@@ -61,7 +61,8 @@ fn unknown(name: &str) -> Fault {
     invalid(format!("unknown template: {name}; there are {names}"))
 }
 
-fn taken(path: &str, fault: Fault) -> Fault {
+/// The refusal to write where something is already.
+pub fn taken(path: &str, fault: Fault) -> Fault {
     if fault.code() != "already_exists" {
         return fault;
     }

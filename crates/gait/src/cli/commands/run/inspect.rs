@@ -8,7 +8,7 @@ use gait::runpack::{self, Entry, Inspection};
 use serde_json::{Map, Value, json};
 use worldcompute_fault::Result;
 
-use super::{FROM, MISSING_FROM, from};
+use super::{FROM, MISSING_FROM};
 use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome};
 use crate::cli::flag::Flag;
@@ -25,7 +25,7 @@ pub static INSPECT: Command = Command {
 };
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let from = from(args, MISSING_FROM)?;
+    let from = args.one_of("from", MISSING_FROM)?;
     if Chain::is_named_by(from) {
         return session(from.trim());
     }

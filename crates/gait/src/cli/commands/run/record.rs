@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use gait::context_envelope::{ContextEnvelope, EvidenceMode};
-use gait::keys::{KeyMode, KeySource, SigningIdentity, SigningRequest};
 use gait::limits::MAX_ENVELOPE_BYTES;
 use gait::runpack::{self, CaptureMode, RecordInput, Recorded, Recorder, Stamp, evidence_mode};
 use serde::Serialize;
@@ -14,7 +13,7 @@ use super::super::verify::shown;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
-use crate::cli::keys::source;
+use crate::cli::keys;
 
 /// `gait run record`
 pub static RECORD: Command = Command {
@@ -60,7 +59,7 @@ struct Fields<'a> {
 }
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let mut input = RecordInput::open(Path::new(input_path(args)?))?;
+    let mut input = RecordInput::open(Path::new(args.one_of("input", MISSING)?))?;
     let run_id = args.text("run-id").trim();
     if !run_id.is_empty() {
         input.rename(run_id);
@@ -70,7 +69,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     }
     let mode = capture_mode(args, &input)?;
     let mut warnings = settle_context(args, &mut input)?;
-    let signer = signer(context, args)?;
+    let signer = keys::signing_if_asked(context, args)?;
     if let Some(signer) = &signer {
         warnings.extend_from_slice(&signer.warnings);
     }
@@ -84,15 +83,6 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let path = path(args, &input)?;
     let recorded = recorder.finish(&path, signer.as_ref().map(|signer| &signer.key))?;
     answer(&recorded, &path, &warnings)
-}
-
-fn input_path(args: &Args) -> Result<&str> {
-    match (args.text("input").trim(), args.positionals()) {
-        ("", [path]) if !path.trim().is_empty() => Ok(path),
-        ("", _) => Err(invalid(MISSING)),
-        (path, []) => Ok(path),
-        _ => Err(invalid("unexpected positional arguments")),
-    }
 }
 
 /// The flag, else the file, else the careful one.
@@ -143,22 +133,6 @@ fn prove(args: &Args, mode: EvidenceMode, input: &mut RecordInput) -> Result<Vec
         }
     }
     Ok(Vec::new())
-}
-
-/// The key to sign with, if one is asked for in any way.
-pub fn signer(context: &Context, args: &Args) -> Result<Option<SigningIdentity>> {
-    let private = source(args, "private-key")?;
-    let mode = match args.text("key-mode").trim() {
-        "" if !private.is_given() => return Ok(None),
-        "" => KeyMode::Prod,
-        mode => KeyMode::parse(mode)?,
-    };
-    let request = SigningRequest {
-        mode,
-        private,
-        public: KeySource::None,
-    };
-    request.resolve(&*context.environment).map(Some)
 }
 
 fn path(args: &Args, input: &RecordInput) -> Result<PathBuf> {

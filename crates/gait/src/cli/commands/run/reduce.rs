@@ -7,7 +7,6 @@ use gait::runpack::{self, Predicate};
 use serde_json::json;
 use worldcompute_fault::{Category, Fault, Result};
 
-use super::from;
 use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -33,7 +32,7 @@ pub static REDUCE: Command = Command {
 const EXPECTED: &str = "expected --from <run_id|path>";
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let reference = from(args, EXPECTED)?;
+    let reference = args.one_of("from", EXPECTED)?;
     let predicate = Predicate::parse(args.text("predicate"))?;
     let path = runpack::locate(reference, &*context.environment)?;
     let out = Some(args.text("out").trim()).filter(|out| !out.is_empty());

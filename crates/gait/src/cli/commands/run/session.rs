@@ -10,10 +10,10 @@ use serde_json::json;
 use worldcompute_fault::Result;
 
 use super::super::verify::shown;
-use super::record::signer;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
+use crate::cli::keys;
 
 /// `gait run session append`
 pub static APPEND: Command = Command {
@@ -131,7 +131,7 @@ fn status(context: &Context, args: &Args) -> Result<Outcome> {
 
 fn checkpoint(context: &Context, args: &Args) -> Result<Outcome> {
     let [journal, out] = required(args, ["journal", "out"], "--journal and --out are required")?;
-    let signer = signer(context, args)?;
+    let signer = keys::signing_if_asked(context, args)?;
     let key = signer.as_ref().map(|signer| &signer.key);
     let session = session(context, journal)?;
     let chain_path = match args.text("chain-out").trim() {

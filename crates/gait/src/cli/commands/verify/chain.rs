@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use gait::limits::MAX_TRACE_BYTES;
+use gait::guard;
 use gait::pack::VerifyOptions;
-use gait::{guard, trace};
 use serde_json::{Map, Value, json};
-use worldcompute_durable::read_bounded;
-use worldcompute_fault::{Category, Result};
+use worldcompute_fault::Result;
 
 use super::{Asked, REQUIREMENTS, VerifiedRun, exit};
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
+use crate::cli::commands::trace_verify;
 use crate::cli::flag::Flag;
 use crate::cli::output::without_empty;
 
@@ -47,7 +46,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let mut human = verified.human();
     fields.insert("run".to_owned(), json!(verified));
     if !path.is_empty() {
-        let (ok, shown) = verify_trace(path, &asked)?;
+        let (ok, shown) = verify_trace(path, &asked, verified.run_id())?;
         holds &= ok;
         human.push_str(&format!(
             "\ntrace: {path} ({})",
@@ -57,7 +56,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     }
     let pack = args.text("pack").trim();
     if !pack.is_empty() {
-        let (ok, shown) = verify_pack(pack, &asked)?;
+        let (ok, shown) = verify_pack(pack, &asked, verified.run_id())?;
         holds &= ok;
         human.push_str(&format!(
             "\npack: {pack} ({})",
@@ -70,46 +69,29 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
 }
 
 /// Whether the trace at `path` holds, and what to show of it.
-fn verify_trace(path: &str, asked: &Asked) -> Result<(bool, Value)> {
+fn verify_trace(path: &str, asked: &Asked, run_id: &str) -> Result<(bool, Value)> {
     let Some(key) = &asked.key else {
         return Err(invalid("trace verification requires a key"));
     };
-    let bytes = read_bounded(Path::new(path), MAX_TRACE_BYTES as u64)?;
-    let claims = trace::claims(&bytes)?;
-    match trace::verify(&bytes, key) {
-        Ok(verified) => Ok((
-            true,
-            json!({
-                "ok": true,
-                "path": path,
-                "trace_id": verified.trace_id(),
-                "verdict": verified.verdict(),
-                "signature_status": "verified",
-                "key_id": verified.key_id(),
-            }),
-        )),
-        Err(fault) if fault.category() == Category::VerificationFailed => Ok((
-            false,
-            json!({
-                "ok": false,
-                "path": path,
-                "trace_id": claims.trace_id,
-                "verdict": claims.verdict,
-                "signature_status": "failed",
-                "error": fault.message(),
-            }),
-        )),
-        Err(fault) => Err(fault),
-    }
+    let (mut shown, verified) = trace_verify::examine(path, key)?;
+    let error = match verified {
+        Err(fault) => Some(fault.message().to_owned()),
+        Ok(trace) => foreign(trace.run_id(), run_id).filter(|_| !trace.run_id().is_empty()),
+    };
+    let ok = error.is_none();
+    shown.insert("ok".to_owned(), ok.into());
+    shown.extend(error.map(|error| ("error".to_owned(), error.into())));
+    Ok((ok, Value::Object(shown)))
 }
 
 /// Whether the guard pack at `path` holds, and what to show of it.
-fn verify_pack(path: &str, asked: &Asked) -> Result<(bool, Value)> {
+fn verify_pack(path: &str, asked: &Asked, run_id: &str) -> Result<(bool, Value)> {
     let options = VerifyOptions {
         key: asked.key.as_ref(),
         require_signature: asked.signature,
     };
     let report = guard::verify(Path::new(path), &options)?;
+    let foreign = foreign(&report.source_ref, run_id);
     let mut shown = without_empty(json!({
         "path": path,
         "pack_id": report.pack_id,
@@ -122,7 +104,14 @@ fn verify_pack(path: &str, asked: &Asked) -> Result<(bool, Value)> {
         "signature_errors": report.signature_errors,
         "signatures_total": report.signatures_total,
         "signatures_valid": report.signatures_valid,
+        "error": foreign,
     }));
-    shown.insert("ok".to_owned(), report.ok().into());
-    Ok((report.ok(), Value::Object(shown)))
+    let ok = report.ok() && foreign.is_none();
+    shown.insert("ok".to_owned(), ok.into());
+    Ok((ok, Value::Object(shown)))
+}
+
+/// Why what is about the run `of` does not belong to the run `run_id`.
+fn foreign(of: &str, run_id: &str) -> Option<String> {
+    (of != run_id).then(|| format!("is of run {of}, not of {run_id}"))
 }
