@@ -87,7 +87,7 @@ impl Recorder {
     /// Adds an intent; `args` are those its digest must be of, when they are known apart from the record.
     ///
     /// # Errors
-    /// `invalid_input` for an intent without digest and arguments, or with a digest of other arguments.
+    /// `invalid_input` for an intent without digest and arguments, or with a digest of others than `args`.
     pub fn intent<'a>(&'a mut self, mut intent: Intent<'a>, args: Option<&Payload>) -> Result<()> {
         let digest = digest_of(&intent.args_digest, intent.args.as_ref(), args);
         if let Some(digest) = digest.map_err(|why| intent.refused(&why))? {
