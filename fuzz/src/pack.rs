@@ -11,7 +11,8 @@ pub fn fuzz(bytes: &[u8]) {
     let opens = pack::open(&path).is_ok();
     assert!(!opens || verified.is_ok_and(|report| report.ok()));
     let inspected = pack::inspect(&path, |_| Ok(()));
-    let exported = pack::export(&path).map(|export| pack::otel_lines(&export));
+    let exported =
+        pack::export(&path).and_then(|export| pack::append_otel(&file("otel.jsonl", b""), &export));
     assert!(opens || (inspected.is_err() && exported.is_err()));
     if let Ok(diff) = pack::diff(&path, &path) {
         assert!(opens && !diff.summary.changed);

@@ -47,7 +47,8 @@ fn gone_on(journal: &Path) {
         return;
     };
     assert_eq!(added.sequence, before.last_sequence + 1);
-    let _ = checkpoint(&session, &path("checkpoint.zip"), None);
+    let (runpack, chain) = (path("checkpoint.zip"), path("chain.json"));
+    let _ = checkpoint(&session, &runpack, &chain, None);
     let _ = fs::remove_file(path("journal.jsonl.state.json"));
     let status = session.status().expect("what was acknowledged is read");
     assert_eq!(status.last_sequence, added.sequence);
