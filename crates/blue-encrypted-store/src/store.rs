@@ -29,8 +29,9 @@ use crate::table::Table;
 use crate::task::blocking;
 use crate::{Id, KeyProvider, Kind, Partition, PartitionKey};
 
-/// One table, opened with one user's keys. Cheap to clone; the table is closed when the last clone, and the last
-/// [`Partition`] of it, is dropped. [`Store::close`] before that, lest the record of the last reads is lost.
+/// One table, opened with one user's keys. Cheap to clone; the table is closed when the last clone, the last
+/// [`Partition`] of it and the last [`crate::Snapshot`], whose decryptions are recorded there, are dropped.
+/// [`Store::close`] before that, lest the record of the last reads is lost.
 #[derive(Clone)]
 pub struct Store(pub(crate) Arc<Inner>);
 

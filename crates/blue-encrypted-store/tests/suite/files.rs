@@ -395,6 +395,6 @@ async fn a_commit_on_a_full_disk_changes_nothing_and_goes_through_once_there_is_
     assert_eq!((found.version(), found.len()), (at, 3));
     fs::remove_file(&filler).unwrap();
     partition.commit(large(), at).await.unwrap();
-    drop((partition, store));
+    drop((found, partition, store));
     assert_eq!(read_all(dir).await.unwrap(), 3);
 }

@@ -8,8 +8,7 @@ use std::sync::Barrier;
 use crate::common::{child_after, child_dir, names, pipe, skip};
 use worldcompute_durable::{
     AtomicFile, Mode, Pending, create_new, private_dir, read_bounded, read_guarded, read_private,
-    read_trusted,
-    write_atomic,
+    read_trusted, write_atomic,
 };
 
 fn mode(path: &Path) -> u32 {
