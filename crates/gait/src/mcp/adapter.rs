@@ -255,9 +255,10 @@ fn searched(raw: &str, args: &Map<String, Value>, cwd: &str) -> Option<Target> {
     (!place.is_empty()).then(|| target("path", &place, "read"))
 }
 
-/// `path` as seen from `base`.
+/// `path` as seen from `base`; one that may be an address (`file:..`) stays as it is.
 fn absolute(base: &str, path: &str) -> String {
-    match base.is_empty() || path.starts_with(['/', '~']) {
+    let first = path.split('/').next().unwrap_or_default();
+    match base.is_empty() || path.starts_with(['/', '~']) || first.contains(':') {
         true => path.to_owned(),
         false => format!("{base}/{path}"),
     }

@@ -376,6 +376,11 @@ fn every_argument_that_names_something_is_a_target_of_an_agents_tool() {
             json!({"pattern": "**/*.rs", "path": "/src"}),
             vec!["path /src", "path /src/**/*.rs"],
         ),
+        (
+            "Read",
+            json!({"file_path": "file:///etc/passwd"}),
+            vec!["path file:///etc/passwd"],
+        ),
         ("Glob", json!({"pattern": "*.rs"}), vec!["path /work/*.rs"]),
         (
             "Grep",
