@@ -62,6 +62,8 @@ pub const AUDIT_LANES: usize = 8;
 pub(crate) const AUDIT_ACTIONS: usize = 10;
 /// How long an event of a read may wait for a commit to ride in.
 pub(crate) const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+/// How long a flush may outlive everybody who could hear of it.
+const ABANDONED_WITHIN: Duration = Duration::from_millis(20);
 
 /// When the record of a read is in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -387,7 +389,12 @@ async fn flush_when_due<P: Future<Output = ()>>(
         let Some(audit) = audit.upgrade() else {
             return;
         };
-        if let Err(fault) = audit.flush_all().await {
+        let flushed = tokio::select! {
+            flushed = audit.flush_all() => flushed,
+            // Nobody is left to close the table, which retries against a dead server would keep locked.
+            () = abandoned(&audit) => return,
+        };
+        if let Err(fault) = flushed {
             tracing::error!(
                 code = fault.code(),
                 reason = fault.message(),
@@ -396,6 +403,13 @@ async fn flush_when_due<P: Future<Output = ()>>(
             // Try again in a while.
             audit.wake.try_send(()).ok();
         }
+    }
+}
+
+/// Waits until nobody else holds the audit.
+async fn abandoned(audit: &Arc<Audit>) {
+    while Arc::strong_count(audit) > 1 {
+        tokio::time::sleep(ABANDONED_WITHIN).await;
     }
 }
 
