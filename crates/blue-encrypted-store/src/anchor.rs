@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use worldcompute_durable::{Disk, Journal, Limits, OsDisk};
+use worldcompute_durable::{Disk, Journal, Limits, LockOptions, OsDisk, Recovered};
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::check::Check;
@@ -79,6 +79,16 @@ struct State {
     slack: u64,
 }
 
+/// Waits for who had it before: a store that was just dropped may still be letting go of it.
+fn open_journal(path: &Path) -> Result<(Journal, Recovered)> {
+    let opened =
+        LockOptions::default().retry(&mut || match Journal::open(path, Limits::default()) {
+            Err(fault) if fault.category() == Category::StateContention => Ok(None),
+            opened => opened.map(Some),
+        })?;
+    opened.map_or_else(|| Journal::open(path, Limits::default()), Ok)
+}
+
 impl Anchor {
     /// One that lasts as long as the process.
     pub(crate) fn memory() -> Self {
@@ -91,7 +101,7 @@ impl Anchor {
     }
 
     fn file_with(path: &Path, slack: u64) -> Result<Self> {
-        let (journal, recovered) = Journal::open(path, Limits::default())?;
+        let (journal, recovered) = open_journal(path)?;
         let mut state = State {
             slack,
             ..State::default()

@@ -36,7 +36,10 @@ impl Default for LockOptions {
 
 impl LockOptions {
     /// Tries until `attempt` gives something; `Ok(None)` when it never did.
-    pub(crate) fn retry<T, E>(
+    ///
+    /// # Errors
+    /// Those of `attempt`.
+    pub fn retry<T, E>(
         self,
         attempt: &mut dyn FnMut() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
