@@ -1,12 +1,26 @@
 //! What several targets need: files for readers of files, and archives that get past their own checksums.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use gait::archive;
+use gait::{Clock, archive};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_proof::{Sha256, canonical_json};
+
+/// When everything happens: 2026-02-05T00:00:00Z.
+pub const NOW: Timestamp = Timestamp::constant(1_770_249_600, 0);
+
+/// The clock that stands at [`NOW`].
+pub struct Then;
+
+impl Clock for Then {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
 
 thread_local! {
     /// A folder of this thread: tests run several targets at a time.
@@ -27,6 +41,11 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = path(name);
     fs::write(&path, bytes).expect("room for a file");
     path
+}
+
+/// Puts `bytes` at `path`, for readers of what is closed to everybody else.
+pub fn private_file(path: &Path, bytes: &[u8]) {
+    write_atomic(path, bytes, Mode::Private).expect("room for a file");
 }
 
 /// The parts of `bytes` between NULs, as many as asked for; those that are not there are empty.

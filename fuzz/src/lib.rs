@@ -8,6 +8,7 @@
     reason = "a target that panics has found something"
 )]
 
+pub mod bundle;
 pub mod cbor;
 pub mod cid;
 pub mod decision;
@@ -15,6 +16,9 @@ pub mod dsse;
 pub mod evidence;
 mod files;
 pub mod intent;
+pub mod job;
+pub mod mcp;
+pub mod mcp_request;
 pub mod pack;
 pub mod policy;
 pub mod receipt;
@@ -22,16 +26,22 @@ pub mod record;
 pub mod registry;
 pub mod run;
 pub mod runpack;
+pub mod sealed;
 pub mod session;
+pub mod settings;
+pub mod state;
 pub mod strict_json;
+pub mod text;
 pub mod token;
 pub mod tool_call;
+pub mod trace;
+pub mod verifier;
 
 /// A target: what it is called, and what it does with some bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 27] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -49,4 +59,14 @@ pub const TARGETS: [Target; 17] = [
     ("run", run::fuzz),
     ("runpack", runpack::fuzz),
     ("pack", pack::fuzz),
+    ("mcp", mcp::fuzz),
+    ("mcp_request", mcp_request::fuzz),
+    ("verifier", verifier::fuzz),
+    ("trace", trace::fuzz),
+    ("state", state::fuzz),
+    ("job", job::fuzz),
+    ("settings", settings::fuzz),
+    ("text", text::fuzz),
+    ("sealed", sealed::fuzz),
+    ("bundle", bundle::fuzz),
 ];

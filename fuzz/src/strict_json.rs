@@ -1,4 +1,4 @@
-//! What is read as strict JSON has a canonical form, which is a fixed point and which other readers accept.
+//! What is read as strict JSON has a canonical form, which is a fixed point and which others write too.
 
 use worldcompute_proof::{canonical_json, canonicalize_json, parse_json_strict};
 
@@ -12,6 +12,8 @@ pub fn fuzz(text: &[u8]) {
         "more lenient than serde_json"
     );
     let canonical = canonical_json(&value).expect("what is read can be written");
+    let reference = serde_json_canonicalizer::to_vec(&value).expect("what is read can be written");
+    assert_eq!(canonical, reference);
     assert_eq!(
         canonicalize_json(text).expect("what is read can be written"),
         canonical

@@ -7,6 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How the formats spell "no instant" where a field cannot be left out.
 const ZERO: &str = "0001-01-01T00:00:00Z";
+/// The instant that [`ZERO`] would be.
+const ZERO_INSTANT: Timestamp = Timestamp::constant(-62_135_596_800, 0);
+/// 0000-01-01T00:00:00Z: before it, years have no four digits.
+const EARLIEST: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
 /// An RFC 3339 instant in UTC with nanoseconds, trailing zeros trimmed; unset is written `0001-01-01T00:00:00Z`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,13 +35,12 @@ impl WireTime {
         self.0.is_none()
     }
 
-    /// Reads RFC 3339 as Gait does: upper-case `T` and `Z`, seconds present, an offset present.
+    /// Reads RFC 3339 as Gait does: upper-case `T` and `Z`, seconds present, an offset present. Every spelling of the
+    /// instant that stands for "unset" is unset, and an offset leads to no year before 0000.
     pub fn parse(text: &str) -> Option<Self> {
-        if text == ZERO {
-            return Some(Self(None));
-        }
-        let timestamp = text.parse().ok()?;
-        is_rfc3339(text).then_some(Self(Some(timestamp)))
+        let timestamp: Timestamp = text.parse().ok()?;
+        let whole = is_rfc3339(text) && timestamp >= EARLIEST;
+        whole.then_some(Self((timestamp != ZERO_INSTANT).then_some(timestamp)))
     }
 }
 
@@ -120,6 +123,29 @@ mod tests {
             assert_eq!(WireTime::parse(given).unwrap().to_string(), written);
         }
         assert_eq!(WireTime::default().to_string(), ZERO);
+    }
+
+    #[test]
+    fn every_spelling_of_no_instant_is_unset() {
+        for text in [
+            ZERO,
+            "0001-01-01T00:00:00.000Z",
+            "0001-01-01T00:00:00+00:00",
+            "0001-01-01T01:00:00+01:00",
+            "0000-12-31T23:00:00-01:00",
+        ] {
+            assert!(WireTime::parse(text).unwrap().is_unset(), "{text}");
+        }
+        let later = WireTime::parse("0001-01-01T00:00:00.000000001Z").unwrap();
+        assert!(!later.is_unset());
+    }
+
+    #[test]
+    fn an_offset_leads_to_no_year_before_0000() {
+        assert_eq!(WireTime::parse("0000-01-01T00:00:00+00:01"), None);
+        let first = WireTime::parse("0000-01-01T00:01:00+00:01").unwrap();
+        assert_eq!(first.to_string(), "0000-01-01T00:00:00Z");
+        assert_eq!(WireTime::parse(&first.to_string()), Some(first));
     }
 
     #[test]

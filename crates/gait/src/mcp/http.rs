@@ -119,6 +119,41 @@ impl Request {
 }
 
 impl Service {
+    /// Rules on what a client asks, and answers as the routes do.
+    ///
+    /// Errors let nothing pass: `invalid_input` for anything but a request, those of [`Boundary::decide`], and those of
+    /// keeping what the client wants kept.
+    pub fn rule(&self, body: &[u8], correlation_id: &str) -> Result<(Verdict, Value)> {
+        let started = Instant::now();
+        let request = self.read(body)?;
+        let wish = request.wish();
+        self.keeping.check(wish)?;
+        let places = request.places(self.client_paths)?;
+        let (adapter, call) = self.call(&request)?;
+        let own = |run: &str| {
+            self.trace_dir
+                .join(format!("trace_{run}_{correlation_id}.json"))
+        };
+        let place = |run: &str| places.trace.clone().unwrap_or_else(|| own(run));
+        let run = self.run(&request, &call);
+        let mut ruling = self.boundary.decide(&call, run, correlation_id, place)?;
+        let latency = elapsed_ms(started);
+        let asked = Asked {
+            wish,
+            places: &places,
+            correlation_id,
+            latency_ms: latency,
+        };
+        let kept = self.keeping.keep(&self.boundary, &ruling, &asked)?;
+        ruling.warnings.extend(self.sweep());
+        let verdict = ruling.decision.verdict();
+        let mut answer = ruling.to_value(adapter, latency);
+        answer.extend(kept);
+        answer.insert("correlation_id".to_owned(), correlation_id.into());
+        answer.insert("exit_code".to_owned(), exit_code(verdict).into());
+        Ok((verdict, Value::Object(answer)))
+    }
+
     /// The routes.
     pub fn router(self) -> Router {
         let service = Arc::new(self);
@@ -159,37 +194,6 @@ impl Service {
                 refusal(&fault.caused_by(error), &id)
             }
         }
-    }
-
-    fn rule(&self, body: &[u8], correlation_id: &str) -> Result<(Verdict, Value)> {
-        let started = Instant::now();
-        let request = self.read(body)?;
-        let wish = request.wish();
-        self.keeping.check(wish)?;
-        let places = request.places(self.client_paths)?;
-        let (adapter, call) = self.call(&request)?;
-        let own = |run: &str| {
-            self.trace_dir
-                .join(format!("trace_{run}_{correlation_id}.json"))
-        };
-        let place = |run: &str| places.trace.clone().unwrap_or_else(|| own(run));
-        let run = self.run(&request, &call);
-        let mut ruling = self.boundary.decide(&call, run, correlation_id, place)?;
-        let latency = elapsed_ms(started);
-        let asked = Asked {
-            wish,
-            places: &places,
-            correlation_id,
-            latency_ms: latency,
-        };
-        let kept = self.keeping.keep(&self.boundary, &ruling, &asked)?;
-        ruling.warnings.extend(self.sweep());
-        let verdict = ruling.decision.verdict();
-        let mut answer = ruling.to_value(adapter, latency);
-        answer.extend(kept);
-        answer.insert("correlation_id".to_owned(), correlation_id.into());
-        answer.insert("exit_code".to_owned(), exit_code(verdict).into());
-        Ok((verdict, Value::Object(answer)))
     }
 
     /// Deletes what is kept no longer. The ruling stands whatever comes of it.

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use worldcompute_fault::{Category, Fault, Result};
 
-use self::judge::{State, Step};
+pub use self::judge::{State, Step};
 use self::lines::{Line, read_line};
 use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
@@ -125,7 +125,7 @@ impl Proxy {
             Ok(Ended::Server(Ok(()))) | Err(_) => Err(exited("it closed its output")),
         };
         settle(&mut server, ended)?;
-        let tally = lock(&session.state).tally;
+        let tally = lock(&session.state).tally();
         Ok(tally)
     }
 

@@ -20,7 +20,7 @@ pub(super) const MAX_WAITING: usize = 1024;
 
 /// What to do with one message.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
+pub enum Step {
     /// The other side gets it as it is.
     Pass,
     /// The other side gets this in its place.
@@ -31,20 +31,26 @@ pub(super) enum Step {
     Drop,
 }
 
-/// What is known of a session so far.
+/// What is known of a session so far, by which its next message is judged. It reads and writes no stream, so that
+/// whoever carries messages in another way than [`Proxy::run`] can ask it too.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub struct State {
     /// What the client waits for, and whether that is a list of tools.
     asked: BTreeMap<Id, bool>,
     /// What the server waits for.
     wanted: BTreeMap<Id, bool>,
     tools: Listed,
-    pub(super) tally: Tally,
+    tally: Tally,
 }
 
 impl State {
-    /// Judges what the client sent.
-    pub(super) fn of_client(&mut self, proxy: &Proxy, line: &[u8]) -> Step {
+    /// What passed so far and what did not.
+    pub const fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Judges one line that the client sent, given without its break.
+    pub fn of_client(&mut self, proxy: &Proxy, line: &[u8]) -> Step {
         match message::read(line) {
             Err(Unreadable { why, .. }) => self.refuse(&why),
             Ok(Message::Request(request)) => self.client_asks(proxy, &request),
@@ -66,8 +72,8 @@ impl State {
         }
     }
 
-    /// Judges what the server sent.
-    pub(super) fn of_server(&mut self, proxy: &Proxy, line: &[u8]) -> Step {
+    /// Judges one line that the server sent, given without its break.
+    pub fn of_server(&mut self, proxy: &Proxy, line: &[u8]) -> Step {
         let step = match message::read(line) {
             Err(Unreadable { why, id }) => match id.filter(|id| self.asked.remove(id).is_some()) {
                 Some(id) => Step::Instead(reply::spoiled(&id, &why)),

@@ -1,0 +1,4 @@
+//! See `src/verifier.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| worldcompute_fuzz::verifier::fuzz(bytes));
