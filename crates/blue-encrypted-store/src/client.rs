@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, HttpClient, Region};
+use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn,
+};
 
 use crate::failure::CancelledInPassing;
 
@@ -15,9 +18,15 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// A client that is answered in this process.
-pub(crate) fn answered_by(engine: impl HttpClient + 'static) -> Client {
+pub(crate) fn answered_by(engine: impl HttpConnector + 'static) -> Client {
     let builder = nobodys(Builder::new()).endpoint_url("http://embedded.invalid");
-    Client::from_conf(builder.http_client(engine).build())
+    Client::from_conf(builder.http_client(through(engine)).build())
+}
+
+/// What sends an SDK's requests to one connector.
+pub(crate) fn through(connector: impl HttpConnector + 'static) -> SharedHttpClient {
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 /// What is told to a server that checks no credentials. Those of this machine are never sent to it.

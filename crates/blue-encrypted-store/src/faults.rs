@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::RuntimeComponents;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
@@ -141,16 +138,6 @@ impl Faulty {
     }
 }
 
-impl HttpClient for Faulty {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
 impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         match self.trouble(&request) {
@@ -236,110 +223,115 @@ async fn what_passes_is_retried_until_it_has_passed() {
     }
 }
 
+/// What does not pass, how often it is tried, and what is then said of it.
+const LASTING: [(Trouble, u32, Category, &str); 17] = [
+    (
+        Trouble::Refused("ThrottlingException"),
+        MAX_ATTEMPTS,
+        Category::NetworkTransient,
+        "store_throttled",
+    ),
+    (
+        Trouble::Cancelled(&["ThrottlingError"]),
+        MAX_ATTEMPTS,
+        Category::NetworkTransient,
+        "store_throttled",
+    ),
+    (
+        Trouble::Cancelled(&["TransactionConflict"]),
+        MAX_ATTEMPTS,
+        Category::StateContention,
+        "state_contention",
+    ),
+    (
+        Trouble::Cancelled(&["ConditionalCheckFailed", "None"]),
+        1,
+        Category::StateContention,
+        "state_contention",
+    ),
+    (
+        Trouble::Cancelled(&["ConditionalCheckFailed", "TransactionConflict"]),
+        1,
+        Category::StateContention,
+        "state_contention",
+    ),
+    (
+        Trouble::Cancelled(&["ConditionalCheckFailed", "ThrottlingError"]),
+        1,
+        Category::StateContention,
+        "state_contention",
+    ),
+    (
+        Trouble::Cancelled(&["ConditionalCheckFailed", "ValidationError"]),
+        1,
+        Category::InternalFailure,
+        "store_request_refused",
+    ),
+    (
+        Trouble::Cancelled(&["ItemCollectionSizeLimitExceeded"]),
+        1,
+        Category::InternalFailure,
+        "store_request_refused",
+    ),
+    (
+        Trouble::Cancelled(&["None"]),
+        1,
+        Category::InternalFailure,
+        "store_request_refused",
+    ),
+    (
+        Trouble::Cancelled(&[]),
+        1,
+        Category::InternalFailure,
+        "store_request_refused",
+    ),
+    (
+        Trouble::Refused("ValidationException"),
+        1,
+        Category::InternalFailure,
+        "store_request_refused",
+    ),
+    (
+        Trouble::Refused("AccessDeniedException"),
+        1,
+        Category::PolicyBlocked,
+        "access_denied",
+    ),
+    (
+        Trouble::Refused("ExpiredTokenException"),
+        1,
+        Category::DependencyMissing,
+        "credentials_refused",
+    ),
+    (
+        Trouble::Refused("ResourceNotFoundException"),
+        1,
+        Category::DependencyMissing,
+        "table_not_found",
+    ),
+    (
+        Trouble::Crash,
+        MAX_ATTEMPTS,
+        Category::IoFailure,
+        "store_engine_failed",
+    ),
+    (
+        Trouble::Disconnected,
+        MAX_ATTEMPTS,
+        Category::NetworkTransient,
+        "store_unreachable",
+    ),
+    (
+        Trouble::Garbage,
+        1,
+        Category::NetworkPermanent,
+        "store_answer_malformed",
+    ),
+];
+
 #[tokio::test(start_paused = true)]
 async fn what_stays_is_told_by_its_code_after_a_bounded_number_of_tries() {
-    use Category as C;
-    let all = MAX_ATTEMPTS;
-    let cases = [
-        (
-            Trouble::Refused("ThrottlingException"),
-            all,
-            C::NetworkTransient,
-            "store_throttled",
-        ),
-        (
-            Trouble::Cancelled(&["ThrottlingError"]),
-            all,
-            C::NetworkTransient,
-            "store_throttled",
-        ),
-        (
-            Trouble::Cancelled(&["TransactionConflict"]),
-            all,
-            C::StateContention,
-            "state_contention",
-        ),
-        (
-            Trouble::Cancelled(&["ConditionalCheckFailed", "None"]),
-            1,
-            C::StateContention,
-            "state_contention",
-        ),
-        (
-            Trouble::Cancelled(&["ConditionalCheckFailed", "TransactionConflict"]),
-            1,
-            C::StateContention,
-            "state_contention",
-        ),
-        (
-            Trouble::Cancelled(&["ConditionalCheckFailed", "ThrottlingError"]),
-            1,
-            C::StateContention,
-            "state_contention",
-        ),
-        (
-            Trouble::Cancelled(&["ConditionalCheckFailed", "ValidationError"]),
-            1,
-            C::InternalFailure,
-            "store_request_refused",
-        ),
-        (
-            Trouble::Cancelled(&["ItemCollectionSizeLimitExceeded"]),
-            1,
-            C::InternalFailure,
-            "store_request_refused",
-        ),
-        (
-            Trouble::Cancelled(&["None"]),
-            1,
-            C::InternalFailure,
-            "store_request_refused",
-        ),
-        (
-            Trouble::Cancelled(&[]),
-            1,
-            C::InternalFailure,
-            "store_request_refused",
-        ),
-        (
-            Trouble::Refused("ValidationException"),
-            1,
-            C::InternalFailure,
-            "store_request_refused",
-        ),
-        (
-            Trouble::Refused("AccessDeniedException"),
-            1,
-            C::PolicyBlocked,
-            "access_denied",
-        ),
-        (
-            Trouble::Refused("ExpiredTokenException"),
-            1,
-            C::DependencyMissing,
-            "credentials_refused",
-        ),
-        (
-            Trouble::Refused("ResourceNotFoundException"),
-            1,
-            C::DependencyMissing,
-            "table_not_found",
-        ),
-        (Trouble::Crash, all, C::IoFailure, "store_engine_failed"),
-        (
-            Trouble::Disconnected,
-            all,
-            C::NetworkTransient,
-            "store_unreachable",
-        ),
-        (
-            Trouble::Garbage,
-            1,
-            C::NetworkPermanent,
-            "store_answer_malformed",
-        ),
-    ];
-    for (trouble, calls, category, code) in cases {
+    for (trouble, calls, category, code) in LASTING {
         let faulty = Faulty::new();
         let store = faulty.store().await.unwrap();
         let partition = partition(&store, "j1");

@@ -162,10 +162,8 @@ mod aws {
     use std::sync::Mutex;
 
     use aws_config::{BehaviorVersion, Region, SdkConfig};
-    use aws_sdk_dynamodb::config::{Credentials, RuntimeComponents, SharedCredentialsProvider};
-    use aws_smithy_runtime_api::client::http::{
-        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-    };
+    use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
+    use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
     use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 
     use super::*;
@@ -193,7 +191,7 @@ mod aws {
         fn sdk(&self) -> SdkConfig {
             SdkConfig::builder()
                 .behavior_version(BehaviorVersion::latest())
-                .http_client(self.clone())
+                .http_client(crate::client::through(self.clone()))
                 .region(Region::new("eu-central-1"))
                 .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
                     "AKIAEXAMPLE",
@@ -203,16 +201,6 @@ mod aws {
                     "test",
                 )))
                 .build()
-        }
-    }
-
-    impl HttpClient for Cloud {
-        fn http_connector(
-            &self,
-            _settings: &HttpConnectorSettings,
-            _components: &RuntimeComponents,
-        ) -> SharedHttpConnector {
-            SharedHttpConnector::new(self.clone())
         }
     }
 

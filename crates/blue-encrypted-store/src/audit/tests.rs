@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_smithy_runtime_api::client::http::HttpClient;
+use aws_smithy_runtime_api::client::http::HttpConnector;
 use dynoxide::AttributeValue;
 use proptest::prelude::*;
 use worldcompute_fault::{Category, Fault};
@@ -67,7 +67,7 @@ async fn open(table: &Faulty, lab: &Lab, config: StoreConfig) -> worldcompute_fa
     Store::open_on(ground(table, lab), config, keys, Sources::system()).await
 }
 
-fn ground(client: &(impl HttpClient + Clone + 'static), lab: &Lab) -> Ground {
+fn ground(client: &(impl HttpConnector + Clone + 'static), lab: &Lab) -> Ground {
     Ground {
         table: Table::new(client::answered_by(client.clone()), DEFAULT_TABLE),
         anchor: lab.anchor.clone(),

@@ -4,18 +4,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_sdk_kms::config::{Credentials, Region, SharedCredentialsProvider};
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
 use aws_types::SdkConfig;
 use serde_json::{Value, json};
 
 use super::{AwsKmsKeyProvider, KmsKeyArn};
+use crate::client::through;
 use crate::crypto::{hmac, hmac_key};
 
 pub(super) const ARN: &str =
@@ -76,7 +74,7 @@ impl FakeKms {
         SdkConfig::builder()
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .region(Region::from_static("us-east-1"))
-            .http_client(self.clone())
+            .http_client(through(self.clone()))
             .build()
     }
 
@@ -159,16 +157,6 @@ impl FakeKms {
 
 fn response(status: u16, body: String) -> HttpResponse {
     HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
-}
-
-impl HttpClient for FakeKms {
-    fn http_connector(
-        &self,
-        _settings: &HttpConnectorSettings,
-        _components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
 }
 
 impl HttpConnector for FakeKms {

@@ -89,75 +89,78 @@ async fn a_table_that_was_written_with_a_file_opens_with_the_service_and_back() 
     assert_eq!(fault.code(), "encryption_key_changed");
 }
 
+const ONCE: usize = 1;
+const AGAIN: usize = 4;
+/// What the service answers, what is said of it, and how often it was asked.
+const REFUSALS: [(u16, &str, &str, Category, usize); 9] = [
+    (
+        400,
+        "DisabledException",
+        "kms_key_disabled",
+        Category::PolicyBlocked,
+        ONCE,
+    ),
+    (
+        400,
+        "KMSInvalidStateException",
+        "kms_key_unusable",
+        Category::DependencyMissing,
+        ONCE,
+    ),
+    (
+        400,
+        "NotFoundException",
+        "kms_key_not_found",
+        Category::DependencyMissing,
+        ONCE,
+    ),
+    (
+        400,
+        "AccessDeniedException",
+        "kms_access_denied",
+        Category::PolicyBlocked,
+        ONCE,
+    ),
+    (
+        400,
+        "InvalidKeyUsageException",
+        "kms_key_not_hmac",
+        Category::InvalidInput,
+        ONCE,
+    ),
+    (
+        400,
+        "SomethingNewException",
+        "kms_request_refused",
+        Category::InternalFailure,
+        ONCE,
+    ),
+    (
+        400,
+        "ThrottlingException",
+        "kms_throttled",
+        Category::NetworkTransient,
+        AGAIN,
+    ),
+    (
+        500,
+        "KMSInternalException",
+        "kms_unreachable",
+        Category::NetworkTransient,
+        AGAIN,
+    ),
+    (
+        500,
+        "KeyUnavailableException",
+        "kms_unreachable",
+        Category::NetworkTransient,
+        AGAIN,
+    ),
+];
+
 #[tokio::test(start_paused = true)]
 async fn refusals_are_told_apart_and_only_what_may_pass_is_tried_again() {
-    let (once, again) = (1, 4);
-    let cases = [
-        (
-            400,
-            "DisabledException",
-            "kms_key_disabled",
-            Category::PolicyBlocked,
-            once,
-        ),
-        (
-            400,
-            "KMSInvalidStateException",
-            "kms_key_unusable",
-            Category::DependencyMissing,
-            once,
-        ),
-        (
-            400,
-            "NotFoundException",
-            "kms_key_not_found",
-            Category::DependencyMissing,
-            once,
-        ),
-        (
-            400,
-            "AccessDeniedException",
-            "kms_access_denied",
-            Category::PolicyBlocked,
-            once,
-        ),
-        (
-            400,
-            "InvalidKeyUsageException",
-            "kms_key_not_hmac",
-            Category::InvalidInput,
-            once,
-        ),
-        (
-            400,
-            "SomethingNewException",
-            "kms_request_refused",
-            Category::InternalFailure,
-            once,
-        ),
-        (
-            400,
-            "ThrottlingException",
-            "kms_throttled",
-            Category::NetworkTransient,
-            again,
-        ),
-        (
-            500,
-            "KMSInternalException",
-            "kms_unreachable",
-            Category::NetworkTransient,
-            again,
-        ),
-        (
-            500,
-            "KeyUnavailableException",
-            "kms_unreachable",
-            Category::NetworkTransient,
-            again,
-        ),
-    ];
-    for (status, name, code, category, calls) in cases {
+    for (status, name, code, category, calls) in REFUSALS {
         let kms = FakeKms::new(KEY);
         kms.be(Mood::Refuses(status, name));
         let fault = derive(&kms).await.unwrap_err();
