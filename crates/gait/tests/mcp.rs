@@ -29,7 +29,16 @@ fn session(gait: &Gait, lines: &str, server: &str) -> Run {
 }
 
 fn session_under(gait: &Gait, policy: &str, lines: &str, server: &str) -> Run {
-    let mut child = proxy(gait, policy, server);
+    said(proxy(gait, policy, server, &[]), lines)
+}
+
+/// A session of one call of the tool `read`, with further flags.
+fn call_with(gait: &Gait, flags: &[&str]) -> Run {
+    let call = format!("{}\n", request(&json!(1), "read"));
+    said(proxy(gait, POLICY, SERVER, flags), &call)
+}
+
+fn said(mut child: Child, lines: &str) -> Run {
     let mut input = child.stdin.take().unwrap();
     // A server that ends early makes the proxy end as well, with the client still writing.
     let _ = input.write_all(lines.as_bytes());
@@ -37,11 +46,10 @@ fn session_under(gait: &Gait, policy: &str, lines: &str, server: &str) -> Run {
     Run::of(child.wait_with_output().unwrap())
 }
 
-fn proxy(gait: &Gait, policy: &str, server: &str) -> Child {
+fn proxy(gait: &Gait, policy: &str, server: &str, flags: &[&str]) -> Child {
     let policy = gait.file("policy.yaml", policy);
-    let args = [
-        "mcp", "proxy", "--stdio", "--policy", &policy, "--", "/bin/sh", "-c", server,
-    ];
+    let session = ["mcp", "proxy", "--stdio", "--policy", &policy];
+    let args = [&session, flags, &["--", "/bin/sh", "-c", server]].concat();
     gait.command(&args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -98,32 +106,8 @@ fn a_flag_of_the_other_way_to_stand_between_is_refused_instead_of_left_out() {
 #[test]
 fn the_rulings_of_a_session_are_told_where_the_operator_wants_them_or_nothing_passes() {
     let gait = Gait::new();
-    let policy = gait.file("policy.yaml", POLICY);
     for (log, served) in [("log.jsonl", true), (".", false)] {
-        let args = [
-            "mcp",
-            "proxy",
-            "--stdio",
-            "--policy",
-            &policy,
-            "--export-log-out",
-            log,
-            "--",
-            "/bin/sh",
-            "-c",
-            SERVER,
-        ];
-        let mut child = gait
-            .command(&args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", request(&json!(1), "read")).unwrap();
-        drop(input);
-        let run = Run::of(child.wait_with_output().unwrap());
+        let run = call_with(&gait, &["--export-log-out", log]);
         assert_eq!(
             run.stdout.contains("served"),
             served,
@@ -142,35 +126,7 @@ fn the_rulings_of_a_session_are_told_where_the_operator_wants_them_or_nothing_pa
 #[test]
 fn a_stopped_job_stops_the_calls_of_a_session_that_works_for_it() {
     let gait = Gait::new();
-    let policy = gait.file("policy.yaml", POLICY);
-    let answer = |job: &str| {
-        let args = [
-            "mcp",
-            "proxy",
-            "--stdio",
-            "--policy",
-            &policy,
-            "--job-root",
-            "jobs",
-            "--job-id",
-            job,
-            "--",
-            "/bin/sh",
-            "-c",
-            SERVER,
-        ];
-        let mut child = gait
-            .command(&args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        writeln!(input, "{}", request(&json!(1), "read")).unwrap();
-        drop(input);
-        Run::of(child.wait_with_output().unwrap()).stdout
-    };
+    let answer = |job| call_with(&gait, &["--job-root", "jobs", "--job-id", job]).stdout;
     assert_eq!(
         gait.json(&["job", "submit", "--id", "job_1", "--root", "jobs"])
             .0,
@@ -196,7 +152,7 @@ struct Talk {
 
 impl Talk {
     fn start(gait: &Gait, policy: &str, server: &str) -> Self {
-        let mut child = proxy(gait, policy, server);
+        let mut child = proxy(gait, policy, server, &[]);
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output }
     }
