@@ -36,9 +36,9 @@ server() {
     [[ -n $(jar) ]] || fail "$package has no DynamoDBLocal.jar"
 }
 
-# Prints the test program that cargo built.
+# Prints the test program that cargo built. What cargo says goes on to standard error, which is not opened anew: a file would lose what it holds.
 program() {
-    cargo test -p blue-encrypted-store --features aws --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -n 1
+    cargo test -p blue-encrypted-store --features aws --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -n 1
 }
 
 # A namespace of its own: the server listens on every address there is, and here that is the loopback alone.
