@@ -372,7 +372,10 @@ fn a_chain_that_leaves_out_moves_or_changes_a_checkpoint_is_broken() {
     );
     broken(&|checkpoints| checkpoints.swap(0, 1));
     broken(&|checkpoints| checkpoints[1]["sequence_start"] = json!(2));
-    broken(&|checkpoints| checkpoints[1]["session_id"] = json!("s2"));
+    for member in ["session_id", "run_id"] {
+        let errors = broken(&|checkpoints| checkpoints[1][member] = json!("other"));
+        assert_eq!(errors[0], "checkpoint 2 of another session", "{member}");
+    }
     broken(&|checkpoints| checkpoints[1]["prev_checkpoint_digest"] = json!(""));
     let errors =
         broken(&|checkpoints| checkpoints[0]["runpack_path"] = json!("/nonexistent/cp.zip"));
