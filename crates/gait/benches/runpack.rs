@@ -1,5 +1,6 @@
 //! Runpacks: how long the demo takes to verify, and what recording, replaying and packing 100,000 intents cost beside
-//! reading, hashing and writing the same bytes: at most twice as much.
+//! reading, hashing and writing the same bytes: at most twice as much. What they cost in processor time does not depend
+//! on what else the machine does.
 
 #![expect(clippy::unwrap_used, reason = "a bench")]
 
@@ -61,14 +62,22 @@ fn ratios(_: &mut Criterion) {
 /// Prints the medians of both and what the first costs in units of the second.
 fn compare(name: &str, mut ours: impl FnMut(), mut bytes: impl FnMut()) {
     let (mut of_ours, mut of_bytes) = (Vec::new(), Vec::new());
+    let mut ticks = [0; 2];
     for _ in 0..ROUNDS {
+        let started = processor_ticks();
         of_ours.push(timed(&mut ours));
+        let turned = processor_ticks();
         of_bytes.push(timed(&mut bytes));
+        ticks = [
+            ticks[0] + turned - started,
+            ticks[1] + processor_ticks() - turned,
+        ];
     }
     let (ours, bytes) = (median(of_ours), median(of_bytes));
     let ratio = ours.as_secs_f64() / bytes.as_secs_f64();
+    let work = ticks[0] as f64 / ticks[1] as f64;
     println!(
-        "{name} of {RECORDS} intents: {ours:?}; read, hash and write the bytes: {bytes:?}; ratio {ratio:.2}"
+        "{name} of {RECORDS} intents: {ours:?}; read, hash and write the bytes: {bytes:?}; ratio {ratio:.2}; of processor time {work:.2}"
     );
 }
 
@@ -76,6 +85,14 @@ fn timed(act: &mut impl FnMut()) -> Duration {
     let started = Instant::now();
     act();
     started.elapsed()
+}
+
+/// Processor time of all threads of this process, those that ended included.
+fn processor_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -12,6 +12,7 @@ mod jsonl;
 mod line;
 mod locate;
 mod manifest;
+mod plain;
 mod read;
 mod record;
 mod recorder;

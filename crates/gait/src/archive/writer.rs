@@ -285,10 +285,16 @@ impl<W: Write> Deflater<W> {
     }
 
     fn deflate_held(&mut self) -> io::Result<()> {
-        self.crc.update(&self.held);
-        self.encoder.write_all(&self.held)?;
+        let held = std::mem::take(&mut self.held);
+        self.deflate(&held)?;
+        self.held = held;
         self.held.clear();
         Ok(())
+    }
+
+    fn deflate(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.crc.update(bytes);
+        self.encoder.write_all(bytes)
     }
 }
 
@@ -300,6 +306,10 @@ impl<W: Write> Write for Deflater<W> {
             .saturating_add(self.held.len() as u64);
         if before.saturating_add(bytes.len() as u64) > MAX_ENTRY_BYTES {
             return Err(error_of(limit("an archive entry is larger than 100 MiB")));
+        }
+        if let (true, Some(chunk)) = (self.held.is_empty(), bytes.get(..CHUNK)) {
+            self.deflate(chunk)?;
+            return Ok(CHUNK);
         }
         let room = CHUNK.saturating_sub(self.held.len());
         let taken = bytes.get(..room).unwrap_or(bytes);

@@ -11,13 +11,18 @@ pub(super) trait Written {
     fn write(&self, line: &mut Line<'_>);
 }
 
-/// The last instant and how it is spelled: most records are of the same.
-pub(super) type Spelled = Option<(Stamp, String)>;
+/// What the last record said and how it is spelled: most records say the same.
+#[derive(Default)]
+pub(super) struct Spelled {
+    stamp: Option<(Stamp, String)>,
+    texts: Vec<String>,
+    members: Vec<u8>,
+}
 
 /// The end of a text to which a record is appended.
 pub(super) struct Line<'a> {
     pub(super) bytes: &'a mut Vec<u8>,
-    pub(super) stamp: &'a mut Spelled,
+    pub(super) spelled: &'a mut Spelled,
 }
 
 impl Line<'_> {
@@ -34,10 +39,27 @@ impl Line<'_> {
     }
 
     fn stamp(&mut self, stamp: Stamp) -> &mut Self {
-        let known = self.stamp.take().filter(|(known, _)| *known == stamp);
-        let known = known.unwrap_or_else(|| (stamp, stamp.to_string()));
-        self.text(&known.1);
-        *self.stamp = Some(known);
+        let known = self.spelled.stamp.take();
+        let known = known.filter(|(known, _)| *known == stamp);
+        let known = known.unwrap_or_else(|| (stamp, format!("\"{stamp}\"")));
+        self.raw(&known.1);
+        self.spelled.stamp = Some(known);
+        self
+    }
+
+    /// Members that most records have alike, each with what stands before its text.
+    fn alike(&mut self, members: &[(&str, &str)]) -> &mut Self {
+        let texts = members.iter().map(|(_, text)| *text);
+        if texts.clone().eq(self.spelled.texts.iter()) {
+            self.bytes.extend_from_slice(&self.spelled.members);
+            return self;
+        }
+        let start = self.bytes.len();
+        for (name, text) in members {
+            self.raw(name).text(text);
+        }
+        self.spelled.texts = texts.map(str::to_owned).collect();
+        self.spelled.members = self.bytes.get(start..).unwrap_or_default().to_vec();
         self
     }
 
@@ -67,14 +89,12 @@ impl Written for Intent<'_> {
             .stamp(self.created_at)
             .raw(",\"intent_id\":")
             .text(&self.intent_id)
-            .raw(",\"producer_version\":")
-            .text(&self.producer_version)
-            .raw(",\"run_id\":")
-            .text(&self.run_id)
-            .raw(",\"schema_id\":")
-            .text(&self.schema_id)
-            .raw(",\"schema_version\":")
-            .text(&self.schema_version)
+            .alike(&[
+                (",\"producer_version\":", &self.producer_version),
+                (",\"run_id\":", &self.run_id),
+                (",\"schema_id\":", &self.schema_id),
+                (",\"schema_version\":", &self.schema_version),
+            ])
             .raw(",\"tool_name\":")
             .text(&self.tool_name)
             .raw("}");
@@ -92,12 +112,11 @@ impl Written for ResultRecord<'_> {
             .payload(",\"result\":", self.result.as_ref())
             .raw(",\"result_digest\":")
             .text(&self.result_digest)
-            .raw(",\"run_id\":")
-            .text(&self.run_id)
-            .raw(",\"schema_id\":")
-            .text(&self.schema_id)
-            .raw(",\"schema_version\":")
-            .text(&self.schema_version)
+            .alike(&[
+                (",\"run_id\":", &self.run_id),
+                (",\"schema_id\":", &self.schema_id),
+                (",\"schema_version\":", &self.schema_version),
+            ])
             .raw(",\"status\":")
             .text(&self.status)
             .raw("}");
@@ -129,10 +148,15 @@ mod tests {
         fn a_line_is_what_the_serializer_and_the_canonical_form_say(
             records in prop::collection::vec((any::<[String; 7]>(), any::<Option<String>>(), 0_u32..6), 1..5),
         ) {
-            let mut spelled = None;
+            let mut spelled = Spelled::default();
             let mut line = |record: &dyn Written| {
-                let mut bytes = Vec::new();
-                record.write(&mut Line { bytes: &mut bytes, stamp: &mut spelled });
+                let mut written = || {
+                    let mut bytes = Vec::new();
+                    record.write(&mut Line { bytes: &mut bytes, spelled: &mut spelled });
+                    bytes
+                };
+                let bytes = written();
+                assert_eq!(bytes, written(), "once more, with all of it known");
                 bytes
             };
             for ([digest, id, version, run, schema, of, last], given, at) in &records {

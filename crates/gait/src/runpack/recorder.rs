@@ -391,22 +391,22 @@ impl Timeline {
 /// Records on their way into an entry, one a line.
 struct Lines {
     entry: Packing,
-    stamp: Spelled,
+    spelled: Spelled,
 }
 
 impl Lines {
     fn new(name: &'static str) -> Self {
         Self {
             entry: Packing::new(name),
-            stamp: None,
+            spelled: Spelled::default(),
         }
     }
 
     fn push(&mut self, record: &impl Written) -> Result<()> {
-        let stamp = &mut self.stamp;
+        let spelled = &mut self.spelled;
         self.entry.append(|bytes| {
             let before = bytes.len();
-            record.write(&mut Line { bytes, stamp });
+            record.write(&mut Line { bytes, spelled });
             let size = bytes.len().saturating_sub(before);
             bytes.push(b'\n');
             at_most("record bytes", size, MAX_RECORD_BYTES, "archive_limit")

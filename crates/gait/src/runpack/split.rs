@@ -6,6 +6,7 @@ use serde::Deserialize;
 use worldcompute_fault::{Fault, Result};
 
 use super::jsonl::Record;
+use super::plain::{plain, special};
 use super::window::Window;
 use crate::limits::invalid;
 
@@ -43,34 +44,33 @@ impl<R: Read> Splitter<R> {
             };
         }
         self.list(b'[', b']', |splitter| {
-            match splitter.record_in_sight::<T>(limit, &mut take) {
-                Some(taken) => taken,
-                None => take(parse(splitter.value(limit)?)?),
+            match splitter.records_in_sight::<T>(limit, &mut take)? {
+                0 => take(parse(splitter.value(limit)?)?),
+                _ => Ok(()),
             }
         })
     }
 
-    /// Takes the next record if all of it was read and nothing is wrong with it: its parser finds its end as well.
-    fn record_in_sight<T: Record>(
+    /// Takes the next records as far as all of them was read and nothing is wrong with them: how many that are.
+    fn records_in_sight<T: Record>(
         &mut self,
         limit: usize,
         take: &mut impl FnMut(T::Of<'_>) -> Result<()>,
-    ) -> Option<Result<()>> {
-        let rest = self.0.rest();
-        if !rest.starts_with(b"{") {
-            return None;
-        }
-        let (taken, len) = {
-            let mut records = serde_json::Deserializer::from_slice(rest).into_iter::<T::Of<'_>>();
-            let record = records.next()?.ok()?;
-            let len = records.byte_offset();
-            if len > limit {
-                return None;
+    ) -> Result<usize> {
+        // That they are UTF-8 is checked for all at once, which is faster than text by text.
+        let (text, mut end, mut count) = (utf8(self.0.rest()), 0, 0);
+        let mut rest = text;
+        while let Some((record, len)) = record_in_sight(rest).filter(|(_, len)| *len <= limit) {
+            take(record)?;
+            let behind = rest.get(len..).unwrap_or_default();
+            (end, count) = (text.len() - behind.len(), count + 1);
+            match behind.trim_start_matches(SPACE).strip_prefix(',') {
+                Some(next) => rest = next.trim_start_matches(SPACE),
+                None => break,
             }
-            (take(record), len)
-        };
-        self.0.take(len);
-        Some(taken)
+        }
+        self.0.take(end);
+        Ok(count)
     }
 
     /// The bytes of the next value, of at most `limit` bytes.
@@ -158,7 +158,9 @@ impl<R: Read> Splitter<R> {
     fn peek(&mut self) -> Result<Option<u8>> {
         loop {
             let rest = self.0.rest();
-            let next = rest.iter().position(|byte| !b" \t\r\n".contains(byte));
+            let next = rest
+                .iter()
+                .position(|byte| !SPACE.contains(&char::from(*byte)));
             self.0.take(next.unwrap_or(rest.len()));
             if next.is_some() || !self.fill()? {
                 return Ok(self.0.rest().first().copied());
@@ -171,6 +173,31 @@ impl<R: Read> Splitter<R> {
             .fill()
             .map_err(|error: io::Error| Fault::io("read the input", &error))
     }
+}
+
+/// White space between values.
+const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// The text up to where it is none.
+fn utf8(bytes: &[u8]) -> &str {
+    let valid = match std::str::from_utf8(bytes) {
+        Ok(text) => return text,
+        Err(error) => error.valid_up_to(),
+    };
+    std::str::from_utf8(bytes.get(..valid).unwrap_or_default()).unwrap_or_default()
+}
+
+/// The record at the start of `text` with its length, if nothing is wrong with it: its parser finds its end as well.
+fn record_in_sight<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, usize)> {
+    if let Some(record) = plain(text) {
+        return Some(record);
+    }
+    if !text.starts_with('{') {
+        return None;
+    }
+    let mut records = serde_json::Deserializer::from_str(text).into_iter::<T>();
+    let record = records.next()?.ok()?;
+    Some((record, records.byte_offset()))
 }
 
 /// How far the end of a value was looked for.
@@ -188,7 +215,7 @@ impl Scan {
         let mut at = 0;
         loop {
             if self.in_text && !self.escaped {
-                at += memchr::memchr2(b'"', b'\\', bytes.get(at..)?)?;
+                at += special(bytes.get(at..)?)?;
             }
             let byte = bytes.get(at)?;
             if self.scalar && b",]}: \t\r\n".contains(byte) {
