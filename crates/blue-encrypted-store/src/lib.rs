@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] is one table. It is divided into partitions (`job#<id>`, `peer#<id>`, ..), each with its own data key.
 //! A [`Partition`] is read whole ([`Partition::load`]) and changed by all-or-nothing batches ([`Partition::commit`]).
-//! What is stored is an [`Entity`]: a Rust type that says which of its fields are cleartext and which are sealed.
+//! What is stored is an [`Entity`]: a Rust type that says which of its fields are cleartext; all others are sealed.
 //!
 //! The client is the official AWS SDK. What differs between a laptop and production is its configuration alone
 //! ([`Backend`]): requests are answered by an embedded DynamoDB engine in this process, by DynamoDB Local at an endpoint,
@@ -15,22 +15,16 @@
 //! use blue_encrypted_store::{
 //!     Batch, Entity, Kind, LocalFileKeyProvider, PartitionVersion, Store, StoreConfig, StorePath,
 //! };
-//! use serde::{Deserialize, Serialize};
 //!
 //! /// Everybody who reads the table sees the status, and nobody without the key the notes.
-//! struct Visit { id: String, status: String, notes: String }
-//!
-//! #[derive(Serialize, Deserialize)]
-//! struct VisitStatus { status: String }
-//!
-//! impl Entity for Visit {
-//!     const TYPE: &'static str = "visit";
-//!     type Clear = VisitStatus;
-//!     type Sealed = String;
-//!
-//!     fn id(&self) -> String { self.id.clone() }
-//!     fn split(self) -> (VisitStatus, String) { (VisitStatus { status: self.status }, self.notes) }
-//!     fn join(id: String, clear: VisitStatus, notes: String) -> Self { Self { id, status: clear.status, notes } }
+//! #[derive(Entity)]
+//! #[entity(name = "visit")]
+//! struct Visit {
+//!     #[id]
+//!     id: String,
+//!     #[clear]
+//!     status: String,
+//!     notes: String,
 //! }
 //!
 //! # #[tokio::main]
@@ -51,7 +45,7 @@
 //!
 //! // Cleartext changes without encrypting the payload anew; a commit on an outdated version is refused.
 //! let mut batch = Batch::new();
-//! batch.update_clear(&visit, VisitStatus { status: "done".into() })?;
+//! batch.update_clear(&visit, VisitClear { status: "done".into() })?;
 //! patient.commit(batch, version).await?;
 //! # Ok(())
 //! # }
@@ -175,9 +169,10 @@ pub use audit::{
 };
 pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, Profile, Realm};
 pub use batch::{Batch, MAX_BATCH_RECORDS};
+pub use blue_encrypted_store_derive::Entity;
 pub use config::{StoreConfig, StorePath};
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
-pub use entity::{Entity, META, Stored};
+pub use entity::{ClearField, Entity, META, Stored};
 pub use kek::KeyLifetime;
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
@@ -194,3 +189,9 @@ pub use store::{CrossPartition, Hint, MAX_HINTS, Store};
 pub use verify::{
     Finding, MAX_LISTED_FINDINGS, MAX_VERIFIED_PARTITIONS, Problem, Progress, VerifyReport,
 };
+
+/// What derived code names, so that it needs no dependency of its own.
+#[doc(hidden)]
+pub mod derived {
+    pub use serde::*;
+}

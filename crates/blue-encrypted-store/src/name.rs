@@ -84,17 +84,20 @@ impl Kind {
     pub const APPROVAL: Self = Self("approval");
     /// What is known of a peer.
     pub const PEER: Self = Self("peer");
+    /// A recorded session of an agent.
+    pub const DIALOGUE: Self = Self("dialogue");
     /// The audit of the store itself.
     pub(crate) const AUDIT: Self = Self(AUDIT);
 
     /// Those that every program knows.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::JOB,
         Self::RECEIPT,
         Self::LEDGER,
         Self::GOVERNANCE,
         Self::APPROVAL,
         Self::PEER,
+        Self::DIALOGUE,
         Self::AUDIT,
     ];
 

@@ -6,38 +6,16 @@ use std::sync::Arc;
 use blue_encrypted_store::{
     Entity, Kind, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
 };
-use serde::{Deserialize, Serialize};
 use worldcompute_fault::Result;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Entity, PartialEq)]
+#[entity(name = "note")]
 pub struct Note {
+    #[id]
     pub id: String,
+    #[clear]
     pub status: String,
     pub text: String,
-}
-
-#[derive(Serialize, Deserialize)]
-pub struct Clear {
-    pub status: String,
-}
-
-impl Entity for Note {
-    const TYPE: &'static str = "note";
-    type Clear = Clear;
-    type Sealed = String;
-
-    fn id(&self) -> String {
-        self.id.clone()
-    }
-
-    fn split(self) -> (Clear, String) {
-        let Self { status, text, .. } = self;
-        (Clear { status }, text)
-    }
-
-    fn join(id: String, Clear { status }: Clear, text: String) -> Self {
-        Self { id, status, text }
-    }
 }
 
 pub fn note(id: impl Into<String>, text: impl Into<String>) -> Note {
