@@ -193,6 +193,11 @@ impl Aws {
         self
     }
 
+    /// The endpoint, if one was named.
+    pub const fn named_endpoint(&self) -> Option<&AwsEndpoint> {
+        self.endpoint.as_ref()
+    }
+
     /// With what the caller has loaded or put together: other sources of credentials, proxies, an HTTP client.
     #[cfg(feature = "aws")]
     #[must_use]

@@ -28,6 +28,7 @@ pub struct StoreConfig {
     pub(crate) backend: Backend,
     pub(crate) table: String,
     pub(crate) store_id: Option<String>,
+    pub(crate) must_exist: bool,
     pub(crate) anchor: Option<PathBuf>,
     pub(crate) tenant: String,
     pub(crate) user: String,
@@ -47,6 +48,7 @@ impl StoreConfig {
             backend,
             table: DEFAULT_TABLE.to_owned(),
             store_id: None,
+            must_exist: false,
             anchor: None,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
@@ -102,6 +104,13 @@ impl StoreConfig {
         self
     }
 
+    /// Opens only a store that is there, also in the embedded engine: opening it makes nothing.
+    #[must_use]
+    pub const fn must_exist(mut self) -> Self {
+        self.must_exist = true;
+        self
+    }
+
     /// Where to remember, outside of the table, how far each partition has come; by default beside the file of an
     /// embedded table, and in memory for every other.
     ///
@@ -152,6 +161,16 @@ impl StoreConfig {
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
         self
+    }
+
+    /// Where the table is.
+    pub const fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// What the table is called.
+    pub fn table_name(&self) -> &str {
+        &self.table
     }
 
     pub(crate) fn check_table(&self) -> Result<()> {

@@ -3,6 +3,7 @@
 //! The SDK serialises, signs and retries as it does against a server; what differs is who reads the request.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,9 @@ use aws_smithy_types::body::SdkBody;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use worldcompute_durable::{LockOptions, Mode, OwnedLock, create_new, private_dir, read_private};
+use worldcompute_durable::{
+    Disk, LockOptions, Mode, OsDisk, OwnedLock, create_new, private_dir, read_private,
+};
 use worldcompute_fault::{Category, Fault, Result};
 
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
@@ -90,6 +93,39 @@ impl Engine {
                 }
                 None => response(error.status_code(), error.to_json().into_bytes()),
             },
+        }
+    }
+}
+
+/// Deletes the table at `path` and the anchor beside it. What SQLite would put back from its log goes first, the table
+/// itself last: until then there is one, if only an older one, and afterwards nothing that belonged to it.
+pub(crate) fn discard(path: &Path) -> Result<()> {
+    let _lock = OwnedLock::acquire(&beside(path, "lock"), LockOptions::default())?;
+    let anchor = [beside(path, "anchor"), beside(path, "anchor.new")];
+    for file in logs_of(path).iter().chain(&anchor).map(PathBuf::as_path) {
+        remove(file)?;
+    }
+    remove(path)?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    OsDisk
+        .sync_dir(dir)
+        .map_err(|error| Fault::io(format_args!("delete {}", path.display()), &error))
+}
+
+/// What SQLite keeps beside a database.
+fn logs_of(path: &Path) -> [PathBuf; 2] {
+    ["-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    })
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match OsDisk.remove(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => {
+            removed.map_err(|error| Fault::io(format_args!("delete {}", path.display()), &error))
         }
     }
 }

@@ -219,8 +219,8 @@ fn holds_with_kcv(row: &Row, kcv: [u8; KCV_BYTES], kek: &KekHandle) -> Result<bo
     Ok(mended.check_seal(&seal_key(kek)?).is_ok())
 }
 
-fn not_set_up() -> Fault {
-    let message = "the table is there, but no store was set up in it";
+pub(crate) fn not_set_up() -> Fault {
+    let message = "no store was set up there";
     Fault::new(Category::DependencyMissing, "store_not_set_up", message)
         .hint("set the store up, or look at the table's name, the endpoint and the region")
 }

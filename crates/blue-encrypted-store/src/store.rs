@@ -15,7 +15,7 @@ use crate::backend::Backend;
 use crate::check::Check;
 use crate::client;
 use crate::config::{StoreConfig, StorePath};
-use crate::embedded::{Engine, beside};
+use crate::embedded::{self, Engine, beside};
 use crate::identity::{self, Opened, Opener};
 use crate::kek::Keks;
 use crate::keyring::Wrapping;
@@ -82,7 +82,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Opens the store. One in the embedded engine is set up when there is none; every other has to be there
-    /// ([`Store::set_up`]). Needs a tokio runtime with its timers enabled.
+    /// ([`Store::set_up`]), unless [`StoreConfig::must_exist`] says otherwise. Needs a tokio runtime with its timers enabled.
     ///
     /// # Errors
     /// `encryption_key_changed` (it was set up with another key), `encryption_key_missing`, `encryption_key_malformed`,
@@ -96,7 +96,7 @@ impl Store {
     /// `endpoint_not_aws`; `store_unreachable`, `store_throttled`, `store_engine_failed`, `store_answer_malformed` from
     /// here on whenever the table is asked.
     pub async fn open(config: StoreConfig, keys: Arc<dyn KeyProvider>) -> Result<Self> {
-        let set_up = matches!(config.backend, Backend::Embedded(_));
+        let set_up = matches!(config.backend, Backend::Embedded(_)) && !config.must_exist;
         Self::start(config, keys, set_up).await
     }
 
@@ -180,6 +180,14 @@ impl Store {
         })))
     }
 
+    /// Deletes the table in the file at `path` and all that is remembered of it, for good. Whoever has it open keeps it.
+    ///
+    /// # Errors
+    /// `state_contention` when somebody has it open; failures of the disk. Repeating it goes on where it broke off.
+    pub async fn discard(path: PathBuf) -> Result<()> {
+        blocking(move || embedded::discard(&path)).await
+    }
+
     /// The store's id: made at its set-up, part of every key.
     pub fn id(&self) -> &str {
         self.0.id()
@@ -245,8 +253,8 @@ pub(crate) struct Ground {
 async fn connect(config: &StoreConfig) -> Result<(Client, Anchor)> {
     let anchor = config.anchor.clone();
     if let Backend::Embedded(path) = &config.backend {
-        let path = path.clone();
-        return blocking(move || embedded(&path, anchor)).await;
+        let (path, must_exist) = (path.clone(), config.must_exist);
+        return blocking(move || in_process(&path, anchor, must_exist)).await;
     }
     let client = remote(&config.backend).await?;
     let anchor = blocking(move || {
@@ -255,10 +263,18 @@ async fn connect(config: &StoreConfig) -> Result<(Client, Anchor)> {
     Ok((client, anchor.await?))
 }
 
-fn embedded(path: &StorePath, anchor: Option<PathBuf>) -> Result<(Client, Anchor)> {
+fn in_process(
+    path: &StorePath,
+    anchor: Option<PathBuf>,
+    must_exist: bool,
+) -> Result<(Client, Anchor)> {
     let StorePath::File(path) = path else {
         return Ok((client::answered_by(Engine::memory()?), Anchor::memory()));
     };
+    // Looking at a link would be following it; the engine refuses one.
+    if must_exist && path.symlink_metadata().is_err() {
+        return Err(identity::not_set_up());
+    }
     let engine = Engine::file(path)?;
     let anchor = anchor.unwrap_or_else(|| beside(path, "anchor"));
     Ok((client::answered_by(engine), Anchor::file(&anchor)?))

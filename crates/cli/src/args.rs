@@ -1,5 +1,7 @@
 //! The command line's grammar: flags, help texts and examples. It holds no logic.
 
+mod store;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -8,6 +10,8 @@ use worldcompute_node::api::{DEFAULT_PAGE, MAX_PAGE};
 use worldcompute_proof::PeerId;
 
 use crate::demo::picture::MAX_TILES;
+
+pub use self::store::StoreCommand;
 
 /// What `--version` says, behind the program's name.
 pub const VERSION: &str = if cfg!(feature = "production") {
@@ -72,6 +76,12 @@ pub enum Command {
     /// Look after the node
     #[command(subcommand, after_help = "Example:\n  worldcompute admin status")]
     Admin(AdminCommand),
+    /// Look after the encrypted store, while no daemon runs
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  worldcompute store init\n  worldcompute store verify"
+    )]
+    Store(StoreCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  worldcompute completions bash > ~/.local/share/bash-completion/completions/worldcompute"

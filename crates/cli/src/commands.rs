@@ -5,10 +5,12 @@ pub mod cluster;
 pub mod daemon;
 pub mod donor;
 pub mod job;
+pub mod key_loss;
 pub mod logs;
 pub mod manifest;
 pub mod relay;
 pub mod run;
+pub mod store;
 pub mod verify;
 
 use std::path::PathBuf;

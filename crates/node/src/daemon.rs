@@ -1,24 +1,20 @@
 //! The daemon: one process that is donor, submitter and relay, as its roles say. It wires the parts together and holds none
 //! of their logic.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath, TraceSource};
 use bytes::Bytes;
-use gait::{Gate, Policy, SystemClock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use worldcompute_content::{ContentStore, Limits};
-use worldcompute_durable as durable;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_mesh::wire::Capacity;
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo, ReservationInfo};
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
-use worldcompute_telemetry::{CorrelationId, LoadSampler};
+use worldcompute_telemetry::LoadSampler;
 
 use crate::api::{
     self, AdminStatus, ClusterStatus, Control, Health, Load, Peer, PeerCapacity, Reservation,
@@ -27,9 +23,10 @@ use crate::audit_watch::AuditWatch;
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
-use crate::keys::GatedKeys;
 use crate::listen;
+use crate::policies::{gate, policy};
 use crate::serve;
+use crate::storage::Storage;
 use crate::submitter::{Submitter, SubmitterParts};
 
 /// How long a node that can only be reached through relays waits for its first reservation.
@@ -43,9 +40,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the parts may take to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
-
-/// The largest policy file that is read, in bytes.
-const MAX_POLICY_BYTES: u64 = 1 << 20;
 
 /// What a node does for others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +99,8 @@ pub struct NodeOptions {
     pub roles: Roles,
     /// Whether the port must be the one in `config`, or may be any other when that is taken.
     pub exact_port: bool,
+    /// Where its encrypted store is.
+    pub storage: Storage,
 }
 
 /// A handle on a running node. Cheap to clone.
@@ -387,7 +383,7 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
 
 async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<Node> {
     let paths = home.paths();
-    let store = open_store(&home).await?;
+    let store = options.storage.site(paths)?.open(&home).await?;
     let limits = Limits {
         max_object: api::MAX_CONTENT_BYTES as u64,
         max_total: options.config.content_bytes,
@@ -432,39 +428,6 @@ async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<N
         started: Instant::now(),
         stop: CancellationToken::new(),
     })))
-}
-
-/// A policy that does not parse keeps the daemon down, and the operator is told which file to mend.
-fn policy(path: &Path) -> Result<Policy> {
-    Policy::parse(&durable::read_private(path, MAX_POLICY_BYTES)?).map_err(|fault| {
-        let message = format!("{}: {}", path.display(), fault.message());
-        Fault::new(fault.category(), "policy_invalid", message)
-            .hint("mend this policy, or move it away to start with the starter policy")
-    })
-}
-
-/// A gate that decides by the policy at `path` and signs as this node.
-fn gate(home: &OpenHome, path: &Path) -> Result<Gate> {
-    let key = home.key().clone();
-    Ok(Gate::new(policy(path)?, key, SystemClock::shared()))
-}
-
-async fn open_store(home: &OpenHome) -> Result<Store> {
-    let paths = home.paths();
-    let keys = GatedKeys::new(
-        LocalFileKeyProvider::new(paths.store_key()),
-        gate(home, &paths.keys_policy())?,
-        home.key().peer_id(),
-        paths.key_decisions(),
-    );
-    let config = StoreConfig::new(StorePath::File(paths.store()));
-    let config = config.trace_source(TraceSource::new(correlation));
-    Store::open(config, Arc::new(keys)).await
-}
-
-/// The correlation id of the request that uses a key, as a trace id.
-fn correlation() -> Option<[u8; 16]> {
-    worldcompute_telemetry::current().map(CorrelationId::trace_id)
 }
 
 /// Serves the control socket until the daemon ends; a socket that cannot be served ends the daemon.

@@ -98,6 +98,11 @@ impl Home {
         self.root.join("store/worldcompute.db")
     }
 
+    /// What is remembered of a store that is not in the home.
+    pub fn remote_anchor(&self) -> PathBuf {
+        self.root.join("store/remote.anchor")
+    }
+
     /// The user master key of the encrypted store.
     pub fn store_key(&self) -> PathBuf {
         self.root.join("keys/umk.key")

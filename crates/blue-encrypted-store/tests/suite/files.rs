@@ -398,3 +398,42 @@ async fn a_commit_on_a_full_disk_changes_nothing_and_goes_through_once_there_is_
     drop((found, partition, store));
     assert_eq!(read_all(dir).await.unwrap(), 3);
 }
+
+#[tokio::test]
+async fn a_store_that_has_to_be_there_is_not_made_by_opening_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = || async {
+        let config = StoreConfig::new(StorePath::File(store_path(dir.path()))).must_exist();
+        let keys = Arc::new(LocalFileKeyProvider::new(key_path(dir.path())));
+        Store::open(config, keys).await
+    };
+    assert_eq!(found().await.err().unwrap().code(), "store_not_set_up");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let made = open(dir.path()).await.unwrap().id().to_owned();
+    assert_eq!(found().await.unwrap().id(), made);
+}
+
+#[tokio::test]
+async fn a_discarded_table_is_gone_with_all_that_was_remembered_of_it_and_one_in_use_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), 3).await;
+    let path = store_path(dir.path());
+    let store = open(dir.path()).await.unwrap();
+    let id = store.id().to_owned();
+    let refused = Store::discard(path.clone()).await.unwrap_err();
+    assert_eq!(refused.category(), Category::StateContention);
+    assert_eq!(partition(&store).load().await.unwrap().unwrap().len(), 3);
+    store.close().await.unwrap();
+    Store::discard(path.clone()).await.unwrap();
+    let left: Vec<_> = files(dir.path())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(left, ["table.db.lock"]);
+    let fresh = open(dir.path()).await.unwrap();
+    assert_ne!(fresh.id(), id);
+    assert!(partition(&fresh).load().await.unwrap().is_none());
+    drop(fresh);
+    Store::discard(path.clone()).await.unwrap();
+    Store::discard(path).await.unwrap();
+}

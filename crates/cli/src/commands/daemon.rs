@@ -7,11 +7,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_node::{Config, Home, Node, NodeOptions, Roles};
+use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Storage};
 use worldcompute_proof::PeerId;
 use worldcompute_telemetry as telemetry;
 
-use super::Context;
+use super::{Context, key_loss};
 use crate::args::ListenArgs;
 
 /// What a daemon prints once it can be reached.
@@ -57,11 +57,16 @@ pub async fn run(
 ) -> Result<ExitCode> {
     let guard = context.telemetry(telemetry::DEFAULT_FILTER, Some(&home), &config)?;
     let mut stop = StopSignal::listen(end_with_stdin)?;
-    let running = Node::start_unreached(NodeOptions {
-        home: home.clone(),
-        config,
-        roles,
-        exact_port,
+    let storage = Storage::Configured;
+    let running = key_loss::or_reset(context, &home, storage, async || {
+        Node::start_unreached(NodeOptions {
+            home: home.clone(),
+            config: config.clone(),
+            roles,
+            exact_port,
+            storage,
+        })
+        .await
     })
     .await?;
     let served = tokio::select! {

@@ -9,13 +9,13 @@ use std::time::Duration;
 use serde_json::json;
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_node::api::{Client, JobView, MAX_CONTENT_BYTES, Submitted};
-use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running};
+use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running, Storage};
 use worldcompute_proof::Cid;
 
 use super::daemon::{self, StopSignal};
 use super::donor::is_running;
 use super::manifest::{self, Prepared};
-use super::{Context, job};
+use super::{Context, job, key_loss};
 use crate::args::RunArgs;
 
 /// How long to wait for a donor that could take the module.
@@ -31,7 +31,14 @@ pub async fn run(context: &Context, args: RunArgs) -> Result<ExitCode> {
     }
     let home = local_home(context, args.local)?;
     let _telemetry = context.telemetry("warn", None, &Config::load(&home.config())?)?;
-    let local = start_local(&home).await?;
+    let storage = match args.local {
+        true => Storage::InHome,
+        false => Storage::Configured,
+    };
+    let local = key_loss::or_reset(context, &home, storage, async || {
+        start_local(&home, storage).await
+    })
+    .await?;
     let ended = on(context, &Client::new(home.socket()), work, &mut stop).await;
     local.stop().await?;
     ended
@@ -93,7 +100,7 @@ fn local_home(context: &Context, local: bool) -> Result<Home> {
 }
 
 /// A node of this process that talks to nobody and runs what it is given.
-async fn start_local(home: &Home) -> Result<Running> {
+async fn start_local(home: &Home, storage: Storage) -> Result<Running> {
     let config = Config {
         bootstrap: vec![],
         mdns: false,
@@ -105,6 +112,7 @@ async fn start_local(home: &Home) -> Result<Running> {
         config,
         roles: Roles::LOCAL,
         exact_port: false,
+        storage,
     })
     .await
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::Client;
-use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running, durable};
+use worldcompute_node::{
+    Config, Home, Node, NodeOptions, Roles, Running, Storage, VARIABLES, durable,
+};
 
 use super::progress::Progress;
 use crate::commands::daemon::{Ready, first_line};
@@ -137,6 +139,7 @@ impl Cluster {
             config,
             roles: Roles::SUBMITTER,
             exact_port: false,
+            storage: Storage::InHome,
         })
         .await
     }
@@ -144,7 +147,11 @@ impl Cluster {
     async fn spawn(&mut self, name: &str, arguments: &[&str]) -> Result<Ready> {
         let program =
             std::env::current_exe().map_err(|error| Fault::io("find this program", &error))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        for variable in VARIABLES {
+            command.env_remove(variable);
+        }
+        let mut child = command
             .arg("--home")
             .arg(self.path(name))
             .arg("--json")

@@ -21,6 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// The program under test, with no home of the user's in reach.
 pub fn worldcompute(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_worldcompute"));
+    for variable in worldcompute_node::VARIABLES {
+        command.env_remove(variable);
+    }
     command
         .env_remove("WORLDCOMPUTE_BOOTSTRAP_SEEDS")
         .env_remove("WORLDCOMPUTE_LOG")

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::{JobEvent, JobView, SubmitRequest};
 use worldcompute_node::manifest::Manifest;
-use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running};
+use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Running, Storage};
 use worldcompute_proof::Cid;
 
 /// The module of every task: prints one line.
@@ -170,6 +170,7 @@ async fn start(root: &Path, name: &str, roles: Roles, behind: Option<&str>) -> R
         config,
         roles,
         exact_port: false,
+        storage: Storage::InHome,
     })
     .await
 }

@@ -1,0 +1,212 @@
+//! `worldcompute store`: looking after the encrypted store of this node, while no daemon has it.
+
+mod walk;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_node::store::Store;
+use worldcompute_node::{Config, Home, OpenHome, SiteView, Storage, StoreSite};
+
+use super::daemon::StopSignal;
+use super::{Context, key_loss};
+use crate::args::StoreCommand;
+
+/// Runs one store command.
+pub async fn run(context: &Context, command: StoreCommand) -> Result<ExitCode> {
+    let config = Config::load(&context.home()?.config())?;
+    let _telemetry = context.telemetry("error", None, &config)?;
+    let mut stop = StopSignal::listen(false)?;
+    stop.unless_told(dispatch(context, command)).await
+}
+
+async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> {
+    match command {
+        StoreCommand::Init => init(context).await,
+        StoreCommand::SetupTables => set_up_tables(context).await,
+        StoreCommand::Status => status(context).await,
+        StoreCommand::Verify => walk::verify(context).await,
+        StoreCommand::VerifyChain => walk::verify_chain(context).await,
+    }
+}
+
+/// The store of this home, which this process has to itself.
+struct Held {
+    home: OpenHome,
+    site: StoreSite,
+}
+
+impl Held {
+    /// Lays the home out where there is none.
+    fn new(home: &Home) -> Result<Self> {
+        let site = Storage::Configured.site(home)?;
+        let opened = home.open(&Config::load(&home.config())?);
+        let home = opened.map_err(|fault| match fault.category() {
+            Category::StateContention => fault.hint(
+                "a daemon has the home: stop it with 'worldcompute donor leave' or Ctrl-C, then repeat this",
+            ),
+            _ => fault,
+        })?;
+        Ok(Self { home, site })
+    }
+
+    /// One that is there.
+    fn existing(home: &Home) -> Result<Self> {
+        if !home.is_enrolled() {
+            return Err(no_node(home));
+        }
+        Self::new(home)
+    }
+
+    /// The store, to be looked into.
+    async fn inspect(&self) -> Result<Store> {
+        self.site.inspect(&self.home).await
+    }
+}
+
+fn no_node(home: &Home) -> Fault {
+    let message = format!("there is no node in {}", home.root().display());
+    Fault::new(Category::DependencyMissing, "store_not_set_up", message)
+        .hint("make one with 'worldcompute store init', or name another home with --home")
+}
+
+/// What was made, or was there.
+#[derive(Serialize)]
+struct Made {
+    store_id: String,
+    /// Whether it was made just now.
+    created: bool,
+    #[serde(flatten)]
+    site: SiteView,
+}
+
+async fn init(context: &Context) -> Result<ExitCode> {
+    let home = context.home()?;
+    let made = key_loss::or_reset(context, &home, Storage::Configured, async || {
+        let held = Held::new(&home)?;
+        made(&held, async |held| held.site.open(&held.home).await).await
+    });
+    print_made(context, &made.await?)
+}
+
+async fn set_up_tables(context: &Context) -> Result<ExitCode> {
+    let held = Held::new(&context.home()?)?;
+    let made = made(&held, async |held| held.site.set_up(&held.home).await);
+    print_made(context, &made.await?)
+}
+
+/// Makes the store by `make` unless it is there.
+async fn made(held: &Held, make: impl AsyncFn(&Held) -> Result<Store>) -> Result<Made> {
+    let found = held.inspect().await;
+    let created = found.as_ref().is_err_and(is_absent);
+    let store = match created {
+        true => make(held).await?,
+        false => found?,
+    };
+    let store_id = store.id().to_owned();
+    store.close().await?;
+    Ok(Made {
+        store_id,
+        created,
+        site: held.site.view(),
+    })
+}
+
+fn is_absent(fault: &Fault) -> bool {
+    ["table_not_found", "store_not_set_up"].contains(&fault.code())
+}
+
+fn print_made(context: &Context, made: &Made) -> Result<ExitCode> {
+    context.output.data(made, |made| {
+        let was = if made.created { "made" } else { "is there" };
+        let id = format!("store    {} {was}", made.store_id);
+        [vec![id], where_it_is(&made.site)].concat().join("\n")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn where_it_is(site: &SiteView) -> Vec<String> {
+    vec![
+        format!("backend  {}", site.backend),
+        format!("at       {}", site.at),
+        format!("table    {}", site.table),
+        format!("key      {}", site.key.display()),
+    ]
+}
+
+/// How the store stands.
+#[derive(Serialize)]
+struct Status {
+    /// `ready`, `in_use` (a daemon has it) or `absent`.
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store_id: Option<String>,
+    #[serde(flatten)]
+    site: SiteView,
+    /// Bytes of a table in the home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    /// Events in the record of the keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit_events: Option<u64>,
+}
+
+impl Status {
+    fn new(state: &'static str, site: &StoreSite) -> Self {
+        let file = site.file().and_then(|path| path.metadata().ok());
+        Self {
+            state,
+            store_id: None,
+            site: site.view(),
+            bytes: file.map(|file| file.len()),
+            audit_events: None,
+        }
+    }
+}
+
+async fn status(context: &Context) -> Result<ExitCode> {
+    let home = context.home()?;
+    let status = match Held::existing(&home) {
+        Ok(held) => look(&held).await?,
+        Err(fault) if is_absent(&fault) => Status::new("absent", &Storage::Configured.site(&home)?),
+        Err(fault) if fault.category() == Category::StateContention => {
+            context.output.note(fault.message());
+            Status::new("in_use", &Storage::Configured.site(&home)?)
+        }
+        Err(fault) => return Err(fault),
+    };
+    context.output.data(&status, in_words)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// # Errors
+/// `audit_chain_broken` when the end of a chain is not what it was.
+async fn look(held: &Held) -> Result<Status> {
+    let store = match held.inspect().await {
+        Err(fault) if is_absent(&fault) => return Ok(Status::new("absent", &held.site)),
+        store => store?,
+    };
+    let checkpoint = store.audit_checkpoint().await?;
+    let events = checkpoint.lanes.iter().map(|lane| lane.seq);
+    let status = Status {
+        store_id: Some(store.id().to_owned()),
+        audit_events: Some(events.fold(0, u64::saturating_add)),
+        ..Status::new("ready", &held.site)
+    };
+    store.close().await?;
+    Ok(status)
+}
+
+fn in_words(status: &Status) -> String {
+    let mut lines = vec![format!("state    {}", status.state)];
+    lines.extend(status.store_id.iter().map(|id| format!("store    {id}")));
+    lines.extend(where_it_is(&status.site));
+    let counts = [("bytes", status.bytes), ("events", status.audit_events)];
+    lines.extend(
+        counts
+            .iter()
+            .filter_map(|(name, count)| Some(format!("{name:7}  {}", count.as_ref()?))),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,187 @@
+//! `worldcompute store verify` and `verify-chain`: everything is read, and what is wrong is named.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_node::store::{ChainReport, Finding, Problem, Progress, VerifyReport};
+
+use super::Held;
+use crate::commands::Context;
+use crate::output::Output;
+
+/// How often the spinner moves.
+const TICK: Duration = Duration::from_millis(120);
+
+#[derive(Serialize)]
+struct Verified {
+    ok: bool,
+    store_id: String,
+    #[serde(flatten)]
+    report: VerifyReport,
+}
+
+/// Looks through every partition and through the audit.
+pub async fn verify(context: &Context) -> Result<ExitCode> {
+    let store = Held::existing(&context.home()?)?.inspect().await?;
+    let mut walk = Walk::new(context.output);
+    let report = store.verify(&[], &mut |step| walk.step(step)).await;
+    walk.bar.finish_and_clear();
+    let report = report?;
+    let store_id = store.id().to_owned();
+    let verified = Verified {
+        ok: report.is_sound(),
+        store_id,
+        report,
+    };
+    // What a walk reads is on record, unless it is the record that is broken.
+    let closed = store.close().await;
+    context.output.data(&verified, in_words)?;
+    match verified.ok {
+        true => closed.map(|()| ExitCode::SUCCESS),
+        false => Err(unsound(&verified.report)),
+    }
+}
+
+#[derive(Serialize)]
+struct Chains {
+    ok: bool,
+    store_id: String,
+    events: u64,
+    #[serde(flatten)]
+    report: ChainReport,
+}
+
+/// Verifies the audit alone.
+pub async fn verify_chain(context: &Context) -> Result<ExitCode> {
+    let store = Held::existing(&context.home()?)?.inspect().await?;
+    let report = store.verify_chain().await?;
+    let chains = Chains {
+        ok: report.is_whole(),
+        store_id: store.id().to_owned(),
+        events: report.events(),
+        report,
+    };
+    let closed = store.close().await;
+    context
+        .output
+        .data(&chains, |chains| lanes_in_words(&chains.report).join("\n"))?;
+    match chains.report.first_break() {
+        None => closed.map(|()| ExitCode::SUCCESS),
+        Some((lane, broken)) => Err(broken_chain(&format!("lane {lane}: {broken}"))),
+    }
+}
+
+/// Shows a person how far the walk has come.
+struct Walk {
+    bar: ProgressBar,
+    partitions: u64,
+    records: u64,
+    wrong: u64,
+}
+
+impl Walk {
+    fn new(output: Output) -> Self {
+        let target = match output.is_watched() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.enable_steady_tick(TICK);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        Self {
+            bar,
+            partitions: 0,
+            records: 0,
+            wrong: 0,
+        }
+    }
+
+    fn step(&mut self, step: Progress<'_>) {
+        match step {
+            Progress::Partition { records, .. } => {
+                self.partitions += 1;
+                self.records += records as u64;
+            }
+            Progress::Found(_) => self.wrong += 1,
+        }
+        self.bar.set_message(format!(
+            "{} partitions, {} records, {} wrong",
+            self.partitions, self.records, self.wrong
+        ));
+    }
+}
+
+fn in_words(verified: &Verified) -> String {
+    let report = &verified.report;
+    let counted = format!(
+        "{} partitions, {} records, {} events of the audit",
+        report.partitions,
+        report.records,
+        report.audit.events()
+    );
+    if verified.ok {
+        return format!("sound: {counted}");
+    }
+    let mut lines = vec![format!("NOT SOUND; sound are {counted}")];
+    lines.extend(report.findings.iter().map(finding));
+    let listed = report.findings.len() as u64;
+    let more = report.found.saturating_sub(listed);
+    lines.extend((more > 0).then(|| format!("  and {more} more")));
+    if !report.audit.is_whole() {
+        lines.extend(lanes_in_words(&report.audit));
+    }
+    lines.join("\n")
+}
+
+fn finding(found: &Finding) -> String {
+    let item = found.item.as_ref().map(|item| format!(" {item}"));
+    format!(
+        "  {:11}  {}{}  ({})",
+        problem(found.problem),
+        found.partition,
+        item.unwrap_or_default(),
+        found.code
+    )
+}
+
+fn problem(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Tampered => "tampered",
+        Problem::Missing => "missing",
+        Problem::Extra => "extra",
+        Problem::RolledBack => "rolled back",
+        Problem::Unreadable => "unreadable",
+    }
+}
+
+fn lanes_in_words(report: &ChainReport) -> Vec<String> {
+    let lanes = report.lanes.iter();
+    lanes
+        .map(|lane| match &lane.broken {
+            None => format!("lane {}  {} events, whole", lane.lane, lane.events),
+            Some(broken) => format!(
+                "lane {}  {} events are sound; {broken}",
+                lane.lane, lane.events
+            ),
+        })
+        .collect()
+}
+
+fn unsound(report: &VerifyReport) -> Fault {
+    let message = match report.audit.first_break() {
+        Some((lane, broken)) if report.found == 0 => format!("lane {lane} of the audit: {broken}"),
+        _ => format!("{} things are not what was written", report.found),
+    };
+    Fault::new(Category::VerificationFailed, "store_unsound", message)
+        .hint("keep the table as evidence, and restore what is named from a bundle or a backup")
+}
+
+fn broken_chain(what: &str) -> Fault {
+    Fault::new(Category::VerificationFailed, "audit_chain_broken", what)
+        .hint("keep the table as evidence, and compare with the last checkpoint in evidence/store-audit.json")
+}

@@ -1,0 +1,443 @@
+//! The operator's side of the encrypted store: what is made, what is told when something is wrong, and what is asked
+//! before anything is destroyed.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "helpers of tests fail the test, and broken files are written on purpose"
+)]
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+use support::{Daemon, example, run, text, worldcompute};
+
+const QUESTION: &str = "Local encryption key changed. Reset database? [y/N] ";
+
+/// A home with a store in it.
+struct World {
+    root: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let world = Self::bare();
+        assert!(world.run(&["store", "init"]).status.success());
+        world
+    }
+
+    fn bare() -> Self {
+        Self {
+            root: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    fn database(&self) -> PathBuf {
+        self.home().join("store/worldcompute.db")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.home().join("keys/umk.key")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        run(&self.home(), arguments)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        self.masked(support::json(&self.home(), arguments))
+    }
+
+    /// What the program says of a failure, with its exit status.
+    fn fault(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        serde_json::from_slice(&output.stderr).unwrap()
+    }
+
+    /// Runs a job, so that there is something in the store.
+    fn used(&self) {
+        let ran = self.run(&["job", "run", &example("hello/hello.wat")]);
+        assert_eq!(text(&ran.stdout), "hello\n", "{}", text(&ran.stderr));
+    }
+
+    /// With what differs from run to run taken out.
+    fn masked(&self, mut value: Value) -> Value {
+        let home = self.home().display().to_string();
+        for member in value.as_object_mut().unwrap().values_mut() {
+            if let Some(said) = member.as_str() {
+                let is_id = said.len() == 32 && said.bytes().all(|b| b.is_ascii_hexdigit());
+                *member = match is_id {
+                    true => json!("[id]"),
+                    false => json!(said.replace(&home, "[home]")),
+                };
+            }
+        }
+        value
+    }
+
+    /// Has a person at a terminal type `answer`: what was seen there, and the exit status. `None` without script(1).
+    fn dialogue(&self, arguments: &[&str], answer: &str) -> Option<(String, Option<i32>)> {
+        let command = worldcompute(&self.home());
+        let program = command.get_program().to_str().unwrap();
+        let line = [&[program], arguments].concat().join(" ");
+        let mut terminal = Command::new("script");
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => terminal.env(name, value),
+                None => terminal.env_remove(name),
+            };
+        }
+        let record = self.root.path().join("typescript");
+        let started = terminal
+            .args(["--quiet", "--return", "--command", &line])
+            .arg(record)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut terminal) = started else {
+            println!("skipped: there is no program script to make a terminal");
+            return None;
+        };
+        let mut keyboard = terminal.stdin.take().unwrap();
+        keyboard.write_all(answer.as_bytes()).unwrap();
+        let mut screen = Vec::new();
+        terminal
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut screen)
+            .unwrap();
+        drop(keyboard);
+        let status = terminal.wait().unwrap();
+        Some((text(&screen).replace('\r', ""), status.code()))
+    }
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Every file below a directory, with its content.
+fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = entries
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_store_is_made_once_and_told_as_it_is() {
+    let world = World::bare();
+    let absent = json!({
+        "state": "absent", "backend": "embedded", "at": "[home]/store/worldcompute.db",
+        "table": "blue-encrypted-store", "key": "[home]/keys/umk.key",
+    });
+    assert_eq!(world.json(&["store", "status"]), absent);
+    assert!(!world.home().exists(), "a question makes no home");
+    let made = |created| {
+        json!({
+            "store_id": "[id]", "created": created, "backend": "embedded",
+            "at": "[home]/store/worldcompute.db", "table": "blue-encrypted-store",
+            "key": "[home]/keys/umk.key",
+        })
+    };
+    assert_eq!(world.json(&["store", "init"]), made(true));
+    assert_eq!(world.json(&["store", "init"]), made(false));
+    assert_eq!(world.json(&["store", "setup-tables"]), made(false));
+    let mut ready = world.json(&["store", "status"]);
+    for count in ["bytes", "audit_events"] {
+        assert!(ready[count].take().as_u64() > Some(0), "{count}");
+    }
+    assert_eq!(
+        ready,
+        json!({
+            "state": "ready", "store_id": "[id]", "backend": "embedded",
+            "at": "[home]/store/worldcompute.db", "table": "blue-encrypted-store",
+            "key": "[home]/keys/umk.key", "bytes": null, "audit_events": null,
+        })
+    );
+    for file in [world.database(), world.key()] {
+        assert_eq!(
+            fs::metadata(file).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+    }
+}
+
+#[test]
+fn a_sound_store_is_called_sound_and_its_record_whole() {
+    let world = World::new();
+    world.used();
+    let mut verified = world.json(&["store", "verify"]);
+    assert!(verified["records"].take().as_u64() > Some(0));
+    assert!(verified["partitions"].take().as_u64() > Some(0));
+    assert_eq!(
+        verified["audit"].take()["lanes"].as_array().unwrap().len(),
+        8
+    );
+    assert_eq!(
+        verified,
+        json!({
+            "ok": true, "store_id": "[id]", "partitions": null, "records": null, "found": 0,
+            "findings": [], "audit": null,
+        })
+    );
+    let mut chains = world.json(&["store", "verify-chain"]);
+    assert!(chains["events"].take().as_u64() > Some(0));
+    let lanes = chains["lanes"].take();
+    assert_eq!(
+        chains,
+        json!({ "ok": true, "store_id": "[id]", "events": null, "lanes": null })
+    );
+    for (number, lane) in lanes.as_array().unwrap().iter().enumerate() {
+        assert_eq!(lane["lane"], number);
+        assert_eq!(lane["broken"], Value::Null);
+    }
+    let words = world.run(&["store", "verify"]);
+    assert!(text(&words.stdout).starts_with("sound: "));
+    assert_eq!(text(&words.stderr), "", "a pipe sees no progress");
+}
+
+#[test]
+fn a_byte_that_is_changed_in_the_file_is_named_by_its_item() {
+    let world = World::new();
+    world.used();
+    let mut bytes = fs::read(world.database()).unwrap();
+    let needle = br#""aad_hash":{"S":""#;
+    let at = bytes
+        .windows(needle.len())
+        .rposition(|window| window == needle)
+        .unwrap();
+    let digit = &mut bytes[at + needle.len()];
+    *digit = if *digit == b'0' { b'1' } else { b'0' };
+    put(&world.database(), &bytes);
+    let output = world.run(&["store", "verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["found"]),
+        (&json!(false), &json!(1)),
+        "{report}"
+    );
+    let finding = &report["findings"][0];
+    assert_eq!(finding["problem"], "tampered");
+    assert_eq!(finding["code"], "seal_mismatch");
+    let fault: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(fault["error_code"], "store_unsound");
+    let words = text(&world.run(&["store", "verify"]).stdout);
+    for part in ["partition", "item"] {
+        let name = finding[part].as_str().unwrap();
+        assert!(words.contains(name), "{name} is not in {words}");
+    }
+}
+
+#[test]
+fn a_home_that_a_daemon_has_is_left_to_it_and_the_operator_told_so() {
+    let world = World::new();
+    let daemon = Daemon::start(
+        &world.home(),
+        &["donor", "join", "--no-mdns", "--port", "0"],
+    );
+    assert_eq!(world.json(&["store", "status"])["state"], "in_use");
+    for command in ["init", "setup-tables", "verify", "verify-chain"] {
+        let fault = world.fault(&["store", command]);
+        assert_eq!(fault["error_code"], "state_contention", "{command}");
+        assert!(
+            fault["hint"].as_str().unwrap().contains("donor leave"),
+            "{fault}"
+        );
+    }
+    assert!(daemon.stop());
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn where_there_is_no_store_nothing_is_verified_and_nothing_made() {
+    let world = World::bare();
+    for command in ["verify", "verify-chain"] {
+        assert_eq!(
+            world.fault(&["store", command])["error_code"],
+            "store_not_set_up"
+        );
+    }
+    assert!(!world.home().exists());
+    support::json(&world.home(), &["donor", "enroll"]);
+    for command in ["verify", "verify-chain"] {
+        assert_eq!(
+            world.fault(&["store", command])["error_code"],
+            "store_not_set_up"
+        );
+    }
+    assert_eq!(world.json(&["store", "status"])["state"], "absent");
+    assert!(!world.database().exists() && !world.key().exists());
+}
+
+#[test]
+fn a_lost_or_changed_key_destroys_nothing_unless_a_person_says_yes() {
+    let world = World::new();
+    world.used();
+    let key = fs::read(world.key()).unwrap();
+    for (wrong, code) in [
+        (Some([7; 32]), "encryption_key_changed"),
+        (None, "encryption_key_missing"),
+    ] {
+        match wrong {
+            Some(wrong) => put(&world.key(), &wrong),
+            None => fs::remove_file(world.key()).unwrap(),
+        }
+        let before = files(&world.home().join("store"));
+        for arguments in [
+            &["store", "init"][..],
+            &["store", "verify"],
+            &["store", "status"],
+            &["store", "setup-tables"],
+            &["donor", "join", "--no-mdns", "--port", "0"],
+            &["job", "run", &example("hello/hello.wat")],
+        ] {
+            assert_eq!(world.fault(arguments)["error_code"], code, "{arguments:?}");
+        }
+        for no in ["n\n", "\n", "maybe\n"] {
+            let Some((screen, status)) = world.dialogue(&["store", "init"], no) else {
+                return;
+            };
+            assert!(screen.contains(QUESTION), "{screen}");
+            assert!(screen.contains("from a backup"), "{screen}");
+            assert_eq!(status, Some(1), "{screen}");
+        }
+        let now = files(&world.home().join("store"));
+        let data = |files: &[(PathBuf, Vec<u8>)]| {
+            let mut data = files.to_vec();
+            data.retain(|(path, _)| path.ends_with("worldcompute.db"));
+            data
+        };
+        assert_eq!(data(&before), data(&now));
+    }
+    put(&world.key(), &key);
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn yes_gives_a_new_database_a_new_key_and_keeps_the_one_that_was_there() {
+    let world = World::new();
+    world.used();
+    let old = support::json(&world.home(), &["store", "status"])["store_id"].clone();
+    put(&world.key(), &[7; 32]);
+    let Some((screen, status)) = world.dialogue(&["store", "init"], "y\n") else {
+        return;
+    };
+    assert_eq!(status, Some(0), "{screen}");
+    assert!(screen.contains(QUESTION), "{screen}");
+    let new = support::json(&world.home(), &["store", "status"])["store_id"].clone();
+    assert_ne!(old, new);
+    let keys = files(&world.home().join("keys"));
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!(
+        keys.iter()
+            .any(|(path, bytes)| *path != world.key() && bytes == &[7; 32])
+    );
+    assert_ne!(fs::read(world.key()).unwrap(), [7; 32]);
+    world.used();
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn tampering_never_offers_a_reset() {
+    let world = World::new();
+    let mut bytes = fs::read(world.database()).unwrap();
+    let needle = br#""tenant":{"S":"local""#;
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap();
+    bytes[at + needle.len() - 2] = b'k';
+    put(&world.database(), &bytes);
+    let Some((screen, status)) = world.dialogue(&["store", "init"], "y\n") else {
+        return;
+    };
+    assert_eq!(status, Some(1));
+    assert!(!screen.contains(QUESTION), "{screen}");
+    assert_eq!(
+        world.fault(&["store", "init"])["error_code"],
+        "seal_mismatch"
+    );
+    assert_eq!(fs::read(world.database()).unwrap(), bytes);
+}
+
+#[test]
+fn daemon_and_commands_mean_the_store_that_the_environment_names() {
+    let world = World::new();
+    let daemon = [
+        "donor",
+        "join",
+        "--no-mdns",
+        "--port",
+        "0",
+        "--end-with-stdin",
+    ];
+    let commands: [&[&str]; 3] = [&["store", "init"], &["store", "setup-tables"], &daemon];
+    let aws = "https://dynamodb.eu-central-1.amazonaws.com";
+    for (variables, code) in [
+        (&[("BLUE_PROFILE", "prod")][..], "invalid_profile"),
+        (&[("BLUE_PROFILE", "aws")], "keys_of_another_realm"),
+        (&[("DYNAMODB_ENDPOINT", "localhost")], "invalid_endpoint"),
+        (&[("DYNAMODB_ENDPOINT", aws)], "endpoint_is_aws"),
+        (
+            &[
+                ("BLUE_PROFILE", "aws"),
+                ("DYNAMODB_ENDPOINT", "http://127.0.0.1:9"),
+            ],
+            "endpoint_not_aws",
+        ),
+        (&[("BLUE_TABLE", "a b")], "invalid_table_name"),
+        (&[("BLUE_STORE_ID", "f")], "another_store"),
+        #[cfg(not(feature = "aws"))]
+        (
+            &[("DYNAMODB_ENDPOINT", "http://127.0.0.1:9")],
+            "backend_not_built",
+        ),
+    ] {
+        for arguments in commands {
+            let output = worldcompute(&world.home())
+                .args(arguments)
+                .arg("--json")
+                .envs(variables.iter().copied())
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?} {variables:?}");
+            let fault = text(&output.stderr);
+            assert!(fault.contains(code), "{arguments:?} {variables:?}: {fault}");
+        }
+    }
+    let fresh = World::bare();
+    let named = |world: &World| {
+        worldcompute(&world.home())
+            .args(["store", "init", "--json"])
+            .env("BLUE_TABLE", "another-table")
+            .output()
+            .unwrap()
+    };
+    let refused = text(&named(&world).stderr);
+    assert!(
+        refused.contains("manifest_mismatch"),
+        "it knows its store: {refused}"
+    );
+    let made: Value = serde_json::from_slice(&named(&fresh).stdout).unwrap();
+    assert_eq!(made["table"], "another-table");
+}
