@@ -96,7 +96,7 @@ fn deny(root: &Path) -> Result<()> {
     }
 }
 
-/// The encrypted store with everything that reaches over a network, and on Amazon's DynamoDB Local.
+/// The encrypted store with everything that reaches over a network, on Amazon's DynamoDB Local, and with a TPM.
 fn store(root: &Path) -> Result<()> {
     let of_the_store = "-p blue-encrypted-store --features aws";
     shell(
@@ -107,7 +107,8 @@ fn store(root: &Path) -> Result<()> {
         root,
         &format!("cargo test {of_the_store} --lib -- opening:: faults::"),
     )?;
-    shell(root, "tests/system/dynamodb_local.sh")
+    shell(root, "tests/system/dynamodb_local.sh")?;
+    shell(root, "tests/system/tpm.sh")
 }
 
 fn test(root: &Path) -> Result<()> {

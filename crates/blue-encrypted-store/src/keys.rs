@@ -48,7 +48,7 @@ impl UmkHandle {
         matches!(self.0, Master::Elsewhere)
     }
 
-    fn bytes(&self) -> Result<&[u8; KEY_BYTES], KeyError> {
+    pub(crate) fn bytes(&self) -> Result<&[u8; KEY_BYTES], KeyError> {
         match &self.0 {
             Master::Here(key) => Ok(key),
             Master::Elsewhere => Err(mixed(

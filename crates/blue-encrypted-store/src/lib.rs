@@ -68,6 +68,7 @@
 //! |---|---|---|
 //! | [`LocalFileKeyProvider`] | 32 bytes in a file of this user | laptops, tests; tables in AWS refuse it |
 //! | `AwsKmsKeyProvider` (feature `aws`) | an HMAC key in AWS KMS, pinned by its ARN | tables in AWS |
+//! | `Tpm2KeyProvider` (feature `tpm2`) | sealed to this machine's TPM 2.0, its firmware and its Secure Boot state | one machine, tables anywhere |
 //! | your own [`KeyProvider`] | wherever you keep it | a gate that rules on each key, another key service |
 //!
 //! A provider is asked for a KEK again after [`KeyLifetime`], so that a key which is disabled stops the store.
@@ -159,6 +160,8 @@ mod sources;
 mod store;
 mod table;
 mod task;
+#[cfg(feature = "tpm2")]
+mod tpm;
 #[cfg(test)]
 mod vectors;
 mod verify;
@@ -186,6 +189,8 @@ pub use partition::{Partition, PartitionVersion};
 pub use row::MAX_ITEM_BYTES;
 pub use snapshot::Snapshot;
 pub use store::{CrossPartition, Hint, MAX_HINTS, Store};
+#[cfg(feature = "tpm2")]
+pub use tpm::{PcrValues, Tpm, Tpm2KeyProvider};
 pub use verify::{
     Finding, MAX_LISTED_FINDINGS, MAX_VERIFIED_PARTITIONS, Problem, Progress, VerifyReport,
 };
