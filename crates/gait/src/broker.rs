@@ -149,9 +149,16 @@ fn of_environment(
     request: &Request<'_>,
     environment: &dyn Environment,
 ) -> Result<Credential> {
-    let name = format!("{prefix}{}", variable_part(request.wanted()));
+    let wanted = variable_part(request.wanted());
+    let name = format!("{prefix}{wanted}");
     let secret = environment.setting(&name).map(zeroize::Zeroizing::new);
-    let secret = secret.ok_or_else(|| unavailable(&format!("{name} is not set")))?;
+    let secret = secret.ok_or_else(|| match prefix {
+        DEFAULT_PREFIX => unavailable(&format!("{name} is not set")),
+        // Whatever else was given as a prefix may be the secret.
+        _ => unavailable(&format!(
+            "the variable of --credential-env-prefix that ends in {wanted} is not set"
+        )),
+    })?;
     let digest = Sha256::of(secret.as_bytes()).to_string();
     Ok(Credential {
         credential_ref: format!("env:{name}:{}", digest.get(..16).unwrap_or(&digest)),

@@ -58,7 +58,7 @@ impl KeyMode {
         match text.trim().to_ascii_lowercase().as_str() {
             "dev" => Ok(Self::Dev),
             "prod" => Ok(Self::Prod),
-            _ => Err(refused(format!("unsupported key mode: {text:?}")).because(
+            _ => Err(refused("unsupported key mode").because(
                 "key_mode_unsupported",
                 "use --key-mode dev or --key-mode prod",
             )),

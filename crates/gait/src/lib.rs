@@ -44,6 +44,7 @@ pub mod environment;
 mod evaluate;
 pub mod evidence;
 pub mod gate;
+pub mod given;
 pub mod guard;
 pub mod hook;
 mod host;

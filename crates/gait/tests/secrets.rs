@@ -258,3 +258,104 @@ fn no_command_repeats_a_planted_secret() {
         );
     }
 }
+
+/// What the flags of a command are called in its own help, where they are about keys or tokens.
+fn secret_flags(gait: &Gait, command: &[&str]) -> Vec<String> {
+    let help = gait.run(&[command, &["--help"]].concat()).stdout;
+    let names = help
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("--")?.split_whitespace().next());
+    names
+        .filter(|name| name.contains("key") || name.contains("token"))
+        // A reference for the record: it is meant to be shown.
+        .filter(|name| *name != "approval-token-ref")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_secret_in_the_place_of_a_path_or_a_name_is_not_repeated() {
+    let text = SigningKey::generate().unwrap().file_text();
+    let gait = Gait::new()
+        .env("TOKEN", "token-of-the-service")
+        .env("GAIT_OPERATIONAL_LOG", "ops.jsonl");
+    let (policy, intent) = (
+        gait.file("policy.yaml", "default_verdict: allow\n"),
+        gait.file(
+            "intent.json",
+            json!({"tool_name": "t", "args": {}, "targets": [], "context":
+                {"identity": "a", "workspace": "/w", "risk_class": "low"}})
+            .to_string(),
+        ),
+    );
+    assert_eq!(gait.run(&["demo"]).code, 0);
+    let asked = ["--policy", &policy, "--intent", &intent];
+    let serving = ["--auth-token-env", "TOKEN", "--listen", "127.0.0.1:0"];
+    let commands: [(&[&str], Vec<&str>); 17] = [
+        (&["gate", "eval"], asked.to_vec()),
+        (
+            &["gate", "serve"],
+            [&["--policy", &policy], &serving[..]].concat(),
+        ),
+        (
+            &["mcp", "serve"],
+            [&["--policy", &policy, "--auth-mode", "token"], &serving[..]].concat(),
+        ),
+        (
+            &["mcp", "proxy"],
+            vec!["--policy", &policy, "--call", &intent],
+        ),
+        (&["guard", "pack"], vec!["--run", "run_demo"]),
+        (
+            &["incident", "pack"],
+            vec!["--from", "run_demo", "--window", "1h"],
+        ),
+        (&["guard", "encrypt"], vec!["--in", &intent]),
+        (&["guard", "decrypt"], vec!["--in", &intent]),
+        (&["run", "record"], vec!["--input", &intent]),
+        (&["doctor"], vec![]),
+        (&["session", "close"], vec!["--session", &intent]),
+        (
+            &["pack", "build"],
+            vec!["--type", "run", "--from", "run_demo"],
+        ),
+        (&["keys", "verify"], vec![]),
+        (&["verify"], vec!["run_demo"]),
+        (&["trace", "verify"], vec![&intent]),
+        (&["delegate", "verify"], vec!["--token", &intent]),
+        (
+            &["policy", "simulate"],
+            [
+                &["--policy", &policy, "--baseline", &policy],
+                &["--fixtures", &*intent][..],
+            ]
+            .concat(),
+        ),
+    ];
+    let mut asked = 0;
+    for (command, arguments) in commands {
+        for flag in secret_flags(&gait, command) {
+            for secret in [PLANTED, text.trim()] {
+                let given = format!("--{flag}={secret}");
+                let mut line = [command, &arguments, &[&*given]].concat();
+                if secret_flags(&gait, command).contains(&"key-mode".to_owned())
+                    && flag != "key-mode"
+                {
+                    line.extend(["--key-mode", "prod"]);
+                }
+                for mode in [&[][..], &["--json"]] {
+                    let run = gait.run(&[&line, mode].concat());
+                    let said = format!("{}{}", run.stdout, run.stderr);
+                    assert!(!said.contains(secret), "{command:?} --{flag}: {said}");
+                    asked += 1;
+                }
+            }
+        }
+    }
+    assert!(asked > 200, "{asked} command lines");
+    for (name, content) in files(gait.path(), &[]) {
+        for secret in [PLANTED, text.trim()] {
+            assert!(!contains(&content, secret), "{name}");
+        }
+    }
+}

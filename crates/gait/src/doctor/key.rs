@@ -24,29 +24,30 @@ pub(super) fn ambiguity(keys: &Keys) -> Check {
 
 pub(super) fn permissions(keys: &Keys) -> Check {
     let name = "key_permissions";
-    let files = [(&keys.private_key, 0o077), (&keys.public_key, 0o022)];
+    let files = [
+        ("private-key", &keys.private_key, 0o077),
+        ("public-key", &keys.public_key, 0o022),
+    ];
     let mut given = files
         .iter()
-        .filter(|(path, _)| !path.trim().is_empty())
+        .filter(|(_, path, _)| !path.trim().is_empty())
         .peekable();
     if given.peek().is_none() {
         return Check::pass(name, "no key file paths configured");
     }
     given
-        .find_map(|(path, forbidden)| too_open(Path::new(path.trim()), *forbidden))
+        .find_map(|(flag, path, forbidden)| too_open(flag, Path::new(path.trim()), *forbidden))
         .unwrap_or_else(|| Check::pass(name, "key file permissions are strict"))
 }
 
-fn too_open(path: &Path, forbidden: u32) -> Option<Check> {
+fn too_open(flag: &str, path: &Path, forbidden: u32) -> Option<Check> {
     let name = "key_permissions";
     let shown = path.display();
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) => {
-            return Some(
-                Check::fail(name, format!("key file not accessible: {shown} ({error})"))
-                    .fix(format!("ls -l {}", quoted(path))),
-            );
+            let message = format!("the key file that --{flag} names is not accessible: {error}");
+            return Some(Check::fail(name, message).fix("gait keys init"));
         }
     };
     if !found.is_file() {

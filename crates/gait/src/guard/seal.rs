@@ -77,7 +77,7 @@ impl SealingKey {
     pub fn from_variable(name: &str, environment: &dyn Environment) -> Result<Self> {
         let text = environment.setting(name).map(Zeroizing::new);
         let text = text.ok_or_else(|| {
-            invalid(format!("encryption key env var is empty: {name}")).because(
+            invalid("the environment variable that --key-env names is empty or not set").because(
                 "sealing_key_unset",
                 "set the variable to the base64 of 32 random bytes",
             )

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::refused;
 use crate::environment::Environment;
+use crate::given;
 
 /// The largest key text, in bytes.
 const MAX_KEY_TEXT: usize = 1024;
@@ -20,9 +21,19 @@ pub enum KeySource {
     #[default]
     None,
     /// A file.
-    File(PathBuf),
-    /// An environment variable, by name.
-    Variable(String),
+    File {
+        /// The flag that names it.
+        flag: String,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// An environment variable.
+    Variable {
+        /// The flag that names it.
+        flag: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl KeySource {
@@ -30,8 +41,14 @@ impl KeySource {
     pub fn new(flag: &str, path: &str, variable: &str) -> Result<Self> {
         match (path.trim(), variable.trim()) {
             ("", "") => Ok(Self::None),
-            (path, "") => Ok(Self::File(PathBuf::from(path))),
-            ("", variable) => Ok(Self::Variable(variable.to_owned())),
+            (path, "") => Ok(Self::File {
+                flag: flag.to_owned(),
+                path: PathBuf::from(path),
+            }),
+            ("", variable) => Ok(Self::Variable {
+                flag: format!("{flag}-env"),
+                name: variable.to_owned(),
+            }),
             _ => Err(
                 refused(format!("both --{flag} and --{flag}-env are set")).because(
                     "key_source_ambiguous",
@@ -51,40 +68,57 @@ impl KeySource {
     /// Its file must be a regular file of this user that is closed to everybody else. Reasons: `key_variable_unset`,
     /// `key_file_insecure`, `key_malformed`; a file that cannot be read keeps its own code.
     pub fn signing_key(&self, environment: &dyn Environment) -> Result<Option<SigningKey>> {
-        let text = match self {
-            Self::None => return Ok(None),
-            Self::Variable(name) => variable(name, environment)?,
-            Self::File(path) => private_text(path)?,
-        };
-        let text = trimmed(&text, "private")?;
-        match SigningKey::from_base64(text) {
-            Ok(key) => Ok(Some(key)),
-            Err(_) => Err(malformed("private", text, 64)),
-        }
+        self.read(environment, private_text, |bytes| {
+            let key = text_of(bytes).and_then(|text| SigningKey::from_base64(text).ok());
+            key.ok_or_else(|| malformed("private", bytes, 64))
+        })
     }
 
     /// The public key from here. Its file must not be one that everybody may write. Reasons: `key_variable_unset`,
     /// `key_file_insecure`, `key_malformed`.
     pub fn verifying_key(&self, environment: &dyn Environment) -> Result<Option<VerifyingKey>> {
-        let text = match self {
+        self.read(environment, public_text, |bytes| {
+            let key = text_of(bytes).and_then(|text| VerifyingKey::from_base64(text).ok());
+            key.ok_or_else(|| malformed("public", bytes, 32))
+        })
+    }
+
+    /// Whatever is wrong is said of the flag. What the flag was given is repeated only where it names something that is
+    /// there: else it may be the key itself.
+    fn read<K>(
+        &self,
+        environment: &dyn Environment,
+        file: fn(&Path) -> Result<Zeroizing<Vec<u8>>>,
+        parse: impl Fn(&[u8]) -> Result<K>,
+    ) -> Result<Option<K>> {
+        let (flag, shown, read) = match self {
             Self::None => return Ok(None),
-            Self::Variable(name) => variable(name, environment)?,
-            Self::File(path) => Zeroizing::new(public_text(path)?),
+            Self::Variable { flag, name } => {
+                (flag, name.clone(), variable(flag, name, environment))
+            }
+            Self::File { flag, path } => {
+                let read = file(path).map_err(|fault| given::unreadable(flag, path, fault));
+                (flag, path.display().to_string(), read)
+            }
         };
-        let text = trimmed(&text, "public")?;
-        match VerifyingKey::from_base64(text) {
-            Ok(key) => Ok(Some(key)),
-            Err(_) => Err(malformed("public", text, 32)),
-        }
+        let key = read.and_then(|bytes| parse(bytes.trim_ascii()));
+        key.map(Some).map_err(|fault| match fault.reason() {
+            MALFORMED => {
+                let message = format!("--{flag} {shown}: {}", fault.message());
+                refused(message).because(MALFORMED, fault.remedy())
+            }
+            _ => fault,
+        })
     }
 }
 
-fn variable(name: &str, environment: &dyn Environment) -> Result<Zeroizing<Vec<u8>>> {
+fn variable(flag: &str, name: &str, environment: &dyn Environment) -> Result<Zeroizing<Vec<u8>>> {
     let value = environment
         .var(name)
         .map(|value| Zeroizing::new(value.into_bytes()));
     value.filter(|value| !value.is_empty()).ok_or_else(|| {
-        refused(format!("environment variable {name} is not set")).because(
+        let message = format!("the environment variable that --{flag} names is not set");
+        refused(message).because(
             "key_variable_unset",
             "set the variable to the base64 of the key, or give a path",
         )
@@ -92,14 +126,15 @@ fn variable(name: &str, environment: &dyn Environment) -> Result<Zeroizing<Vec<u
 }
 
 /// Whoever writes a public key decides whose signatures count.
-fn public_text(path: &Path) -> Result<Vec<u8>> {
-    read_guarded(path, MAX_KEY_TEXT as u64).map_err(|fault| match fault.code() {
+fn public_text(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let text = read_guarded(path, MAX_KEY_TEXT as u64).map_err(|fault| match fault.code() {
         "insecure_permissions" => refused(fault.message()).because(
             "key_file_insecure",
             "take the right to write from everybody else: chmod o-w",
         ),
         _ => fault,
-    })
+    });
+    text.map(Zeroizing::new)
 }
 
 /// What is too open to hold a key says so only if it holds one: of anything else the content is the trouble.
@@ -107,7 +142,7 @@ fn private_text(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     match read_private(path, MAX_KEY_TEXT as u64) {
         Ok(bytes) => Ok(Zeroizing::new(bytes)),
         Err(fault) if fault.code() == "insecure_permissions" => match open_public_key(path) {
-            true => Err(malformed("private", "", 64)),
+            true => Err(malformed("private", b"", 64)),
             false => Err(insecure(&fault)),
         },
         Err(fault) => Err(fault),
@@ -126,13 +161,14 @@ fn insecure(fault: &Fault) -> Fault {
     )
 }
 
-fn trimmed<'a>(bytes: &'a [u8], half: &str) -> Result<&'a str> {
-    let text = std::str::from_utf8(bytes).map(str::trim);
-    text.map_err(|_| malformed(half, "", 0))
+fn text_of(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
+const MALFORMED: &str = "key_malformed";
+
 /// The message tells the length, never the text.
-fn malformed(half: &str, text: &str, expected: usize) -> Fault {
+fn malformed(half: &str, text: &[u8], expected: usize) -> Fault {
     use base64::Engine as _;
     let decoded = base64::engine::general_purpose::STANDARD
         .decode(text)
@@ -145,7 +181,7 @@ fn malformed(half: &str, text: &str, expected: usize) -> Fault {
         Err(_) => format!("the {half} key is not base64"),
     };
     refused(message).because(
-        "key_malformed",
+        MALFORMED,
         "a private key is base64 of seed and public key (64 bytes), a public key of 32 bytes",
     )
 }

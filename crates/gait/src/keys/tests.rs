@@ -16,7 +16,7 @@ fn nothing() -> BTreeMap<String, String> {
 }
 
 fn variable(name: &str) -> KeySource {
-    KeySource::Variable(name.to_owned())
+    KeySource::new("private-key", "", name).unwrap()
 }
 
 fn request(mode: KeyMode, private: KeySource, public: KeySource) -> SigningRequest {
@@ -42,7 +42,11 @@ fn keep(path: &Path, text: &str, mode: u32) -> KeySource {
     worldcompute_durable::write_atomic(path, text.as_bytes(), worldcompute_durable::Mode::Private)
         .unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    KeySource::File(path.to_owned())
+    at(path)
+}
+
+fn at(path: &Path) -> KeySource {
+    KeySource::new("private-key", path.to_str().unwrap(), "").unwrap()
 }
 
 #[test]
@@ -175,7 +179,7 @@ fn a_private_key_file_that_others_can_open_is_refused() {
     assert!(file.signing_key(&nothing()).unwrap().is_some());
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(dir.path().join("key"), &link).unwrap();
-    let link = KeySource::File(link);
+    let link = at(&link);
     assert_eq!(reason(link.signing_key(&nothing())), "key_file_insecure");
 }
 
@@ -192,7 +196,7 @@ fn a_public_key_in_place_of_the_private_one_is_malformed_whatever_its_mode() {
 #[test]
 fn a_missing_key_file_is_a_matter_of_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let file = KeySource::File(dir.path().join("none"));
+    let file = at(&dir.path().join("none"));
     for fault in [
         file.signing_key(&nothing()).map(drop).unwrap_err(),
         file.verifying_key(&nothing()).map(drop).unwrap_err(),
@@ -229,8 +233,8 @@ fn a_pair_is_written_privately_once_and_replaced_only_when_asked() {
         let mode = std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600, "{}", path.display());
     }
-    let private = KeySource::File(made.private_path.clone());
-    let public = KeySource::File(made.public_path.clone());
+    let private = at(&made.private_path);
+    let public = at(&made.public_path);
     assert_eq!(
         verifying_key(&public, &private, &nothing()).unwrap(),
         Some(made.public)

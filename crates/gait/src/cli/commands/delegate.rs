@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gait::artefact;
 use gait::delegation::{Expected, Mint, Token};
+use gait::given;
 use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::json;
@@ -108,7 +109,7 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
         )
     })?;
     let path = Path::new(path);
-    let token = Token::load(path)?;
+    let token = Token::load(path).map_err(|fault| given::unreadable("token", path, fault))?;
     if let Err(flaw) = token.check(&key, &expected) {
         let message = format!("{} does not delegate: {}", path.display(), flaw.code());
         let fault = Fault::new(Category::VerificationFailed, flaw.code(), message);

@@ -102,7 +102,7 @@ fn verify(context: &Context, args: &Args) -> Result<Outcome> {
 fn label(source: &KeySource) -> String {
     match source {
         KeySource::None => "derived".to_owned(),
-        KeySource::File(path) => format!("path:{}", path.display()),
-        KeySource::Variable(name) => format!("env:{name}"),
+        KeySource::File { path, .. } => format!("path:{}", path.display()),
+        KeySource::Variable { name, .. } => format!("env:{name}"),
     }
 }

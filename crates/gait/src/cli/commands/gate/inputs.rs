@@ -5,7 +5,7 @@ use std::path::Path;
 use gait::desk::{Asked, Desk};
 use gait::gate::Outputs;
 use gait::limits::{MAX_INTENT_BYTES, MAX_TOKENS};
-use gait::{Intent, approval, delegation};
+use gait::{Intent, approval, delegation, given};
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::Result;
 
@@ -60,6 +60,7 @@ fn tokens<T>(settings: &Settings<'_>, flag: &str, load: fn(&Path) -> Result<T>) 
             "more than {MAX_TOKENS} tokens for --{chain}"
         )));
     }
+    let load = |path: &Path| load(path).map_err(|fault| given::unreadable(flag, path, fault));
     paths.iter().map(|path| load(Path::new(path))).collect()
 }
 
