@@ -786,6 +786,16 @@ fn a_session_is_numbered_closed_and_verified_offline() {
         (code, &answer["error_code"]),
         (2, &json!("session_not_closed"))
     );
+    let (code, answer) = gait.json(&["session", "close", "--session", "s.jsonl"]);
+    assert_eq!(
+        (code, &answer["error_code"]),
+        (6, &json!("session_key_mismatch")),
+        "{answer}"
+    );
+    assert!(
+        answer["hint"].as_str().unwrap().contains("--private-key"),
+        "{answer}"
+    );
     let close = [
         "session",
         "close",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Sha256, SigningKey, VerifyingKey, canonical_json};
+use worldcompute_proof::{Sha256, SigningKey, canonical_json};
 
 use super::log::SessionLog;
 use crate::VERSION;
@@ -32,16 +32,12 @@ pub struct Closing {
 impl SessionLog<'_> {
     /// Signs the count and makes it the last line: nothing can be appended any more, nor go missing unseen.
     ///
-    /// What is there is verified first, as [`verify`](super::verify()) does: an end is signed for a whole session only.
-    /// Without `records`, the key of the decisions, their signatures are not.
+    /// What is there is verified first, as [`verify`](super::verify()) does: an end is signed for a whole session only,
+    /// and by the key of its decisions, for whoever verifies them verifies it with them.
     ///
-    /// Errors: `session_empty`, those of [`SessionLog::open`] and those of [`verify`](super::verify()).
-    pub fn close(
-        self,
-        key: &SigningKey,
-        records: Option<&VerifyingKey>,
-        now: Timestamp,
-    ) -> Result<Closing> {
+    /// Errors: `session_empty`, `session_key_mismatch` for the key of somebody else, those of [`SessionLog::open`] and
+    /// those of [`verify`](super::verify()).
+    pub fn close(self, key: &SigningKey, now: Timestamp) -> Result<Closing> {
         #[derive(Serialize)]
         struct Line<'a> {
             #[serde(flatten)]
@@ -58,7 +54,7 @@ impl SessionLog<'_> {
             )
             .hint("check the --session path")
         })?;
-        session.check(records)?;
+        session.check(&key.verifying_key())?;
         let closing = Closing {
             count: link.sequence.saturating_sub(1),
             closed_at: WireTime::at(now),

@@ -10,6 +10,7 @@ use worldcompute_proof::{Sha256, VerifyingKey, canonicalize_json};
 
 use super::{close, verify};
 use crate::limits::MAX_TRACE_BYTES;
+use crate::record::Record;
 use crate::record_log;
 use crate::trace::{Link, SignedTrace};
 
@@ -146,11 +147,32 @@ impl OpenSession<'_> {
     }
 
     /// Verifies every record; what a dead writer left of a last one is cut off by the next.
-    pub(super) fn check(&self, key: Option<&VerifyingKey>) -> Result<()> {
-        match verify::walk(self.path, key) {
+    pub(super) fn check(&self, key: &VerifyingKey) -> Result<()> {
+        self.check_signer(key)?;
+        match verify::verify(self.path, key) {
             Err(fault) if fault.code() != verify::TORN => Err(fault),
             _ => Ok(()),
         }
+    }
+
+    /// Tells a wrong key from a damaged session.
+    fn check_signer(&self, key: &VerifyingKey) -> Result<()> {
+        let last = last_line(self.path, MAX_TRACE_BYTES as u64)?.unwrap_or_default();
+        let record = Record::parse("session record", &last)?;
+        if record.key_id() == key.key_id() {
+            return Ok(());
+        }
+        let message = format!(
+            "the decisions of session {} are signed by the key {}, not by {}: an end by another key would not verify",
+            self.path.display(),
+            record.key_id(),
+            key.key_id()
+        );
+        let fault = Fault::new(Category::InvalidInput, "session_key_mismatch", message);
+        Err(fault.hint(
+            "give the key of the decisions with --key-mode prod and --private-key or --private-key-env; \
+             decisions in dev key mode have none that could be given",
+        ))
     }
 
     pub(super) fn append_line(&self, line: &[u8]) -> Result<()> {

@@ -99,7 +99,7 @@ fn decisions_are_numbered_without_gaps_and_name_the_one_before() {
 #[test]
 fn a_closed_session_counts_its_decisions_and_takes_no_more() {
     let (_dir, path) = session(2);
-    let closing = SessionLog::at(&path).close(&key(), None, NOW).unwrap();
+    let closing = SessionLog::at(&path).close(&key(), NOW).unwrap();
     assert_eq!(closing.count, 2);
     let report = verify(&path, &key().verifying_key()).unwrap();
     assert_eq!(report.closing.unwrap().count, 2);
@@ -110,10 +110,7 @@ fn a_closed_session_counts_its_decisions_and_takes_no_more() {
     let refused = gate().decide_on(&intent(3), &request).unwrap_err();
     assert_eq!(refused.code(), "session_closed");
     assert_eq!(
-        SessionLog::at(&path)
-            .close(&key(), None, NOW)
-            .unwrap_err()
-            .code(),
+        SessionLog::at(&path).close(&key(), NOW).unwrap_err().code(),
         "session_closed"
     );
 }
@@ -121,7 +118,7 @@ fn a_closed_session_counts_its_decisions_and_takes_no_more() {
 #[test]
 fn a_record_that_is_missing_anywhere_shows() {
     let (_dir, path) = session(4);
-    SessionLog::at(&path).close(&key(), None, NOW).unwrap();
+    SessionLog::at(&path).close(&key(), NOW).unwrap();
     let whole = lines(&path);
     for gone in 0..whole.len() - 1 {
         let mut without = whole.clone();
@@ -138,7 +135,7 @@ fn a_record_that_is_missing_anywhere_shows() {
 #[test]
 fn whatever_is_moved_changed_or_added_shows() {
     let (_dir, path) = session(3);
-    SessionLog::at(&path).close(&key(), None, NOW).unwrap();
+    SessionLog::at(&path).close(&key(), NOW).unwrap();
     let whole = lines(&path);
     let broken = |change: &dyn Fn(&mut Vec<String>)| {
         let mut changed = whole.clone();
@@ -221,9 +218,7 @@ fn a_session_with_a_flaw_is_not_closed_over_it() {
         (format!("hello\n{text}"), "session_record_unverified"),
     ] {
         write_atomic(&path, flawed.as_bytes(), Mode::Private).unwrap();
-        let fault = SessionLog::at(&path)
-            .close(&key(), Some(&trusted), NOW)
-            .unwrap_err();
+        let fault = SessionLog::at(&path).close(&key(), NOW).unwrap_err();
         assert_eq!(fault.code(), code);
         assert_eq!(
             fs::read_to_string(&path).unwrap(),
@@ -234,17 +229,12 @@ fn a_session_with_a_flaw_is_not_closed_over_it() {
     let stranger = SigningKey::from_seed([8; 32]);
     write_atomic(&path, text.as_bytes(), Mode::Private).unwrap();
     let log = SessionLog::at(&path);
-    let fault = log
-        .close(&stranger, Some(&stranger.verifying_key()), NOW)
-        .unwrap_err();
-    assert_eq!(fault.code(), "session_record_unverified");
-    // Without the key of the decisions a gap shows all the same, and a torn record was never acknowledged.
-    let gap = format!("{}\n{}\n", lines[0], lines[2]);
-    write_atomic(&path, gap.as_bytes(), Mode::Private).unwrap();
-    let fault = log.close(&key(), None, NOW).unwrap_err();
-    assert_eq!(fault.code(), "session_record_missing");
+    let fault = log.close(&stranger, NOW).unwrap_err();
+    assert_eq!(fault.code(), "session_key_mismatch");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    // A torn record was never acknowledged.
     write_atomic(&path, format!("{text}{{\"agent").as_bytes(), Mode::Private).unwrap();
-    assert_eq!(log.close(&key(), Some(&trusted), NOW).unwrap().count, 3);
+    assert_eq!(log.close(&key(), NOW).unwrap().count, 3);
     assert!(verify(&path, &trusted).unwrap().closing.is_some());
 }
 
@@ -261,10 +251,7 @@ fn an_empty_session_has_no_end_and_a_foreign_file_is_no_session() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("session.jsonl");
     assert_eq!(
-        SessionLog::at(&path)
-            .close(&key(), None, NOW)
-            .unwrap_err()
-            .code(),
+        SessionLog::at(&path).close(&key(), NOW).unwrap_err().code(),
         "session_empty"
     );
     write_atomic(&path, b"", Mode::Private).unwrap();
@@ -277,7 +264,7 @@ fn an_empty_session_has_no_end_and_a_foreign_file_is_no_session() {
         )
     );
     write_atomic(&path, b"hello\n", Mode::Private).unwrap();
-    let fault = SessionLog::at(&path).close(&key(), None, NOW).unwrap_err();
+    let fault = SessionLog::at(&path).close(&key(), NOW).unwrap_err();
     assert_eq!(fault.code(), "session_log_corrupt");
     assert_eq!(
         verify(dir.path(), &key().verifying_key())

@@ -33,11 +33,6 @@ pub struct Report {
 /// `session_record_unverified` for one whose signature does not hold, `session_count_mismatch` for an end that counts
 /// otherwise, `session_continues_after_close`, `session_log_torn` for a last line without its end.
 pub fn verify(path: &Path, key: &VerifyingKey) -> Result<Report> {
-    walk(path, Some(key))
-}
-
-/// [`verify`]; without a key, signatures are not.
-pub(super) fn walk(path: &Path, key: Option<&VerifyingKey>) -> Result<Report> {
     let cannot = |error| Fault::io(format_args!("read {}", path.display()), &error);
     let mut lines = BufReader::new(open_to_read(path)?);
     let mut walk = Walk::new(key);
@@ -61,14 +56,14 @@ pub(super) fn walk(path: &Path, key: Option<&VerifyingKey>) -> Result<Report> {
 
 /// The walk from record to record.
 struct Walk<'a> {
-    key: Option<&'a VerifyingKey>,
+    key: &'a VerifyingKey,
     decisions: u64,
     previous: Option<Sha256>,
     closing: Option<Closing>,
 }
 
 impl<'a> Walk<'a> {
-    const fn new(key: Option<&'a VerifyingKey>) -> Self {
+    const fn new(key: &'a VerifyingKey) -> Self {
         Self {
             key,
             decisions: 0,
@@ -86,10 +81,8 @@ impl<'a> Walk<'a> {
         if place.schema_id == close::SCHEMA_ID {
             return self.end(line);
         }
-        if let Some(key) = self.key {
-            trace::verify(line, key)
-                .map_err(|fault| self.broken("session_record_unverified", fault.message()))?;
-        }
+        trace::verify(line, self.key)
+            .map_err(|fault| self.broken("session_record_unverified", fault.message()))?;
         self.follows(place.relationship.link())?;
         self.decisions = self.decisions.saturating_add(1);
         self.previous = Some(Sha256::of(line));
@@ -114,8 +107,7 @@ impl<'a> Walk<'a> {
         let unverified = |why: &str| self.broken("session_record_unverified", why);
         let record =
             Record::parse("session close", line).map_err(|fault| unverified(fault.message()))?;
-        let verified = self.key.map_or(Ok(()), |key| record.verify(key));
-        verified.map_err(|unsigned| match unsigned {
+        record.verify(self.key).map_err(|unsigned| match unsigned {
             Unsigned::Missing => unverified("is not signed"),
             Unsigned::Invalid => unverified("has a signature that does not hold"),
         })?;

@@ -145,8 +145,7 @@ impl Artefacts {
             self.gate().decide_on(&intent(tool), &request).unwrap();
         }
         if closed {
-            log.close(&self.key, None, jiff::Timestamp::UNIX_EPOCH)
-                .unwrap();
+            log.close(&self.key, jiff::Timestamp::UNIX_EPOCH).unwrap();
         }
         path
     }

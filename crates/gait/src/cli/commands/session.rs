@@ -36,10 +36,8 @@ pub static VERIFY: Command = Command {
 fn close(context: &Context, args: &Args) -> Result<Outcome> {
     let path = path(args)?;
     let signer = keys::signing(context, args)?;
-    // A key that was made for this run signed none of the decisions.
-    let records = (!signer.is_ephemeral).then(|| signer.key.verifying_key());
-    let closing = SessionLog::at(path).close(&signer.key, records.as_ref(), context.clock.now())?;
-    let mut fields = serde_json::Map::from_iter([
+    let closing = SessionLog::at(path).close(&signer.key, context.clock.now())?;
+    let fields = serde_json::Map::from_iter([
         ("count".to_owned(), json!(closing.count)),
         ("closed_at".to_owned(), json!(closing.closed_at)),
         (
@@ -52,9 +50,6 @@ fn close(context: &Context, args: &Args) -> Result<Outcome> {
         ),
         ("session".to_owned(), json!(path)),
     ]);
-    if !signer.warnings.is_empty() {
-        fields.insert("warnings".to_owned(), json!(signer.warnings));
-    }
     let human = format!(
         "session closed: {} decisions in {}",
         closing.count,
