@@ -262,16 +262,15 @@ fn a_simulation_tells_what_the_change_would_allow_and_deny() {
     }
     record(&gait, "tool.read", "t1.json");
     record(&gait, "tool.ask", "t2.json");
-    let (code, json) = gait.json(&[
-        "policy",
-        "simulate",
-        "--policy",
-        &candidate,
-        "--baseline",
-        &baseline,
-        "--fixtures",
-        "fixtures",
-    ]);
+    let simulate = |fixtures: &'static str| {
+        let policies = ["--policy", &*candidate, "--baseline", &*baseline];
+        [
+            &["policy", "simulate", "--fixtures", fixtures][..],
+            &policies,
+        ]
+        .concat()
+    };
+    let (code, json) = gait.json(&simulate("fixtures"));
     assert_eq!(
         (code, &json["fixtures_total"], &json["changed_fixtures"]),
         (0, &3.into(), &2.into()),
@@ -281,11 +280,61 @@ fn a_simulation_tells_what_the_change_would_allow_and_deny() {
     let replayed = |change: &str| json[change][0]["fixture_path"].clone();
     assert_eq!(replayed("would_allow"), "fixtures/t2.json");
     assert_eq!(replayed("would_deny"), "fixtures/t1.json");
+    assert_eq!(json["would_allow"][0]["candidate_matched_rule"], "ask");
+    let shown = gait.run(&simulate("fixtures")).stdout;
+    for line in [
+        "fixtures/tool.ask.json: require_approval (rule ask) becomes allow (rule ask)",
+        "fixtures/tool.read.json: allow (rule read) becomes block (default)",
+        "fixtures/t1.json: recorded allow becomes block (default)",
+        "fixtures/t2.json: recorded require_approval becomes allow (rule ask)",
+    ] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
     assert_eq!(
         json["baseline_verdicts"],
         json!([
             {"verdict": "allow", "count": 1}, {"verdict": "block", "count": 1}, {"verdict": "require_approval", "count": 1}
         ])
+    );
+}
+
+#[test]
+fn a_trace_without_its_intent_is_not_taken_for_replayed() {
+    let key = worldcompute_proof::SigningKey::from_seed([7; 32]);
+    let gait = Gait::new().env("GK", &key.file_text());
+    let policy = gait.file("baseline.yaml", POLICY);
+    for tool in ["tool.read", "tool.ask"] {
+        gait.file(&format!("fixtures/{tool}.json"), intent(tool));
+    }
+    record(&gait, "tool.read", "t1.json");
+    record(&gait, "tool.ask", "t2.json");
+    std::fs::remove_file(gait.path().join("fixtures/tool.ask.json")).unwrap();
+    let simulate = |fixtures: &'static str| {
+        let policies = ["--policy", &*policy, "--baseline", &*policy];
+        [
+            &["policy", "simulate", "--fixtures", fixtures][..],
+            &policies,
+        ]
+        .concat()
+    };
+    let (code, json) = gait.json(&simulate("fixtures/t1.json,fixtures/t2.json"));
+    assert_eq!(
+        (code, &json["error_reason"], &json["unmatched_traces"]),
+        (6, &"intents_missing".into(), &2.into()),
+        "{json}"
+    );
+    assert_ne!(json["recommendation"], "enforce", "{json}");
+    let (code, json) = gait.json(&simulate("fixtures"));
+    assert_eq!(
+        (code, &json["recommendation"], &json["unmatched"]),
+        (0, &"observe".into(), &json!(["fixtures/t2.json"])),
+        "{json}"
+    );
+    let shown = gait.run(&simulate("fixtures")).stdout;
+    assert!(
+        shown.contains("fixtures/t2.json: not replayed, its intent is missing")
+            && shown.contains("warning: 1 recorded decisions are not replayed"),
+        "{shown}"
     );
 }
 

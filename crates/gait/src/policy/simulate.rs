@@ -74,9 +74,13 @@ pub struct Simulation {
     /// How many of all recorded decisions nobody has proven.
     #[serde(skip_serializing_if = "is_zero")]
     pub unverified_traces: usize,
-    /// How many recorded decisions are about intents that are not among the fixtures.
+    /// How many recorded decisions are about intents that are not among the fixtures: nobody knows what becomes of
+    /// them.
     #[serde(skip_serializing_if = "is_zero")]
     pub unmatched_traces: usize,
+    /// Where these are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<String>,
     /// What was blocked or held when it was recorded, and would be allowed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_allow: Vec<Replay>,
@@ -105,7 +109,7 @@ pub enum Recommendation {
     Enforce,
     /// Something new is blocked: let people approve it first.
     RequireApproval,
-    /// Something that was held back gets through: watch before enforcing.
+    /// Something that was held back gets through, or could not be replayed: watch before enforcing.
     Observe,
 }
 
@@ -135,6 +139,8 @@ pub struct Change {
 /// A recorded decision that would be another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Replay {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub candidate_matched_rule: String,
     pub candidate_verdict: Verdict,
     pub fixture_path: String,
     pub intent_digest: Sha256,
@@ -157,8 +163,8 @@ pub struct Trial<'p> {
     fixtures: usize,
     counts: [BTreeMap<Verdict, usize>; 2],
     changed: Vec<Change>,
-    /// What the candidate says to each intent, by its digest.
-    said: BTreeMap<Sha256, Verdict>,
+    /// What the candidate says to each intent, by its digest, and which of its rules say so.
+    said: BTreeMap<Sha256, (Verdict, String)>,
     traces: Vec<(String, Recorded)>,
 }
 
@@ -206,7 +212,8 @@ impl<'p> Trial<'p> {
         }
         let [before, after] = outcomes;
         for digest in [intent.digest(), prepared.intent().digest()] {
-            self.said.insert(digest, after.verdict);
+            self.said
+                .insert(digest, (after.verdict, after.matched_rule()));
         }
         if differ(&before, &after) {
             self.changed.push(Change::new(path, intent, before, after));
@@ -216,22 +223,25 @@ impl<'p> Trial<'p> {
 
     /// What the change does.
     pub fn finish(self) -> Simulation {
-        let recommendation = Recommendation::of(&self.changed);
         let mut would_allow = Vec::new();
         let mut would_deny = Vec::new();
-        let mut unmatched = 0;
+        let mut unmatched = Vec::new();
         for (path, recorded) in &self.traces {
-            let Some(now) = self.said.get(&recorded.intent_digest).copied() else {
-                unmatched += 1;
+            let Some(now) = self.said.get(&recorded.intent_digest) else {
+                unmatched.push(path.clone());
                 continue;
             };
-            let (was, is) = (recorded.verdict == Verdict::Allow, now == Verdict::Allow);
+            let (was, is) = (recorded.verdict == Verdict::Allow, now.0 == Verdict::Allow);
             match (was, is) {
                 (false, true) => would_allow.push(Replay::new(path, recorded, now)),
                 (true, false) => would_deny.push(Replay::new(path, recorded, now)),
                 _ => {}
             }
         }
+        let recommendation = match unmatched.is_empty() {
+            true => Recommendation::of(&self.changed),
+            false => Recommendation::Observe,
+        };
         let unverified = unverified(&self.traces);
         let [baseline_verdicts, candidate_verdicts] = self.counts.map(counted);
         Simulation {
@@ -249,12 +259,13 @@ impl<'p> Trial<'p> {
                 recommendation.as_str()
             ),
             changed: self.changed,
-            replayed_traces: self.traces.len() - unmatched,
+            replayed_traces: self.traces.len() - unmatched.len(),
             unverified_traces: unverified,
-            unmatched_traces: unmatched,
+            unmatched_traces: unmatched.len(),
+            warnings: warnings(unverified, unmatched.len()),
+            unmatched,
             would_allow,
             would_deny,
-            warnings: warning(unverified).into_iter().collect(),
         }
     }
 }
@@ -267,12 +278,20 @@ fn unverified(traces: &[(String, Recorded)]) -> usize {
         .count()
 }
 
-fn warning(unverified: usize) -> Option<String> {
-    (unverified > 0).then(|| {
-        format!(
-            "{unverified} recorded decisions are not verified: give the key of the gate that made them with --public-key"
-        )
-    })
+fn warnings(unverified: usize, unmatched: usize) -> Vec<String> {
+    let told = [
+        (
+            unverified,
+            "recorded decisions are not verified: give the key of the gate that made them with --public-key",
+        ),
+        (
+            unmatched,
+            "recorded decisions are not replayed: a trace has the digest of its intent; add the intents to --fixtures",
+        ),
+    ];
+    let told = told.into_iter().filter(|(count, _)| *count > 0);
+    told.map(|(count, what)| format!("{count} {what}"))
+        .collect()
 }
 
 fn differ(before: &Evaluation, after: &Evaluation) -> bool {
@@ -334,9 +353,10 @@ impl Change {
 }
 
 impl Replay {
-    fn new(path: &str, recorded: &Recorded, now: Verdict) -> Self {
+    fn new(path: &str, recorded: &Recorded, (verdict, rule): &(Verdict, String)) -> Self {
         Self {
-            candidate_verdict: now,
+            candidate_matched_rule: rule.clone(),
+            candidate_verdict: *verdict,
             fixture_path: path.to_owned(),
             intent_digest: recorded.intent_digest,
             recorded_verdict: recorded.verdict,
