@@ -55,6 +55,11 @@ impl SignatureObject {
             .map_err(|_| unverified("signature verification failed"))
     }
 
+    /// Whether somebody signed the canonical JSON of a record, by what the signature says of itself.
+    pub(crate) fn covers(&self, signable: &[u8]) -> bool {
+        self.alg == ALG && self.signed_digest == Sha256::of(signable)
+    }
+
     fn check_claims(&self, signable: &[u8], key: &VerifyingKey) -> Result<()> {
         if self.alg != ALG {
             return Err(unverified(format!(

@@ -13,6 +13,7 @@ use worldcompute_proof::Sha256;
 
 pub(crate) use record::issue;
 pub use relationship::Relationship;
+pub(crate) use verify::UNSIGNED;
 pub use verify::{Claims, UnverifiedTrace, claims, unverified_trace, verify};
 
 use crate::broker::Credential;

@@ -10,11 +10,13 @@ pub use child::MAX_KEPT;
 pub use evidence::{MAX_REFERENCES, VerdictCount};
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::VerifyingKey;
 
+use crate::clock::Clock;
 use crate::limits::invalid;
 use crate::verdict::Verdict;
 
@@ -30,7 +32,7 @@ pub enum Mode {
 }
 
 /// What to run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Wrapped<'a> {
     /// What to do with what is found.
     pub mode: Mode,
@@ -40,8 +42,10 @@ pub struct Wrapped<'a> {
     pub cwd: &'a Path,
     /// How long it may run.
     pub timeout: Duration,
-    /// The key that must have signed its traces; without one, they only have to agree with themselves.
+    /// The key that must have signed its traces; without one, somebody must have.
     pub key: Option<VerifyingKey>,
+    /// Whose time its traces must have: those of this run count.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// How it went.
@@ -93,6 +97,7 @@ impl Wrapped<'_> {
     ///
     /// Errors: those of starting the program.
     pub fn run(&self) -> Result<Report> {
+        let started = self.clock.now();
         let ended = child::run(self)?;
         let mut report = Report {
             child_exit_code: ended.exit_code,
@@ -114,7 +119,7 @@ impl Wrapped<'_> {
                 .warnings
                 .push(format!("more than {MAX_REFERENCES} references"));
         }
-        evidence::examine(self, &references, &mut report);
+        evidence::examine(self, started, &references, &mut report);
         report.trace_paths = references.traces.into_iter().collect();
         report.runpack_paths = references.runpacks.into_iter().collect();
         Ok(report)

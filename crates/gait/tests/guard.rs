@@ -39,11 +39,25 @@ const NOON: &str = "2026-02-14T00:00:00Z";
 /// A decision on the intent of this number, which agrees with itself.
 fn trace(number: u8, at: &str) -> Value {
     let (policy, intent) = ("a".repeat(64), format!("{number:064}"));
-    json!({
+    signed(json!({
         "schema_id": "gait.gate.trace", "schema_version": "1.0.0", "trace_id": trace_id(number),
         "tool_name": "tool.write", "verdict": "allow", "policy_digest": policy,
         "intent_digest": intent, "created_at": at
-    })
+    }))
+}
+
+/// Signed by somebody.
+fn signed(mut record: Value) -> Value {
+    record.as_object_mut().unwrap().remove("signature");
+    let key = SigningKey::from_seed([5; 32]);
+    let digest = Sha256::of(canonical_json(&record).unwrap());
+    let signature = json!({
+        "alg": "ed25519", "key_id": key.verifying_key().key_id(),
+        "sig": key.sign(digest.as_bytes()), "signed_digest": digest,
+    });
+    let members = record.as_object_mut().unwrap();
+    members.insert("signature".to_owned(), signature);
+    record
 }
 
 fn trace_id(number: u8) -> String {
@@ -232,7 +246,7 @@ fn an_incident_holds_what_was_decided_in_its_window_and_names_what_it_left_out()
     put("trace_out.json", trace(3, "2026-02-15T00:00:01Z"));
     let mut hidden = trace(4, "1990-01-01T00:00:00Z");
     hidden["observed_at"] = NOON.into();
-    put("trace_hidden.json", hidden);
+    put("trace_hidden.json", signed(hidden));
     let mut forged = trace(5, NOON);
     forged["verdict"] = "block".into();
     put("trace_forged.json", forged);
@@ -301,6 +315,21 @@ fn a_pack_counts_no_decision_that_its_gate_did_not_sign_and_no_simulation() {
         ];
         gait.json(&[&args[..], more].concat())
     };
+    let (code, unproven) = pack("forged.json", &[]);
+    assert_eq!(code, 0);
+    let warned = unproven["warnings"].to_string();
+    assert!(warned.contains("--trace-public-key"), "{unproven}");
+    for change in [json!(null), json!({"alg": "none"})] {
+        let mut unsigned = trace(1, NOON);
+        unsigned["signature"] = change;
+        gait.file("unsigned.json", unsigned.to_string());
+        let (code, refused) = pack("unsigned.json", &[]);
+        assert_eq!(
+            (code, &refused["error_code"]),
+            (6, &"invalid_evidence".into()),
+            "{refused}"
+        );
+    }
     let signed = ["--trace-public-key", "gate.key"];
     let (_, refused) = pack("real.json,forged.json", &signed);
     assert_eq!(refused["error_code"], "invalid_evidence", "{refused}");

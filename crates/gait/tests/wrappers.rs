@@ -21,21 +21,8 @@ fn a_wrapped_program_is_summed_up_and_enforced() {
     let gait = Gait::new();
     let policy = gait.file("policy.yaml", POLICY);
     let file = gait.file("intent.json", intent("tool.exec").to_string());
-    let code = gait
-        .run(&[
-            "gate",
-            "eval",
-            "--policy",
-            &policy,
-            "--intent",
-            &file,
-            "--trace-out",
-            "t.json",
-        ])
-        .code;
-    assert_eq!(code, 3);
-    let script = "echo trace_path=t.json; echo seen >&2";
-    let (code, json) = gait.json_before(&["enforce"], &["/bin/sh", "-c", script]);
+    let script = asking(&policy, &file) + "; echo seen >&2";
+    let (code, json) = gait.json_before(&["enforce"], &["/bin/sh", "-c", &script]);
     assert_eq!((code, &json["ok"]), (3, &false.into()), "{json}");
     assert_eq!(
         json["verdict_counts"],
@@ -74,6 +61,42 @@ fn a_wrapped_program_is_summed_up_and_enforced() {
         gait.json(&["test"]).1["error"],
         "expected child command after --"
     );
+}
+
+/// A script that asks the gate and names the trace that it got.
+fn asking(policy: &str, intent: &str) -> String {
+    let gait = env!("CARGO_BIN_EXE_gait");
+    format!(
+        "{gait} gate eval --policy {policy} --intent {intent} --trace-out t.json >asked; echo trace_path=t.json"
+    )
+}
+
+#[test]
+fn enforcement_takes_only_signed_decisions_of_its_own_run() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", POLICY);
+    let file = gait.file("intent.json", intent("tool.read").to_string());
+    let asks = asking(&policy, &file);
+    let enforce = |script: &str| gait.json_before(&["enforce"], &["/bin/sh", "-c", script]);
+    let (code, json) = enforce(&asks);
+    assert_eq!(code, 0, "{json}");
+    let warned = json["warnings"].to_string();
+    assert!(warned.contains("nobody verified who signed"), "{json}");
+    let strip = format!("{asks}; sed -i '/\"signature\": {{/,/}}/d' t.json");
+    for (script, why) in [
+        ("echo trace_path=t.json", "not during this run"),
+        (&*strip, "it carries no signature"),
+    ] {
+        let (code, json) = enforce(script);
+        assert_eq!(
+            (code, &json["error_code"]),
+            (3, &"invalid_trace_artifact".into()),
+            "{json}"
+        );
+        assert!(json["warnings"].to_string().contains(why), "{json}");
+    }
+    let trace = std::fs::read_to_string(gait.path().join("t.json")).unwrap();
+    assert!(serde_json::from_str::<Value>(&trace).unwrap()["signature"].is_null());
 }
 
 #[test]

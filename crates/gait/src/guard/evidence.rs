@@ -71,7 +71,7 @@ pub(super) fn records(kind: &Kind, paths: &[PathBuf]) -> Result<Vec<Part>> {
     paths.iter().enumerate().map(part).collect()
 }
 
-/// The decision in the file at `path`, which agrees with itself, and which `key` signed if there is one.
+/// The decision in the file at `path`, which agrees with itself, and which somebody signed: `key`, if there is one.
 ///
 /// Errors: `invalid_evidence` for what is no such decision; those of reading.
 pub(super) fn decision(path: &Path, key: Option<&VerifyingKey>) -> Result<UnverifiedTrace> {
@@ -80,7 +80,11 @@ pub(super) fn decision(path: &Path, key: Option<&VerifyingKey>) -> Result<Unveri
     if let Some(key) = key {
         trace::verify(&bytes, key).map_err(no_evidence)?;
     }
-    trace::unverified_trace(&bytes).map_err(no_evidence)
+    let trace = trace::unverified_trace(&bytes).map_err(no_evidence)?;
+    match trace.is_signed {
+        true => Ok(trace),
+        false => Err(not_evidence(path, trace::UNSIGNED)),
+    }
 }
 
 /// The verdict as it is counted; a simulation decided nothing and does not count as what it says.

@@ -78,9 +78,12 @@ pub struct UnverifiedTrace {
     pub verdict: Verdict,
     /// What it says would have been decided, if it says that this was a simulation.
     pub simulated: Option<Verdict>,
-    /// Whether it carries a signature, of whomever.
+    /// Whether it carries a signature over itself as it is, of whomever.
     pub is_signed: bool,
 }
+
+/// What is wrong with a trace that is not [signed](UnverifiedTrace::is_signed).
+pub(crate) const UNSIGNED: &str = "it carries no signature over itself as it is";
 
 /// Reads a trace without a key.
 ///
@@ -88,7 +91,10 @@ pub struct UnverifiedTrace {
 /// verdict.
 pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
     let mut record = parse(bytes)?;
-    let signature = record.remove("signature");
+    let is_signed = match record.remove("signature").map(read_signature) {
+        Some(Ok(signature)) => signature.covers(&canonical_json(&record)?),
+        _ => false,
+    };
     let facts: Facts = serde_json::from_value(Value::Object(record))
         .map_err(|error| invalid("parse trace record").caused_by(error))?;
     facts.check()?;
@@ -101,7 +107,7 @@ pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
         created_at: facts.created_at,
         observed_at: facts.observed_at,
         verdict: facts.verdict,
-        is_signed: signature.is_some_and(|signature| !signature.is_null()),
+        is_signed,
     })
 }
 

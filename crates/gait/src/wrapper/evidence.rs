@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Fault, Result};
 
-use super::{Report, Wrapped, resolved};
+use super::{Mode, Report, Wrapped, resolved};
 use crate::limits::MAX_TRACE_BYTES;
+use crate::signature::unverified;
 use crate::trace;
 use crate::verdict::Verdict;
+use crate::wire_time::WireTime;
 
 /// The most references of a kind.
 pub const MAX_REFERENCES: usize = 10_000;
@@ -64,8 +67,13 @@ impl References {
     }
 }
 
-/// Reads every trace and counts the verdicts. What is no trace is counted and named.
-pub(super) fn examine(wrapped: &Wrapped<'_>, references: &References, report: &mut Report) {
+/// Reads every trace and counts the verdicts. What is no trace of the run since `started` is counted and named.
+pub(super) fn examine(
+    wrapped: &Wrapped<'_>,
+    started: Timestamp,
+    references: &References,
+    report: &mut Report,
+) {
     let mut counts = [
         Verdict::Allow,
         Verdict::Block,
@@ -74,7 +82,7 @@ pub(super) fn examine(wrapped: &Wrapped<'_>, references: &References, report: &m
     ]
     .map(|verdict| VerdictCount { verdict, count: 0 });
     for path in &references.traces {
-        match verdict(wrapped, path) {
+        match verdict(wrapped, started, path) {
             Ok(verdict) => counts
                 .iter_mut()
                 .filter(|count| count.verdict == verdict)
@@ -88,24 +96,40 @@ pub(super) fn examine(wrapped: &Wrapped<'_>, references: &References, report: &m
         }
     }
     report.verdicts = counts.into_iter().filter(|count| count.count > 0).collect();
+    if wrapped.key.is_none() && !report.verdicts.is_empty() {
+        let who = "nobody verified who signed the traces: give the gate's key with --public-key";
+        report.warnings.push(who.to_owned());
+    }
 }
 
-fn verdict(wrapped: &Wrapped<'_>, path: &str) -> Result<Verdict> {
+fn verdict(wrapped: &Wrapped<'_>, started: Timestamp, path: &str) -> Result<Verdict> {
     let bytes = read_bounded(&resolved(wrapped.cwd, path), MAX_TRACE_BYTES as u64)?;
-    let (verdict, simulated) = match &wrapped.key {
-        Some(key) => {
-            let trace = trace::verify(&bytes, key)?;
-            (trace.verdict(), trace.simulated())
-        }
-        None => {
-            let trace = trace::unverified_trace(&bytes)?;
-            (trace.verdict, trace.simulated)
-        }
-    };
-    match simulated {
-        None => Ok(verdict),
+    if let Some(key) = &wrapped.key {
+        trace::verify(&bytes, key)?;
+    }
+    let trace = trace::unverified_trace(&bytes)?;
+    if !trace.is_signed {
+        return Err(unverified(trace::UNSIGNED));
+    }
+    let during = started..=wrapped.clock.now();
+    if wrapped.mode == Mode::Enforce
+        && !trace
+            .observed_at
+            .get()
+            .is_some_and(|at| during.contains(&at))
+    {
+        return Err(of_another_run(trace.observed_at));
+    }
+    match trace.simulated {
+        None => Ok(trace.verdict),
         Some(simulated) => Err(only_simulated(simulated)),
     }
+}
+
+fn of_another_run(observed_at: WireTime) -> Fault {
+    let message = format!("it was decided at {observed_at}, which is not during this run");
+    Fault::new(Category::PolicyBlocked, "trace_of_another_run", message)
+        .hint("ask the gate in each run, on a machine with the same clock")
 }
 
 fn only_simulated(verdict: Verdict) -> Fault {

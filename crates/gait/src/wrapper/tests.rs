@@ -1,16 +1,35 @@
+use jiff::{SignedDuration, Timestamp};
 use worldcompute_proof::SigningKey;
 
 use super::*;
-use crate::clock::SystemClock;
 use crate::gate::{Gate, Request};
 use crate::intent::Intent;
 use crate::policy::Policy;
 
+/// When everything here happens.
+const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
+
+struct Frozen(Timestamp);
+
+impl Clock for Frozen {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+fn at(time: Timestamp) -> Arc<dyn Clock> {
+    Arc::new(Frozen(time))
+}
+
 fn trace(dir: &Path, name: &str, effect: &str, key: &SigningKey) {
+    trace_at(NOW, dir, name, effect, key);
+}
+
+fn trace_at(time: Timestamp, dir: &Path, name: &str, effect: &str, key: &SigningKey) {
     let policy = Policy::parse(format!("default_verdict: {effect}\n").as_bytes()).unwrap();
     let intent =
         br#"{"tool_name":"t","context":{"identity":"a","workspace":"w","risk_class":"low"}}"#;
-    let gate = Gate::new(policy, key.clone(), SystemClock::shared());
+    let gate = Gate::new(policy, key.clone(), at(time));
     let decision = gate.decide(&Intent::parse(intent).unwrap()).unwrap();
     crate::artefact::write(&dir.join(name), decision.trace().bytes()).unwrap();
 }
@@ -23,6 +42,7 @@ fn run(dir: &Path, mode: Mode, script: &str, key: Option<VerifyingKey>) -> (Repo
         cwd: dir,
         timeout: Duration::from_secs(60),
         key,
+        clock: at(NOW),
     };
     let report = wrapped.run().unwrap();
     let conclusion = wrapped.conclude(&report);
@@ -68,7 +88,7 @@ fn a_simulated_allow_enforces_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let key = SigningKey::generate().unwrap();
     let policy = Policy::parse(b"default_verdict: allow\n").unwrap();
-    let gate = Gate::new(policy, key.clone(), SystemClock::shared());
+    let gate = Gate::new(policy, key.clone(), at(NOW));
     let intent =
         br#"{"tool_name":"t","context":{"identity":"a","workspace":"w","risk_class":"low"}}"#;
     let simulation = Request {
@@ -132,10 +152,41 @@ fn enforcement_fails_closed_on_what_is_no_trace() {
     )
     .unwrap();
     crate::artefact::write(&dir.path().join("garbage"), b"[]").unwrap();
-    for name in ["missing", "garbage", "relabelled", "."] {
+    let sound = std::fs::read_to_string(dir.path().join("sound")).unwrap();
+    let mut unsigned: serde_json::Value = serde_json::from_str(&sound).unwrap();
+    unsigned["signature"]["alg"] = "none".into();
+    crate::artefact::write(
+        &dir.path().join("alg_none"),
+        unsigned.to_string().as_bytes(),
+    )
+    .unwrap();
+    unsigned.as_object_mut().unwrap().remove("signature");
+    crate::artefact::write(
+        &dir.path().join("unsigned"),
+        unsigned.to_string().as_bytes(),
+    )
+    .unwrap();
+    let retooled = sound.replace("\"tool_name\": \"t\"", "\"tool_name\": \"u\"");
+    assert_ne!(sound, retooled);
+    crate::artefact::write(&dir.path().join("retooled"), retooled.as_bytes()).unwrap();
+    for (name, seconds) in [("earlier", -1), ("later", 1)] {
+        let time = NOW + SignedDuration::from_secs(seconds);
+        trace_at(time, dir.path(), name, "allow", &key);
+    }
+    for name in [
+        "missing",
+        "garbage",
+        "relabelled",
+        ".",
+        "alg_none",
+        "unsigned",
+        "retooled",
+        "earlier",
+        "later",
+    ] {
         let script = format!("echo trace_path=sound; echo trace_path={name}");
         let (report, conclusion) = run(dir.path(), Mode::Enforce, &script, None);
-        assert_eq!((exit(&conclusion), report.warnings.len()), (3, 1), "{name}");
+        assert_eq!((exit(&conclusion), report.warnings.len()), (3, 2), "{name}");
         assert_eq!(exit(&run(dir.path(), Mode::Test, &script, None).1), 0);
     }
     let own = Some(key.verifying_key());
@@ -165,6 +216,7 @@ fn a_program_that_takes_too_long_is_ended_with_all_it_started() {
         cwd: dir.path(),
         timeout: Duration::from_millis(50),
         key: None,
+        clock: at(NOW),
     };
     let report = wrapped.run().unwrap();
     assert!(report.timed_out);
@@ -183,7 +235,7 @@ fn references_are_found_behind_any_amount_of_output_of_which_little_is_kept() {
     let script = "i=0; while [ $i -lt 400 ]; do printf '%08192d\\n' $i; i=$((i+1)); done; printf trace_path=t";
     let (report, conclusion) = run(dir.path(), Mode::Enforce, script, None);
     assert_eq!((exit(&conclusion), report.stdout.len()), (0, MAX_KEPT));
-    assert_eq!(report.warnings.len(), 1);
+    assert!(report.warnings[0].starts_with("output past"));
 }
 
 #[test]
@@ -208,6 +260,7 @@ fn a_program_that_cannot_be_started_is_a_matter_of_the_system() {
         cwd: Path::new("."),
         timeout: Duration::from_secs(1),
         key: None,
+        clock: at(NOW),
     };
     let fault = wrapped.run().unwrap_err();
     assert_eq!((fault.code(), fault.gait_exit_code()), ("not_found", 1));

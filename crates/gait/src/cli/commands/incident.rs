@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use serde_json::json;
 use worldcompute_fault::Result;
 
-use super::guard::{SOURCE, guarded};
+use super::guard::{SOURCE, guarded, unproven, warned};
 use crate::cli::args::Args;
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -36,12 +36,14 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
     let identity = keys::signing(context, args)?;
     let runpack = runpack::locate(from, &*context.environment)?;
     let request = guarded(context, args, &runpack, &identity.key)?;
+    let is_proven = request.trace_key.is_some();
     let incident = guard::build_incident(request, args.duration("window"))?;
     let left_out = incident
         .left_out
         .iter()
         .map(|why| format!("left out: {why}"));
-    let warnings: Vec<String> = identity.warnings.into_iter().chain(left_out).collect();
+    let mut warnings: Vec<String> = identity.warnings.into_iter().chain(left_out).collect();
+    warnings.extend(unproven(incident.traces, is_proven));
     let path = incident.built.path.display().to_string();
     let mut fields = json!({
         "approval_audit_count": incident.approval_audits,
@@ -60,5 +62,8 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
     if let Some(fields) = fields.as_object_mut() {
         fields.retain(|_, value| *value != json!(0) && *value != json!([]));
     }
-    Outcome::ok(&fields, format!("incident pack ok: {path}"))
+    Outcome::ok(
+        &fields,
+        warned(format!("incident pack ok: {path}"), &warnings),
+    )
 }

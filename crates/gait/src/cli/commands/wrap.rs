@@ -1,6 +1,7 @@
 //! `gait trace`, `gait test` and `gait enforce`, each followed by `-- <command>`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gait::wrapper::{Conclusion, Mode, Report, Wrapped};
@@ -62,6 +63,7 @@ fn run(mode: Mode, context: &Context, args: &Args) -> Result<Outcome> {
         cwd: Path::new(args.text("cwd")),
         timeout: timeout.ok_or_else(|| invalid("--timeout must be > 0"))?,
         key: public.verifying_key(&*context.environment)?,
+        clock: Arc::clone(&context.clock),
     };
     let report = match wrapped.run() {
         Ok(report) => report,

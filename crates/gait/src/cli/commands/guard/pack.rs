@@ -80,6 +80,8 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
         ..guarded(context, args, &runpack, &identity.key)?
     };
     let built = guard::build(&request)?;
+    let mut warnings = identity.warnings;
+    warnings.extend(unproven(request.traces.len(), request.trace_key.is_some()));
     let (path, manifest) = (built.path.display().to_string(), &built.manifest);
     let mut fields = json!({
         "controls": manifest.control_index.len(),
@@ -92,14 +94,23 @@ fn pack(context: &Context, args: &Args) -> Result<Outcome> {
     if let Some(fields) = fields.as_object_mut() {
         let rendered = manifest.rendered_artifacts.len();
         add(fields, "rendered_artifacts", json!(rendered), rendered > 0);
-        add(
-            fields,
-            "warnings",
-            json!(identity.warnings),
-            !identity.warnings.is_empty(),
-        );
+        add(fields, "warnings", json!(warnings), !warnings.is_empty());
     }
-    Outcome::ok(&fields, format!("guard pack ok: {path}"))
+    Outcome::ok(&fields, warned(format!("guard pack ok: {path}"), &warnings))
+}
+
+/// What to know of traces that were packed without the key of their gate.
+pub fn unproven(traces: usize, is_proven: bool) -> Option<String> {
+    (traces > 0 && !is_proven).then(|| {
+        format!("nobody verified who signed the {traces} traces: give the gate's key with --trace-public-key")
+    })
+}
+
+/// The text of an output, with its warnings.
+pub fn warned(text: String, warnings: &[String]) -> String {
+    warnings
+        .iter()
+        .fold(text, |text, warning| format!("{text}\nwarning: {warning}"))
 }
 
 /// The request that [`SOURCE`] and `--template` make, without any evidence.
