@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![cfg(target_os = "linux")]
 
+#[path = "support/artefacts.rs"]
+mod artefacts;
+#[path = "support/packs.rs"]
+mod packs;
 mod support;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
+use artefacts::{Artefacts, Sample, damaged};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::Gait;
 
@@ -92,8 +97,50 @@ fn verify_opens_no_socket() {
         &["run", "inspect", "run_demo"],
         &["regress", "bootstrap", "--from", "run_demo"],
     ] {
-        let ended = filtered(&gait, env!("CARGO_BIN_EXE_gait"), args);
-        let told = String::from_utf8_lossy(&ended.stdout);
-        assert!(ended.status.success(), "{args:?}: {} {told}", ended.status);
+        assert_eq!(exit_of(&gait, args), 0, "{args:?}");
+    }
+}
+
+/// The exit code of `gait` under the filter; a signal fails the test.
+fn exit_of(gait: &Gait, args: &[&str]) -> i32 {
+    let ended = filtered(gait, env!("CARGO_BIN_EXE_gait"), args);
+    let told = String::from_utf8_lossy(&ended.stdout);
+    assert!(
+        ended.status.code().is_some(),
+        "{args:?}: {} {told}",
+        ended.status
+    );
+    ended.status.code().unwrap()
+}
+
+/// The command for one kind alone, where there is one.
+fn own_command(kind: &str) -> Option<&'static [&'static str]> {
+    match kind {
+        "pack" => Some(&["pack", "verify"]),
+        "guard_pack" => Some(&["guard", "verify"]),
+        "trace" => Some(&["trace", "verify"]),
+        "session" => Some(&["session", "verify", "--session"]),
+        _ => None,
+    }
+}
+
+#[test]
+fn no_kind_of_evidence_opens_a_socket_whether_it_is_good_or_damaged() {
+    let (gait, artefacts) = (Gait::new(), Artefacts::new());
+    let [key, _] = artefacts.keys();
+    let key = ["--public-key", &key];
+    for sample in artefacts.all() {
+        let with_key = |sample: &Sample| if sample.signed { &key[..] } else { &[] };
+        let path = sample.path.to_str().unwrap();
+        let plain = [&["verify", path], with_key(&sample)].concat();
+        assert_eq!(exit_of(&gait, &plain), 0, "{plain:?}");
+        if let Some(command) = own_command(sample.kind) {
+            let own = [command, &[path], &key].concat();
+            assert_eq!(exit_of(&gait, &own), 0, "{own:?}");
+        }
+        let flawed = damaged(&sample).swap_remove(0);
+        let path = artefacts.put("damaged", &flawed.bytes);
+        let refused = [&["verify", path.to_str().unwrap()], with_key(&sample)].concat();
+        assert_eq!(exit_of(&gait, &refused), 2, "{refused:?} {}", flawed.what);
     }
 }
