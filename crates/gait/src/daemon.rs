@@ -64,6 +64,8 @@ struct Body {
     context_envelope: Option<Map<String, Value>>,
     #[serde(default)]
     simulate: bool,
+    #[serde(default)]
+    why_not: bool,
 }
 
 impl Daemon {
@@ -127,6 +129,7 @@ impl Daemon {
             delegations: tokens(&body.delegation_tokens, delegation::Token::parse)?,
             approval_ref: body.approval_ref,
             simulate: body.simulate,
+            why_not: body.why_not,
         })
     }
 

@@ -8,6 +8,7 @@ use worldcompute_proof::Sha256;
 use crate::evaluate::Evaluation;
 use crate::gate::Account;
 use crate::permit::Permit;
+use crate::policy::why_not::Cause;
 use crate::trace::SignedTrace;
 use crate::verdict::Verdict;
 
@@ -59,6 +60,11 @@ impl Decision {
     /// What was violated, as stable snake_case codes, sorted.
     pub fn violations(&self) -> &[String] {
         &self.evaluation.violations
+    }
+
+    /// What keeps it from being allowed, by rule and clause; none when it is.
+    pub fn denied_by(&self) -> &[Cause] {
+        &self.account.denied_by
     }
 
     /// The names of the rules that matched, sorted and joined by commas; empty when none did.

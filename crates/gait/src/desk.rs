@@ -95,6 +95,8 @@ pub struct Asked {
     pub approval_ref: String,
     /// Only say what would be decided.
     pub simulate: bool,
+    /// Also say what would allow it.
+    pub why_not: bool,
 }
 
 /// What was decided, and what to know about it.
@@ -103,6 +105,8 @@ pub struct Answer {
     pub decision: Decision,
     /// What to warn of, beside the decision's own warnings.
     pub warnings: Vec<String>,
+    /// What would allow it, where that was asked and the policy alone does not.
+    pub why_not: Option<WhyNot>,
 }
 
 /// The gate, ready.
@@ -170,17 +174,16 @@ impl Desk {
             outputs,
             ..self.request(asked, &known)
         };
+        let decision = gate.decide_on(&asked.intent, &request)?;
+        let why_not = match asked.why_not {
+            true => gate.why_not(&asked.intent, &request)?,
+            false => None,
+        };
         Ok(Answer {
-            decision: gate.decide_on(&asked.intent, &request)?,
+            decision,
             warnings: [&self.setup.warnings[..], &known.warnings].concat(),
+            why_not,
         })
-    }
-
-    /// Why the policy alone does not allow what is asked; see [`Gate::why_not`].
-    pub fn why_not(&self, asked: &Asked) -> Result<Option<WhyNot>> {
-        let known = self.known(&asked.intent)?;
-        let request = self.request(asked, &known);
-        self.gate()?.why_not(&asked.intent, &request)
     }
 
     fn request<'a>(&'a self, asked: &'a Asked, known: &'a Known) -> Request<'a> {

@@ -7,6 +7,7 @@ use worldcompute_proof::parse_json_within;
 
 use crate::limits::{invalid, type_error};
 use crate::mcp::{Adapter, MAX_PAYLOAD, Ruling, ToolCall};
+use crate::policy::why_not::in_words;
 use crate::verdict::Verdict;
 
 /// The only event that is answered: the agent is about to call a tool.
@@ -50,12 +51,15 @@ pub fn answer(ruling: &Ruling) -> Value {
         Verdict::RequireApproval => "ask",
         Verdict::Block | Verdict::DryRun => "deny",
     };
-    let reason = format!(
+    let mut reason = format!(
         "gait: {} {} ({})",
         ruling.intent.tool_name(),
         ruling.decision.verdict(),
         ruling.decision.reason_codes().join(", ")
     );
+    if !ruling.is_allowed() {
+        reason += &format!("; because {}", in_words(ruling.decision.denied_by()));
+    }
     shaped(decision, &reason)
 }
 

@@ -8,6 +8,7 @@ use worldcompute_proof::parse_json_within;
 use crate::duration;
 use crate::evaluate::Evaluation;
 use crate::limits::{MAX_SNAPSHOT_BYTES, invalid};
+use crate::policy::why_not::Cause;
 use crate::text;
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
@@ -224,6 +225,19 @@ impl McpTrust {
             evaluation.raise(self.action);
             evaluation.violate("mcp_trust_policy");
         }
+    }
+
+    /// What `decision` denies, by this clause.
+    pub(crate) fn causes(&self, decision: &TrustDecision) -> Vec<Cause> {
+        let codes = decision.reason_codes.iter().filter(|_| decision.enforced);
+        let cause = |code: &&str| Cause {
+            clause: "mcp_trust".to_owned(),
+            reason_code: (*code).to_owned(),
+            rule: String::new(),
+            step: None,
+            verdict: self.action,
+        };
+        codes.map(cause).collect()
     }
 
     fn unjudged(&self, server: Option<&Server>, risk_class: &str) -> TrustDecision {

@@ -848,7 +848,14 @@ rules:
     assert_eq!(why["causes"][0]["clause"], "endpoint.path_allowlist");
     assert_eq!(why["change"][0]["key"], "endpoint.path_allowlist");
     assert_eq!(why["change"][0]["value"], "/tmp/x");
-    assert_eq!(eval(&gait, "").1.get("why_not"), None);
+    assert_eq!(json["denied_by"], why["causes"]);
+    let (_, plain) = eval(&gait, "");
+    assert_eq!(plain["denied_by"], why["causes"]);
+    assert_eq!(plain.get("why_not"), None);
     gait.file("policy.yaml", "default_verdict: allow");
-    assert_eq!(eval(&gait, "--why-not").1.get("why_not"), None);
+    let (_, allowed) = eval(&gait, "--why-not");
+    assert_eq!(
+        (allowed.get("why_not"), allowed.get("denied_by")),
+        (None, None)
+    );
 }

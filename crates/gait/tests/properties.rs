@@ -233,6 +233,20 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_not_allowed_names_what_denies_it_and_nothing_else_does(
+        value in intents(), rules in policies()
+    ) {
+        let gate = Gate::new(policy(&rules), SigningKey::from_seed([7; 32]), SystemClock::shared());
+        let decision = gate.decide(&intent(&value)).unwrap();
+        let named = decision.denied_by();
+        prop_assert_eq!(named.is_empty(), decision.verdict() == Verdict::Allow, "{:?}", named);
+        for cause in named {
+            prop_assert_eq!(cause.verdict, decision.verdict());
+            prop_assert!(!cause.clause.is_empty() && !cause.reason_code.is_empty(), "{:?}", cause);
+        }
+    }
+
+    #[test]
     fn the_suggested_change_really_brings_what_it_promises(value in intents(), rules in policies()) {
         let asked = intent(&value);
         let at = "2026-02-05T00:00:00Z".parse().unwrap();

@@ -5,6 +5,7 @@ use crate::approval::Approvals;
 use crate::broker::Credential;
 use crate::delegation::Chain;
 use crate::kill_switch;
+use crate::policy::why_not::Cause;
 use crate::rate_limit::Usage;
 use crate::verdict::Verdict;
 
@@ -33,6 +34,8 @@ pub struct Account {
     pub simulated: Option<Simulated>,
     /// The number of the decision in its session, if it has one.
     pub sequence: Option<u64>,
+    /// What keeps the call from being allowed, by rule and clause; none when it is.
+    pub denied_by: Vec<Cause>,
     /// What people should know, sorted.
     pub warnings: Vec<String>,
     /// Where the evidence is.

@@ -12,7 +12,11 @@ use crate::delegation::Chain;
 use crate::evaluate::Evaluation;
 use crate::evidence::Prepared;
 use crate::intent::Intent;
+use crate::policy::why_not::{Cause, causes};
 use crate::verdict::Verdict;
+
+/// The clause of a rule that a credential of the broker has to satisfy.
+const BROKER: &str = "require_broker_credential";
 
 /// An intent on its way to a decision.
 pub(super) struct Case<'a> {
@@ -46,11 +50,10 @@ impl<'a> Case<'a> {
             self.now,
         );
         for code in chain.reason_codes() {
-            self.evaluation.note(code);
-        }
-        if !chain.granted() {
-            self.evaluation.raise(Verdict::Block);
-            self.evaluation.violate("delegation_not_granted");
+            match chain.granted() {
+                true => self.evaluation.note(code),
+                false => self.deny("match.require_delegation", code, "delegation_not_granted"),
+            }
         }
         self.account.delegation = Some(chain);
     }
@@ -120,7 +123,8 @@ impl<'a> Case<'a> {
             return Ok(());
         }
         let Some(brokering) = &self.request.broker else {
-            self.deny("broker_credential_required", "broker_credential_missing");
+            let missing = "broker_credential_missing";
+            self.deny(BROKER, "broker_credential_required", missing);
             return Ok(());
         };
         if self.request.simulate && matches!(brokering.broker, broker::Broker::Command(_)) {
@@ -137,14 +141,15 @@ impl<'a> Case<'a> {
         let asked = broker::Request::new(self.intent(), &reference, &scopes)?;
         match brokering.broker.issue(&asked, brokering.environment) {
             Err(fault) => {
-                self.deny("broker_credential_missing", "broker_credential_missing");
+                let missing = "broker_credential_missing";
+                self.deny(BROKER, missing, missing);
                 self.account.warnings.push(fault.message().to_owned());
             }
             Ok(credential) => {
                 let mut faults = credential.mismatches(&asked, self.now)?;
                 faults.extend(self.evaluation.broker.faults(&credential, self.now));
                 for code in &faults {
-                    self.deny(code, code);
+                    self.deny(BROKER, code, code);
                 }
                 if faults.is_empty() {
                     self.evaluation.note("broker_credential_present");
@@ -185,8 +190,39 @@ impl<'a> Case<'a> {
         simulated.map(|simulated| simulated.verdict)
     }
 
-    pub(super) fn deny(&mut self, reason: &str, violation: &str) {
+    /// Blocks by `clause` of the rules that matched.
+    pub(super) fn deny(&mut self, clause: &str, reason: &str, violation: &str) {
+        let rules = self.evaluation.matched_rule();
+        self.block(clause, rules, reason, violation);
+    }
+
+    /// Blocks by what stands beside the policy.
+    pub(super) fn deny_beside(&mut self, what: &str, reason: &str, violation: &str) {
+        self.block(what, String::new(), reason, violation);
+    }
+
+    fn block(&mut self, clause: &str, rule: String, reason: &str, violation: &str) {
         self.evaluation.raise(Verdict::Block);
         self.evaluation.add(reason, violation);
+        self.account.denied_by.push(Cause {
+            clause: clause.to_owned(),
+            reason_code: reason.to_owned(),
+            rule,
+            step: None,
+            verdict: Verdict::Block,
+        });
+    }
+
+    /// Puts what in the policy made the verdict as strict as it is before what stands beside the policy.
+    pub(super) fn name_causes(&mut self) {
+        let decided = self.simulated().unwrap_or(self.evaluation.verdict);
+        let mut named = match decided {
+            Verdict::Allow => Vec::new(),
+            _ => causes(&self.gate.policy, self.prepared),
+        };
+        named.append(&mut self.account.denied_by);
+        named.retain(|cause| cause.verdict == decided);
+        named.dedup();
+        self.account.denied_by = named;
     }
 }

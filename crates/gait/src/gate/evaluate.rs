@@ -11,6 +11,8 @@ use crate::evidence::Prepared;
 use crate::kill_switch::{self, Status};
 use crate::verdict::Verdict;
 
+/// Where an agent meets its tools: what it knows stops calls that the policy lets pass.
+const BOUNDARY: &str = "boundary";
 /// Why an approved script passes.
 const MATCH: &str = "approved_script_match";
 
@@ -69,15 +71,16 @@ impl<'a> Case<'a> {
         };
         if let (Some(clause), Some(trust)) = (self.gate.policy.mcp_trust(), &boundary.trust) {
             clause.apply(trust, &mut self.evaluation);
+            self.account.denied_by.extend(clause.causes(trust));
         }
         for code in &boundary.stops {
-            self.deny(code, code);
+            self.deny_beside(BOUNDARY, code, code);
         }
         // Between an agent and its tools a call says what it touches, or nothing that rules about that can hold it to.
         if self.evaluation.verdict < Verdict::Block
             && self.gate.policy.asks_for_unsaid_targets(self.prepared)
         {
-            self.deny("targets_undeclared", "targets_undeclared");
+            self.deny_beside(BOUNDARY, "targets_undeclared", "targets_undeclared");
         }
     }
 
@@ -87,10 +90,8 @@ impl<'a> Case<'a> {
             _ => "kill_switch_active",
         };
         for code in &decision.reason_codes {
-            self.evaluation.note(code);
+            self.deny_beside("kill_switch", code, violation);
         }
-        self.evaluation.violate(violation);
-        self.evaluation.raise(Verdict::Block);
         self.account.kill_switch = Some(decision);
     }
 

@@ -7,6 +7,11 @@ use crate::evaluate::CallLimits;
 use crate::rate_limit::{Charge, Usage};
 use crate::verdict::Verdict;
 
+/// The clause of a rule that limits how often.
+const RATE: &str = "rate_limit";
+/// And how often something may be lost.
+const BUDGET: &str = "destructive_budget";
+
 /// The limits that apply, of each kind one for every call.
 #[derive(Default)]
 struct Charges {
@@ -17,6 +22,14 @@ struct Charges {
 impl Charges {
     fn all(&self) -> Vec<Charge> {
         [&self.rates[..], &self.budgets].concat()
+    }
+
+    /// The clause that limits the call.
+    const fn clause(&self) -> &'static str {
+        match self.rates.is_empty() {
+            true => BUDGET,
+            false => RATE,
+        }
     }
 
     const fn is_empty(&self) -> bool {
@@ -60,7 +73,8 @@ impl Case<'_> {
             return Ok(());
         }
         let Some(counters) = self.request.counters else {
-            self.deny("rate_limit_state_unavailable", "rate_limit_not_counted");
+            let (code, violation) = ("rate_limit_state_unavailable", "rate_limit_not_counted");
+            self.deny(charges.clause(), code, violation);
             return Ok(());
         };
         let usages = counters.peek(&charges.all())?;
@@ -83,12 +97,12 @@ impl Case<'_> {
     fn note_usage(&mut self, charges: &Charges, mut usages: Vec<Usage>) {
         let budget = tightest(usages.split_off(charges.rates.len().min(usages.len())));
         let rate = tightest(usages);
-        for (usage, code) in [
-            (&rate, "rate_limit_exceeded"),
-            (&budget, "destructive_budget_exceeded"),
+        for (usage, clause, code) in [
+            (&rate, RATE, "rate_limit_exceeded"),
+            (&budget, BUDGET, "destructive_budget_exceeded"),
         ] {
             if usage.as_ref().is_some_and(|usage| !usage.allowed) {
-                self.deny(code, code);
+                self.deny(clause, code, code);
             }
         }
         self.account.rate = rate;

@@ -31,6 +31,7 @@ impl Case<'_> {
         let trace = self.sign(session.as_ref().map(OpenSession::link))?;
         self.write(&trace, places, session)?;
         self.account.warnings.sort();
+        self.name_causes();
         let policy_digest = self.gate.policy.digest();
         let intent_digest = self.intent().digest();
         Ok(Decision::new(

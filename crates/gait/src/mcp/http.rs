@@ -275,6 +275,7 @@ impl Ruling {
         let members = json!({
             "adapter": adapter.as_str(),
             "decision_latency_ms": latency_ms,
+            "denied_by": decision.denied_by(),
             "executed": false,
             "intent_digest": decision.intent_digest(),
             "mcp_trust": self.trust,

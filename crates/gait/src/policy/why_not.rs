@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-pub use causes::Cause;
+pub use causes::{Cause, causes, in_words};
 pub use edit::{Action, Edit};
 
 use super::Policy;
@@ -51,7 +51,7 @@ pub fn why_not(policy: &Policy, prepared: &Prepared<'_>) -> Option<WhyNot> {
     let change = plan::least(policy, prepared, attainable);
     Some(WhyNot {
         verdict,
-        causes: causes::of(policy, prepared),
+        causes: causes(policy, prepared),
         attainable,
         advice: advice(attainable, verdict, change.is_none()),
         change: change.unwrap_or_default(),
@@ -74,11 +74,8 @@ fn best_of(call: &Call<'_>) -> Verdict {
 }
 
 impl fmt::Display for WhyNot {
-    /// The causes, the edits and the advice, each on a line of its own.
+    /// The edits and the advice, each on a line of its own; the causes go before, as every denial names them.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for cause in &self.causes {
-            write!(formatter, "\n  because {cause}")?;
-        }
         for edit in &self.change {
             write!(formatter, "\n  change: {edit}")?;
         }

@@ -5,6 +5,7 @@ use worldcompute_fault::Fault;
 
 use super::message::Id;
 use crate::mcp::boundary::Ruling;
+use crate::policy::why_not::in_words;
 
 /// JSON-RPC: the message cannot be read.
 const PARSE_ERROR: i32 = -32700;
@@ -72,10 +73,11 @@ pub(super) fn unreadable(why: &str) -> Value {
 
 fn why(ruling: &Ruling, done: &str) -> String {
     format!(
-        "gait: {} was not {done}: the policy says {} ({})",
+        "gait: {} was not {done}: the policy says {} ({}), because {}",
         ruling.intent.tool_name(),
         ruling.decision.verdict(),
-        ruling.decision.reason_codes().join(", ")
+        ruling.decision.reason_codes().join(", "),
+        in_words(ruling.decision.denied_by())
     )
 }
 
@@ -84,6 +86,7 @@ fn evidence(ruling: &Ruling) -> Value {
     json!({
         "verdict": decision.verdict(),
         "reason_codes": decision.reason_codes(),
+        "denied_by": decision.denied_by(),
         "intent_digest": decision.intent_digest(),
         "policy_digest": decision.policy_digest(),
         "trace_id": decision.trace().trace_id(),

@@ -1,4 +1,4 @@
-//! What made a policy say what it says, by rule and clause.
+//! What made a decision what it is, by rule and clause.
 
 use std::fmt;
 
@@ -12,11 +12,12 @@ use crate::verdict::Verdict;
 /// One thing that keeps an intent from being allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Cause {
-    /// The clause of the policy, such as `endpoint.path_allowlist`, `effect` or `default_verdict`.
+    /// The clause of the policy, such as `endpoint.path_allowlist`, `effect` or `default_verdict`; else what stands
+    /// beside the policy: `kill_switch` or `boundary`.
     pub clause: String,
     /// The code that the verdict gives for it.
     pub reason_code: String,
-    /// The rule it is in; empty for the policy's own.
+    /// The rule it is in, or the rules that matched, joined by commas; empty for the policy's own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub rule: String,
     /// Which step of the script, from 0.
@@ -24,6 +25,20 @@ pub struct Cause {
     pub step: Option<usize>,
     /// What it makes of the verdict.
     pub verdict: Verdict,
+}
+
+/// The causes that a message names; past them it says how many more there are.
+const MAX_NAMED: usize = 3;
+
+/// The first causes in words, for a message of one line.
+pub fn in_words(causes: &[Cause]) -> String {
+    let named = causes.iter().take(MAX_NAMED).map(Cause::to_string);
+    let mut text = named.collect::<Vec<_>>().join("; ");
+    let more = causes.len().saturating_sub(MAX_NAMED);
+    if more > 0 {
+        text += &format!("; and {more} more");
+    }
+    text
 }
 
 impl fmt::Display for Cause {
@@ -39,7 +54,8 @@ impl fmt::Display for Cause {
     }
 }
 
-pub(super) fn of(policy: &Policy, prepared: &Prepared<'_>) -> Vec<Cause> {
+/// What in `policy` keeps the call from being allowed; none when the policy allows it.
+pub fn causes(policy: &Policy, prepared: &Prepared<'_>) -> Vec<Cause> {
     if let Some(blocked) = policy.fail_closed(prepared) {
         return from_codes("fail_closed", &blocked);
     }

@@ -1,7 +1,6 @@
 //! `gait gate eval`.
 
 use gait::Verdict;
-use serde_json::json;
 use worldcompute_fault::Result;
 
 use super::inputs::Inputs;
@@ -38,16 +37,9 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         Verdict::Block => Exit::PolicyBlocked,
         Verdict::RequireApproval => Exit::ApprovalRequired,
     };
-    let mut fields = match explains {
+    let fields = match explains {
         true => explain::fields(&*desk.gate()?, &asked.intent, decision, context),
         false => output::fields(desk.setup().profile, &asked.intent, &answer),
     };
-    let mut human = output::human(&answer);
-    if args.switch("why-not")
-        && let Some(why) = desk.why_not(&asked)?
-    {
-        human += &why.to_string();
-        fields.insert("why_not".to_owned(), json!(why));
-    }
-    Outcome::with(exit, &fields, human)
+    Outcome::with(exit, &fields, output::human(&answer))
 }

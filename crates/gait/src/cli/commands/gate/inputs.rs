@@ -38,6 +38,7 @@ impl Inputs {
             delegations: tokens(settings, "delegation-token", delegation::Token::load)?,
             approval_ref: settings.text("approval-token-ref").to_owned(),
             simulate,
+            why_not: settings.switch("why-not"),
         };
         Ok(Self {
             desk,

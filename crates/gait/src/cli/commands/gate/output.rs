@@ -22,6 +22,8 @@ pub fn fields(profile: Profile, intent: &Intent, answer: &Answer) -> Map<String,
     fields.put("reason_codes", json!(decision.reason_codes()));
     fields.put("violations", json!(decision.violations()));
     fields.put("matched_rule", json!(decision.matched_rule()));
+    fields.put("denied_by", json!(decision.denied_by()));
+    fields.put("why_not", json!(answer.why_not));
     fields.put("phase", json!(intent.context().phase));
     fields.put("policy_digest", json!(decision.policy_digest()));
     fields.put("intent_digest", json!(decision.intent_digest()));
@@ -85,7 +87,10 @@ pub fn human(answer: &Answer) -> String {
         let (name, issuer) = (&credential.credential_ref, credential.issuer());
         lines.push(format!("credential: {name} ({issuer})"));
     }
-    lines.join("\n")
+    let causes = decision.denied_by().iter();
+    lines.extend(causes.map(|cause| format!("  because {cause}")));
+    let change = answer.why_not.as_ref().map(ToString::to_string);
+    lines.join("\n") + &change.unwrap_or_default()
 }
 
 /// JSON fields without those that say nothing.

@@ -172,10 +172,13 @@ fn outcome(
     );
     fields.extend(exports(args).fields());
     let verdict = ruling.decision.verdict();
-    let human = format!(
+    let mut human = format!(
         "mcp proxy: verdict={verdict}\ntrace: {}",
         ruling.trace_path.display()
     );
+    for cause in ruling.decision.denied_by() {
+        human += &format!("\n  because {cause}");
+    }
     Outcome::with(Exit::from_code(exit_code(verdict)), &fields, human)
 }
 

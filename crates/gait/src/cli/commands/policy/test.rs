@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gait::policy::why_not::why_not;
+use gait::policy::why_not::{causes, why_not};
 use gait::policy::{TEST_SCHEMA_ID, TEST_SCHEMA_VERSION, summary};
 use gait::{Evaluation, Evidence, Intent, Policy, Verdict, WireTime};
 use serde_json::{Value, json};
@@ -37,7 +37,14 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let prepared = intent.prepare(&Evidence::at(context.clock.now()))?;
     let evaluation = policy.evaluate(&prepared);
     let mut fields = fields(&policy, &intent, &evaluation);
+    let causes = causes(&policy, &prepared);
     let mut human = summary(&evaluation);
+    for cause in &causes {
+        human += &format!("\n  because {cause}");
+    }
+    if !causes.is_empty() {
+        super::set(&mut fields, "denied_by", json!(causes));
+    }
     let asked = args.switch("why-not");
     let why = asked.then(|| why_not(&policy, &prepared)).flatten();
     if let Some(why) = why {
