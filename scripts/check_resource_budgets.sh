@@ -4,14 +4,13 @@
 # hold, after printing all of them. CPU time and memory are those of the process alone, so that a busy machine changes
 # little about them; wall time is judged only where the machine is not busy.
 #
-#   scripts/check_resource_budgets.sh [path of gait]      default: target/release/gait, built if missing
+#   scripts/check_resource_budgets.sh [path of gait]      default: the checkout's, built anew if it changed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-gait=${1:-${CARGO_TARGET_DIR:-target}/release/gait}
 command -v python3 >/dev/null || { echo "python3 is missing: it reads what the kernel counted" >&2; exit 7; }
-[[ -x $gait ]] || cargo build --release -p gait
-gait=$(realpath "$gait")
+[[ $# -gt 0 ]] || cargo build --quiet --release -p gait
+gait=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/release/gait}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -16,7 +16,7 @@ const TELLING_TESTS: &str = "cargo test --workspace -- --show-output";
 type Step = (&'static str, fn(&Path) -> Result<()>);
 
 /// What costs least comes first.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("fmt", |root| shell(root, "cargo fmt --all --check")),
     ("tidy", |root| tidy::run(root, tidy::Options::default())),
     ("deny", deny),
@@ -37,6 +37,9 @@ const STEPS: [Step; 11] = [
     }),
     ("system", |root| {
         shell(root, "tests/system/lan.sh target/release/worldcompute")
+    }),
+    ("budgets", |root| {
+        shell(root, "scripts/check_resource_budgets.sh")
     }),
     ("readme", |root| readme::run(root, &[TESTS])),
 ];
