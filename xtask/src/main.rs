@@ -18,7 +18,7 @@ Usage: cargo xtask <chore>
 Chores:
   ci                              everything CI does, in the same order, up to the first failure
   tidy [--check-empty] [--list]   forbidden words, long functions, machine paths, missing module docs
-  readme                          runs the commands that README.md shows
+  readme                          runs the commands that README.md and docs/gate.md show
   bench                           runs every bench, prints medians and ratios
   conformance <folder>            runs the gate's conformance cases, prints the tally per family
 

@@ -73,7 +73,7 @@ fn words(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_pipe_that_nobody_writes_to_is_refused_by_every_command_that_reads_a_file() {
+fn no_command_waits_for_a_pipe_that_nobody_writes_to() {
     let gait = place();
     pipe(&gait, "pipe");
     for line in [
@@ -96,7 +96,7 @@ fn a_pipe_that_nobody_writes_to_is_refused_by_every_command_that_reads_a_file() 
     ] {
         refused(&gait, &words(line));
     }
-    // What may be empty is taken for that, and nothing waits.
+    // Where an empty file is a valid one, so is a pipe with nothing in it.
     for (line, code) in [
         ("policy test pipe intent.json", 4),
         ("doctor adoption --from pipe", 0),
