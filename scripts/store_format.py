@@ -6,7 +6,8 @@
         line, what is in it, or {"refused": code, "why": ..}; exits with 1 if any was refused.
     store_format.py write --key FILE [--tenant T] [--user U]
         Takes {"Items": [..], "partition": "job#j1", "at": time, "put": [{"type", "id", "clear", "status", "payload"}],
-        "remove": [[type, id]]} and prints the table with one commit more. Without Items, it sets up a store.
+        "remove": [[type, id]]} and prints the table with one commit more. Without Items, it sets up a store. With "do":
+        "rotate" or "erase" it does that to the partition instead, with "begin_epoch" or "end_epochs" to the store.
     store_format.py vectors [--check]
         Makes the vectors of the Rust crate, or compares them; and counts the changed bytes that it refuses.
 """
@@ -31,8 +32,10 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 VECTORS = pathlib.Path(__file__).parent.parent / "crates/blue-encrypted-store/tests/vectors/format_v1.json"
-SUITE, EPOCH = 1, 1
-MAX_ENTRIES, MAX_REFERENCES, MAX_RECORDS = 64, 8_192, 100_000
+SUITE = 1
+# The epoch of a new store, and that of the key that wraps nothing: what outlives the others is under it.
+FIRST, OWN = 1, 0
+MAX_ENTRIES, MAX_REFERENCES, MAX_RECORDS, MAX_KEYS, MAX_EPOCHS = 64, 8_192, 100_000, 64, 16
 
 
 class Refused(Exception):
@@ -239,21 +242,30 @@ def open_committed(key: bytes, info: bytes, nonce: bytes, aad: bytes, ciphertext
 # Section 6: the store's own row.
 class Store:
     def __init__(self, umk: bytes, row: dict, tenant: str, user: str):
-        only(row, "created_at", "store_id", "tenant", "user", "kek_epoch", "kcv")
+        only(row, "created_at", "store_id", "tenant", "user", "kek_epoch", "min_kek_epoch", "kcv")
         require(get(row, "entity_type", "S") == "store", "address_mismatch", "no store's row")
         time_of(row, "created_at")
         check_suite(row)
         get(row, "seal", "B", 32)
-        require(integer(row, "kek_epoch") == EPOCH, "attributes_malformed", "kek_epoch")
-        self.id = get(row, "store_id", "S")
+        self.epoch = integer(row, "kek_epoch")
+        self.floor = integer(row, "min_kek_epoch") if "min_kek_epoch" in row else FIRST
+        require(1 <= self.floor <= self.epoch < self.floor + MAX_EPOCHS, "attributes_malformed", "kek_epoch")
+        self.id, self.row = get(row, "store_id", "S"), row
         owner = get(row, "tenant", "S"), get(row, "user", "S")
-        self.kek, key_check = kek_of(umk, self.id, tenant, user, EPOCH), get(row, "kcv", "B", 8)
+        self.kek_of = lambda epoch: kek_of(umk, self.id, tenant, user, epoch)
+        self.owner, self.own, key_check = (tenant, user), self.kek_of(OWN), get(row, "kcv", "B", 8)
         try:
-            check_seal(row, store_seal_key(self.kek))
+            check_seal(row, store_seal_key(self.kek_of(self.epoch)))
         except Refused:
             require(key_check == umk_kcv(umk), "encryption_key_changed", "another key than at set-up")
-            check_seal(row, store_seal_key(kek_of(umk, self.id, *owner, EPOCH)))
+            check_seal(row, store_seal_key(kek_of(umk, self.id, *owner, self.epoch)))
             raise Refused("store_of_another_owner", "/".join(owner)) from None
+
+    def row_at(self, epoch: int, floor: int) -> dict:
+        """Its row with other epochs."""
+        kept = {name: value for name, value in self.row.items() if name not in ("min_kek_epoch", "seal")}
+        row = {**kept, "kek_epoch": ("N", str(epoch)), **({"min_kek_epoch": ("N", str(floor))} if floor > FIRST else {})}
+        return sealed(row, store_seal_key(self.kek_of(epoch)))
 
 
 def store_seal_key(kek: bytes) -> bytes:
@@ -263,9 +275,9 @@ def store_seal_key(kek: bytes) -> bytes:
 def store_row(umk: bytes, store: str, tenant: str, user: str, at: str) -> dict:
     row = new_row(
         "store", "meta", "store", created_at=("S", at), store_id=("S", store), tenant=("S", tenant), user=("S", user),
-        kek_epoch=("N", str(EPOCH)), kcv=("B", umk_kcv(umk)),
+        kek_epoch=("N", str(FIRST)), kcv=("B", umk_kcv(umk)),
     )
-    return sealed(row, store_seal_key(kek_of(umk, store, tenant, user, EPOCH)))
+    return sealed(row, store_seal_key(kek_of(umk, store, tenant, user, FIRST)))
 
 
 # Section 7: a wrapped data key.
@@ -304,34 +316,36 @@ class Place:
         require(here, "address_mismatch", "a row of another place")
 
 
-def dek_row(place: Place, version: int, dek: bytes, nonce: bytes, at: str) -> dict:
-    wrapped, commitment = close(place.store.kek, place.wrap_info(version, nonce), nonce, place.wrap_aad(version), dek)
+def dek_row(place: Place, version: int, dek: bytes, nonce: bytes, at: str, created_at=None, status="active") -> dict:
+    """Wrapped under the store's current epoch."""
+    kek = place.store.kek_of(place.store.epoch)
+    wrapped, commitment = close(kek, place.wrap_info(version, nonce), nonce, place.wrap_aad(version), dek)
     row = new_row(
-        place.pk, f"dek#{version:04}", "dek", created_at=("S", at), updated_at=("S", at), wrap_nonce=("B", nonce),
-        wrapped=("B", wrapped), commit=("B", commitment), kcv=("B", kcv(dek)), kek_epoch=("N", str(EPOCH)),
-        status=("S", "active"),
+        place.pk, f"dek#{version:04}", "dek", created_at=("S", created_at or at), updated_at=("S", at),
+        wrap_nonce=("B", nonce), wrapped=("B", wrapped), commit=("B", commitment), kcv=("B", kcv(dek)),
+        kek_epoch=("N", str(place.store.epoch)), status=("S", status),
     )
     return sealed(row, DataKey(place.id, version, dek).seal_key)
 
 
-def open_dek(place: Place, version: int, row: dict):
-    """The data key, and whether new content is encrypted with it."""
+def open_dek(place: Place, version: int, row: dict) -> DataKey:
     only(row, "created_at", "updated_at", "wrap_nonce", "wrapped", "commit", "kcv", "kek_epoch", "status")
     place.check(row, "dek")
     time_of(row, "created_at")
     time_of(row, "updated_at")
-    status = get(row, "status", "S")
-    require(status in ("active", "decrypt-only"), "attributes_malformed", "status")
+    require(get(row, "status", "S") in ("active", "decrypt-only"), "attributes_malformed", "status")
     check_suite(row)
     nonce, wrapped, commitment = get(row, "wrap_nonce", "B", 12), get(row, "wrapped", "B", 48), get(row, "commit", "B", 32)
     key_check = get(row, "kcv", "B", 8)
-    require(integer(row, "kek_epoch") == EPOCH, "attributes_malformed", "kek_epoch")
+    epoch = integer(row, "kek_epoch")
+    require(epoch <= place.store.epoch, "attributes_malformed", "kek_epoch")
+    require(epoch >= place.store.floor, "key_epoch_retired", f"epoch {epoch}")
     info = place.wrap_info(version, nonce)
-    dek = open_committed(place.store.kek, info, nonce, place.wrap_aad(version), wrapped, commitment)
+    dek = open_committed(place.store.kek_of(epoch), info, nonce, place.wrap_aad(version), wrapped, commitment)
     require(hmac.compare_digest(kcv(dek), key_check), "key_check_mismatch", "not the data key that was wrapped")
     key = DataKey(place.id, version, dek)
     check_seal(row, key.seal_key)
-    return key, status == "active"
+    return key
 
 
 def named_key(place: Place, keys: dict, row: dict) -> DataKey:
@@ -487,11 +501,14 @@ def manifest_row(place: Place, key: DataKey, sk: str, at: str, entries: list, **
     return sealed(row, key.manifest_key)
 
 
-def root_row(place: Place, key: DataKey, at: str, version: int, entries: list, chunks: dict) -> dict:
+def root_row(
+    place: Place, key: DataKey, at: str, version: int, entries: list, chunks: dict, floor: int = 1, encryptions: int = 0
+) -> dict:
     references = b"".join(u64(number) + row["seal"][1][:16] for number, row in sorted(chunks.items()))
+    counted = {"encryptions": ("N", str(encryptions))} if encryptions else {}
     return manifest_row(
         place, key, "manifest", at, entries, partition_version=("N", str(version)), min_env=("N", str(SUITE)),
-        min_dek=("N", "1"), chunks=("B", references),
+        min_dek=("N", str(floor)), chunks=("B", references), **counted,
     )
 
 
@@ -511,29 +528,39 @@ class Partition:
     def __init__(self, place: Place, rows: dict):
         self.place, self.rows = place, rows
         kinds = {sk: sort_key(sk) for sk in rows}
-        opened = [open_dek(place, kind[1], rows[sk]) for sk, kind in kinds.items() if kind and kind[0] == "dek"]
-        self.keys = {key.version: key for key, _ in opened}
-        self.active = max((key.version for key, active in opened if active), default=None)
-        self.version, self.inline, self.chunks, self.records = 0, {}, {}, {}
+        if erased_at := erasure_of(place, rows.get("manifest", {})):
+            raise Refused("partition_erased", erased_at)
+        names = {kind[1]: sk for sk, kind in kinds.items() if kind and kind[0] == "dek"}
+        require(len(names) <= MAX_KEYS, "attributes_malformed", "too many data keys")
+        self.keys = {version: open_dek(place, version, rows[sk]) for version, sk in names.items()}
+        self.active, self.needed = max(self.keys, default=None), set()
+        self.version, self.encryptions, self.inline, self.chunks, self.records = 0, 0, {}, {}, {}
         if "manifest" in rows:
             self.read(rows["manifest"])
         chunk_names = {f"manifest#{number:02}" for number in self.chunks}
         live = {record.row["sk"][1] for record in self.records.values()}
-        ours = {sk for sk, kind in kinds.items() if kind and kind[0] in ("dek", "root")}
-        self.uncommitted = sorted(set(rows) - ours - chunk_names - live)
+        used = {sk for version, sk in names.items() if version not in self.unneeded()}
+        self.uncommitted = sorted(set(rows) - {"manifest"} - used - chunk_names - live)
+
+    def unneeded(self) -> list:
+        """Data keys that were replaced and that neither a record nor a chunk is under."""
+        return [version for version in self.keys if version < self.active and version not in self.needed]
 
     def read(self, root: dict):
-        names = "partition_version", "min_env", "min_dek", "chunks"
+        names = "partition_version", "min_env", "min_dek", "encryptions", "chunks"
         key = check_manifest_row(self.place, self.keys, root, *names)
         self.version, floor = integer(root, "partition_version"), integer(root, "min_dek", 2**32 - 1)
         require(integer(root, "min_env") == SUITE, "attributes_malformed", "min_env")
         require(key.version >= floor, "manifest_mismatch", "a root below its own floor")
+        self.active, self.encryptions = key.version, integer(root, "encryptions") if "encryptions" in root else 0
         references, self.inline = references_of(root), entries_of(root)
         listed = list(self.inline.items())
         for number, seal in references.items():
             row = self.rows.get(f"manifest#{number:02}")
             require(row is not None, "manifest_mismatch", f"chunk {number} is missing")
-            check_manifest_row(self.place, self.keys, row)
+            under = check_manifest_row(self.place, self.keys, row)
+            require(under.version >= floor, "manifest_mismatch", f"chunk {number} is below the floor")
+            self.needed.add(under.version)
             require(row["seal"][1][:16] == seal, "manifest_mismatch", f"chunk {number} is another")
             self.chunks[number] = entries_of(row)
             listed += self.chunks[number].items()
@@ -550,6 +577,7 @@ class Partition:
         require(current, "manifest_mismatch", f"{sk} is not the current version")
         require((record.type, record.id) not in self.records, "manifest_mismatch", f"{sk} is listed twice")
         self.records[record.type, record.id] = record
+        self.needed.add(record.key.version)
 
     def shown(self) -> dict:
         records = [self.records[name].shown() for name in sorted(self.records)]
@@ -572,15 +600,29 @@ class Table:
     def lane(self, number: int):
         return Lane(self.store, number, self.rows.setdefault(f"audit#{number:02}", {}))
 
-    def partition(self, pk: str) -> Partition:
+    def place(self, pk: str) -> Place:
         kind, _, name = pk.partition("#")
         require(bool(SLUG.fullmatch(kind)) and kind != "audit" and is_id(name), "address_mismatch", f"{pk} is no partition")
-        return Partition(Place(self.store, kind, name), self.rows.get(pk, {}))
+        return Place(self.store, kind, name)
+
+    def partition(self, pk: str) -> Partition:
+        return Partition(self.place(pk), self.rows.get(pk, {}))
 
     def shown(self) -> dict:
         names = sorted(pk for pk in self.rows if pk != "store" and not pk.startswith("audit#"))
         events = sum(self.lane(number).seq for number in range(8))
-        return {"store": self.store.id, "events": events, "partitions": {pk: self.partition(pk).shown() for pk in names}}
+        return {"store": self.store.id, "events": events, "partitions": {pk: self.shown_partition(pk) for pk in names}}
+
+    def shown_partition(self, pk: str) -> dict:
+        try:
+            return self.partition(pk).shown()
+        except Refused as refused:
+            if refused.code != "partition_erased":
+                raise
+            return {"erased": refused.why}
+
+    def record(self, lane: int, at: str, operation: str, key_id: str, count: int):
+        self.lane(lane).append(at, new_event_id(), operation, key_id, self.principal, count)
 
     def items(self) -> list:
         return [to_item(row) for _, rows in sorted(self.rows.items()) for _, row in sorted(rows.items())]
@@ -621,6 +663,7 @@ class Commit:
         )
         sk = row["sk"][1]
         self.rows[sk] = row
+        self.partition.encryptions += 1
         self.list_of(sk)[sk] = (int(row["ver"][1]), row["seal"][1][:16])
 
     def remove(self, type, id):
@@ -628,7 +671,37 @@ class Commit:
         sk = self.partition.records[type, id].row["sk"][1]
         del self.rows[sk], self.list_of(sk)[sk]
 
-    def flip(self):
+    def rotate(self):
+        """Another data key, and the version that says so."""
+        old, dek = self.key, os.urandom(32)
+        require(len(self.partition.keys) < MAX_KEYS, "too_many_data_keys", "write the oldest records again")
+        version, now = max(self.partition.keys) + 1, self.tick()
+        fresh = dek_row(self.place, version, dek, os.urandom(12), now)
+        self.rows[fresh["sk"][1]] = fresh
+        self.wrap_anew(old, "decrypt-only")
+        self.key = self.partition.keys[version] = DataKey(self.place.id, version, dek)
+        self.partition.encryptions, self.changes = 0, 1
+        self.flip("Rotate")
+
+    def wrap_anew(self, key: DataKey, status=None):
+        """Under the store's current epoch."""
+        sk = f"dek#{key.version:04}"
+        old = self.rows[sk]
+        created_at, status = old["created_at"][1], status or old["status"][1]
+        self.rows[sk] = dek_row(self.place, key.version, key.dek, os.urandom(12), self.tick(), created_at, status)
+
+    def follow_epoch(self) -> int:
+        """Wraps anew what is wrapped under an older epoch; says how many keys that were."""
+        def is_old(key):
+            return integer(self.rows[f"dek#{key.version:04}"], "kek_epoch") < self.place.store.epoch
+
+        old = [key for key in self.partition.keys.values() if is_old(key)]
+        for key in old:
+            self.wrap_anew(key)
+        return len(old)
+
+    def flip(self, operation="Encrypt"):
+        self.follow_epoch()
         inline, chunks = self.partition.inline, self.partition.chunks
         while len(inline) > MAX_ENTRIES:
             number = next(n for n in range(1, MAX_REFERENCES) if f"manifest#{n:02}" not in self.rows and n not in chunks)
@@ -640,10 +713,17 @@ class Commit:
             self.rows[sk] = manifest_row(self.place, self.key, sk, now, encoded(chunks[number]))
         referred = {number: self.rows[f"manifest#{number:02}"] for number in chunks}
         version = self.partition.version + 1
-        lane = self.table.lane(lane_of(self.place))
-        key_id = f"dek#{self.place.pk}#{self.key.version}"
-        lane.append(now, new_event_id(), "Encrypt", key_id, self.table.principal, self.changes)
-        self.rows["manifest"] = root_row(self.place, self.key, now, version, encoded(inline), referred)
+        lane = lane_of(self.place)
+        self.table.record(lane, now, operation, f"dek#{self.place.pk}#{self.key.version}", self.changes)
+        listed = [sk for entries in (inline, *chunks.values()) for sk in entries]
+        under = [named_key(self.place, self.partition.keys, row) for row in (*referred.values(), *map(self.rows.get, listed))]
+        self.rows["manifest"] = root_row(
+            self.place, self.key, now, version, encoded(inline), referred,
+            min([self.key.version, *(key.version for key in under)]), self.partition.encryptions,
+        )
+        for version in Partition(self.place, self.rows).unneeded():
+            del self.rows[f"dek#{version:04}"]
+            self.table.record(lane, now, "Erase", f"dek#{self.place.pk}#{version}", 1)
 
 
 def encoded(entries: dict) -> list:
@@ -652,14 +732,89 @@ def encoded(entries: dict) -> list:
 
 def write(request: dict, umk: bytes, tenant: str, user: str) -> dict:
     items = request.get("Items") or [to_item(store_row(umk, os.urandom(16).hex(), tenant, user, request["at"]))]
-    table = Table(items, umk, tenant, user)
+    table, at = Table(items, umk, tenant, user), request["at"]
+    match request.get("do"):
+        case "begin_epoch":
+            begin_epoch(table, umk, at)
+        case "end_epochs":
+            end_epochs(table, umk, at)
+        case "rotate":
+            Commit(table, request["partition"], at).rotate()
+        case "erase":
+            return {"certificate": erase(table, request["partition"], at), "Items": table.items()}
+        case None:
+            change(table, request)
+    return {"Items": table.items()}
+
+
+def change(table: Table, request: dict):
     commit = Commit(table, request["partition"], request["at"])
     for record in request.get("put", []):
         commit.put(**record)
     for type, id in request.get("remove", []):
         commit.remove(type, id)
     commit.flip()
-    return {"Items": table.items()}
+
+
+# Section 6: epochs.
+def begin_epoch(table: Table, umk: bytes, at: str):
+    store = table.store
+    require(store.epoch + 1 < store.floor + MAX_EPOCHS, "too_many_key_epochs", "end the old ones first")
+    set_epochs(table, umk, store.epoch + 1, store.floor)
+    table.record(0, at, "Rotate", f"kek#{store.epoch + 1}", 1)
+
+
+def end_epochs(table: Table, umk: bytes, at: str):
+    store = table.store
+    for pk in [pk for pk in table.rows if pk != "store" and not pk.startswith("audit#")]:
+        if erasure_of(Place(store, *pk.split("#")), table.rows[pk].get("manifest", {})) is None:
+            Commit(table, pk, at).follow_epoch()
+    set_epochs(table, umk, store.epoch, store.epoch)
+    table.record(0, at, "Erase", f"kek#{store.epoch - 1}", store.epoch - store.floor)
+
+
+def set_epochs(table: Table, umk: bytes, epoch: int, floor: int):
+    row = table.rows["store"]["meta"] = table.store.row_at(epoch, floor)
+    table.store = Store(umk, row, *table.store.owner)
+
+
+# Section 15: a tombstone.
+def tombstone_row(place: Place, at: str) -> dict:
+    row = new_row(place.pk, "manifest", "tombstone", updated_at=("S", at))
+    return sealed(row, expand(place.store.own, b"blue/v1/tombstone"))
+
+
+def erasure_of(place: Place, row: dict):
+    """When the partition was erased, out of its tombstone; None if the row is none."""
+    if row.get("entity_type") != ("S", "tombstone"):
+        return None
+    only(row, "updated_at")
+    place.check(row, "tombstone")
+    check_suite(row)
+    time_of(row, "updated_at")
+    check_seal(row, expand(place.store.own, b"blue/v1/tombstone"))
+    return row["updated_at"][1]
+
+
+def erase(table: Table, pk: str, at: str) -> dict:
+    place, rows = table.place(pk), table.rows.setdefault(pk, {})
+    keys = sum(sk.startswith("dek#") for sk in rows)
+    others = len(rows) - keys - ("manifest" in rows)
+    rows.clear()
+    rows["manifest"] = tombstone_row(place, at)
+    table.record(lane_of(place), at, "Erase", f"dek#{pk}", keys)
+    return certificate(place, rows["manifest"], keys, others)
+
+
+def certificate(place: Place, tombstone: dict, keys: int, others: int) -> dict:
+    tenant, user = place.store.owner
+    erasure = dict(
+        format="blue/v1/erasure", store=place.store.id, tenant=tenant, user=user, partition=place.pk,
+        erased_at=tombstone["updated_at"][1], tombstone=tombstone["seal"][1].hex(), data_keys_destroyed=keys,
+        rows_deleted=others, residual_copies=[{"place": "backups of the table", "until": "they expire"}],
+    )
+    key = expand(place.store.own, b"blue/v1/erasure")
+    return {"erasure": erasure, "mac": mac(key, canonical_json(erasure).encode()).hex()}
 
 
 # Section 14: the audit.
@@ -681,7 +836,7 @@ class Lane:
 
     def __init__(self, store: Store, number: int, rows: dict):
         self.store, self.number, self.rows, self.pk = store, number, rows, f"audit#{number:02}"
-        self.event_key, self.head_key = (expand(store.kek, b"blue/v1/audit" + label) for label in (b"", b"/head"))
+        self.event_key, self.head_key = (expand(store.own, b"blue/v1/audit" + label) for label in (b"", b"/head"))
         self.seq, self.hash = 0, sha256(b"blue/v1/audit/genesis" + lp(store.id.encode()) + lp(bytes([number])))
         while (sk := f"event#{self.seq + 1:020}") in rows:
             self.follow(rows[sk], self.seq + 1)
@@ -694,7 +849,7 @@ class Lane:
         require(set(row) == {"pk", "sk", "entity_type", *attributes}, "audit_chain_broken", "attributes")
         require(all(row[name][0] == kind for name, kind in attributes.items()), "audit_chain_broken", "types")
         require(row["pk"] == ("S", self.pk) and row["entity_type"] == ("S", entity_type), "audit_chain_broken", "place")
-        require(integer(row, "kek_epoch") == EPOCH, "audit_chain_broken", "kek_epoch")
+        require(integer(row, "kek_epoch") == OWN, "audit_chain_broken", "kek_epoch")
 
     def follow(self, row: dict, seq: int):
         self.check_row(row, "audit_event", EVENT)
@@ -734,14 +889,14 @@ class Lane:
     def append(self, at: str, event_id: uuid.UUID, operation: str, key_id: str, principal: str, count: int):
         value = dict(
             event_id=str(event_id), timestamp=at, trace_id="0" * 32, span_id="0" * 16, operation=operation, key_id=key_id,
-            principal=principal, outcome="success", count=str(count), kek_epoch=str(EPOCH), seq=str(self.seq + 1),
+            principal=principal, outcome="success", count=str(count), kek_epoch=str(OWN), seq=str(self.seq + 1),
             previous_hash=self.hash,
         )
         self.seq, self.hash = self.seq + 1, self.event_hash(value)
         value.update(event_hash=self.hash, event_mac=mac(self.event_key, self.hash))
         place = {"pk": ("S", self.pk), "sk": ("S", f"event#{self.seq:020}"), "entity_type": ("S", "audit_event")}
         self.rows[place["sk"][1]] = {**place, **{name: (EVENT[name], value[name]) for name in EVENT}}
-        end = {"updated_at": ("S", at), "kek_epoch": ("N", str(EPOCH)), "seq": ("N", str(self.seq)), "event_hash": ("B", self.hash)}
+        end = {"updated_at": ("S", at), "kek_epoch": ("N", str(OWN)), "seq": ("N", str(self.seq)), "event_hash": ("B", self.hash)}
         head = {**place, "sk": ("S", "head"), "entity_type": ("S", "audit_head"), **end}
         self.rows["head"] = sealed(head, self.head_key)
 
@@ -789,15 +944,54 @@ def vectors() -> dict:
         event_row=lane.rows[f"event#{1:020}"], head_row=lane.rows["head"],
     )
     return dict(
-        script_sha256=sha256(pathlib.Path(__file__).read_bytes()).hex(), store=store, tenant=tenant, user=user, epoch=EPOCH, kind=place.kind, id=place.id, created_at=at,
-        updated_at=updated_at, umk=umk.hex(), kek=place.store.kek.hex(), store_seal_key=store_seal_key(place.store.kek).hex(),
+        script_sha256=sha256(pathlib.Path(__file__).read_bytes()).hex(), store=store, tenant=tenant, user=user, epoch=FIRST, kind=place.kind, id=place.id, created_at=at,
+        updated_at=updated_at, umk=umk.hex(), kek=place.store.kek_of(FIRST).hex(),
+        store_seal_key=store_seal_key(place.store.kek_of(FIRST)).hex(),
         dek=dek.hex(), wrap_nonce=wrap_nonce.hex(), wrap_info=place.wrap_info(1, wrap_nonce).hex(),
         wrap_aad=place.wrap_aad(1).hex(), seal_key=key.seal_key.hex(), manifest_key=key.manifest_key.hex(),
         nonce_key=key.nonce_key.hex(), address=place.address("task", at, "t1"), aad=task["aad_hash"][1],
         random=random.hex(), payload=payload.decode(),
         content_info=place.content_info(key.id, bytes.fromhex(task["aad_hash"][1]), 3, task["content_nonce"][1]).hex(),
         canonical=canonical(task).hex(), score=score_vector(place), **{name: row["sk"][1] for name, row in rows.items()},
-        Items=[to_item(row) for row in rows.values()],
+        Items=[to_item(row) for row in rows.values()], later=later_vectors(umk, own, updated_at),
+    )
+
+
+def later_vectors(umk: bytes, own: dict, at: str) -> dict:
+    """The same store at its third epoch, the first retired: one partition under two data keys, one erased."""
+    owner = own["tenant"][1], own["user"][1]
+    second = Store(umk, Store(umk, own, *owner).row_at(2, 1), *owner)
+    own = second.row_at(3, 2)
+    store = Store(umk, own, *owner)
+    old, new = Place(second, "job", "j1"), Place(store, "job", "j1")
+    deks, nonces = (bytes([0x51] * 32), bytes([0x52] * 32)), (bytes(range(12)), bytes(range(12, 24)))
+    keys = [DataKey("j1", version, dek) for version, dek in enumerate(deks, 1)]
+    wrapped = [dek_row(old, 1, deks[0], nonces[0], at, own["created_at"][1], "decrypt-only"), dek_row(new, 2, deks[1], nonces[1], at)]
+    records = [
+        record_row(
+            new, key, "task", f"t{key.version}", at=at, created_at=at, updated_at=at, version=1, random=bytes(32),
+            payload=canonical_json(f"under key {key.version}").encode(), fields={}, status=None,
+        )
+        for key in keys
+    ]
+    chunk = manifest_row(new, keys[0], "manifest#01", at, [entry(records[0])])
+    root = root_row(new, keys[1], at, 3, [entry(records[1])], {1: chunk}, 1, 1)
+    erased = Place(store, "job", "j2")
+    tombstone = tombstone_row(erased, at)
+    events = [
+        (0, "Rotate", "kek#2", 1), (0, "Rotate", "kek#3", 1), (0, "Erase", "kek#1", 1),
+        (lane_of(new), "Encrypt", "dek#job#j1#1", 1), (lane_of(new), "Rotate", "dek#job#j1#2", 1),
+        (lane_of(new), "Encrypt", "dek#job#j1#2", 1), (lane_of(erased), "Erase", "dek#job#j2", 1),
+    ]
+    lanes = {number: Lane(store, number, {}) for number, *_ in events}
+    for count, (number, operation, key_id, times) in enumerate(events, 1):
+        event_id = uuid.UUID(f"019b7c8d-0000-7000-8000-0000000000{count:02}")
+        lanes[number].append(at, event_id, operation, key_id, "/".join(owner), times)
+    audit = [row for number in sorted(lanes) for _, row in sorted(lanes[number].rows.items())]
+    rows = [own, *wrapped, *records, chunk, root, tombstone, *audit]
+    return dict(
+        Items=[to_item(row) for row in rows], deks=[dek.hex() for dek in deks], wrap_nonces=[nonce.hex() for nonce in nonces],
+        certificate=certificate(erased, tombstone, 1, 2),
     )
 
 
@@ -839,21 +1033,21 @@ def read(items: list, umk: bytes, tenant: str, user: str) -> dict:
 
 
 def check_vectors(made: dict) -> int:
-    umk, tenant, user = bytes.fromhex(made["umk"]), made["tenant"], made["user"]
-    good = read(made["Items"], umk, tenant, user)
-    records = good.get("partitions", {}).get(f"{made['kind']}#{made['id']}", {}).get("records", [])
-    accepted = []
-    count = 0
-    for place, items in changed_bytes(made["Items"]):
-        count += 1
-        found = read(items, umk, tenant, user)
-        # Without its root a partition is as it was before the first commit: only who remembers it knows better.
-        unwritten = {"version": 0, "records": []}
-        partitions = [{name: shown[name] for name in unwritten} for shown in found.get("partitions", {}).values()]
-        if "refused" not in found and not (place in ("manifest.pk", "manifest.sk") and unwritten in partitions):
-            accepted.append(place)
-    print(f"{len(records)} records read; {count} changed bytes, {len(accepted)} accepted {accepted}")
-    return 0 if len(records) == 3 and not accepted else 1
+    tables = made["Items"], made["later"]["Items"]
+    owner = bytes.fromhex(made["umk"]), made["tenant"], made["user"]
+    good = [shown for table in tables for shown in read(table, *owner).get("partitions", {}).values()]
+    records = sum(len(shown.get("records", [])) for shown in good)
+    outcomes = [(place, is_believed(place, read(items, *owner))) for table in tables for place, items in changed_bytes(table)]
+    accepted = [place for place, believed in outcomes if believed]
+    print(f"{records} records read; {len(outcomes)} changed bytes, {len(accepted)} accepted {accepted}")
+    return 0 if records == 5 and {"erased": made["updated_at"]} in good and not accepted else 1
+
+
+def is_believed(place: str, found: dict) -> bool:
+    """Without its root a partition is as it was before the first commit: only who remembers it knows better."""
+    unwritten = {"version": 0, "records": []}
+    partitions = [{name: shown.get(name) for name in unwritten} for shown in found.get("partitions", {}).values()]
+    return "refused" not in found and not (place in ("manifest.pk", "manifest.sk") and unwritten in partitions)
 
 
 def main() -> int:

@@ -63,7 +63,7 @@ inside() {
     export DYNAMODB_ENDPOINT=http://127.0.0.1:$port
     "$library" --exact parity::every_engine_gives_the_same_answers --nocapture
     "$library" faults::on_a_network --nocapture
-    "$suite" kill:: --nocapture --test-threads 1
+    "$suite" kill --nocapture --test-threads 1
 }
 
 # Waits until the server answers at all, for at most 120 s: to a request without a signature it says 400.

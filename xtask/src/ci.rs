@@ -99,7 +99,8 @@ fn deny(root: &Path) -> Result<()> {
     }
 }
 
-/// The encrypted store with everything that reaches over a network, on Amazon's DynamoDB Local, and with a TPM.
+/// The encrypted store with everything that reaches over a network, on Amazon's DynamoDB Local, with its key in moto, and
+/// with a TPM.
 fn store(root: &Path) -> Result<()> {
     let of_the_store = "-p blue-encrypted-store --features aws";
     shell(
@@ -111,6 +112,7 @@ fn store(root: &Path) -> Result<()> {
         &format!("cargo test {of_the_store} --lib -- opening:: faults::"),
     )?;
     shell(root, "tests/system/dynamodb_local.sh")?;
+    shell(root, "tests/system/kms_moto.sh")?;
     shell(root, "tests/system/tpm.sh")
 }
 

@@ -16,6 +16,7 @@ use worldcompute_fault::{Category, Fault, Result};
 
 use crate::check::Check;
 use crate::embedded::beside;
+use crate::keyring::Epochs;
 use crate::name::PartitionKey;
 
 /// Outdated records that a journal may hold: 2 MB, read in a moment when the store is opened.
@@ -50,14 +51,61 @@ impl Mark {
     pub(crate) const fn version(&self) -> u64 {
         self.version
     }
+
+    /// The end of a partition: whatever is found there later is older.
+    pub(crate) fn erased(seal: &[u8; 32]) -> Self {
+        Self::new(u64::MAX, seal)
+    }
+
+    /// Whether it is one's end.
+    pub(crate) const fn is_end(&self) -> bool {
+        self.version == u64::MAX
+    }
 }
 
 /// Which store this is, and with which key it was set up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     pub(crate) store: String,
-    /// The key check value of its KEK, in hex.
+    /// The key check value of its master key, in hex.
     pub(crate) kcv: String,
+    /// The epoch of its current key-encryption key.
+    #[serde(default = "first_epoch")]
+    epoch: u64,
+    /// The oldest epoch that is not retired.
+    #[serde(default = "first_epoch")]
+    floor: u64,
+}
+
+/// What identities that were written before there were epochs have.
+const fn first_epoch() -> u64 {
+    1
+}
+
+impl Identity {
+    pub(crate) fn new(store: &str, kcv: &[u8], epochs: Epochs) -> Self {
+        Self {
+            store: store.to_owned(),
+            kcv: hex::encode(kcv),
+            epoch: epochs.current,
+            floor: epochs.floor,
+        }
+    }
+
+    fn no_older_than(self, known: &Self) -> Self {
+        Self {
+            epoch: self.epoch.max(known.epoch),
+            floor: self.floor.max(known.floor),
+            ..self
+        }
+    }
+
+    pub(crate) const fn epochs(&self) -> Epochs {
+        Epochs {
+            current: self.epoch,
+            floor: self.floor,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,9 +170,13 @@ impl Anchor {
         self.state().identity.clone()
     }
 
-    /// Remembers the store. Blocks.
+    /// Remembers the store; of the same store, epochs never go back. Blocks.
     pub(crate) fn remember(&self, identity: Identity) -> Result<()> {
         let mut state = self.state();
+        let identity = match &state.identity {
+            Some(known) if known.store == identity.store => identity.no_older_than(known),
+            _ => identity,
+        };
         state.append(&Record::Store(identity.clone()))?;
         state.identity = Some(identity);
         Ok(())
@@ -294,10 +346,7 @@ mod tests {
     fn marks_and_identity_are_there_the_next_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("anchor");
-        let identity = Identity {
-            store: "s1".to_owned(),
-            kcv: "00".to_owned(),
-        };
+        let identity = Identity::new("s1", &[0], Epochs::FIRST);
         let anchor = Anchor::file(&path).unwrap();
         anchor.remember(identity.clone()).unwrap();
         for version in 1..=3 {
@@ -308,6 +357,28 @@ mod tests {
         assert_eq!(anchor.identity(), Some(identity));
         assert_eq!(anchor.mark("job#j1"), Some(mark(3)));
         assert_eq!(anchor.mark("job#j2"), None);
+    }
+
+    #[test]
+    fn an_identity_that_knows_no_epochs_is_at_the_first() {
+        let text = r#"{"store":{"store":"s1","kcv":"00"}}"#;
+        let Ok(Record::Store(identity)) = serde_json::from_str(text) else {
+            panic!("{text}");
+        };
+        assert_eq!(identity, Identity::new("s1", &[0], Epochs::FIRST));
+    }
+
+    #[test]
+    fn the_epochs_of_a_store_never_go_back() {
+        let anchor = Anchor::memory();
+        let at = |store, current, floor| Identity::new(store, &[0], Epochs { current, floor });
+        anchor.remember(at("s1", 3, 2)).unwrap();
+        anchor.remember(at("s1", 2, 1)).unwrap();
+        assert_eq!(anchor.identity(), Some(at("s1", 3, 2)));
+        anchor.remember(at("s1", 3, 3)).unwrap();
+        assert_eq!(anchor.identity(), Some(at("s1", 3, 3)));
+        anchor.remember(at("s2", 1, 1)).unwrap();
+        assert_eq!(anchor.identity(), Some(at("s2", 1, 1)));
     }
 
     #[test]
@@ -323,10 +394,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("anchor");
         let anchor = Anchor::file_with(&path, 20).unwrap();
-        let identity = Identity {
-            store: "s1".to_owned(),
-            kcv: "00".to_owned(),
-        };
+        let identity = Identity::new("s1", &[0], Epochs::FIRST);
         anchor.remember(identity.clone()).unwrap();
         // Left by a process that died while it wrote the journal anew.
         Journal::open(&beside(&path, "new"), Limits::default()).unwrap();

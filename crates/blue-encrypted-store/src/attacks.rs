@@ -52,7 +52,7 @@ async fn large() -> (Lab, Store) {
 }
 
 /// Every value that differs from `value` in one byte, or is of another type.
-fn changed(value: &AttributeValue) -> Vec<AttributeValue> {
+pub(crate) fn changed(value: &AttributeValue) -> Vec<AttributeValue> {
     match value {
         AttributeValue::S(text) => {
             let texts = flips(text.as_bytes()).into_iter();

@@ -143,7 +143,8 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// The keys are `HKDF-Expand(KEK, info)`, info being `blue/v1/audit` for events, with `/head` appended for heads and
-    /// with `/checkpoint` for checkpoints.
+    /// with `/checkpoint` for checkpoints. The KEK is that of epoch 0, so that no rotation leaves a chain behind that
+    /// nobody can verify.
     pub(crate) fn new(store: &str, principal: String, kek: &KekHandle, epoch: u64) -> Result<Self> {
         let derive = |label: &[u8]| expand(kek.bytes(), label).map(|key| hmac_key(&key));
         Ok(Self {
@@ -224,12 +225,11 @@ impl Audit {
         self.habits.reads == AuditReads::Strict
     }
 
-    /// Records what opening the store took.
+    /// Records what opening the store took, whose keys are at `epoch`.
     ///
     /// # Errors
     /// Those of [`Audit::record`], unless a broken store is to be looked into.
-    pub(crate) fn record_opening(&self) -> Result<()> {
-        let epoch = self.signer.epoch;
+    pub(crate) fn record_opening(&self, epoch: u64) -> Result<()> {
         let drafts = [Operation::DeriveKek, Operation::KcvCheck];
         let mut drafts = drafts
             .into_iter()
@@ -330,6 +330,12 @@ impl Audit {
             flushed = flushed.and(self.flush(lane).await);
         }
         flushed
+    }
+
+    /// Whether it is known that a partition was erased.
+    pub(crate) fn has_ended(&self, partition: &PartitionKey) -> bool {
+        let mark = self.anchor.mark(&partition.to_string());
+        mark.is_some_and(|mark| mark.is_end())
     }
 
     async fn remember(&self, lane: Lane, mark: Mark) -> Result<()> {

@@ -24,6 +24,8 @@ pub(crate) enum Check {
     Manifest,
     /// The partition is not older than it was before.
     VersionFloor,
+    /// The key-encryption key is not of an epoch that has been retired.
+    EpochFloor,
     /// The data key that is named is there, and is the one that was wrapped (key check value).
     Kcv,
     /// A chain of the audit is what was written, in the order in which it was written, to its end.
@@ -41,6 +43,7 @@ impl Check {
             Self::Seal => "seal_mismatch",
             Self::Manifest => "manifest_mismatch",
             Self::VersionFloor => "version_rolled_back",
+            Self::EpochFloor => "key_epoch_retired",
             Self::Kcv => "key_check_mismatch",
             Self::AuditChain => "audit_chain_broken",
         }

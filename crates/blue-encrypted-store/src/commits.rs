@@ -12,7 +12,7 @@ use crate::crypto::random;
 use crate::lab::{Job, Lab, Task, job, partition, put, secrets, task, text, version};
 use crate::manifest::{CHUNK_ENTRIES, Listed, MAX_PARTITION_RECORDS, Manifest};
 use crate::name::RecordId;
-use crate::plan::{self, MAX_FLIP_ACTIONS, Prepared};
+use crate::plan::{self, FirstKey, MAX_FLIP_ACTIONS, Prepared};
 use crate::record::Scope;
 use crate::sources::Sources;
 use crate::table::{MAX_ACTIONS, Outcome};
@@ -394,13 +394,13 @@ async fn a_first_commit_that_reads_nothing_does_not_write_over_what_is_there() {
 
 #[tokio::test]
 async fn a_first_commit_is_one_transaction_if_it_fits_into_one() {
-    for (records, rows) in [(1, 3), (MAX_ACTIONS, 0)] {
+    for (records, actions) in [(1, 4), (MAX_ACTIONS, 0)] {
         let lab = Lab::new();
         let store = lab.store().await;
         let shared = partition(&store, "j1").0;
         let wrapping = shared.store.wrapping();
         let row = wrapping
-            .first(&shared.scope, shared.store.sources.tick())
+            .fresh(&shared.scope, 1, shared.store.sources.tick())
             .await
             .unwrap();
         let mut open = plan::Open::new(&shared.scope);
@@ -414,11 +414,13 @@ async fn a_first_commit_is_one_transaction_if_it_fits_into_one() {
             plan::resolve(&shared.scope, &open.manifest, puts(0..records, "x").changes).unwrap();
         let prepared =
             plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
-        let transactions = prepared.with_key(row).transactions;
+        let same_epoch = wrapping.same_epoch();
+        let first = FirstKey { row, same_epoch };
+        let transactions = prepared.with_key(first, shared.no_root()).transactions;
         let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
-        match rows {
-            0 => assert_eq!(sizes[0], 1, "the key comes first: {sizes:?}"),
-            rows => assert_eq!(sizes, [rows]),
+        match actions {
+            0 => assert_eq!(sizes[0], 3, "the key and two checks come first: {sizes:?}"),
+            actions => assert_eq!(sizes, [actions]),
         }
     }
 }
@@ -444,7 +446,7 @@ async fn of_two_first_commits_to_a_partition_that_has_a_data_key_one_is_refused(
     let lab = Lab::new();
     let shared = partition(&lab.store().await, "j1").0;
     let (wrapping, now) = (shared.store.wrapping(), shared.store.sources.tick());
-    let row = wrapping.first(&shared.scope, now).await.unwrap();
+    let row = wrapping.fresh(&shared.scope, 1, now).await.unwrap();
     assert!(shared.store.table.put_new(row).await.unwrap());
     let (one, two) = (lab.store().await, lab.store().await);
     let (one, two) = (partition(&one, "j1"), partition(&two, "j1"));
@@ -463,7 +465,7 @@ async fn a_crash_after_the_data_key_was_made_does_no_harm() {
     let store = lab.store().await;
     let shared = partition(&store, "j1").0;
     let (wrapping, now) = (shared.store.wrapping(), shared.store.sources.tick());
-    let row = wrapping.first(&shared.scope, now).await.unwrap();
+    let row = wrapping.fresh(&shared.scope, 1, now).await.unwrap();
     assert!(shared.store.table.put_new(row).await.unwrap());
     let store = lab.store().await;
     let partition = partition(&store, "j1");
@@ -678,6 +680,7 @@ async fn a_partition_takes_so_many_records_and_no_more() {
             format!("{id}").into(),
             listed,
             Timestamp::UNIX_EPOCH,
+            1,
         );
     }
     assert_eq!(fits(&manifest, inserts(0..1, "x")).unwrap(), 1);

@@ -33,8 +33,20 @@ pub struct StoreConfig {
     pub(crate) tenant: String,
     pub(crate) user: String,
     pub(crate) key_lifetime: KeyLifetime,
+    pub(crate) min_key_epoch: u64,
     pub(crate) habits: Habits,
+    pub(crate) limits: Limits,
 }
+
+/// What a store does not exceed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Payloads that one data key encrypts.
+    pub(crate) encryptions: u64,
+}
+
+/// 2^32, what NIST SP 800-38D (8.3) allows one AES-GCM key with random nonces.
+const MAX_ENCRYPTIONS: u64 = 1 << 32;
 
 impl StoreConfig {
     /// The store in the embedded engine at `path`, of tenant `local`, user `local`.
@@ -53,7 +65,11 @@ impl StoreConfig {
             tenant: "local".to_owned(),
             user: "local".to_owned(),
             key_lifetime: KeyLifetime::default(),
+            min_key_epoch: 1,
             habits: Habits::default(),
+            limits: Limits {
+                encryptions: MAX_ENCRYPTIONS,
+            },
         }
     }
 
@@ -153,6 +169,24 @@ impl StoreConfig {
     #[must_use]
     pub const fn key_lifetime(mut self, lifetime: KeyLifetime) -> Self {
         self.key_lifetime = lifetime;
+        self
+    }
+
+    /// The store's key epochs before this one are known to be retired: a store that still allows one is refused. For
+    /// machines without an anchor, which cannot know that by themselves ([`crate::Store::retire_keks`]).
+    #[must_use]
+    pub const fn min_key_epoch(mut self, epoch: u64) -> Self {
+        self.min_key_epoch = epoch;
+        self
+    }
+
+    /// How many payloads one data key of a partition encrypts before another takes its place
+    /// ([`crate::Partition::rotate`]): 2^32 by default, which is the most. A batch is under one key, also when it alone is
+    /// larger; with as many data keys as there can be, the last one goes on. Of commits that failed, those of this process
+    /// count.
+    #[must_use]
+    pub fn max_encryptions_per_key(mut self, encryptions: u64) -> Self {
+        self.limits.encryptions = encryptions.min(MAX_ENCRYPTIONS);
         self
     }
 

@@ -19,7 +19,7 @@ use crate::client::{self, MAX_ATTEMPTS};
 use crate::commits::puts;
 use crate::config::DEFAULT_TABLE;
 use crate::embedded::Engine;
-use crate::lab::{MemoryKey, partition, put, secrets};
+use crate::lab::{Lab, MemoryKey, partition, put, secrets, text};
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::Table;
@@ -127,14 +127,25 @@ impl Faulty {
     }
 
     async fn store(&self) -> Result<Store> {
+        self.store_with(StoreConfig::new(StorePath::Memory)).await
+    }
+
+    async fn store_with(&self, config: StoreConfig) -> Result<Store> {
         let ground = Ground {
             table: Table::new(self.client(), DEFAULT_TABLE),
             anchor: Arc::new(Anchor::memory()),
             set_up: true,
         };
-        let config = StoreConfig::new(StorePath::Memory);
         let keys = Arc::new(MemoryKey([1; 32]));
         Store::open_on(ground, config, keys, Sources::system()).await
+    }
+
+    /// The table, to change it behind the store's back.
+    fn lab(&self) -> Lab {
+        Lab {
+            engine: self.engine.clone(),
+            anchor: Arc::new(Anchor::memory()),
+        }
     }
 }
 
@@ -384,6 +395,52 @@ async fn a_commit_that_fails_half_way_through_its_staging_changes_nothing() {
         let snapshot = partition.load().await.unwrap().unwrap();
         assert_eq!((snapshot.len(), snapshot.uncommitted()), (330, &[][..]));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn payloads_of_commits_that_failed_count_against_their_key() {
+    let faulty = Faulty::new();
+    let config = StoreConfig::new(StorePath::Memory).max_encryptions_per_key(5);
+    let store = faulty.store_with(config).await.unwrap();
+    let partition = partition(&store, "j1");
+    let at = put(&partition, &[("t0000", "x"), ("t0001", "x")]).await;
+    let root = || faulty.lab().rows(PK).remove("manifest").unwrap();
+    assert_eq!(text(&root(), "key_id"), "dek#j1#1");
+    faulty.meet(WRITE, forever(Trouble::Disconnected));
+    partition.commit(puts(0..2, "y"), at).await.unwrap_err();
+    faulty.meet("", []);
+    // Two in the table and two that were seen on their way there: another two would be too many.
+    let at = partition.commit(puts(0..2, "z"), at).await.unwrap();
+    assert_eq!(text(&root(), "key_id"), "dek#j1#2");
+    let fits = partition.commit(puts(0..3, "z"), at).await;
+    fits.unwrap();
+    assert_eq!(text(&root(), "key_id"), "dek#j1#2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_that_breaks_off_has_ended_the_partition_and_the_next_completes_it() {
+    let faulty = Faulty::new();
+    let (store, lab) = (faulty.store().await.unwrap(), faulty.lab());
+    let handle = partition(&store, "j1");
+    put(&handle, &[("t1", "x")]).await;
+    let before = lab.rows(PK);
+    faulty.meet_after(1, WRITE, forever(Trouble::Disconnected));
+    let fault = handle.erase().await.unwrap_err();
+    assert_eq!(fault.code(), "store_unreachable");
+    faulty.meet("", []);
+    assert!(lab.keys(PK, "dek").is_empty());
+    assert_eq!(lab.keys(PK, "task").len(), 1);
+    let tombstone = lab.rows(PK).remove("manifest").unwrap();
+    // Nobody has looked at the partition since.
+    before.values().for_each(|row| lab.put(row));
+    assert_eq!(
+        handle.load().await.unwrap_err().code(),
+        "version_rolled_back"
+    );
+    lab.put(&tombstone);
+    handle.erase().await.unwrap();
+    assert_eq!(lab.keys(PK, ""), ["manifest"]);
+    assert_eq!(handle.load().await.unwrap_err().code(), "partition_erased");
 }
 
 #[tokio::test(start_paused = true)]

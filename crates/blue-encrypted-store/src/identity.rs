@@ -1,7 +1,8 @@
-//! The store's own row: its id, whose it is, and which key it was set up with.
+//! The store's own row: its id, whose it is, which key it was set up with, and which epochs of keys it uses.
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::META;
@@ -10,6 +11,7 @@ use crate::check::Check;
 use crate::config::StoreConfig;
 use crate::crypto::{expand, hmac_key, same};
 use crate::envelope::Suite;
+use crate::keyring::Epochs;
 use crate::keys::{KCV_BYTES, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, kcv};
 use crate::name::{parse_time, time};
 use crate::row::{Row, SEAL};
@@ -19,11 +21,13 @@ use crate::task::blocking;
 
 /// The partition key of the store's own row. No partition has it: theirs contain a `#`.
 pub(crate) const STORE: &str = "store";
-/// The epoch of the only KEK so far.
-const EPOCH: u64 = 1;
+/// The most epochs that data keys may be wrapped under at a time.
+pub(crate) const MAX_EPOCHS: u64 = 16;
+/// The attribute of the oldest epoch in use; not there while that is the first.
+const FLOOR: &str = "min_kek_epoch";
 const STORE_ID_BYTES: usize = 16;
 const KCV: &str = "kcv";
-const ATTRIBUTES: [&str; 11] = [
+const ATTRIBUTES: [&str; 12] = [
     "pk",
     "sk",
     "entity_type",
@@ -32,6 +36,7 @@ const ATTRIBUTES: [&str; 11] = [
     "tenant",
     "user",
     "kek_epoch",
+    FLOOR,
     "env",
     KCV,
     SEAL,
@@ -39,14 +44,15 @@ const ATTRIBUTES: [&str; 11] = [
 
 /// An identified store and the key that wraps its data keys.
 pub(crate) struct Opened {
-    pub(crate) store: String,
+    pub(crate) row: StoreRow,
     pub(crate) kek: KekHandle,
-    pub(crate) epoch: u64,
+    /// The key of what outlives all epochs.
+    pub(crate) own: KekHandle,
 }
 
-/// Whether a row is the one that says which store this is.
+/// Whether a row is the one that says which store this is, written with `kek`, the key of its current epoch.
 pub(crate) fn check(row: &Row, store: &str, kek: &KekHandle) -> Result<(), Check> {
-    let found = Parsed::of(row)?;
+    let found = StoreRow::read(row)?;
     if found.store != store {
         return Err(Check::Address);
     }
@@ -103,26 +109,24 @@ impl Opener<'_> {
         let umk = umk.map_err(|error| error.at(STORE))?;
         let store = hex::encode(sources.random()?.get(..STORE_ID_BYTES).unwrap_or_default());
         let StoreConfig { tenant, user, .. } = self.config;
-        let kek = self.kek(&umk, &store, tenant, user).await?;
-        let mut row = Row::new(STORE, META, STORE);
-        row.set_text("created_at", time(sources.tick()));
-        row.set_text("store_id", store);
-        row.set_text("tenant", tenant.as_str());
-        row.set_text("user", user.as_str());
-        row.set_integer("kek_epoch", EPOCH);
-        row.set_integer("env", u64::from(Suite::CURRENT.byte()));
-        let check_value = self.check_value(&umk).await?;
-        if same(&kcv(kek.bytes()), &check_value) {
+        let new = StoreRow {
+            store,
+            tenant: tenant.clone(),
+            user: user.clone(),
+            created_at: sources.tick(),
+            epochs: Epochs::FIRST,
+            kcv: self.check_value(&umk).await?,
+            seal: [0; 32],
+        };
+        let kek = self.kek(&umk, &new, tenant, user).await?;
+        if same(&kcv(kek.bytes()), &new.kcv) {
             return Err(unsound());
         }
-        row.set_bytes(KCV, check_value);
-        row.seal(&seal_key(&kek)?);
-        Ok(row)
+        new.row(&kek)
     }
 
     async fn identify(&self, row: &Row) -> Result<Opened> {
-        let found = Parsed::of(row)
-            .map_err(|check| check.failed(STORE, "the store's row is not as it was written"))?;
+        let found = StoreRow::parse(row)?;
         if let Some(expected) = &self.config.store_id
             && *expected != found.store
         {
@@ -138,17 +142,26 @@ impl Opener<'_> {
         }
         let umk = self.keys.get_umk().await.map_err(|error| error.at(STORE))?;
         let StoreConfig { tenant, user, .. } = self.config;
-        let kek = self.kek(&umk, &found.store, tenant, user).await?;
-        if row.check_seal(&seal_key(&kek)?).is_err() {
+        let kek = self.kek(&umk, &found, tenant, user).await?;
+        if found.check_seal(row, &kek).is_err() {
             return Err(self.diagnose(row, &found, &umk, &kek, known).await?);
         }
-        if known.is_none() {
-            self.remember(&found.store, &umk).await?;
+        let least = self.config.min_key_epoch;
+        found.check_epochs(Epochs {
+            current: least,
+            floor: least,
+        })?;
+        if let Some(known) = &known {
+            found.check_epochs(known.epochs())?;
         }
+        if known.is_none_or(|known| known.epochs() != found.epochs) {
+            self.remember(&found, &umk).await?;
+        }
+        let own = KekContext::of(&found.store, tenant, user);
         Ok(Opened {
-            store: found.store,
+            own: self.derive(&umk, &own).await?,
+            row: found,
             kek,
-            epoch: EPOCH,
         })
     }
 
@@ -159,7 +172,7 @@ impl Opener<'_> {
     async fn diagnose(
         &self,
         row: &Row,
-        found: &Parsed,
+        found: &StoreRow,
         umk: &UmkHandle,
         kek: &KekHandle,
         known: Option<Identity>,
@@ -172,20 +185,16 @@ impl Opener<'_> {
         if !same_key {
             return Ok(key_changed());
         }
-        let theirs = self
-            .kek(umk, &found.store, &found.tenant, &found.user)
-            .await?;
-        if row.check_seal(&seal_key(&theirs)?).is_ok() {
+        let theirs = self.kek(umk, found, &found.tenant, &found.user).await?;
+        if found.check_seal(row, &theirs).is_ok() {
             return Ok(another_owner(found));
         }
         Ok(Check::Seal.failed(STORE, "the store's row was changed"))
     }
 
-    async fn remember(&self, store: &str, umk: &UmkHandle) -> Result<()> {
-        let identity = Identity {
-            store: store.to_owned(),
-            kcv: hex::encode(self.check_value(umk).await?),
-        };
+    async fn remember(&self, found: &StoreRow, umk: &UmkHandle) -> Result<()> {
+        let kcv = self.check_value(umk).await?;
+        let identity = Identity::new(&found.store, &kcv, found.epochs);
         let anchor = self.anchor.clone();
         blocking(move || anchor.remember(identity)).await
     }
@@ -193,23 +202,26 @@ impl Opener<'_> {
     async fn kek(
         &self,
         umk: &UmkHandle,
-        store: &str,
+        found: &StoreRow,
         tenant: &str,
         user: &str,
     ) -> Result<KekHandle> {
         let context = KekContext {
-            epoch: EPOCH,
-            ..KekContext::of(store, tenant, user)
+            epoch: found.epochs.current,
+            ..KekContext::of(&found.store, tenant, user)
         };
-        let kek = self.keys.derive_kek(umk, &context).await;
+        self.derive(umk, &context).await
+    }
+
+    async fn derive(&self, umk: &UmkHandle, context: &KekContext) -> Result<KekHandle> {
+        let kek = self.keys.derive_kek(umk, context).await;
         kek.map_err(|error| error.at(STORE))
     }
 
     /// The key check value of the master key: that of the KEK of no store.
     async fn check_value(&self, umk: &UmkHandle) -> Result<[u8; KCV_BYTES]> {
         let nowhere = KekContext::of("", "", "");
-        let kek = self.keys.derive_kek(umk, &nowhere).await;
-        Ok(kcv(kek.map_err(|error| error.at(STORE))?.bytes()))
+        Ok(kcv(self.derive(umk, &nowhere).await?.bytes()))
     }
 }
 
@@ -242,7 +254,7 @@ pub(crate) fn key_changed() -> Fault {
 }
 
 /// Two contexts gave one key.
-fn unsound() -> Fault {
+pub(crate) fn unsound() -> Fault {
     let message = "the key provider gives the same key for different purposes";
     Fault::new(
         Category::VerificationFailed,
@@ -252,7 +264,7 @@ fn unsound() -> Fault {
     .hint("do not use this key service: it ignores what it is asked to authenticate")
 }
 
-fn another_owner(found: &Parsed) -> Fault {
+fn another_owner(found: &StoreRow) -> Fault {
     let message = format!(
         "the store belongs to user {} of tenant {}",
         found.user, found.tenant
@@ -265,30 +277,98 @@ fn seal_key(kek: &KekHandle) -> Result<aws_lc_rs::hmac::Key> {
     Ok(hmac_key(&*expand(kek.bytes(), b"blue/v1/store")?))
 }
 
-struct Parsed {
-    store: String,
+/// What the store's own row says.
+#[derive(Clone)]
+pub(crate) struct StoreRow {
+    pub(crate) store: String,
     tenant: String,
     user: String,
-    kcv: [u8; KCV_BYTES],
+    created_at: Timestamp,
+    pub(crate) epochs: Epochs,
+    pub(crate) kcv: [u8; KCV_BYTES],
+    /// All zero before the row is written.
+    pub(crate) seal: [u8; 32],
 }
 
-impl Parsed {
-    fn of(row: &Row) -> Result<Self, Check> {
+impl StoreRow {
+    /// Whether it holds is for [`StoreRow::check_seal`] to say.
+    pub(crate) fn parse(row: &Row) -> Result<Self> {
+        Self::read(row)
+            .map_err(|check| check.failed(STORE, "the store's row is not as it was written"))
+    }
+
+    pub(crate) fn read(row: &Row) -> Result<Self, Check> {
         row.only(&ATTRIBUTES)?;
         if row.text("entity_type")? != STORE {
             return Err(Check::Address);
         }
-        parse_time(row.text("created_at")?).ok_or(Check::Attributes)?;
         Suite::parse(row.integer("env")?).ok_or(Check::Attributes)?;
-        row.array::<32>(SEAL)?;
-        if row.integer("kek_epoch")? != EPOCH {
-            return Err(Check::Attributes);
-        }
         Ok(Self {
             store: row.text("store_id")?.to_owned(),
             tenant: row.text("tenant")?.to_owned(),
             user: row.text("user")?.to_owned(),
+            created_at: parse_time(row.text("created_at")?).ok_or(Check::Attributes)?,
+            epochs: epochs(row)?,
             kcv: row.array(KCV)?,
+            seal: row.array(SEAL)?,
         })
     }
+
+    /// Whether it was written with `kek`, the key of its current epoch.
+    pub(crate) fn check_seal(&self, row: &Row, kek: &KekHandle) -> Result<()> {
+        row.check_seal(&seal_key(kek)?)
+            .map(drop)
+            .map_err(|check| check.failed(STORE, "the store's row was changed"))
+    }
+
+    /// Refuses a row that is older than `known`.
+    pub(crate) fn check_epochs(&self, known: Epochs) -> Result<()> {
+        if self.epochs.reach(known) {
+            return Ok(());
+        }
+        let Epochs { current, floor } = self.epochs;
+        let why = format!(
+            "its keys are at epoch {current}, from {floor} on, and were at epoch {}, from {} on",
+            known.current, known.floor
+        );
+        Err(Check::VersionFloor.failed(STORE, why))
+    }
+
+    /// The same with other epochs.
+    pub(crate) fn at(&self, epochs: Epochs) -> Self {
+        Self {
+            epochs,
+            ..self.clone()
+        }
+    }
+
+    /// As it is written, sealed with `kek`, the key of its current epoch.
+    pub(crate) fn row(&self, kek: &KekHandle) -> Result<Row> {
+        let mut row = Row::new(STORE, META, STORE);
+        row.set_text("created_at", time(self.created_at));
+        row.set_text("store_id", self.store.as_str());
+        row.set_text("tenant", self.tenant.as_str());
+        row.set_text("user", self.user.as_str());
+        row.set_integer("kek_epoch", self.epochs.current);
+        if self.epochs.floor > 1 {
+            row.set_integer(FLOOR, self.epochs.floor);
+        }
+        row.set_integer("env", u64::from(Suite::CURRENT.byte()));
+        row.set_bytes(KCV, self.kcv);
+        row.seal(&seal_key(kek)?);
+        Ok(row)
+    }
+}
+
+fn epochs(row: &Row) -> Result<Epochs, Check> {
+    let floor = match row.0.contains_key(FLOOR) {
+        true => row.integer(FLOOR)?,
+        false => 1,
+    };
+    let current = row.integer("kek_epoch")?;
+    let live = current.checked_sub(floor).ok_or(Check::Attributes)?;
+    if floor == 0 || live >= MAX_EPOCHS {
+        return Err(Check::Attributes);
+    }
+    Ok(Epochs { current, floor })
 }

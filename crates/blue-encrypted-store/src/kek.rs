@@ -12,8 +12,11 @@ use tokio::time::Instant;
 use worldcompute_fault::Result;
 
 use crate::crypto::same;
-use crate::identity::{STORE, key_changed};
-use crate::keys::{KCV_BYTES, KekContext, KekHandle, KeyProvider, kcv};
+use crate::identity::{STORE, key_changed, unsound};
+use crate::keys::{KCV_BYTES, KekContext, KekHandle, KeyProvider, UmkHandle, kcv};
+
+/// The epoch of the key that wraps nothing and is never retired.
+pub(crate) const OWN: u64 = 0;
 
 /// How long, and how often, a key that a provider gave is used before the provider is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +41,7 @@ impl Default for KeyLifetime {
 pub(crate) struct Keks {
     pub(crate) provider: Arc<dyn KeyProvider>,
     /// What they are for; the epoch differs.
-    owner: KekContext,
+    pub(crate) owner: KekContext,
     lifetime: KeyLifetime,
     slots: Mutex<BTreeMap<u64, Arc<Slot>>>,
 }
@@ -85,19 +88,51 @@ impl Keks {
         slot.state().settle(derived, self.lifetime)
     }
 
+    /// The key of an epoch that this process has not used yet, asked for at once and not kept.
+    ///
+    /// # Errors
+    /// Those of the provider; `encryption_key_changed` when it has another master key by now; `key_provider_unsound` when it
+    /// gives one key for two epochs.
+    pub(crate) async fn derive_new(&self, epoch: u64) -> Result<KekHandle> {
+        let umk = self.umk().await?;
+        let own = self.derive_from(&umk, OWN).await?;
+        let own_kcv = kcv(own.bytes());
+        self.slot(OWN).state().known(own)?;
+        let kek = self.derive_from(&umk, epoch).await?;
+        if same(&kcv(kek.bytes()), &own_kcv) {
+            return Err(unsound());
+        }
+        Ok(kek)
+    }
+
     async fn derive(&self, epoch: u64) -> Result<KekHandle> {
+        self.derive_from(&self.umk().await?, epoch).await
+    }
+
+    async fn umk(&self) -> Result<UmkHandle> {
+        let umk = self.provider.get_umk().await;
+        umk.map_err(|error| error.at(STORE))
+    }
+
+    async fn derive_from(&self, umk: &UmkHandle, epoch: u64) -> Result<KekHandle> {
         let context = KekContext {
             epoch,
             ..self.owner.clone()
         };
-        let umk = self.provider.get_umk().await;
-        let umk = umk.map_err(|error| error.at(STORE))?;
-        let kek = self.provider.derive_kek(&umk, &context).await;
+        let kek = self.provider.derive_kek(umk, &context).await;
         kek.map_err(|error| error.at(STORE))
     }
 
+    /// Lets go of the keys of epochs before `floor`.
+    pub(crate) fn retire(&self, floor: u64) {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|epoch, _| *epoch == OWN || *epoch >= floor);
+    }
+
+    /// Whoever looks for one lets go of those that have outlived their time, which nobody may look for again.
     fn slot(&self, epoch: u64) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.values().for_each(|slot| slot.state().expire());
         slots.entry(epoch).or_default().clone()
     }
 }
@@ -134,14 +169,15 @@ struct Warm {
 }
 
 impl State {
-    fn take(&mut self) -> Option<Arc<KekHandle>> {
+    fn expire(&mut self) {
         let now = Instant::now();
-        let fresh =
-            |warm: &&mut Warm| warm.uses_left > 0 && warm.until.is_none_or(|until| now < until);
-        let Some(warm) = self.warm.as_mut().filter(fresh) else {
-            self.warm = None;
-            return None;
-        };
+        self.warm
+            .take_if(|warm| warm.uses_left == 0 || warm.until.is_some_and(|until| until <= now));
+    }
+
+    fn take(&mut self) -> Option<Arc<KekHandle>> {
+        self.expire();
+        let warm = self.warm.as_mut()?;
         warm.uses_left = warm.uses_left.saturating_sub(1);
         Some(warm.kek.clone())
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::check::Check;
 use crate::crypto::{CommittedKey, Key};
 use crate::draft::Clear;
-use crate::keyring::{DataKey, Keyring};
+use crate::keyring::{DataKey, Kept, Keyring};
 use crate::keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, kcv, unwrap, wrap,
 };
@@ -158,8 +158,8 @@ fn data_key(version: u32) -> DataKey {
 /// A record under the first of two data keys.
 fn record() -> (Keyring, Row) {
     let mut keyring = Keyring::empty(&scope());
-    keyring.add(data_key(1), false);
-    keyring.add(data_key(2), true);
+    keyring.add(data_key(1), Kept::default());
+    keyring.add(data_key(2), Kept::default());
     let now = Timestamp::UNIX_EPOCH;
     let content = Content {
         place: &Place::new(RecordId::new("task", "t1").unwrap(), now),

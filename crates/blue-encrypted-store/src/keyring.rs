@@ -1,6 +1,7 @@
 //! The data keys of one partition, and the rows that they are wrapped in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
@@ -11,7 +12,9 @@ use crate::crypto::{expand, hmac_key};
 use crate::envelope::Suite;
 use crate::kek::Keks;
 use crate::keys::{DekContext, DekHandle, EncryptedDek};
+use crate::manifest::{Manifest, SealPrefix, prefix};
 use crate::name::{self, SortKey, parse_key_id, parse_time, time};
+use crate::plan::Stray;
 use crate::record::Scope;
 use crate::row::{Row, SEAL};
 
@@ -26,10 +29,13 @@ const ATTRIBUTES: [&str; 13] = [
     "wrapped",
     "commit",
     "kcv",
-    "kek_epoch",
+    KEK_EPOCH,
     "status",
     SEAL,
 ];
+const KEK_EPOCH: &str = "kek_epoch";
+/// The most data keys that a partition has at a time.
+pub(crate) const MAX_DATA_KEYS: usize = 64;
 /// New content is encrypted with it.
 const ACTIVE: &str = "active";
 /// Old content is decrypted with it.
@@ -57,10 +63,22 @@ impl DataKey {
     }
 }
 
+/// What is known of the row that a data key is kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// The epoch of the key that wraps it.
+    pub(crate) epoch: u64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) seal: SealPrefix,
+    /// Whether the row says so; the manifest decides.
+    pub(crate) active: bool,
+}
+
 /// The data keys of one partition.
+#[derive(Clone)]
 pub(crate) struct Keyring {
     partition: name::Id,
-    keys: BTreeMap<u32, DataKey>,
+    keys: BTreeMap<u32, (Arc<DataKey>, Kept)>,
     active: Option<u32>,
 }
 
@@ -75,7 +93,7 @@ impl Keyring {
 
     /// The key of that version.
     pub(crate) fn get(&self, version: u32) -> Option<&DataKey> {
-        self.keys.get(&version)
+        self.keys.get(&version).map(|(key, _)| &**key)
     }
 
     /// The key that a `key_id` names.
@@ -84,68 +102,217 @@ impl Keyring {
         self.get(version).ok_or(Check::Kcv)
     }
 
-    /// The key for new content, if there is any key yet.
+    /// The key for new content, if there is any key yet: the one that the manifest's root is sealed under; without a
+    /// root, the newest.
     pub(crate) fn active(&self) -> Option<&DataKey> {
         self.get(self.active?)
     }
 
-    pub(crate) fn add(&mut self, key: DataKey, active: bool) {
-        if active {
-            self.active = self.active.max(Some(key.version));
-        }
-        self.keys.insert(key.version, key);
+    /// The active key and what is known of its row.
+    pub(crate) fn active_row(&self) -> Option<(&DataKey, Kept)> {
+        let (key, kept) = self.keys.get(&self.active?)?;
+        Some((key, *kept))
+    }
+
+    /// The version after the newest there is; none when there are as many keys as there may be.
+    pub(crate) fn next_version(&self) -> Option<u32> {
+        let (newest, _) = self.keys.last_key_value()?;
+        let next = newest.checked_add(1)?;
+        (self.keys.len() < MAX_DATA_KEYS).then_some(next)
+    }
+
+    /// Takes a key's row for the one that is there.
+    pub(crate) fn replace(&mut self, key: DataKey, kept: Kept) {
+        self.keys.insert(key.version, (Arc::new(key), kept));
+    }
+
+    /// Adds a key, which becomes the active one if it is the newest.
+    pub(crate) fn add(&mut self, key: DataKey, kept: Kept) {
+        self.active = self.active.max(Some(key.version));
+        self.replace(key, kept);
+    }
+
+    /// Has the key of that version encrypt new content.
+    pub(crate) fn activate(&mut self, version: u32) {
+        self.active = Some(version);
+    }
+
+    /// The rows of keys that were replaced and that nothing in `manifest` needs any more.
+    pub(crate) fn unneeded(&self, manifest: &Manifest) -> Vec<Stray> {
+        let older = self.keys.range(..self.active.unwrap_or_default());
+        let unneeded = older.filter(|(version, _)| !manifest.needs_key(**version));
+        let stray = |(version, (_, kept)): (&u32, &(_, Kept))| Stray {
+            sk: SortKey::Dek(*version).to_string(),
+            seal: kept.seal,
+        };
+        unneeded.map(stray).collect()
+    }
+
+    /// Lets go of the keys in these rows.
+    pub(crate) fn forget(&mut self, rows: &[Stray]) {
+        let gone = |version: u32| {
+            let sk = SortKey::Dek(version).to_string();
+            rows.iter().any(|row| row.sk == sk)
+        };
+        self.keys.retain(|version, _| !gone(*version));
     }
 }
 
-/// The key that wraps the data keys, and who can use it.
+/// Which key-encryption keys a store uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epochs {
+    /// New wrappings are under this one.
+    pub(crate) current: u64,
+    /// Wrappings under older ones are refused.
+    pub(crate) floor: u64,
+}
+
+impl Epochs {
+    /// Whether nothing of it is older than `known`.
+    pub(crate) const fn reach(self, known: Self) -> bool {
+        self.current >= known.current && self.floor >= known.floor
+    }
+
+    /// Those of a new store.
+    pub(crate) const FIRST: Self = Self {
+        current: 1,
+        floor: 1,
+    };
+}
+
+/// Who wraps and unwraps data keys, and under which epochs. All of it happens here.
 #[derive(Clone, Copy)]
 pub(crate) struct Wrapping<'a> {
     pub(crate) keks: &'a Keks,
-    pub(crate) epoch: u64,
+    pub(crate) epochs: Epochs,
+    /// The seal of the store's row that says so.
+    pub(crate) row: SealPrefix,
 }
 
 impl Wrapping<'_> {
-    /// A first data key for a partition without any, and the row to keep it in.
-    pub(crate) async fn first(&self, scope: &Scope, now: Timestamp) -> Result<Row> {
-        let version = 1;
-        let context = context(scope, version, self.epoch);
-        let kek = self.keks.get(self.epoch).await?;
-        let (dek, wrapped) = self
+    /// A new data key, and the row to keep it in.
+    pub(crate) async fn fresh(&self, scope: &Scope, version: u32, now: Timestamp) -> Result<Row> {
+        let epoch = self.epochs.current;
+        let kek = self.keks.get(epoch).await?;
+        let made = self
             .keks
             .provider
-            .generate_dek(&kek, &context)
+            .generate_dek(&kek, &context(scope, version, epoch))
+            .await;
+        let (dek, wrapped) = made.map_err(|error| error.at(&scope.key))?;
+        let kept = Kept {
+            created_at: now,
+            active: true,
+            ..Kept::default()
+        };
+        let key = DataKey::new(version, dek)?;
+        Ok(dek_row(scope, &key, &wrapped, kept, now))
+    }
+
+    /// The row of a data key that is there, wrapped anew under the current epoch.
+    pub(crate) async fn again(
+        &self,
+        scope: &Scope,
+        key: &DataKey,
+        kept: Kept,
+        now: Timestamp,
+    ) -> Result<Row> {
+        let epoch = self.epochs.current;
+        let kek = self.keks.get(epoch).await?;
+        let wrapped = self
+            .keks
+            .provider
+            .encrypt_dek(&kek, &key.dek, &context(scope, key.version, epoch))
             .await
             .map_err(|error| error.at(&scope.key))?;
-        Ok(dek_row(scope, &DataKey::new(version, dek)?, &wrapped, now))
+        Ok(dek_row(scope, key, &wrapped, kept, now))
+    }
+
+    /// How many keys are wrapped under an older epoch.
+    pub(crate) fn count_outdated(&self, keyring: &Keyring) -> usize {
+        let kept = keyring.keys.values();
+        kept.filter(|(_, kept)| kept.epoch < self.epochs.current)
+            .count()
+    }
+
+    /// The rows of all keys that are wrapped under an older epoch, wrapped anew: the seal of the old row with each.
+    pub(crate) async fn outdated(
+        &self,
+        scope: &Scope,
+        keyring: &Keyring,
+        now: Timestamp,
+    ) -> Result<Vec<(SealPrefix, Row)>> {
+        let mut rows = Vec::new();
+        for (key, kept) in keyring.keys.values() {
+            if kept.epoch < self.epochs.current {
+                rows.push((kept.seal, self.again(scope, key, *kept, now).await?));
+            }
+        }
+        Ok(rows)
     }
 
     /// Unwraps every data key of a partition. Any that fails is an error: a missing key would hide records.
     pub(crate) async fn open(&self, scope: &Scope, rows: Vec<Row>) -> Result<Keyring> {
+        if rows.len() > MAX_DATA_KEYS {
+            let why = format!("there are more than {MAX_DATA_KEYS} data keys");
+            return Err(Check::Attributes.failed(&scope.key, why));
+        }
         let mut keyring = Keyring::empty(scope);
         for row in rows {
-            let place = format!("{}: {}", scope.key, row.text("sk").unwrap_or(name::DEK));
-            let parsed = parse(scope, &row).map_err(|check| {
-                check.failed(&place, "the wrapped data key is not as it was written")
-            })?;
-            if parsed.dek.epoch != self.epoch {
-                let why = format!("it is wrapped under key epoch {}", parsed.dek.epoch);
-                return Err(Check::Attributes.failed(&place, why));
-            }
-            let context = context(scope, parsed.version, parsed.dek.epoch);
-            let kek = self.keks.get(parsed.dek.epoch).await?;
-            let dek = self
-                .keks
-                .provider
-                .decrypt_dek(&kek, &parsed.dek, &context)
-                .await
-                .map_err(|error| error.at(&place))?;
-            let key = DataKey::new(parsed.version, dek)?;
-            row.check_seal(&key.seal_key)
-                .map_err(|check| check.failed(&place, "its attributes were changed"))?;
-            keyring.add(key, parsed.active);
+            let (key, kept) = self.open_one(scope, &row).await?;
+            keyring.add(key, kept);
         }
         Ok(keyring)
     }
+
+    /// Unwraps the data key in a row.
+    pub(crate) async fn open_one(&self, scope: &Scope, row: &Row) -> Result<(DataKey, Kept)> {
+        let place = format!("{}: {}", scope.key, row.text("sk").unwrap_or(name::DEK));
+        let parsed = parse(scope, row).map_err(|check| {
+            check.failed(&place, "the wrapped data key is not as it was written")
+        })?;
+        let epoch = parsed.dek.epoch;
+        self.check_epoch(epoch).map_err(|check| {
+            check.failed(&place, format!("it is wrapped under key epoch {epoch}"))
+        })?;
+        let kek = self.keks.get(epoch).await?;
+        let dek = self
+            .keks
+            .provider
+            .decrypt_dek(&kek, &parsed.dek, &context(scope, parsed.version, epoch))
+            .await
+            .map_err(|error| error.at(&place))?;
+        let key = DataKey::new(parsed.version, dek)?;
+        let seal = row
+            .check_seal(&key.seal_key)
+            .map_err(|check| check.failed(&place, "its attributes were changed"))?;
+        let kept = Kept {
+            epoch,
+            seal: prefix(&seal),
+            ..parsed.kept
+        };
+        Ok((key, kept))
+    }
+
+    fn check_epoch(&self, epoch: u64) -> Result<(), Check> {
+        match epoch {
+            epoch if epoch > self.epochs.current => Err(Check::Attributes),
+            epoch if epoch < self.epochs.floor => Err(Check::EpochFloor),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The earliest epoch that a data key's row claims to be wrapped under; 0 when one claims nothing.
+pub(crate) fn oldest_epoch(rows: &[Row]) -> u64 {
+    let epochs = rows.iter().map(|row| row.integer(KEK_EPOCH).unwrap_or(0));
+    epochs.min().unwrap_or_default()
+}
+
+/// The latest epoch that a data key's row claims to be wrapped under.
+pub(crate) fn latest_epoch(rows: &[Row]) -> u64 {
+    let epochs = rows.iter().filter_map(|row| row.integer(KEK_EPOCH).ok());
+    epochs.max().unwrap_or_default()
 }
 
 fn context(scope: &Scope, version: u32, epoch: u64) -> DekContext {
@@ -157,25 +324,32 @@ fn context(scope: &Scope, version: u32, epoch: u64) -> DekContext {
     }
 }
 
-pub(crate) fn dek_row(scope: &Scope, key: &DataKey, dek: &EncryptedDek, now: Timestamp) -> Row {
+/// The row of a data key: of `kept` it takes when it was made and whether it is the active one.
+pub(crate) fn dek_row(
+    scope: &Scope,
+    key: &DataKey,
+    dek: &EncryptedDek,
+    kept: Kept,
+    now: Timestamp,
+) -> Row {
     let sk = SortKey::Dek(key.version).to_string();
     let mut row = Row::new(&scope.key.to_string(), &sk, name::DEK);
-    row.set_text("created_at", time(now));
+    row.set_text("created_at", time(kept.created_at));
     row.set_text("updated_at", time(now));
     row.set_integer("env", u64::from(dek.suite.byte()));
     row.set_bytes("wrap_nonce", dek.nonce);
     row.set_bytes("wrapped", dek.wrapped);
     row.set_bytes("commit", dek.commitment);
     row.set_bytes("kcv", dek.kcv);
-    row.set_integer("kek_epoch", dek.epoch);
-    row.set_text("status", ACTIVE);
+    row.set_integer(KEK_EPOCH, dek.epoch);
+    row.set_text("status", if kept.active { ACTIVE } else { DECRYPT_ONLY });
     row.seal(&key.seal_key);
     row
 }
 
 struct Parsed {
     version: u32,
-    active: bool,
+    kept: Kept,
     dek: EncryptedDek,
 }
 
@@ -187,9 +361,9 @@ fn parse(scope: &Scope, row: &Row) -> Result<Parsed, Check> {
     let Some(SortKey::Dek(version)) = SortKey::parse(row.text("sk")?) else {
         return Err(Check::Address);
     };
-    for name in ["created_at", "updated_at"] {
-        parse_time(row.text(name)?).ok_or(Check::Attributes)?;
-    }
+    let time_of = |name| parse_time(row.text(name)?).ok_or(Check::Attributes);
+    let created_at = time_of("created_at")?;
+    time_of("updated_at")?;
     let status = row.text("status")?;
     if ![ACTIVE, DECRYPT_ONLY].contains(&status) {
         return Err(Check::Attributes);
@@ -200,11 +374,15 @@ fn parse(scope: &Scope, row: &Row) -> Result<Parsed, Check> {
         wrapped: row.array("wrapped")?,
         commitment: row.array("commit")?,
         kcv: row.array("kcv")?,
-        epoch: row.integer("kek_epoch")?,
+        epoch: row.integer(KEK_EPOCH)?,
     };
     Ok(Parsed {
         version,
-        active: status == ACTIVE,
+        kept: Kept {
+            created_at,
+            active: status == ACTIVE,
+            ..Kept::default()
+        },
         dek,
     })
 }

@@ -107,7 +107,7 @@ pub struct KekContext {
     pub tenant: String,
     /// Whose key.
     pub user: String,
-    /// Counts the KEKs of this user.
+    /// Counts the KEKs of this user from 1. That of epoch 0 wraps nothing: it authenticates what outlives the others.
     pub epoch: u64,
 }
 
@@ -260,10 +260,21 @@ pub trait KeyProvider: Send + Sync {
     ) -> Result<(DekHandle, EncryptedDek), KeyError> {
         let mut dek = Key::default();
         random(&mut *dek)?;
+        let dek = DekHandle::new(dek);
+        let wrapped = self.encrypt_dek(kek, &dek, context).await?;
+        Ok((dek, wrapped))
+    }
+
+    /// A DEK that there is, wrapped anew: for its place under another key.
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
         let mut nonce = GcmNonce::default();
         random(&mut nonce)?;
-        let wrapped = wrap(kek, context, &dek, nonce)?;
-        Ok((DekHandle::new(dek), wrapped))
+        wrap(kek, context, &dek.0, nonce)
     }
 
     /// The DEK out of its wrapping.

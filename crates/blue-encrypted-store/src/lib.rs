@@ -88,6 +88,8 @@
 //!   ([`StoreConfig::anchor`]), and by nobody else.
 //! - Lists across partitions ([`CrossPartition`]) are hints: load the partition before acting on one.
 //! - Whoever reads the memory of a process that has the store open has its keys. Nothing is hidden from the machine.
+//!   [`forbid_core_dumps`] keeps that memory out of core dumps, and other users' debuggers out of it; swap space and
+//!   hibernation are the operating system's to encrypt.
 //! - Who reads when, and how often, is visible to who runs the table.
 //!
 //! # Beside other libraries
@@ -119,11 +121,14 @@ mod client;
 #[cfg(test)]
 mod commits;
 mod config;
+mod core_dumps;
 mod crypto;
 mod draft;
 mod embedded;
 mod entity;
 mod envelope;
+mod epochs;
+mod erasure;
 mod failure;
 #[cfg(test)]
 mod faults;
@@ -131,6 +136,12 @@ mod identity;
 mod kek;
 #[cfg(test)]
 mod key_attacks;
+#[cfg(test)]
+mod key_changes;
+#[cfg(test)]
+mod key_ends;
+#[cfg(test)]
+mod key_races;
 mod keyring;
 mod keys;
 #[cfg(any(feature = "aws", test))]
@@ -152,6 +163,7 @@ mod plan;
 mod published;
 mod reader;
 mod record;
+mod rotation;
 mod row;
 #[cfg(test)]
 mod second_implementation;
@@ -174,8 +186,10 @@ pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, 
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use blue_encrypted_store_derive::Entity;
 pub use config::{StoreConfig, StorePath};
+pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, Entity, META, Stored};
+pub use erasure::{Erasure, ErasureCertificate, ResidualCopy};
 pub use kek::KeyLifetime;
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,

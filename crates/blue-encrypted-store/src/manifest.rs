@@ -4,6 +4,10 @@
 //! and binds every chunk by the first half of its seal, so an older chunk cannot be put back under a newer root. A
 //! commit writes the root and the chunks that changed: its cost does not grow with the number of records.
 //!
+//! The root is sealed under the partition's active data key, which it thereby names, and counts what that key has
+//! encrypted. A chunk stays under the key that was active when it was written. `min_dek` is the oldest key that an entry
+//! or a chunk needs: rows under an older one are refused.
+//!
 //! Entries are `lp(sk) ‖ u64 version ‖ seal[..16]`, sorted by `sk`; references to chunks are `u64 number ‖ seal[..16]`,
 //! sorted by number. Root and chunks are sealed under `HKDF-Expand(DEK, "blue/v1/manifest", 32)`.
 
@@ -30,10 +34,12 @@ pub(crate) const CHUNK_ENTRIES: usize = 64;
 pub(crate) const REFILL_BELOW: usize = CHUNK_ENTRIES / 2;
 /// Entries that the root holds itself.
 const INLINE: u64 = 0;
+/// The attribute that counts; not there while it is zero.
+const ENCRYPTIONS: &str = "encryptions";
 const PREFIX_BYTES: usize = 16;
 const REFERENCE_BYTES: usize = 8 + PREFIX_BYTES;
 
-const ROOT_ATTRIBUTES: [&str; 11] = [
+const ROOT_ATTRIBUTES: [&str; 12] = [
     "pk",
     "sk",
     "entity_type",
@@ -43,6 +49,7 @@ const ROOT_ATTRIBUTES: [&str; 11] = [
     "partition_version",
     "min_env",
     "min_dek",
+    ENCRYPTIONS,
     "entries",
     "chunks",
 ];
@@ -76,13 +83,23 @@ pub(crate) struct Listed {
 pub(crate) struct Entry {
     pub(crate) listed: Listed,
     pub(crate) created_at: Timestamp,
+    /// The version of the data key that its row is under.
+    key: u32,
     chunk: u64,
+}
+
+/// A chunk's row, as the root binds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bound {
+    seal: SealPrefix,
+    /// The version of the data key that it is sealed under.
+    key: u32,
 }
 
 #[derive(Default)]
 struct Chunk {
-    /// The first half of the seal that the chunk's row has; none before it is first written.
-    seal: Option<SealPrefix>,
+    /// None before the row is first written.
+    row: Option<Bound>,
     keys: BTreeSet<Arc<str>>,
 }
 
@@ -95,6 +112,8 @@ pub(crate) struct Header {
     pub(crate) seal: [u8; 32],
     pub(crate) min_suite: Suite,
     pub(crate) min_dek: u32,
+    /// How many payloads the active data key has encrypted.
+    pub(crate) encryptions: u64,
 }
 
 /// The manifest of an open partition.
@@ -108,6 +127,8 @@ pub(crate) struct Manifest {
     /// Numbers under which there is, or was, a chunk row: also when no root refers to it any more, it may not be swept
     /// yet.
     taken: BTreeSet<u64>,
+    /// How many entries are under each data key.
+    in_use: BTreeMap<u32, usize>,
 }
 
 impl Manifest {
@@ -119,12 +140,14 @@ impl Manifest {
                 seal: [0; 32],
                 min_suite: Suite::V1,
                 min_dek: 1,
+                encryptions: 0,
             },
             entries: HashMap::new(),
             records: HashMap::new(),
             chunks: [(INLINE, Chunk::default())].into(),
             dirty: BTreeSet::new(),
             taken,
+            in_use: BTreeMap::new(),
         }
     }
 
@@ -163,30 +186,72 @@ impl Manifest {
         numbers.len().saturating_add(spilled)
     }
 
-    /// Lists a new row. Its record must not be listed.
+    /// Whether an entry or a chunk needs the data key of that version.
+    pub(crate) fn needs_key(&self, version: u32) -> bool {
+        let mut chunks = self.chunks.values().filter_map(|chunk| chunk.row);
+        self.in_use.contains_key(&version) || chunks.any(|row| row.key == version)
+    }
+
+    fn oldest_key(&self, active: u32) -> u32 {
+        let chunks = self.chunks.values().filter_map(|chunk| chunk.row);
+        let keys = chunks
+            .map(|row| row.key)
+            .chain(self.in_use.keys().next().copied());
+        keys.fold(active, u32::min)
+    }
+
+    fn count(&mut self, key: u32) {
+        let count = self.in_use.entry(key).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    fn discount(&mut self, key: u32) {
+        if let Some(count) = self.in_use.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.in_use.remove(&key);
+            }
+        }
+    }
+
+    /// Counts payloads that the active data key has encrypted for no version; says how many it had before.
+    pub(crate) fn count_encryptions(&mut self, more: u64) -> u64 {
+        let before = self.header.encryptions;
+        self.header.encryptions = before.saturating_add(more);
+        before
+    }
+
+    /// Lists a new row, which is under the data key `key`. Its record must not be listed.
     pub(crate) fn insert(
         &mut self,
         record: RecordId,
         sk: Arc<str>,
         listed: Listed,
         created_at: Timestamp,
+        key: u32,
     ) {
         self.records.insert(record, sk.clone());
         self.place(INLINE, sk.clone());
         let entry = Entry {
             listed,
             created_at,
+            key,
             chunk: INLINE,
         };
+        self.count(key);
         self.entries.insert(sk, entry);
     }
 
-    /// Lists a row anew that was written over.
-    pub(crate) fn update(&mut self, sk: &Arc<str>, listed: Listed) {
-        if let Some(entry) = self.entries.get_mut(sk) {
-            entry.listed = listed;
-            self.dirty.insert(entry.chunk);
-        }
+    /// Lists a row anew that was written over under the data key `key`.
+    pub(crate) fn update(&mut self, sk: &Arc<str>, listed: Listed, key: u32) {
+        let Some(entry) = self.entries.get_mut(sk) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.key, key);
+        entry.listed = listed;
+        self.dirty.insert(entry.chunk);
+        self.discount(before);
+        self.count(key);
     }
 
     /// Lists a row no longer.
@@ -195,6 +260,7 @@ impl Manifest {
             return;
         };
         if let Some(entry) = self.entries.remove(&sk) {
+            self.discount(entry.key);
             self.dirty.insert(entry.chunk);
             if let Some(chunk) = self.chunks.get_mut(&entry.chunk) {
                 chunk.keys.remove(&sk);
@@ -280,6 +346,7 @@ impl Manifest {
             }
         }
         self.header.version = self.header.version.saturating_add(1);
+        self.header.min_dek = self.oldest_key(key.version);
         let mut root = self.root_row(scope, key, now);
         self.header.seal = root.seal(&key.manifest_key);
         written.root = root;
@@ -297,10 +364,10 @@ impl Manifest {
         let Some(chunk) = self.chunks.get(&number) else {
             return;
         };
-        let (empty, old) = (chunk.keys.is_empty(), chunk.seal);
-        if let Some(seal) = old.filter(|_| empty || relocate) {
+        let (empty, old) = (chunk.keys.is_empty(), chunk.row);
+        if let Some(row) = old.filter(|_| empty || relocate) {
             let sk = SortKey::Chunk(number).to_string();
-            written.dropped.push((sk, seal));
+            written.dropped.push((sk, row.seal));
         }
         if empty {
             self.chunks.remove(&number);
@@ -338,7 +405,10 @@ impl Manifest {
         let mut row = header_row(scope, key, now, &SortKey::Chunk(number).to_string());
         row.set_bytes("entries", self.encode(self.chunks.get(&number)?));
         let seal = row.seal(&key.manifest_key);
-        self.chunks.get_mut(&number)?.seal = Some(prefix(&seal));
+        self.chunks.get_mut(&number)?.row = Some(Bound {
+            seal: prefix(&seal),
+            key: key.version,
+        });
         Some(row)
     }
 
@@ -347,13 +417,16 @@ impl Manifest {
         row.set_integer("partition_version", self.header.version);
         row.set_integer("min_env", u64::from(self.header.min_suite.byte()));
         row.set_integer("min_dek", u64::from(self.header.min_dek));
+        if self.header.encryptions > 0 {
+            row.set_integer(ENCRYPTIONS, self.header.encryptions);
+        }
         let inline = self.chunks.get(&INLINE).map(|chunk| self.encode(chunk));
         row.set_bytes("entries", inline.unwrap_or_default());
         let mut references = Vec::with_capacity(self.chunks.len() * REFERENCE_BYTES);
         for (number, chunk) in &self.chunks {
-            if let Some(seal) = chunk.seal {
+            if let Some(row) = chunk.row {
                 references.extend_from_slice(&number.to_be_bytes());
-                references.extend_from_slice(&seal);
+                references.extend_from_slice(&row.seal);
             }
         }
         row.set_bytes("chunks", references);
@@ -394,6 +467,8 @@ fn header_row(scope: &Scope, key: &DataKey, now: Timestamp, sk: &str) -> Row {
 /// A root row whose seal holds.
 pub(crate) struct VerifiedRoot {
     pub(crate) header: Header,
+    /// The version of the active data key.
+    pub(crate) key: u32,
     entries: Vec<(Arc<str>, Listed)>,
     /// The chunks it refers to.
     pub(crate) chunks: BTreeMap<u64, SealPrefix>,
@@ -409,14 +484,17 @@ impl VerifiedRoot {
             seal,
             min_suite,
             min_dek,
+            encryptions: counted(row)?,
         };
-        if keyring.named(row.text("key_id")?)?.version < min_dek {
+        let key = keyring.named(row.text("key_id")?)?.version;
+        if key < min_dek {
             return Err(Check::Manifest);
         }
         let chunks = decode_references(row.bytes("chunks")?).ok_or(Check::Manifest)?;
         let entries = decode_entries(row.bytes("entries")?).ok_or(Check::Manifest)?;
         Ok(Self {
             header,
+            key,
             entries,
             chunks,
         })
@@ -443,17 +521,19 @@ impl VerifiedRoot {
     ) -> Result<Listing, Check> {
         let mut listing = Listing {
             header: self.header,
-            chunks: self.chunks,
+            chunks: BTreeMap::new(),
             rows: HashMap::new(),
         };
         listing.add(INLINE, self.entries)?;
-        for (number, seal) in listing.chunks.clone() {
+        for (number, seal) in self.chunks {
             let row = chunk_row(number).ok_or(Check::Manifest)?;
-            let key = SortKey::Chunk(number);
-            let found = check_row(scope, keyring, row, &key, &CHUNK_ATTRIBUTES)?;
-            if prefix(&found) != seal {
+            let sk = SortKey::Chunk(number);
+            let found = check_row(scope, keyring, row, &sk, &CHUNK_ATTRIBUTES)?;
+            let key = keyring.named(row.text("key_id")?)?.version;
+            if prefix(&found) != seal || key < self.header.min_dek {
                 return Err(Check::Manifest);
             }
+            listing.chunks.insert(number, Bound { seal, key });
             let entries = decode_entries(row.bytes("entries")?).ok_or(Check::Manifest)?;
             listing.add(number, entries)?;
         }
@@ -461,10 +541,19 @@ impl VerifiedRoot {
     }
 }
 
+/// A row that is there and is the one that is listed.
+pub(crate) struct Live {
+    pub(crate) sk: Arc<str>,
+    pub(crate) record: RecordId,
+    pub(crate) created_at: Timestamp,
+    /// The version of the data key that it is under.
+    pub(crate) key: u32,
+}
+
 /// The live rows of a partition, by sort key.
 pub(crate) struct Listing {
     header: Header,
-    chunks: BTreeMap<u64, SealPrefix>,
+    chunks: BTreeMap<u64, Bound>,
     rows: HashMap<Arc<str>, (Listed, u64)>,
 }
 
@@ -491,28 +580,36 @@ impl Listing {
         self.rows.iter().map(|(sk, (listed, _))| (sk, *listed))
     }
 
-    /// The manifest to go on from; `live` gives record and time of insertion of every row.
+    /// The manifest to go on from; `live` gives what every row is.
     pub(crate) fn into_manifest(
         self,
         taken: BTreeSet<u64>,
-        live: impl Iterator<Item = (Arc<str>, RecordId, Timestamp)>,
+        live: impl Iterator<Item = Live>,
     ) -> Manifest {
         let mut manifest = Manifest::empty(taken);
         manifest.header = self.header;
-        for (number, seal) in self.chunks {
+        for (number, row) in self.chunks {
             let chunk = manifest.chunks.entry(number).or_default();
-            chunk.seal = Some(seal);
+            chunk.row = Some(row);
             manifest.taken.insert(number);
         }
-        for (sk, record, created_at) in live {
+        for Live {
+            sk,
+            record,
+            created_at,
+            key,
+        } in live
+        {
             let Some((listed, chunk)) = self.rows.get(&sk).copied() else {
                 continue;
             };
             manifest.place(chunk, sk.clone());
             manifest.records.insert(record, sk.clone());
+            manifest.count(key);
             let entry = Entry {
                 listed,
                 created_at,
+                key,
                 chunk,
             };
             manifest.entries.insert(sk, entry);
@@ -542,6 +639,13 @@ fn check_row(
     parse_time(row.text("updated_at")?).ok_or(Check::Attributes)?;
     row.bytes("entries")?;
     row.check_seal(&keyring.named(row.text("key_id")?)?.manifest_key)
+}
+
+fn counted(row: &Row) -> Result<u64, Check> {
+    if !row.0.contains_key(ENCRYPTIONS) {
+        return Ok(0);
+    }
+    row.integer(ENCRYPTIONS)
 }
 
 fn decode_references(mut bytes: &[u8]) -> Option<BTreeMap<u64, SealPrefix>> {
@@ -589,6 +693,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::keyring::Kept;
     use crate::keys::DekHandle;
     use crate::name::Place;
     use crate::row::Attribute;
@@ -610,7 +715,7 @@ mod tests {
 
     fn keyring() -> Keyring {
         let mut keyring = Keyring::empty(&scope());
-        keyring.add(data_key(), true);
+        keyring.add(data_key(), Kept::default());
         keyring
     }
 
@@ -629,7 +734,7 @@ mod tests {
     fn insert(manifest: &mut Manifest, id: usize) {
         let Place { record, at } = place(id);
         let sk = place(id).sort_key().into();
-        manifest.insert(record, sk, listed(id, 1), at);
+        manifest.insert(record, sk, listed(id, 1), at, 1);
     }
 
     /// The rows of a table.
@@ -700,7 +805,7 @@ mod tests {
     fn one_change_writes_one_chunk() {
         let (mut manifest, mut rows) = filled(1_000);
         let sk: Arc<str> = place(500).sort_key().into();
-        manifest.update(&sk, listed(500, 2));
+        manifest.update(&sk, listed(500, 2), 1);
         assert_eq!(rows.write(&mut manifest, false), 1);
         insert(&mut manifest, 1_000);
         assert_eq!(rows.write(&mut manifest, false), 0);
@@ -800,9 +905,9 @@ mod tests {
 
     #[test]
     fn a_root_below_its_own_key_floor_is_refused() {
-        let (mut manifest, mut rows) = filled(1);
-        manifest.header.min_dek = 2;
-        rows.write(&mut manifest, false);
+        let (_, mut rows) = filled(1);
+        rows.root.set_integer("min_dek", 2);
+        rows.root.seal(&data_key().manifest_key);
         assert_eq!(rows.read().unwrap_err(), Check::Manifest);
     }
 
@@ -875,7 +980,7 @@ mod tests {
                             model.remove(&*sk);
                         }
                         (_, true) => {
-                            manifest.update(&sk, listed(id, version));
+                            manifest.update(&sk, listed(id, version), 1);
                             model.insert(sk.to_string(), listed(id, version));
                         }
                         (_, false) => {

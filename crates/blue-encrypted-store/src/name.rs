@@ -1,6 +1,8 @@
 //! Names: ids, kinds, keys of partitions and rows, and the canonical address.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
@@ -114,11 +116,45 @@ impl Kind {
         )))
     }
 
+    /// The kind of that name, which a table has and this program may never have heard of.
+    ///
+    /// # Errors
+    /// `invalid_id`; `too_many_kinds` after [`MAX_KINDS`] such names, which stay in memory.
+    pub(crate) fn found(name: &str) -> Result<Self> {
+        if let Some(kind) = Self::ALL.iter().find(|kind| kind.0 == name) {
+            return Ok(*kind);
+        }
+        if !is_slug(name) {
+            return Err(invalid(format!("{name:.200?} is not a lowercase slug")));
+        }
+        let mut kinds = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = kinds.get(name) {
+            return Ok(Self(kind));
+        }
+        if kinds.len() >= MAX_KINDS {
+            return Err(too_many_kinds());
+        }
+        let kind: &'static str = String::leak(name.to_owned());
+        kinds.insert(kind);
+        Ok(Self(kind))
+    }
+
     /// The text.
     pub const fn as_str(self) -> &'static str {
         self.0
     }
 }
+
+fn too_many_kinds() -> Fault {
+    let message = format!("the table has partitions of more than {MAX_KINDS} kinds");
+    Fault::new(Category::VerificationFailed, "too_many_kinds", message)
+        .hint("look for rows that this program has not written")
+}
+
+/// The most kinds of partitions that are looked for in a table.
+pub(crate) const MAX_KINDS: usize = 1_000;
+/// The kinds that tables were found to have.
+static FOUND: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
 
 /// One partition of the table. Prints as its partition key, `{kind}#{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,6 +172,20 @@ impl fmt::Display for PartitionKey {
 }
 
 impl PartitionKey {
+    /// The partition that a partition key names, which prints as that key again.
+    ///
+    /// # Errors
+    /// `invalid_id`.
+    pub(crate) fn found(pk: &str) -> Result<Self> {
+        let (kind, id) = pk
+            .split_once('#')
+            .ok_or_else(|| invalid(format!("{pk:.200?} is no partition")))?;
+        Ok(Self {
+            kind: Kind::found(kind)?,
+            id: Id::parse(id)?,
+        })
+    }
+
     /// SHA-256 of the canonical address `{kind}:{id}/entity:{type}/{subkey}` of a record here.
     pub(crate) fn aad(&self, place: &Place) -> Digest {
         let Self { kind, id } = self;
@@ -332,6 +382,23 @@ mod tests {
         }
         assert!(RecordId::new(META, "x").is_err());
         assert!(RecordId::new("task", "").is_err());
+    }
+
+    #[test]
+    fn a_partition_key_that_is_found_prints_as_it_was_and_kinds_do_not_fill_the_memory() {
+        for good in ["job#j1", "kind-0#01J9ZC3F5V7K8M0N1P2Q3R4S5T"] {
+            assert_eq!(PartitionKey::found(good).unwrap().to_string(), good);
+        }
+        assert_eq!(PartitionKey::found("job#j1").unwrap().kind, Kind::JOB);
+        for bad in ["", "job", "#j1", "job#", "Job#j1", "job#j1#j2", "a b#c"] {
+            assert!(PartitionKey::found(bad).is_err(), "{bad}");
+        }
+        let taken = (0..=MAX_KINDS).filter(|number| Kind::found(&format!("kind-{number}")).is_ok());
+        assert!(taken.count() <= MAX_KINDS);
+        let fault = Kind::found("one-too-many").unwrap_err();
+        assert_eq!(fault.code(), "too_many_kinds");
+        assert!(Kind::found("kind-0").is_ok());
+        assert_eq!(Kind::found("ledger").unwrap(), Kind::LEDGER);
     }
 
     #[test]

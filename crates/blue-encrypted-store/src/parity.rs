@@ -58,6 +58,12 @@ cases![
     all_who_set_up_at_once_open_the_same_store,
     a_missing_table_and_a_missing_store_are_named,
     a_clock_that_jumps_back_loses_nothing,
+    a_new_data_key_takes_over_and_the_old_one_is_destroyed_when_nothing_needs_it,
+    rotations_that_race_with_commits_lose_nothing,
+    an_epoch_begins_reaches_every_key_and_ends,
+    who_has_missed_the_end_of_an_epoch_leaves_no_key_behind,
+    an_erased_partition_takes_nothing_and_stays_erased,
+    commits_that_race_with_an_erasure_leave_nothing,
 ];
 
 /// An engine, and a table of its own for one case.
@@ -581,6 +587,181 @@ async fn a_clock_that_jumps_back_loses_nothing(bench: Bench) -> Vec<String> {
     }
     let found = secrets(&partition(&bench.stranger().await, "j1")).await;
     vec![at.to_string(), found.len().to_string()]
+}
+
+/// The sort keys of the partition that start so.
+async fn sort_keys(bench: &Bench, prefix: &str) -> Vec<String> {
+    let rows = bench.rows().await.into_iter();
+    let mut keys: Vec<_> = rows.map(|row| row["sk"].as_s().unwrap().clone()).collect();
+    keys.retain(|sk| sk.starts_with(prefix));
+    keys
+}
+
+async fn a_new_data_key_takes_over_and_the_old_one_is_destroyed_when_nothing_needs_it(
+    bench: Bench,
+) -> Vec<String> {
+    let store = bench.store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t1", "first"), ("t2", "first")]).await;
+    let older = bench.rows().await;
+    let mut seen = vec![partition.rotate().await.unwrap().to_string()];
+    put(&partition, &[("t1", "second")]).await;
+    seen.extend(sort_keys(&bench, "dek").await);
+    put(&partition, &[("t2", "second")]).await;
+    seen.extend(sort_keys(&bench, "dek").await);
+    assert_eq!(seen, ["2", "dek#0001", "dek#0002", "dek#0002"]);
+    let found = secrets(&crate::lab::partition(&bench.stranger().await, "j1")).await;
+    assert!(found.iter().all(|(_, secret)| secret == "second"));
+    bench.restore(&older).await;
+    seen.push(load_code(&store).await);
+    seen.push(verified(&bench.stranger().await).await);
+    assert_eq!(seen[4..], ["version_rolled_back", "RolledBack"]);
+    seen
+}
+
+/// What is wrong with the table, if anything is.
+async fn verified(store: &Store) -> String {
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    let problems = report.findings.iter();
+    let problems: Vec<_> = problems
+        .map(|found| format!("{:?}", found.problem))
+        .collect();
+    problems.join(" ")
+}
+
+async fn rotations_that_race_with_commits_lose_nothing(bench: Bench) -> Vec<String> {
+    let mut writers = Vec::new();
+    for _ in 0..4 {
+        let store = bench.store().await;
+        writers.push(tokio::spawn(async move {
+            let partition = partition(&store, "j1");
+            add_one(partition.clone()).await;
+            while let Err(fault) = partition.rotate().await {
+                assert_eq!(fault.code(), "state_contention");
+            }
+            add_one(partition).await
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let stranger = bench.stranger().await;
+    let partition = partition(&stranger, "j1");
+    let seen = vec![
+        secrets(&partition).await[0].1.clone(),
+        version(&partition).await.to_string(),
+        verified(&stranger).await,
+    ];
+    assert_eq!(seen, ["8", "12", ""]);
+    seen
+}
+
+async fn an_epoch_begins_reaches_every_key_and_ends(bench: Bench) -> Vec<String> {
+    let (store, other) = (bench.store().await, bench.store().await);
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    put(&partition(&store, "j2"), &[("t1", "x")]).await;
+    let older = bench.rows().await;
+    let mut seen = vec![store.rotate_kek().await.unwrap().to_string()];
+    put(&partition(&other, "j1"), &[("t2", "y")]).await;
+    seen.push(other.retire_keks().await.unwrap().to_string());
+    seen.push(code(store.retire_keks().await));
+    seen.push(load_code(&bench.stranger().await).await);
+    seen.push(verified(&bench.stranger().await).await);
+    bench.restore(&older).await;
+    seen.push(load_code(&bench.stranger().await).await);
+    assert_eq!(seen, ["2", "2", "done", "done", "", "key_epoch_retired"]);
+    seen
+}
+
+async fn who_has_missed_the_end_of_an_epoch_leaves_no_key_behind(bench: Bench) -> Vec<String> {
+    let (store, stale) = (bench.store().await, bench.store().await);
+    store.rotate_kek().await.unwrap();
+    store.retire_keks().await.unwrap();
+    let mut seen = Vec::new();
+    for (size, tries) in [(1, 2), (230, 1)] {
+        let late = stale.partition(Kind::JOB, &format!("late-{size}")).unwrap();
+        for _ in 0..tries {
+            let commit = late.commit(puts(0..size, "x"), PartitionVersion::NONE);
+            seen.push(code(commit.await));
+        }
+    }
+    seen.push(verified(&bench.stranger().await).await);
+    assert_eq!(seen, ["state_contention", "done", "done", ""]);
+    seen
+}
+
+async fn an_erased_partition_takes_nothing_and_stays_erased(bench: Bench) -> Vec<String> {
+    let store = bench.store().await;
+    let erased = partition(&store, "j1");
+    erased
+        .commit(puts(0..250, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    erased.rotate().await.unwrap();
+    let older = bench.rows().await;
+    let late = partition(&bench.store().await, "j1");
+    let at = version(&late).await;
+    let certificate = erased.erase().await.unwrap();
+    let counts = (
+        certificate.erasure.data_keys_destroyed,
+        certificate.erasure.rows_deleted,
+    );
+    let stranger = bench.stranger().await;
+    stranger.check_certificate(&certificate).await.unwrap();
+    let mut seen = vec![
+        format!("{counts:?}"),
+        bench.rows().await.len().to_string(),
+        code(late.commit(puts(0..1, "too late"), at).await),
+        code(
+            partition(&stranger, "j1")
+                .commit(puts(0..1, "x"), PartitionVersion::NONE)
+                .await,
+        ),
+        load_code(&store).await,
+        verified(&stranger).await,
+    ];
+    bench.restore(&older).await;
+    seen.push(load_code(&store).await);
+    seen.push(verified(&bench.stranger().await).await);
+    let gone = "partition_erased";
+    let expected = [
+        "1",
+        "state_contention",
+        gone,
+        gone,
+        "",
+        "version_rolled_back",
+        "RolledBack",
+    ];
+    assert_eq!(seen[1..], expected);
+    seen
+}
+
+async fn commits_that_race_with_an_erasure_leave_nothing(bench: Bench) -> Vec<String> {
+    let store = bench.store().await;
+    put(&partition(&store, "j1"), &[("t1", "0")]).await;
+    let mut writers = Vec::new();
+    for _ in 0..3 {
+        let late = partition(&bench.store().await, "j1");
+        writers.push(tokio::spawn(async move {
+            loop {
+                let at = match late.load().await {
+                    Ok(snapshot) => snapshot.unwrap().version(),
+                    Err(fault) => return fault.code().to_owned(),
+                };
+                late.commit(puts(0..120, "x"), at).await.ok();
+            }
+        }));
+    }
+    partition(&store, "j1").erase().await.unwrap();
+    let mut seen = Vec::new();
+    for writer in writers {
+        seen.push(writer.await.unwrap());
+    }
+    seen.extend(sort_keys(&bench, "").await);
+    let gone = "partition_erased";
+    assert_eq!(seen, [gone, gone, gone, "manifest"]);
+    seen
 }
 
 /// What a case came to on one engine.

@@ -2,22 +2,29 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Mark;
 use crate::audit::{AuditOutcome, Audited, Draft, Lane, Operation};
-use crate::plan::{self, Open, Prepared, Stray};
+use crate::erasure::refuse_erased;
+use crate::name::ROOT;
+use crate::plan::{self, FirstKey, MAX_FLIP_ACTIONS, Open, Prepared, Stray};
 use crate::reader::{self, Loaded};
 use crate::record::Scope;
-use crate::row::Row;
 use crate::store::Inner;
-use crate::table::Outcome;
+use crate::table::{Action, When};
 use crate::task::{blocking, computing};
 use crate::{Batch, PartitionKey, Snapshot};
 
-/// Counts the commits of a partition.
+/// The most data keys that are destroyed at a time: each is on record for itself, in the same transaction.
+pub(crate) const MAX_SWEPT_KEYS: usize = 40;
+/// The version of a partition's first data key.
+const FIRST_KEY: u32 = 1;
+
+/// Counts the commits of a partition, and its changes of data keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionVersion(u64);
 
@@ -29,7 +36,7 @@ impl PartitionVersion {
         Self(version)
     }
 
-    /// The number of commits.
+    /// The number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -51,6 +58,8 @@ pub(crate) struct Shared {
     /// What the last load or commit left; taken out while a commit is under way, so that one that fails or is dropped
     /// half way leaves nothing behind that is not in the table.
     pub(crate) open: Mutex<Option<Open>>,
+    /// Payloads that were encrypted for commits that failed: no version of the partition counts them, but the next will.
+    pub(crate) spent: AtomicU64,
 }
 
 impl fmt::Debug for Partition {
@@ -70,7 +79,8 @@ impl Partition {
     /// # Errors
     /// Category `verification_failed`, with the code of the check that failed: `attributes_malformed`,
     /// `address_mismatch`, `commitment_mismatch`, `tag_mismatch`, `seal_mismatch`, `manifest_mismatch`,
-    /// `version_rolled_back`, `key_check_mismatch`. Failures of the engine.
+    /// `version_rolled_back`, `key_check_mismatch`, `key_epoch_retired`. `partition_erased`. Failures of the engine and of
+    /// the key provider.
     pub async fn load(&self) -> Result<Option<Snapshot>> {
         let mut guard = self.0.open.lock().await;
         *guard = None;
@@ -86,10 +96,11 @@ impl Partition {
     /// Of a partition that this process has loaded or committed to before, it writes the changed records, the
     /// manifest's root and the changed chunks of the manifest, and reads nothing; nor does it read a partition that
     /// nobody here has ever heard of when [`PartitionVersion::NONE`] is expected. An empty batch changes nothing. After
-    /// an error other than `state_contention` and `invalid_input`, the changes may have been made or not: load again.
+    /// an error other than `state_contention` and `invalid_input`, the changes may have been made or not: load again. The
+    /// version moves by two when the commit changes the data key as well.
     ///
     /// # Errors
-    /// `state_contention` when the partition has changed; `already_exists`, `record_not_found`, `partition_full`;
+    /// `state_contention` when the partition has changed; `partition_erased`; `already_exists`, `record_not_found`, `partition_full`;
     /// `commit_not_anchored` when all is done but could not be remembered outside of the table; those of
     /// [`Partition::load`].
     pub async fn commit(
@@ -97,6 +108,7 @@ impl Partition {
         batch: Batch,
         expected: PartitionVersion,
     ) -> Result<PartitionVersion> {
+        self.0.store.learn().await?;
         self.0.store.check_lease().await?;
         let mut guard = self.0.open.lock().await;
         let open = match guard.take() {
@@ -137,7 +149,7 @@ impl Shared {
     }
 
     /// Reads and verifies the partition. A failed check is on record: with which of the keys is what it could not tell.
-    async fn read(&self) -> Result<Loaded> {
+    pub(crate) async fn read(&self) -> Result<Loaded> {
         let (audit, lane) = (&self.store.audit, self.lane());
         audit.settle(lane).await?;
         let read = reader::read(&self.store, &self.scope).await;
@@ -150,7 +162,7 @@ impl Shared {
         read
     }
 
-    fn lane(&self) -> Lane {
+    pub(crate) fn lane(&self) -> Lane {
         Lane::of(&self.scope.key)
     }
 
@@ -160,19 +172,25 @@ impl Shared {
         steps: Vec<plan::Step>,
         expected: PartitionVersion,
     ) -> Result<Open> {
+        // In boxes, so that the futures of those who commit stay of a depth that the compiler takes.
+        let open = Box::pin(self.up_to_date(open)).await?;
+        let open = Box::pin(self.with_room(open, &steps)).await?;
         let (mut open, key) = self.with_key(open).await?;
+        let first = key.is_some();
+        let counted = open.manifest.count_encryptions(self.spent());
         let (scope, store) = (self.scope.clone(), self.store.clone());
         let (mut open, prepared) = computing(steps.len(), move || {
             let prepared = plan::prepare(&scope, &store.sources, &mut open, steps)?;
             Ok((open, prepared))
         })
         .await?;
+        self.spend(open.manifest.header.encryptions.saturating_sub(counted));
         let Prepared {
             transactions,
             sweep,
             mut events,
         } = match key {
-            Some(row) => prepared.with_key(row),
+            Some(first) => prepared.with_key(first, self.no_root()),
             None => prepared,
         };
         let pk = self.scope.key.to_string();
@@ -186,29 +204,51 @@ impl Shared {
             let audit = &self.store.audit;
             match audit.transact(self.lane(), &pk, actions, events).await? {
                 Audited::Done(mark) => lane_mark = mark,
-                Audited::Refused => return Err(self.changed(expected)),
+                Audited::Refused => {
+                    if first {
+                        Box::pin(self.refused_first(&pk)).await?;
+                    }
+                    return Err(self.changed(expected));
+                }
             }
         }
+        self.spend(0);
         self.advance(&open, lane_mark).await?;
         open.strays = self.sweep(&pk, sweep).await;
         Ok(open)
     }
 
     /// A first commit makes the partition's data key, and writes its row before or with what is encrypted with it.
-    async fn with_key(&self, open: Open) -> Result<(Open, Option<Row>)> {
+    async fn with_key(&self, open: Open) -> Result<(Open, Option<FirstKey>)> {
         if open.keyring.active().is_some() {
             return Ok((open, None));
         }
         let wrapping = self.store.wrapping();
         let row = wrapping
-            .first(&self.scope, self.store.sources.tick())
+            .fresh(&self.scope, FIRST_KEY, self.store.sources.tick())
             .await?;
         let keyring = Arc::new(wrapping.open(&self.scope, vec![row.clone()]).await?);
-        Ok((Open { keyring, ..open }, Some(row)))
+        let same_epoch = wrapping.same_epoch();
+        Ok((Open { keyring, ..open }, Some(FirstKey { row, same_epoch })))
+    }
+
+    /// Why a first commit was refused, if that was not because somebody else was quicker.
+    async fn refused_first(&self, pk: &str) -> Result<()> {
+        self.store.refresh().await?;
+        let root = self.store.table.get(pk, ROOT).await?;
+        refuse_erased(&self.store, &self.scope, root.as_ref()).await
+    }
+
+    pub(crate) fn no_root(&self) -> Action {
+        Action::Check {
+            pk: self.scope.key.to_string(),
+            sk: ROOT.to_owned(),
+            when: When::Absent,
+        }
     }
 
     /// Remembers outside of the table how far the partition has come, and the lane of its audit.
-    async fn advance(&self, open: &Open, lane_mark: Option<Mark>) -> Result<()> {
+    pub(crate) async fn advance(&self, open: &Open, lane_mark: Option<Mark>) -> Result<()> {
         let header = open.manifest.header;
         let mark = Mark::new(header.version, &header.seal);
         let mut marks = vec![(self.scope.key.to_string(), mark)];
@@ -227,15 +267,28 @@ impl Shared {
         })
     }
 
+    pub(crate) fn spent(&self) -> u64 {
+        self.spent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn spend(&self, encryptions: u64) {
+        self.spent.store(encryptions, Ordering::Relaxed);
+    }
+
     /// Deletes what no manifest lists; returns what could not be deleted, for the next commit to try.
     async fn sweep(&self, pk: &str, strays: Vec<Stray>) -> Vec<Stray> {
+        let (keys, rows): (Vec<_>, Vec<_>) = strays
+            .into_iter()
+            .partition(|stray| stray.data_key().is_some());
         let mut left = Vec::new();
-        for part in strays.chunks(crate::table::MAX_ACTIONS) {
-            let actions = part.iter().cloned().map(Into::into).collect();
-            match self.store.table.transact(pk, actions).await {
-                Ok(Outcome::Done) => {}
+        for part in keys
+            .chunks(MAX_SWEPT_KEYS)
+            .chain(rows.chunks(MAX_FLIP_ACTIONS))
+        {
+            match self.delete(pk, part).await {
+                Ok(Audited::Done(_)) => {}
                 // One of them is not what it was, or gone: the next load sees what there is.
-                Ok(Outcome::Refused(_)) => {
+                Ok(Audited::Refused) => {
                     tracing::debug!(partition = pk, rows = part.len(), "rows not swept");
                 }
                 Err(fault) => {
@@ -247,9 +300,34 @@ impl Shared {
         left
     }
 
-    fn changed(&self, expected: PartitionVersion) -> Fault {
-        let message = format!("{} is not at version {expected} any more", self.scope.key);
-        Fault::new(Category::StateContention, "state_contention", message)
-            .hint("load the partition again and repeat the change")
+    /// Deletes rows if they are what they were, with a record of the data keys among them.
+    pub(crate) async fn delete(&self, pk: &str, strays: &[Stray]) -> Result<Audited> {
+        let keys = strays.iter().filter_map(Stray::data_key);
+        let events = keys.map(|version| Draft::dek(Operation::Erase, &self.scope.key, version));
+        let actions = strays.iter().cloned().map(Into::into).collect();
+        let audit = &self.store.audit;
+        audit
+            .transact(self.lane(), pk, actions, events.collect())
+            .await
     }
+
+    fn changed(&self, expected: PartitionVersion) -> Fault {
+        contention(format!(
+            "{} is not at version {expected} any more",
+            self.scope.key
+        ))
+    }
+
+    /// Somebody else wrote at the same time.
+    pub(crate) fn contended(&self) -> Fault {
+        contention(format!(
+            "{} or its store was written by somebody else",
+            self.scope.key
+        ))
+    }
+}
+
+fn contention(message: String) -> Fault {
+    Fault::new(Category::StateContention, "state_contention", message)
+        .hint("load the partition again and repeat the change")
 }

@@ -21,7 +21,7 @@ use crate::manifest::{
     Entry, Listed, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, REFILL_BELOW, SealPrefix, Written,
     prefix,
 };
-use crate::name::{Place, RecordId, SortKey};
+use crate::name::{Place, ROOT, RecordId, SortKey};
 use crate::record::{Content, Scope, VerifiedRow, build, rebuild};
 use crate::row::Row;
 use crate::sources::Sources;
@@ -34,6 +34,8 @@ const CHUNK_BYTES: usize = 24 << 10;
 const MAX_FLIP_BYTES: usize = MAX_TRANSACTION_BYTES - (4 << 10);
 /// The most actions of a flip: the audit adds its own.
 pub(crate) const MAX_FLIP_ACTIONS: usize = MAX_ACTIONS - AUDIT_ACTIONS;
+/// The most rows that one transaction stages.
+const MAX_STAGED: usize = MAX_ACTIONS - 1;
 /// With more changed chunks than this, they are staged rather than written in the flip.
 const MAX_FLIPPED_CHUNKS: usize = MAX_ACTIONS / 2;
 
@@ -61,6 +63,16 @@ impl Open {
 pub(crate) struct Stray {
     pub(crate) sk: String,
     pub(crate) seal: SealPrefix,
+}
+
+impl Stray {
+    /// Which data key is in it, if it is one's.
+    pub(crate) fn data_key(&self) -> Option<u32> {
+        match SortKey::parse(&self.sk) {
+            Some(SortKey::Dek(version)) => Some(version),
+            _ => None,
+        }
+    }
 }
 
 impl From<Stray> for Action {
@@ -199,6 +211,21 @@ fn not_found(scope: &Scope, record: &RecordId) -> Fault {
     Fault::new(Category::InvalidInput, "record_not_found", message).hint("load the partition again")
 }
 
+/// An upper bound of the payloads that are encrypted.
+pub(crate) fn encryptions(steps: &[Step]) -> u64 {
+    let writes = steps
+        .iter()
+        .filter(|step| matches!(step, Step::Write { .. }));
+    writes.count() as u64
+}
+
+/// The row of a partition's first data key.
+pub(crate) struct FirstKey {
+    pub(crate) row: Row,
+    /// Holds while the epoch that it is wrapped under is the current one.
+    pub(crate) same_epoch: Action,
+}
+
 /// The requests of one commit, in order.
 pub(crate) struct Prepared {
     /// The last of them is the flip.
@@ -210,18 +237,19 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// With the row of a new data key: part of the flip if that is all there is and has room, else before everything.
-    /// Of two that make one at a time, the table refuses the second.
-    pub(crate) fn with_key(mut self, row: Row) -> Self {
+    /// With the row of a first data key: part of the flip if that is all there is and has room, else before everything,
+    /// provided that there is no root. Of two that make one at a time, the table refuses the second.
+    pub(crate) fn with_key(mut self, first: FirstKey, root: Action) -> Self {
         let put = Action::Put {
-            row,
+            row: first.row,
             when: When::Absent,
         };
+        let store = first.same_epoch;
         match self.transactions.as_mut_slice() {
-            [flip] if flip.len() < MAX_FLIP_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => {
-                flip.push(put)
+            [flip] if flip.len() + 2 <= MAX_FLIP_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => {
+                flip.extend([put, store]);
             }
-            _ => self.transactions.insert(0, vec![put]),
+            _ => self.transactions.insert(0, vec![put, store, root]),
         }
         self
     }
@@ -273,10 +301,16 @@ pub(crate) fn prepare(
             seal: before.seal,
         },
     };
-    Ok(commit.finish(written, root, relocate))
+    let mut prepared = commit.finish(written, root, relocate);
+    let unneeded = keyring.unneeded(&open.manifest);
+    if !unneeded.is_empty() {
+        Arc::make_mut(&mut open.keyring).forget(&unneeded);
+        prepared.sweep.extend(unneeded);
+    }
+    Ok(prepared)
 }
 
-fn no_key() -> Fault {
+pub(crate) fn no_key() -> Fault {
     Fault::new(
         Category::InternalFailure,
         "no_data_key",
@@ -379,6 +413,7 @@ impl Commit<'_> {
     fn replace(&mut self, record: RecordId, source: Source, old: &Old) -> Result<()> {
         let now = self.sources.tick();
         let version = old.entry.listed.version;
+        let source = self.under_active_key(source, &record)?;
         let (row, listed) = match source {
             Source::Clear(clear, read) => rebuild(self.scope, self.keyring, &read, clear, now)
                 .map_err(|check| check.failed(&self.scope.key, &record))?,
@@ -388,12 +423,29 @@ impl Commit<'_> {
                 self.build(&place, &draft, times, version.saturating_add(1))?
             }
         };
-        self.manifest.update(&old.sk, listed);
+        self.manifest.update(&old.sk, listed, self.key.version);
         self.flip.push(Action::Put {
             row,
             when: When::Always,
         });
         Ok(())
+    }
+
+    /// A payload that stays may not stay under an older data key: what is written is under the active one.
+    fn under_active_key(&mut self, source: Source, record: &RecordId) -> Result<Source> {
+        match source {
+            Source::Clear(clear, read) if read.key_version != self.key.version => {
+                self.decrypt(clear, &read, record).map(Source::Both)
+            }
+            source => Ok(source),
+        }
+    }
+
+    fn decrypt(&mut self, clear: Clear, read: &VerifiedRow, record: &RecordId) -> Result<Draft> {
+        let payload = read.payload(self.scope, self.keyring);
+        let sealed = payload.map_err(|check| check.failed(&self.scope.key, record))?;
+        self.decrypted(read.key_version);
+        Ok(Draft { clear, sealed })
     }
 
     /// Writes a row under a key that was never used.
@@ -408,18 +460,14 @@ impl Commit<'_> {
         let now = self.sources.tick();
         let draft = match source {
             Source::Both(draft) => draft,
-            Source::Clear(clear, read) => {
-                let payload = read.payload(self.scope, self.keyring);
-                let sealed = payload.map_err(|check| check.failed(&self.scope.key, &record))?;
-                self.decrypted(read.key_version);
-                Draft { clear, sealed }
-            }
+            Source::Clear(clear, read) => self.decrypt(clear, &read, &record)?,
         };
         let place = Place::new(record.clone(), now);
         let created_at = created_at.unwrap_or(now);
         let (row, listed) = self.build(&place, &draft, (created_at, now), version)?;
         let sk: Arc<str> = place.sort_key().into();
-        self.manifest.insert(record, sk, listed, created_at);
+        self.manifest
+            .insert(record, sk, listed, created_at, self.key.version);
         let when = if place.record.is_meta() {
             When::Always
         } else {
@@ -434,7 +482,7 @@ impl Commit<'_> {
         Ok(())
     }
 
-    /// A record that moves is encrypted anew for its new place.
+    /// A record that moves, or changes its key, is encrypted anew.
     fn decrypted(&mut self, version: u32) {
         let event = Event::dek(Operation::Decrypt, &self.scope.key, version);
         let same = |known: &&mut Event| {
@@ -447,7 +495,7 @@ impl Commit<'_> {
     }
 
     fn build(
-        &self,
+        &mut self,
         place: &Place,
         draft: &Draft,
         (created_at, updated_at): (Timestamp, Timestamp),
@@ -461,6 +509,8 @@ impl Commit<'_> {
             clear: draft.clear.clone(),
             sealed: &draft.sealed,
         };
+        let encryptions = &mut self.manifest.header.encryptions;
+        *encryptions = encryptions.saturating_add(1);
         build(self.scope, self.key, content, &self.sources.random()?)
     }
 
@@ -477,9 +527,10 @@ impl Commit<'_> {
     }
 
     fn finish(mut self, written: Written, root: When, relocate: bool) -> Prepared {
+        let pk = self.scope.key.to_string();
         let mut flip = vec![Action::Put {
             row: written.root,
-            when: root,
+            when: root.clone(),
         }];
         for row in written.chunks {
             if relocate {
@@ -495,6 +546,14 @@ impl Commit<'_> {
         self.sweep
             .extend(dropped.map(|(sk, seal)| Stray { sk, seal }));
         let mut transactions = group(self.staged);
+        for staged in &mut transactions {
+            // Nothing is left lying in a partition that has changed, or was erased, meanwhile.
+            staged.push(Action::Check {
+                pk: pk.clone(),
+                sk: ROOT.to_owned(),
+                when: root.clone(),
+            });
+        }
         transactions.push(flip);
         Prepared {
             transactions,
@@ -511,14 +570,14 @@ fn place_of(sk: &str) -> Result<Place> {
     }
 }
 
-/// Transactions of what they can hold.
+/// Transactions of what they can hold beside the check of the root.
 pub(crate) fn group(actions: Vec<Action>) -> Vec<Vec<Action>> {
     let mut groups: Vec<Vec<Action>> = Vec::new();
     let mut bytes = 0_usize;
     for action in actions {
         bytes = bytes.saturating_add(action.size());
         match groups.last_mut() {
-            Some(group) if group.len() < MAX_ACTIONS && bytes <= MAX_TRANSACTION_BYTES => {
+            Some(group) if group.len() < MAX_STAGED && bytes <= MAX_TRANSACTION_BYTES => {
                 group.push(action);
             }
             _ => {

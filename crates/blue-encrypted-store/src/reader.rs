@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Result};
 
+use crate::META;
 use crate::anchor::{Mark, check_floor};
 use crate::audit::Lane;
 use crate::check::Check;
-use crate::keyring::Keyring;
+use crate::erasure::refuse_erased;
+use crate::identity::STORE;
+use crate::keyring::{Keyring, latest_epoch};
 use crate::manifest::{
-    Header, Listed, Listing, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot, prefix,
+    Header, Listed, Listing, Live, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot,
+    prefix,
 };
 use crate::name::{ROOT, RecordId, SortKey};
 use crate::plan::{Open, Stray};
@@ -55,19 +59,24 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
     let pk = scope.key.to_string();
     let floor = store.anchor.mark(&pk);
     let mut attempts = 0;
+    let mut before = None;
     let loaded = loop {
         let rows = store.table.partition(&pk, MAX_ROWS).await?;
-        let root = rows.iter().find(|row| row.text("sk") == Ok(ROOT)).cloned();
-        match verified(store, scope, rows).await {
+        let fault = match verified(store, scope, rows).await {
             Ok(loaded) => break loaded,
-            Err(fault) => {
-                attempts += 1;
-                // Pages are read one after another: a commit in between looks like tampering.
-                if attempts == MAX_ATTEMPTS || store.table.get(&pk, ROOT).await? == root {
-                    return Err(fault);
-                }
-            }
+            Err(fault) => fault,
+        };
+        if fault.category() != Category::VerificationFailed {
+            return Err(fault);
         }
+        // Pages are read one after another: a commit in between looks like tampering, and so does an epoch that ends. What
+        // is wrong with rows that were all read under one root is.
+        let after = Some(store.table.get(&pk, ROOT).await?);
+        attempts += 1;
+        if attempts == MAX_ATTEMPTS || before == after {
+            return Err(fault);
+        }
+        before = after;
     };
     let header = loaded.open.manifest.header;
     let found = Mark::new(header.version, &header.seal);
@@ -82,10 +91,20 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
 async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<Loaded> {
     let count = rows.len();
     let mut sorted = Sorted::of(scope, rows)?;
+    Box::pin(refuse_erased(store, scope, sorted.root.as_ref())).await?;
     let deks = std::mem::take(&mut sorted.deks);
+    follow(store, &deks).await?;
     let keyring = Arc::new(store.wrapping().open(scope, deks).await?);
     let scope = scope.clone();
     computing(count, move || sorted.assemble(&scope, keyring)).await
+}
+
+/// Learns of the epoch that somebody else has begun, if a data key's row names a later one.
+async fn follow(store: &Inner, deks: &[Row]) -> Result<()> {
+    if latest_epoch(deks) > store.row().epochs.current {
+        Box::pin(store.refresh()).await?;
+    }
+    store.learn().await
 }
 
 /// What looking through a partition found.
@@ -93,6 +112,28 @@ pub(crate) struct Inspected {
     /// How many records are sound.
     pub(crate) records: usize,
     pub(crate) findings: Vec<Finding>,
+    pub(crate) stand: Stand,
+}
+
+/// How far a partition was found to have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// What says so does not verify.
+    Unknown,
+    /// It has ended.
+    Erased,
+    /// Its version; 0 when nothing is there.
+    At(u64),
+}
+
+impl Inspected {
+    fn nothing(stand: Stand, findings: Vec<Finding>) -> Self {
+        Self {
+            records: 0,
+            findings,
+            stand,
+        }
+    }
 }
 
 /// Looks through all of a partition, beyond the first thing that is wrong.
@@ -107,12 +148,26 @@ pub(crate) async fn inspect(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<In
     let rows = sound_rows(store, &pk, &mut findings).await?;
     let count = rows.len();
     let mut sorted = Sorted::of(scope, rows)?;
+    if let Err(fault) = Box::pin(refuse_erased(store, scope, sorted.root.as_ref())).await {
+        if fault.code() == "partition_erased" {
+            let extra = sorted.beside_the_root();
+            findings.extend(extra.iter().map(|sk| Finding::extra(&pk, Some(sk))));
+            return Ok(Inspected::nothing(Stand::Erased, findings));
+        }
+        findings.push(Finding::failed(&pk, Some(ROOT), &fault));
+        return Ok(Inspected::nothing(Stand::Unknown, findings));
+    }
     let deks = std::mem::take(&mut sorted.deks);
-    let keyring = sound_keys(store, scope, deks, &mut findings).await?;
+    if let Err(fault) = follow(store, &deks).await {
+        findings.push(Finding::told(STORE, Some(META), fault)?);
+        return Ok(Inspected::nothing(Stand::Unknown, findings));
+    }
+    let Some(keyring) = sound_keys(store, scope, deks, &mut findings).await? else {
+        return Ok(Inspected::nothing(Stand::Unknown, findings));
+    };
     let is_locked = |finding: &Finding| finding.problem == Problem::Unreadable;
     if findings.iter().any(is_locked) {
-        let records = 0;
-        return Ok(Inspected { records, findings });
+        return Ok(Inspected::nothing(Stand::Unknown, findings));
     }
     let scope = scope.clone();
     computing(count, move || {
@@ -149,13 +204,13 @@ async fn sound_rows(store: &Inner, pk: &str, findings: &mut Vec<Finding>) -> Res
     }
 }
 
-/// The data keys that open.
+/// The data keys that open; none when these are more than there can be.
 async fn sound_keys(
     store: &Inner,
     scope: &Scope,
     deks: Vec<Row>,
     findings: &mut Vec<Finding>,
-) -> Result<Keyring> {
+) -> Result<Option<Keyring>> {
     let (pk, mut sound) = (scope.key.to_string(), Vec::with_capacity(deks.len()));
     for row in deks {
         match store.wrapping().open(scope, vec![row.clone()]).await {
@@ -164,7 +219,13 @@ async fn sound_keys(
             Err(fault) => findings.push(Finding::failed(&pk, row.text("sk").ok(), &fault)),
         }
     }
-    store.wrapping().open(scope, sound).await
+    match store.wrapping().open(scope, sound).await {
+        Ok(keyring) => Ok(Some(keyring)),
+        Err(fault) => {
+            findings.push(Finding::told(&pk, None, fault)?);
+            Ok(None)
+        }
+    }
 }
 
 /// The rows of a partition by what they are.
@@ -196,7 +257,20 @@ impl Sorted {
         Ok(sorted)
     }
 
-    fn assemble(mut self, scope: &Scope, keyring: Arc<Keyring>) -> Result<Loaded> {
+    /// The sort keys of all rows but the root's.
+    fn beside_the_root(self) -> Vec<String> {
+        let deks = self.deks.iter().filter_map(|row| row.text("sk").ok());
+        let deks: Vec<_> = deks.map(ToOwned::to_owned).collect();
+        let chunks = self.chunks.into_keys();
+        let chunks = chunks.map(|number| SortKey::Chunk(number).to_string());
+        let records = self.records.into_keys();
+        let mut names: Vec<_> = deks.into_iter().chain(chunks).chain(records).collect();
+        names.extend(self.unknown);
+        names.sort_unstable();
+        names
+    }
+
+    fn assemble(mut self, scope: &Scope, mut keyring: Arc<Keyring>) -> Result<Loaded> {
         let Some(root) = self.root.take() else {
             let manifest = Manifest::empty(self.chunk_numbers());
             return Ok(self.finish(scope, keyring, manifest, BTreeMap::new()));
@@ -204,6 +278,9 @@ impl Sorted {
         let failed =
             |check: Check| check.failed(&scope.key, "the manifest is not as it was written");
         let root = VerifiedRoot::open(scope, &keyring, &root).map_err(failed)?;
+        if keyring.active().is_none_or(|key| key.version != root.key) {
+            Arc::make_mut(&mut keyring).activate(root.key);
+        }
         let (header, referred) = (root.header, root.chunks.clone());
         let listing = root
             .listing(scope, &keyring, |number| self.chunks.get(&number))
@@ -215,7 +292,12 @@ impl Sorted {
         for (sk, listed) in listing.rows() {
             let row = self.live(scope, &keyring, sk, listed, header)?;
             let record = row.place.record.clone();
-            live.push((sk.clone(), record.clone(), row.created_at));
+            live.push(Live {
+                sk: sk.clone(),
+                record: record.clone(),
+                created_at: row.created_at,
+                key: row.key_version,
+            });
             if records.insert(record, Arc::new(row)).is_some() {
                 return Err(Check::Manifest.failed(&scope.key, "a record is listed twice"));
             }
@@ -248,18 +330,18 @@ impl Sorted {
             });
             root.transpose()
         });
-        let records = match listed {
+        let (version, records) = match listed {
             Ok(Some((header, chunks, listing))) => {
                 self.chunks.retain(|number, _| !chunks.contains_key(number));
-                self.inspect_records(scope, keyring, header, &listing, &mut findings)
+                let sound = self.inspect_records(scope, keyring, header, &listing, &mut findings);
+                (header.version, sound)
             }
-            Ok(None) => 0,
+            Ok(None) => (0, 0),
             Err(check) => {
                 // What it lists cannot be known, so nothing else is called extra.
                 let broken = Finding::of(&pk, Some(ROOT), Problem::Tampered, check.code());
                 findings.push(broken);
-                let records = 0;
-                return Inspected { records, findings };
+                return Inspected::nothing(Stand::Unknown, findings);
             }
         };
         let chunks = self
@@ -268,7 +350,11 @@ impl Sorted {
             .map(|number| SortKey::Chunk(number).to_string());
         let extra = chunks.chain(self.records.into_keys()).chain(self.unknown);
         findings.extend(extra.map(|sk| Finding::extra(&pk, Some(&sk))));
-        Inspected { records, findings }
+        Inspected {
+            records,
+            findings,
+            stand: Stand::At(version),
+        }
     }
 
     /// Looks at the records that the manifest lists; says how many are sound.
@@ -336,7 +422,7 @@ impl Sorted {
     fn finish(
         self,
         scope: &Scope,
-        keyring: Arc<Keyring>,
+        mut keyring: Arc<Keyring>,
         manifest: Manifest,
         records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     ) -> Loaded {
@@ -358,6 +444,12 @@ impl Sorted {
                 strays.push(Stray { sk, seal });
             }
         }
+        let unneeded = keyring.unneeded(&manifest);
+        if !unneeded.is_empty() {
+            Arc::make_mut(&mut keyring).forget(&unneeded);
+        }
+        uncommitted.extend(unneeded.iter().map(|stray| stray.sk.clone()));
+        strays.extend(unneeded);
         uncommitted.extend(self.unknown);
         Loaded {
             open: Open {
@@ -378,7 +470,7 @@ mod tests {
 
     use super::*;
     use crate::draft::Clear;
-    use crate::keyring::DataKey;
+    use crate::keyring::{DataKey, Kept};
     use crate::keys::DekHandle;
     use crate::name::Place;
     use crate::record::{Content, build};
@@ -410,13 +502,13 @@ mod tests {
         };
         let (row, listed) = build(&scope, &data_key(1), content, &[0; 32]).unwrap();
         let mut manifest = Manifest::empty(BTreeSet::new());
-        manifest.header.min_dek = min_dek;
         let sk = place.sort_key().into();
-        manifest.insert(place.record.clone(), sk, listed, now);
+        // What the manifest takes for the oldest key in use becomes its floor.
+        manifest.insert(place.record.clone(), sk, listed, now, min_dek);
         let root = manifest.write(&scope, &data_key(2), now, false).root;
         let mut keyring = Keyring::empty(&scope);
-        keyring.add(data_key(1), false);
-        keyring.add(data_key(2), true);
+        keyring.add(data_key(1), Kept::default());
+        keyring.add(data_key(2), Kept::default());
         let sorted = Sorted::of(&scope, vec![row, root]).unwrap();
         match sorted.assemble(&scope, Arc::new(keyring)) {
             Ok(loaded) => Ok(loaded.records.len()),

@@ -55,14 +55,20 @@ impl Python {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
-    /// The table after one commit of the other program.
+    /// The table after one change of the other program.
     fn write(&self, table: &[Item], change: Value) -> Vec<Item> {
+        self.change(table, change).0
+    }
+
+    /// The same, and the certificate that it gave.
+    fn change(&self, table: &[Item], change: Value) -> (Vec<Item>, Value) {
         let mut request = change;
         request["Items"] = json!(table);
         let output = self.run_with_key("write", &request.to_string());
         let answer: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
-        serde_json::from_value(answer["Items"].clone()).unwrap()
+        let items = serde_json::from_value(answer["Items"].clone()).unwrap();
+        (items, answer["certificate"].clone())
     }
 }
 
@@ -161,16 +167,15 @@ fn the_committed_vectors_are_what_the_second_implementation_makes() {
     println!("scripts/store_format.py: {}", said.trim());
     assert_eq!(
         said.trim(),
-        "3 records read; 2462 changed bytes, 0 accepted []"
+        "5 records read; 6405 changed bytes, 0 accepted []"
     );
 }
 
-#[tokio::test]
-async fn a_table_that_the_second_implementation_made_is_read() {
-    let vectors = Vectors::read();
-    let lab = Lab::new();
+/// The store of the vectors, out of these rows.
+async fn vectors_store(items: &[Item]) -> Store {
+    let (lab, vectors) = (Lab::new(), Vectors::read());
     table(&lab.engine).ensure().await.unwrap();
-    lab.restore(&vectors.items());
+    lab.restore(items);
     let config = StoreConfig::new(StorePath::Memory)
         .tenant(vectors.text("tenant"))
         .user(vectors.text("user"));
@@ -180,7 +185,13 @@ async fn a_table_that_the_second_implementation_made_is_read() {
         set_up: false,
     };
     let store = Store::open_on(ground, config, Arc::new(Fixed), Sources::system());
-    let store = store.await.unwrap();
+    store.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_table_that_the_second_implementation_made_is_read() {
+    let vectors = Vectors::read();
+    let store = vectors_store(&vectors.items()).await;
     assert_eq!(store.id(), vectors.text("store"));
     let partition = store.partition(Kind::JOB, vectors.text("id")).unwrap();
     let snapshot = partition.load().await.unwrap().unwrap();
@@ -306,5 +317,83 @@ async fn a_store_that_the_second_implementation_set_up_is_opened_and_used() {
     assert_eq!(
         found,
         want.map(|(id, secret)| (id.to_owned(), secret.to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn epochs_data_keys_and_a_tombstone_of_the_second_implementation_are_read() {
+    let later = Vectors::read().later();
+    let store = vectors_store(&later.items()).await;
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.records, 2);
+    let snapshot = partition(&store, "j1").load().await.unwrap().unwrap();
+    assert_eq!(snapshot.version().get(), 3);
+    for version in 1..=2 {
+        let stored = snapshot
+            .get::<AnyTask>(&format!("t{version}"))
+            .unwrap()
+            .unwrap();
+        assert_eq!(stored.value().sealed, json!(format!("under key {version}")));
+        assert_eq!(stored.row.key_version, version);
+    }
+    let erased = partition(&store, "j2").load().await.unwrap_err();
+    assert_eq!(erased.code(), "partition_erased");
+    let certificate = serde_json::from_value(later.value("certificate")).unwrap();
+    store.check_certificate(&certificate).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_keys_of_both_implementations_follow_each_other() {
+    let Some(python) = Python::find() else { return };
+    let (lab, store) = filled(70).await;
+    put(&partition(&store, "j2"), &[("t1", "x")]).await;
+    store.close().await.unwrap();
+    let at = |round: u32| format!("2030-02-0{round}T00:00:00.000000001Z");
+    for round in 1..=2 {
+        for (doing, minute) in [("begin_epoch", 0), ("rotate", 1), ("end_epochs", 2)] {
+            let at = at(round).replace(":00:00.", &format!(":{minute:02}:00."));
+            let change = json!({"partition": PK, "at": at, "do": doing});
+            lab.restore(&python.write(&lab.dump(), change));
+            let stranger = lab.stranger().await;
+            let id = format!("{doing}{round}").replace('_', "-");
+            put(
+                &partition(&stranger, "j1"),
+                &[("t000", "of this one"), (&id, "x")],
+            )
+            .await;
+            both_read_the_same(&python, &lab, &stranger).await;
+            match doing {
+                "begin_epoch" => drop(stranger.rotate_kek().await.unwrap()),
+                "rotate" => drop(partition(&stranger, "j1").rotate().await.unwrap()),
+                _ => assert_eq!(stranger.retire_keks().await.unwrap(), 0),
+            }
+            both_read_the_same(&python, &lab, &stranger).await;
+            assert!(stranger.verify(&[], &mut |_| {}).await.unwrap().is_sound());
+            stranger.close().await.unwrap();
+        }
+    }
+    let (table, certificate) = python.change(
+        &lab.dump(),
+        json!({"partition": PK, "at": at(3), "do": "erase"}),
+    );
+    lab.restore(&table);
+    let stranger = lab.stranger().await;
+    let gone = partition(&stranger, "j1").load().await.unwrap_err();
+    assert_eq!(gone.code(), "partition_erased");
+    let certificate = serde_json::from_value(certificate).unwrap();
+    stranger.check_certificate(&certificate).await.unwrap();
+    partition(&stranger, "j2").erase().await.unwrap();
+    stranger.close().await.unwrap();
+    let there = python.read(&lab.dump())["partitions"].clone();
+    assert_eq!(there[PK], json!({"erased": at(3)}));
+    assert!(there["job#j2"]["erased"].is_string(), "{there}");
+    assert!(
+        lab.stranger()
+            .await
+            .verify(&[], &mut |_| {})
+            .await
+            .unwrap()
+            .is_sound()
     );
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use worldcompute_fault::Result;
 
 use crate::audit::{Audit, AuditOutcome, Draft, Lane, Operation};
+use crate::erasure::erased;
 use crate::keyring::Keyring;
 use crate::name::RecordId;
 use crate::record::{Scope, VerifiedRow, stored};
@@ -76,7 +77,8 @@ impl Snapshot {
     ///
     /// # Errors
     /// `commitment_mismatch`, `tag_mismatch`; `invalid_record` when a record does not have the fields of an `E`;
-    /// `audit_unavailable`, `audit_chain_broken` when the decryption cannot be recorded.
+    /// `audit_unavailable`, `audit_chain_broken` when the decryption cannot be recorded; `partition_erased` since this process
+    /// knows that the partition was erased.
     pub fn entities<E: Entity>(&self) -> Result<Vec<Stored<E>>> {
         let first = RecordId {
             entity_type: E::TYPE.to_owned(),
@@ -118,6 +120,9 @@ impl Snapshot {
     }
 
     fn decrypt<E: Entity>(&self, rows: &[&Arc<VerifiedRow>]) -> Result<Vec<Stored<E>>> {
+        if self.audit.has_ended(&self.scope.key) {
+            return Err(erased(&self.scope.key, "meanwhile"));
+        }
         let mut records = Vec::with_capacity(rows.len());
         for row in rows {
             match stored(&self.scope, &self.keyring, row) {

@@ -4,9 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use tokio::time::Instant;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Anchor;
@@ -14,12 +17,13 @@ use crate::audit::{Audit, AuditParts, Recorded, Signer};
 use crate::backend::Backend;
 use crate::check::Check;
 use crate::client;
-use crate::config::{StoreConfig, StorePath};
+use crate::config::{Limits, StoreConfig, StorePath};
 use crate::embedded::{self, Engine, beside};
-use crate::identity::{self, Opened, Opener};
-use crate::kek::Keks;
+use crate::identity::{self, Opened, Opener, StoreRow};
+use crate::kek::{Keks, OWN};
 use crate::keyring::Wrapping;
 use crate::keys::KekContext;
+use crate::manifest::prefix;
 use crate::name::{Place, SortKey};
 use crate::partition::Shared;
 use crate::record::Scope;
@@ -40,28 +44,80 @@ pub(crate) struct Inner {
     pub(crate) anchor: Arc<Anchor>,
     pub(crate) sources: Arc<Sources>,
     pub(crate) audit: Arc<Audit>,
-    keks: Keks,
-    id: String,
-    epoch: u64,
+    pub(crate) keks: Keks,
+    pub(crate) limits: Limits,
+    /// The store's own row as it was last read.
+    row: Mutex<KnownRow>,
+    /// For how long it is believed: as long as a key is used.
+    row_lifetime: Duration,
+    /// Held by the one who reads it again.
+    learning: tokio::sync::Mutex<()>,
     /// The partitions that somebody holds a handle on.
     partitions: Mutex<HashMap<PartitionKey, Weak<Shared>>>,
 }
 
+struct KnownRow {
+    row: StoreRow,
+    read_at: Instant,
+}
+
+impl KnownRow {
+    fn now(row: StoreRow) -> Self {
+        let read_at = Instant::now();
+        Self { row, read_at }
+    }
+}
+
 impl Inner {
     pub(crate) fn wrapping(&self) -> Wrapping<'_> {
+        let row = self.row();
         Wrapping {
             keks: &self.keks,
-            epoch: self.epoch,
+            epochs: row.epochs,
+            row: prefix(&row.seal),
         }
+    }
+
+    /// Its own row, as this process knows it.
+    pub(crate) fn row(&self) -> StoreRow {
+        let known = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        known.row.clone()
+    }
+
+    /// Takes `new` for its own row, unless it knows a later one: of two who ask at a time, the first may be answered last.
+    pub(crate) fn set_row(&self, new: StoreRow) {
+        self.keks.retire(new.epochs.floor);
+        let mut known = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        if new.epochs.reach(known.row.epochs) {
+            *known = KnownRow::now(new);
+        }
+    }
+
+    /// Reads the store's row again when it was last read as long ago as a key lives: nobody uses an epoch for longer that
+    /// somebody else has retired. Of many who would, one does.
+    pub(crate) async fn learn(&self) -> Result<()> {
+        if self.is_informed() {
+            return Ok(());
+        }
+        let _turn = self.learning.lock().await;
+        match self.is_informed() {
+            true => Ok(()),
+            false => Box::pin(self.refresh()).await.map(drop),
+        }
+    }
+
+    fn is_informed(&self) -> bool {
+        let known = self.row.lock().unwrap_or_else(PoisonError::into_inner);
+        known.read_at.elapsed() < self.row_lifetime
     }
 
     /// Whether this process may still use the store's keys: its provider has been asked lately, and did not refuse.
     pub(crate) async fn check_lease(&self) -> Result<()> {
-        self.keks.get(self.epoch).await.map(drop)
+        self.keks.get(self.row().epochs.current).await.map(drop)
     }
 
     pub(crate) fn id(&self) -> &str {
-        &self.id
+        &self.keks.owner.store
     }
 
     /// What is wrong with the store's own row, if anything is.
@@ -69,8 +125,18 @@ impl Inner {
     /// # Errors
     /// Those of the provider of keys.
     pub(crate) async fn check_own_row(&self, row: &Row) -> Result<Option<Check>> {
-        let kek = self.keks.get(self.epoch).await?;
-        Ok(identity::check(row, &self.id, &kek).err())
+        let known = self.row();
+        let later = |found: StoreRow| found.epochs != known.epochs;
+        if StoreRow::read(row).is_ok_and(later)
+            && let Err(fault) = self.refresh().await
+        {
+            return match fault.category() {
+                Category::VerificationFailed => Ok(Some(Check::Seal)),
+                _ => Err(fault),
+            };
+        }
+        let kek = self.keks.get(self.row().epochs.current).await?;
+        Ok(identity::check(row, self.id(), &kek).err())
     }
 }
 
@@ -149,33 +215,36 @@ impl Store {
             config: &config,
             set_up,
         };
-        let Opened { store, kek, epoch } = opener.open(&sources).await?;
+        let Opened { row, kek, own } = opener.open(&sources).await?;
         let sources = Arc::new(sources);
         let principal = format!("{}/{}", config.tenant, config.user);
         let audit = Audit::open(AuditParts {
             table: table.clone(),
             anchor: anchor.clone(),
             sources: sources.clone(),
-            signer: Signer::new(&store, principal, &kek, epoch)?,
+            signer: Signer::new(&row.store, principal, &own, OWN)?,
             habits: config.habits,
         })
         .await?;
-        audit.record_opening()?;
+        audit.record_opening(row.epochs.current)?;
         let keys = Recorded {
             keys,
             audit: audit.clone(),
         };
-        let owner = KekContext::of(&store, &config.tenant, &config.user);
+        let owner = KekContext::of(&row.store, &config.tenant, &config.user);
         let keks = Keks::new(Arc::new(keys), owner, config.key_lifetime);
-        keks.keep(epoch, kek)?;
+        keks.keep(row.epochs.current, kek)?;
+        keks.keep(OWN, own)?;
         Ok(Self(Arc::new(Inner {
             table,
             anchor,
             sources,
             audit,
             keks,
-            id: store,
-            epoch,
+            limits: config.limits,
+            row: Mutex::new(KnownRow::now(row)),
+            row_lifetime: config.key_lifetime.max_age,
+            learning: tokio::sync::Mutex::default(),
             partitions: Mutex::default(),
         })))
     }
@@ -215,29 +284,31 @@ impl Store {
     /// # Errors
     /// `invalid_id`.
     pub fn partition(&self, kind: Kind, id: &str) -> Result<Partition> {
-        let key = PartitionKey {
-            kind,
-            id: Id::parse(id)?,
-        };
+        let id = Id::parse(id)?;
+        Ok(self.handle(PartitionKey { kind, id }))
+    }
+
+    pub(crate) fn handle(&self, key: PartitionKey) -> Partition {
         let mut partitions = self
             .0
             .partitions
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = partitions.get(&key).and_then(Weak::upgrade) {
-            return Ok(Partition(shared));
+            return Partition(shared);
         }
         partitions.retain(|_, shared| shared.strong_count() > 0);
         let shared = Arc::new(Shared {
             store: self.0.clone(),
             scope: Arc::new(Scope {
-                store: self.0.id.clone(),
+                store: self.id().to_owned(),
                 key: key.clone(),
             }),
             open: tokio::sync::Mutex::default(),
+            spent: AtomicU64::default(),
         });
         partitions.insert(key, Arc::downgrade(&shared));
-        Ok(Partition(shared))
+        Partition(shared)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::client::Waiters;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, Delete, GlobalSecondaryIndex,
+    AttributeDefinition, AttributeValue, BillingMode, ConditionCheck, Delete, GlobalSecondaryIndex,
     KeySchemaElement, KeyType, Projection, ProjectionType, Put, ScalarAttributeType,
     TableDescription, TableStatus, TransactWriteItem,
 };
@@ -28,20 +28,34 @@ pub(crate) const MAX_TRANSACTION_BYTES: usize = 3_500_000;
 const MAX_CREATION: Duration = Duration::from_secs(60);
 /// Pages without any row that a server may send among those that have one.
 const MAX_EMPTY_PAGES: usize = 16;
+/// What the sort keys of data keys start with.
+pub(crate) const DATA_KEYS: &str = "dek#";
 const BY_STATUS: &str = "ByStatus";
 
 /// One action of a transaction.
 #[derive(Clone)]
 pub(crate) enum Action {
-    Put { row: Row, when: When },
-    Delete { sk: String, when: When },
+    Put {
+        row: Row,
+        when: When,
+    },
+    Delete {
+        sk: String,
+        when: When,
+    },
+    /// Changes nothing.
+    Check {
+        pk: String,
+        sk: String,
+        when: When,
+    },
 }
 
 impl Action {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Put { row, .. } => row.size(),
-            Self::Delete { sk, .. } => sk.len(),
+            Self::Delete { sk, .. } | Self::Check { sk, .. } => sk.len(),
         }
     }
 }
@@ -292,6 +306,58 @@ impl Table {
         })
     }
 
+    /// The rows of a partition's data keys, at most `limit`.
+    pub(crate) async fn data_keys(&self, pk: &str, limit: usize) -> Result<Vec<Row>> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&*self.name)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :dek)")
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":dek", text(DATA_KEYS))
+            .consistent_read(true)
+            .into_paginator()
+            .send();
+        let mut rows = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| fault("read a partition's keys", &error))?;
+            for item in page.items.unwrap_or_default() {
+                rows.push(row(pk, item)?);
+            }
+            check_count(pk, rows.len(), limit)?;
+        }
+        Ok(rows)
+    }
+
+    /// Sort keys of a partition, those that start with `prefix`, the first `limit` of them. Not authenticated.
+    pub(crate) async fn sort_keys(
+        &self,
+        pk: &str,
+        prefix: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>> {
+        let mut request = self
+            .client
+            .query()
+            .table_name(&*self.name)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(pk))
+            .projection_expression("pk, sk")
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .consistent_read(true);
+        if let Some(prefix) = prefix {
+            request = request
+                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                .expression_attribute_values(":prefix", text(prefix));
+        }
+        let answer = request
+            .send()
+            .await
+            .map_err(|error| fault("read a partition's keys", &error))?;
+        let keys = answer.items().iter().filter_map(keys_of);
+        Ok(keys.map(|(_, sk)| sk).collect())
+    }
+
     /// Partition key and sort key of every row that the index lists under a status, the longest unchanged first, at
     /// most `limit`. Not authenticated.
     pub(crate) async fn by_status(
@@ -465,6 +531,18 @@ fn item(table: &str, pk: &str, action: Action) -> Result<TransactWriteItem, Buil
                 .set_condition_expression(condition)
                 .set_expression_attribute_values(values);
             TransactWriteItem::builder().delete(delete.build()?).build()
+        }
+        Action::Check { pk, sk, when } => {
+            let (condition, values) = when.expression();
+            let check = ConditionCheck::builder()
+                .table_name(table)
+                .key("pk", AttributeValue::S(pk))
+                .key("sk", AttributeValue::S(sk))
+                .set_condition_expression(condition)
+                .set_expression_attribute_values(values);
+            TransactWriteItem::builder()
+                .condition_check(check.build()?)
+                .build()
         }
     })
 }

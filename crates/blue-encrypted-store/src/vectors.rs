@@ -13,14 +13,15 @@ use crate::crypto::{Digest, expand, hmac_key};
 use crate::draft::Clear;
 use crate::embedded::Engine;
 use crate::envelope::{self, Binding, Sealed, Suite};
-use crate::identity::Opener;
+use crate::erasure::{OwnKeys, Tombstone};
+use crate::identity::{Opener, StoreRow};
 use crate::kek::{Keks, KeyLifetime};
-use crate::keyring::{DataKey, Keyring, Wrapping, dek_row};
+use crate::keyring::{DataKey, Epochs, Kept, Keyring, Wrapping, dek_row};
 use crate::keys::{
     DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
 };
 use crate::lab::{self, Item, text};
-use crate::manifest::VerifiedRoot;
+use crate::manifest::{Live, VerifiedRoot};
 use crate::name::{Place, RecordId, SortKey, parse_time};
 use crate::record::{Content, Scope, build, verify};
 use crate::row::{Attribute, Row, canonical_number};
@@ -63,19 +64,35 @@ impl Vectors {
             "meta_row" => found.nth(1),
             _ => found.next(),
         };
-        Row(item
-            .unwrap()
-            .into_iter()
-            .map(|(name, value)| (name, attribute(value)))
-            .collect())
+        row(item.unwrap())
+    }
+
+    /// The row of these keys.
+    fn row_at(&self, pk: &str, sk: &str) -> Row {
+        let mut items = self.items().into_iter();
+        let item = items.find(|item| (text(item, "pk"), text(item, "sk")) == (pk, sk));
+        row(item.unwrap())
+    }
+
+    /// What the same store came to two epochs later.
+    pub(crate) fn later(&self) -> Self {
+        Self(self.0["later"].clone())
+    }
+
+    pub(crate) fn value(&self, name: &str) -> Value {
+        self.0[name].clone()
     }
 
     fn scope(&self) -> Scope {
+        self.scope_of(self.text("id"))
+    }
+
+    fn scope_of(&self, id: &str) -> Scope {
         Scope {
             store: self.text("store").to_owned(),
             key: PartitionKey {
                 kind: Kind::JOB,
-                id: Id::parse(self.text("id")).unwrap(),
+                id: Id::parse(id).unwrap(),
             },
         }
     }
@@ -99,11 +116,19 @@ impl Vectors {
         let owner = KekContext::of(self.text("store"), self.text("tenant"), self.text("user"));
         let wrapping = Wrapping {
             keks: &Keks::new(Arc::new(Fixed), owner, KeyLifetime::default()),
-            epoch: 1,
+            epochs: Epochs::FIRST,
+            row: [0; 16],
         };
         let rows = vec![self.row("dek_row")];
         wrapping.open(&self.scope(), rows).await.unwrap()
     }
+}
+
+fn row(item: Item) -> Row {
+    let attributes = item.into_iter();
+    Row(attributes
+        .map(|(name, value)| (name, attribute(value)))
+        .collect())
 }
 
 fn attribute(value: AttributeValue) -> Attribute {
@@ -200,11 +225,80 @@ async fn the_wrapped_data_key_is_the_vectors() {
         &scope,
         &vectors.data_key(),
         &wrapped,
+        Kept {
+            created_at: vectors.time("created_at"),
+            active: true,
+            ..Kept::default()
+        },
         vectors.time("created_at"),
     );
     assert_eq!(row, vectors.row("dek_row"));
     let keyring = vectors.keyring().await;
     assert_eq!(keyring.get(1).unwrap().dek.bytes(), &*dek);
+}
+
+/// The key of an epoch of the vectors' store.
+async fn kek_of(epoch: u64) -> KekHandle {
+    let vectors = Vectors::read();
+    let owner = KekContext::of(
+        vectors.text("store"),
+        vectors.text("tenant"),
+        vectors.text("user"),
+    );
+    let umk = Fixed.get_umk().await.unwrap();
+    let context = KekContext { epoch, ..owner };
+    Fixed.derive_kek(&umk, &context).await.unwrap()
+}
+
+#[tokio::test]
+async fn the_stores_row_at_a_later_epoch_is_the_vectors() {
+    let vectors = Vectors::read();
+    let epochs = Epochs {
+        current: 3,
+        floor: 2,
+    };
+    let first = StoreRow::parse(&vectors.row("store_row")).unwrap();
+    let row = first.at(epochs).row(&kek_of(3).await).unwrap();
+    assert_eq!(row, vectors.later().row_at("store", "meta"));
+}
+
+#[tokio::test]
+async fn data_keys_of_other_versions_and_epochs_are_the_vectors() {
+    let (vectors, later) = (Vectors::read(), Vectors::read().later());
+    let scope = vectors.scope_of("j1");
+    let created = [vectors.time("created_at"), vectors.time("updated_at")];
+    for (version, epoch) in [(1, 2), (2, 3)] {
+        let at = usize::try_from(version).unwrap() - 1;
+        let array = |name: &str| {
+            let bytes = later.value(name)[at].as_str().unwrap().to_owned();
+            hex::decode(bytes).unwrap()
+        };
+        let dek: [u8; 32] = array("deks").try_into().unwrap();
+        let nonce = array("wrap_nonces").try_into().unwrap();
+        let context = DekContext {
+            store: scope.store.clone(),
+            partition: scope.key.clone(),
+            version,
+            epoch,
+        };
+        let wrapped = wrap(&kek_of(epoch).await, &context, &Zeroizing::new(dek), nonce).unwrap();
+        let key = DataKey::new(version, DekHandle::new(Zeroizing::new(dek))).unwrap();
+        let kept = Kept {
+            created_at: created[at],
+            active: version == 2,
+            ..Kept::default()
+        };
+        let row = dek_row(&scope, &key, &wrapped, kept, vectors.time("updated_at"));
+        assert_eq!(row, later.row_at("job#j1", &format!("dek#{version:04}")));
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_is_the_vectors() {
+    let vectors = Vectors::read();
+    let keys = OwnKeys::new(&kek_of(0).await).unwrap();
+    let row = Tombstone::row(&vectors.scope_of("j2"), &keys, vectors.time("updated_at"));
+    assert_eq!(row, vectors.later().row_at("job#j2", "manifest"));
 }
 
 #[tokio::test]
@@ -263,11 +357,16 @@ async fn the_manifest_is_the_vectors() {
         let Some(SortKey::Record(place)) = SortKey::parse(sk) else {
             panic!("{sk}");
         };
-        (sk.into(), place.record, at)
+        Live {
+            sk: sk.into(),
+            record: place.record,
+            created_at: at,
+            key: 1,
+        }
     });
     let mut manifest = listing.into_manifest(BTreeSet::new(), live.into_iter());
     manifest.header.version = 8;
-    manifest.update(&task, listed);
+    manifest.update(&task, listed, 1);
     let updated_at = vectors.time("updated_at");
     let written = manifest.write(&scope, &vectors.data_key(), updated_at, false);
     assert_eq!(written.chunks, [chunk]);

@@ -1,5 +1,7 @@
 //! Looking through the whole table: which items are not what this store wrote.
 
+pub(crate) mod history;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,11 +12,13 @@ use crate::audit::ChainReport;
 use crate::identity::STORE;
 use crate::manifest::Header;
 use crate::name::ROOT;
-use crate::reader::{self, Inspected};
+use crate::reader::{self, Inspected, Stand};
 use crate::record::Scope;
 use crate::store::Inner;
 use crate::table::Order;
 use crate::{Id, Kind, META, PartitionKey, Store};
+
+use self::history::History;
 
 /// The most partitions that one walk looks through.
 pub const MAX_VERIFIED_PARTITIONS: usize = 1_000_000;
@@ -37,6 +41,8 @@ pub enum Problem {
     RolledBack,
     /// Its keys are not to be had, so nothing can be said about it.
     Unreadable,
+    /// It has commits that the audit does not tell of.
+    Unrecorded,
 }
 
 /// One thing that is wrong.
@@ -91,8 +97,9 @@ impl VerifyReport {
 impl Store {
     /// Looks through every partition, and through the audit. Payloads are authenticated, not decrypted.
     ///
-    /// Which partitions there are is taken from the table, and from the anchor those that the table does not have any
-    /// more. `custom` are the kinds of the caller's own: partitions of other kinds are told as extra.
+    /// Which partitions there are is taken from the table, and from the anchor and the audit those that the table does not
+    /// have any more. What the audit tells of commits, erasures and epochs is compared with what is there, so a partition
+    /// that was put back alone is noticed also by who has never seen it. `custom` are the kinds of the caller's own: partitions of other kinds are told as extra.
     ///
     /// # Errors
     /// Failures of the table, `audit_unavailable`; `too_many_rows` above [`MAX_VERIFIED_PARTITIONS`]. What is wrong with
@@ -102,16 +109,20 @@ impl Store {
         custom: &[Kind],
         progress: &mut (dyn FnMut(Progress<'_>) + Send),
     ) -> Result<VerifyReport> {
+        let (history, audit) = History::read(self).await?;
         let mut names = self.0.table.partitions(MAX_VERIFIED_PARTITIONS).await?;
         names.extend(self.0.anchor.names());
+        names.extend(history.names().cloned());
         let mut walk = Walk {
             store: &self.0,
+            history,
+            suspects: Vec::new(),
             report: VerifyReport {
                 partitions: 0,
                 records: 0,
                 found: 0,
                 findings: Vec::new(),
-                audit: self.verify_chain().await?,
+                audit,
             },
             progress,
         };
@@ -121,6 +132,13 @@ impl Store {
                 Some(key) if key.kind == Kind::AUDIT => {}
                 Some(key) => walk.partition(key).await?,
                 None => walk.found(Finding::extra(name, None)),
+            }
+        }
+        if !walk.suspects.is_empty() {
+            // What was committed since the audit was read is on record by now.
+            let (history, audit) = History::read(self).await?;
+            if audit.is_whole() {
+                walk.judge(&history);
             }
         }
         Ok(walk.report)
@@ -180,8 +198,25 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// That an item does not verify.
+    ///
+    /// # Errors
+    /// The fault, when it is none of the item's.
+    pub(crate) fn told(partition: &str, item: Option<&str>, fault: Fault) -> Result<Self> {
+        match fault.category() {
+            Category::VerificationFailed => Ok(Self::failed(partition, item, &fault)),
+            _ => Err(fault),
+        }
+    }
+}
+
 struct Walk<'a> {
     store: &'a Arc<Inner>,
+    /// What the audit said before anything else was read.
+    history: History,
+    /// Partitions that have come further than that.
+    suspects: Vec<(PartitionKey, Stand)>,
     report: VerifyReport,
     progress: &'a mut (dyn FnMut(Progress<'_>) + Send),
 }
@@ -229,16 +264,41 @@ impl Walk<'_> {
                 "manifest_mismatch",
             ));
         }
+        let (known, told) = (self.store.row().epochs, self.history.epochs);
+        if !known.reach(told) {
+            let code = "version_rolled_back";
+            self.found(Finding::of(STORE, Some(META), Problem::RolledBack, code));
+        }
         Ok(())
+    }
+
+    /// Tells the suspects that the audit knows nothing of at all.
+    fn judge(&mut self, history: &History) {
+        for (key, stand) in std::mem::take(&mut self.suspects) {
+            if history.is_behind(&key, stand) {
+                self.found(History::unrecorded(&key));
+            }
+        }
     }
 
     async fn partition(&mut self, key: PartitionKey) -> Result<()> {
         let name = key.to_string();
         let scope = Arc::new(Scope {
             store: self.store.id().to_owned(),
-            key,
+            key: key.clone(),
         });
-        let Inspected { records, findings } = self.settled(&scope, &name).await?;
+        let Inspected {
+            records,
+            mut findings,
+            stand,
+        } = settled(self.store, &scope, &name).await?;
+        // Unless the anchor has said so.
+        if findings.iter().all(|finding| finding.item.is_some()) {
+            findings.extend(self.history.contradiction(&key, stand));
+        }
+        if self.history.is_behind(&key, stand) {
+            self.suspects.push((key, stand));
+        }
         for finding in findings {
             self.found(finding);
         }
@@ -251,20 +311,20 @@ impl Walk<'_> {
         });
         Ok(())
     }
+}
 
-    /// Pages are read one after another: what looks wrong is looked at again when there was a commit in between.
-    async fn settled(&self, scope: &Arc<Scope>, name: &str) -> Result<Inspected> {
-        let mut attempts = 0;
-        loop {
-            let before = self.store.table.get(name, ROOT).await.ok().flatten();
-            let inspected = reader::inspect(self.store, scope).await?;
-            attempts += 1;
-            if inspected.findings.is_empty() || attempts == MAX_ATTEMPTS {
-                return Ok(inspected);
-            }
-            if self.store.table.get(name, ROOT).await.ok().flatten() == before {
-                return Ok(inspected);
-            }
+/// Pages are read one after another: what looks wrong is looked at again when there was a commit in between.
+async fn settled(store: &Arc<Inner>, scope: &Arc<Scope>, name: &str) -> Result<Inspected> {
+    let mut attempts = 0;
+    loop {
+        let before = store.table.get(name, ROOT).await.ok().flatten();
+        let inspected = reader::inspect(store, scope).await?;
+        attempts += 1;
+        if inspected.findings.is_empty() || attempts == MAX_ATTEMPTS {
+            return Ok(inspected);
+        }
+        if store.table.get(name, ROOT).await.ok().flatten() == before {
+            return Ok(inspected);
         }
     }
 }

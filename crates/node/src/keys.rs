@@ -319,6 +319,17 @@ impl<P: KeyProvider> KeyProvider for GatedKeys<P> {
         unlocked.keys(&wanted)?.generate_dek(kek, context).await
     }
 
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        let wanted = Release::of(context);
+        let unlocked = self.unlocked(&wanted).await?;
+        unlocked.keys(&wanted)?.encrypt_dek(kek, dek, context).await
+    }
+
     async fn decrypt_dek(
         &self,
         kek: &KekHandle,

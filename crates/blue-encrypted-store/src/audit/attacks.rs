@@ -157,7 +157,7 @@ async fn every_changed_attribute_of_an_event_is_noticed() {
             let mut changed = original.clone();
             let value = match &original[name] {
                 AttributeValue::S(text) => AttributeValue::S(format!("{text}0")),
-                AttributeValue::N(text) => AttributeValue::N(format!("{text}0")),
+                AttributeValue::N(text) => AttributeValue::N(format!("1{text}")),
                 AttributeValue::B(bytes) => {
                     let mut bytes = bytes.clone();
                     bytes[0] ^= 1;

@@ -75,9 +75,9 @@ words! {
         WrapDek = "WrapDek",
         /// A data key was unwrapped.
         UnwrapDek = "UnwrapDek",
-        /// A newer key took the place of a key.
+        /// A newer key took the place of a key: the new one is named.
         Rotate = "Rotate",
-        /// The keys of a partition were destroyed.
+        /// Data keys were destroyed; of an epoch's key: it and all older ones are refused from then on.
         Erase = "Erase",
         /// The key was compared with the one that the store was set up with.
         KcvCheck = "KcvCheck",

@@ -104,6 +104,19 @@ impl KeyProvider for Recorded {
         self.record(lane, drafts.into_iter().take(count), made)
     }
 
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        let lane = Lane::of(&context.partition);
+        self.audit.check(lane)?;
+        let wrapped = self.keys.encrypt_dek(kek, dek, context).await;
+        let draft = Draft::dek(Operation::WrapDek, &context.partition, context.version);
+        self.record(lane, [draft], wrapped)
+    }
+
     async fn decrypt_dek(
         &self,
         kek: &KekHandle,

@@ -33,6 +33,15 @@ impl ChainReport {
         self.first_break().is_none()
     }
 
+    /// # Errors
+    /// `audit_chain_broken` when something is.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.first_break() {
+            Some((lane, broken)) => Err(broken.fault(Lane(lane))),
+            None => Ok(()),
+        }
+    }
+
     /// How many events are sound.
     pub fn events(&self) -> u64 {
         let events = self.lanes.iter().map(|lane| lane.events);
@@ -52,12 +61,21 @@ impl Store {
     /// # Errors
     /// Failures of the table. What is wrong with a chain is in the report.
     pub async fn verify_chain(&self) -> Result<ChainReport> {
+        self.walk_chains(&mut |_, _| {}).await
+    }
+
+    /// The same; `see` is shown every event that is sound.
+    pub(crate) async fn walk_chains(
+        &self,
+        see: &mut (dyn FnMut(Lane, &CryptoAuditEvent) + Send),
+    ) -> Result<ChainReport> {
         let audit = &self.0.audit;
         let mut lanes = Vec::new();
         for lane in Lane::all() {
             // What the anchor knows now is there when it is looked for, whoever writes meanwhile.
             let mark = audit.anchor.mark(&lane.pk());
-            lanes.push(audit.reader(lane).walk(mark.as_ref()).await?);
+            let see = &mut |event: &CryptoAuditEvent| see(lane, event);
+            lanes.push(audit.reader(lane).walk(mark.as_ref(), see).await?);
         }
         Ok(ChainReport { lanes })
     }
@@ -87,10 +105,15 @@ impl Audit {
 }
 
 impl Reader<'_> {
-    async fn walk(self, mark: Option<&Mark>) -> Result<LaneReport> {
+    async fn walk(
+        self,
+        mark: Option<&Mark>,
+        see: &mut (dyn FnMut(&CryptoAuditEvent) + Send),
+    ) -> Result<LaneReport> {
         let (mut events, mut known) = (0, None);
         let walked = self
             .catch_up(self.genesis(), &mut |event| {
+                see(event);
                 events = event.seq;
                 if mark.is_some_and(|mark| mark.version() == event.seq) {
                     known = Some(Mark::new(event.seq, &event.event_hash));

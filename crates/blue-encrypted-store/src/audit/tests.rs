@@ -265,7 +265,8 @@ async fn keys_that_are_not_given_out_are_on_record() {
         lines(&lab, "dek#job#j2"),
         [line("GenerateDek", "dek#job#j2#1", "denied", 1)]
     );
-    assert!(lines(&lab, "dek#job#j1").contains(&line("UnwrapDek", "dek#job#j1#1", "failure", 1)));
+    // It was looked at twice.
+    assert!(lines(&lab, "dek#job#j1").contains(&line("UnwrapDek", "dek#job#j1#1", "failure", 2)));
 }
 
 #[tokio::test]
@@ -563,4 +564,122 @@ proptest! {
             check_history(&lab).await;
         });
     }
+}
+
+// Changes of keys.
+
+#[derive(Clone, Copy, Debug)]
+enum KeyChange {
+    Rotate,
+    Begin,
+    End,
+    Erase,
+}
+
+impl KeyChange {
+    async fn make(self, store: &Store) -> worldcompute_fault::Result<()> {
+        let partition = partition(store, "j1");
+        match self {
+            Self::Rotate => partition.rotate().await.map(drop),
+            Self::Begin => store.rotate_kek().await.map(drop),
+            Self::End => store.retire_keks().await.map(drop),
+            Self::Erase => partition.erase().await.map(drop),
+        }
+    }
+
+    /// Whether it can be seen in the table.
+    fn is_made(self, lab: &Lab) -> bool {
+        let (rows, own) = (
+            lab.rows("job#j1"),
+            lab.rows("store").remove("meta").unwrap(),
+        );
+        match self {
+            Self::Rotate => rows.contains_key("dek#0002"),
+            Self::Begin => number(&own, "kek_epoch") == 3,
+            Self::End => own.contains_key("min_kek_epoch"),
+            Self::Erase => !rows.contains_key("dek#0001"),
+        }
+    }
+
+    fn line(self) -> Line {
+        match self {
+            Self::Rotate => line("Rotate", "dek#job#j1#2", "success", 1),
+            Self::Begin => line("Rotate", "kek#3", "success", 1),
+            Self::End => line("Erase", "kek#1", "success", 1),
+            Self::Erase => line("Erase", "dek#job#j1", "success", 1),
+        }
+    }
+
+    /// The transactions that come before its own.
+    const fn before(self) -> usize {
+        match self {
+            // The data key is wrapped anew.
+            Self::End => 1,
+            _ => 0,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_keys_is_on_record_if_and_only_if_it_was_made() {
+    let changes = [
+        KeyChange::Rotate,
+        KeyChange::Begin,
+        KeyChange::End,
+        KeyChange::Erase,
+    ];
+    for change in changes {
+        for (fate, made) in [
+            (Fate::Answered, true),
+            (Fate::Lost, false),
+            (Fate::Unanswered, true),
+        ] {
+            let lab = Lab::new();
+            let table = Faulty::new(&lab.engine);
+            let store = open(&table, &lab, config()).await.unwrap();
+            put(&partition(&store, "j1"), &[("t1", "x")]).await;
+            store.rotate_kek().await.unwrap();
+            store.0.audit.flush_all().await.unwrap();
+            table.next(vec![Fate::Answered; change.before()]);
+            table.next([fate]);
+            let answered = change.make(&store).await.is_ok();
+            assert_eq!(answered, fate == Fate::Answered, "{change:?} {fate:?}");
+            assert_eq!(change.is_made(&lab), made, "{change:?} {fate:?}");
+            let told = lines(&lab, "").contains(&change.line());
+            assert_eq!(told, made, "{change:?} {fate:?}: {:?}", lines(&lab, ""));
+            assert!(store.verify_chain().await.unwrap().is_whole());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_data_key_that_is_destroyed_because_nothing_needs_it_is_on_record() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let partition = partition(&store, "j1");
+    put(&partition, &[("t1", "x")]).await;
+    partition.rotate().await.unwrap();
+    let destroyed = line("Erase", "dek#job#j1#1", "success", 1);
+    assert!(!lines(&lab, "dek#").contains(&destroyed));
+    put(&partition, &[("t1", "y")]).await;
+    assert_eq!(lab.keys("job#j1", "dek"), ["dek#0002"]);
+    assert!(lines(&lab, "dek#").contains(&destroyed));
+}
+
+#[tokio::test]
+async fn a_data_key_that_is_wrapped_anew_is_on_record_as_soon_as_it_is_there() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    store.rotate_kek().await.unwrap();
+    let wrapped = |lab: &Lab| {
+        let lines = lines(lab, "dek#").into_iter();
+        lines
+            .filter(|line| line.0 == "WrapDek")
+            .map(|line| line.3)
+            .sum::<u64>()
+    };
+    assert_eq!(wrapped(&lab), 1);
+    store.retire_keks().await.unwrap();
+    assert_eq!(wrapped(&lab), 2);
 }

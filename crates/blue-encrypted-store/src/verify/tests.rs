@@ -233,3 +233,96 @@ async fn commits_meanwhile_are_not_taken_for_tampering() {
     }
     writing.await.unwrap();
 }
+
+// What the audit tells.
+
+/// What a walk says on a machine that has never seen the table: partitions as a whole, with their problems.
+async fn strangers_words(lab: &Lab) -> Vec<(String, Problem)> {
+    let report = lab.stranger().await.verify(&[], &mut |_| {}).await.unwrap();
+    assert_eq!(report.found, report.findings.len() as u64);
+    let whole = report.findings.into_iter();
+    let whole = whole.filter(|finding| finding.item.is_none() || finding.partition == STORE);
+    whole
+        .map(|finding| (finding.partition, finding.problem))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_partition_that_is_put_back_alone_is_named_by_who_has_never_seen_it() {
+    let lab = filled().await;
+    let before = lab.rows(PK);
+    put(&partition(&lab.store().await, "j1"), &[("t3", "z")]).await;
+    assert_eq!(strangers_words(&lab).await, []);
+    lab.rows(PK).values().for_each(|row| lab.delete(row));
+    before.values().for_each(|row| lab.put(row));
+    let back = [(PK.to_owned(), Problem::RolledBack)];
+    assert_eq!(strangers_words(&lab).await, back);
+    before.values().for_each(|row| lab.delete(row));
+    let gone = [(PK.to_owned(), Problem::Missing)];
+    assert_eq!(strangers_words(&lab).await, gone);
+}
+
+#[tokio::test]
+async fn an_erased_partition_that_is_put_back_is_named_by_who_has_never_seen_it() {
+    let lab = filled().await;
+    let before = lab.rows(PK);
+    partition(&lab.store().await, "j1").erase().await.unwrap();
+    assert_eq!(strangers_words(&lab).await, []);
+    before.values().for_each(|row| lab.put(row));
+    let back = [(PK.to_owned(), Problem::RolledBack)];
+    assert_eq!(strangers_words(&lab).await, back);
+}
+
+#[tokio::test]
+async fn an_epoch_that_is_put_back_is_named_by_who_has_never_seen_it() {
+    let lab = filled().await;
+    let first = lab.rows(STORE).remove(META).unwrap();
+    let store = lab.store().await;
+    store.rotate_kek().await.unwrap();
+    let second = lab.rows(STORE).remove(META).unwrap();
+    store.retire_keks().await.unwrap();
+    assert_eq!(strangers_words(&lab).await, []);
+    for row in [first, second] {
+        lab.put(&row);
+        let back = [(STORE.to_owned(), Problem::RolledBack)];
+        assert_eq!(strangers_words(&lab).await, back);
+    }
+}
+
+#[tokio::test]
+async fn rotations_and_commits_are_counted_alike() {
+    let lab = filled().await;
+    let store = lab.store().await;
+    for round in ["a", "b", "c"] {
+        partition(&store, "j1").rotate().await.unwrap();
+        put(&partition(&store, "j1"), &[("t1", round)]).await;
+    }
+    assert_eq!(strangers_words(&lab).await, []);
+}
+
+#[tokio::test]
+async fn commits_that_no_event_tells_of_are_named() {
+    let lab = filled().await;
+    for lane in 0..8 {
+        lab.rows(&format!("audit#{lane:02}"))
+            .values()
+            .for_each(|row| lab.delete(row));
+    }
+    let untold = ["job#j1", "job#j2"].map(|name| (name.to_owned(), Problem::Unrecorded));
+    assert_eq!(strangers_words(&lab).await, untold);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_while_the_table_is_looked_through_is_no_contradiction() {
+    let lab = filled().await;
+    let store = lab.store().await;
+    let (late, runtime) = (partition(&store, "j2"), tokio::runtime::Handle::current());
+    let mut progress = |step: Progress<'_>| {
+        if matches!(step, Progress::Partition { name: PK, .. }) {
+            tokio::task::block_in_place(|| runtime.block_on(put(&late, &[("t9", "late")])));
+        }
+    };
+    let report = store.verify(&[], &mut progress).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.records, 4);
+}

@@ -11,9 +11,9 @@ use std::time::Instant;
 use crate::common::{Note, note, open, partition};
 use blue_encrypted_store::{Batch, PartitionVersion, Snapshot, Store};
 
-const CHILD: &str = "BLUE_STORE_KILL_CHILD";
+pub const CHILD: &str = "BLUE_STORE_KILL_CHILD";
 /// The server on which the child works, instead of the embedded engine.
-const ENDPOINT: &str = "BLUE_STORE_KILL_ENDPOINT";
+pub const ENDPOINT: &str = "BLUE_STORE_KILL_ENDPOINT";
 const ROUNDS: u64 = 12;
 /// How finely the moment of a kill is chosen.
 const PARTS: u32 = 1_000;
@@ -49,7 +49,7 @@ fn generation(at: PartitionVersion) -> Batch {
     batch
 }
 
-async fn reopen(dir: &Path, endpoint: Option<&str>) -> Store {
+pub async fn reopen(dir: &Path, endpoint: Option<&str>) -> Store {
     let Some(endpoint) = endpoint else {
         return open(dir).await.unwrap();
     };
@@ -68,9 +68,23 @@ fn table_of(dir: &Path) -> String {
     format!("kill-{}", name.trim_start_matches('.'))
 }
 
-fn start(dir: &Path, endpoint: Option<&str>) -> Child {
+/// The test that a child runs, where it works, and the server that it works on.
+#[derive(Clone, Copy)]
+pub struct Victim<'a> {
+    pub test: &'a str,
+    pub dir: &'a Path,
+    pub endpoint: Option<&'a str>,
+}
+
+fn start(
+    Victim {
+        test,
+        dir,
+        endpoint,
+    }: Victim,
+) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::child", "--ignored", "--nocapture"])
+        .args(["--exact", test, "--ignored", "--nocapture"])
         .env(CHILD, dir)
         .envs(endpoint.map(|endpoint| (ENDPOINT, endpoint)))
         .stdout(Stdio::piped())
@@ -84,9 +98,9 @@ fn acknowledged(line: &str) -> Option<u64> {
     line.split("ack ").nth(1)?.trim().parse().ok()
 }
 
-/// Kills the child at a random moment of the commits after its first `acks`; returns the last version it acknowledged.
-fn run_and_kill(dir: &Path, endpoint: Option<&str>, acks: usize, part: u32) -> u64 {
-    let mut child = start(dir, endpoint);
+/// Kills the child at a random moment after its first `acks`; returns the last one.
+pub fn run_and_kill(victim: Victim, (acks, part): (usize, u32)) -> u64 {
+    let mut child = start(victim);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let (send, receive) = mpsc::channel();
     let reader = std::thread::spawn(move || {
@@ -134,10 +148,10 @@ fn check_whole(snapshot: Option<&Snapshot>, when: &str) -> u64 {
 }
 
 /// Numbers that are the same for the same `KILL_SEED`.
-struct Seeded(u64);
+pub struct Seeded(u64);
 
 impl Seeded {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let seed: u64 = std::env::var("KILL_SEED")
             .ok()
             .and_then(|seed| seed.parse().ok())
@@ -147,7 +161,7 @@ impl Seeded {
     }
 
     /// How many commits to wait for, and what part of two more.
-    fn moment(&mut self) -> (usize, u32) {
+    pub fn moment(&mut self) -> (usize, u32) {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -163,8 +177,12 @@ async fn kill_clients(endpoint: Option<&str>) {
     let dir = tempfile::tempdir().unwrap();
     let mut total = 0;
     for round in 0..ROUNDS {
-        let (acks, part) = seeded.moment();
-        let last = run_and_kill(dir.path(), endpoint, acks, part);
+        let victim = Victim {
+            test: "kill::child",
+            dir: dir.path(),
+            endpoint,
+        };
+        let last = run_and_kill(victim, seeded.moment());
         let store = reopen(dir.path(), endpoint).await;
         let snapshot = partition(&store).load().await.unwrap();
         total = check_whole(snapshot.as_ref(), &format!("round {round}"));

@@ -10,8 +10,10 @@
 
 mod attack_table;
 mod common;
+mod core_dumps;
 mod files;
 mod kill;
+mod kill_keys;
 #[cfg(feature = "aws")]
 mod kms_endpoint;
 mod limits;

@@ -156,6 +156,7 @@ fn problem(problem: Problem) -> &'static str {
         Problem::Extra => "extra",
         Problem::RolledBack => "rolled back",
         Problem::Unreadable => "unreadable",
+        Problem::Unrecorded => "not on record",
     }
 }
 

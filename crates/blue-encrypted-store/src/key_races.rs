@@ -1,0 +1,244 @@
+//! Keys that change while somebody is in the middle of using them.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use async_trait::async_trait;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+
+use crate::anchor::Anchor;
+use crate::client;
+use crate::commits::puts;
+use crate::config::DEFAULT_TABLE;
+use crate::embedded::Engine;
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
+use crate::lab::{Lab, MemoryKey, Task, partition, put, secrets, task, version};
+use crate::name::{Kind, MAX_KINDS};
+use crate::sources::Sources;
+use crate::store::Ground;
+use crate::table::Table;
+use crate::{Batch, Entity, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+
+const PK: &str = "job#j1";
+
+/// Ends the store's epoch while it wraps a data key, as long as it has a store.
+struct Meddler(Arc<Mutex<OnceLock<Store>>>);
+
+#[async_trait]
+impl KeyProvider for Meddler {
+    fn realm(&self) -> Realm {
+        Realm::Any
+    }
+
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+        MemoryKey([1; 32]).get_umk().await
+    }
+
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+        self.get_umk().await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        let store = self.0.lock().unwrap().take();
+        if let Some(store) = store {
+            store.rotate_kek().await.unwrap();
+            store.retire_keks().await.unwrap();
+        }
+        MemoryKey([1; 32]).encrypt_dek(kek, dek, context).await
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_is_born_while_its_epoch_ends_is_refused_and_not_lost() {
+    for size in [1, 300] {
+        let (lab, meddled) = (Lab::new(), Arc::new(Mutex::new(OnceLock::new())));
+        let config = StoreConfig::new(StorePath::Memory);
+        let keys = Arc::new(Meddler(meddled.clone()));
+        let store = lab.try_store_with(config, keys).await.unwrap();
+        meddled.lock().unwrap().set(store.clone()).ok().unwrap();
+        let born = partition(&store, "j1");
+        let commit = || born.commit(puts(0..size, "x"), PartitionVersion::NONE);
+        assert_eq!(commit().await.unwrap_err().code(), "state_contention");
+        assert!(lab.rows(PK).is_empty());
+        commit().await.unwrap();
+        let found = secrets(&partition(&lab.stranger().await, "j1")).await;
+        assert_eq!(found.len(), size);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_late_brings_no_epoch_back() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let first = store.0.row();
+    store.rotate_kek().await.unwrap();
+    let second = store.0.row();
+    store.retire_keks().await.unwrap();
+    let last = store.0.row();
+    for late in [first, second] {
+        store.0.set_row(late);
+        assert_eq!(store.0.row().epochs, last.epochs);
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_does_not_end_in_a_table_of_more_kinds_than_can_be_looked_through() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    let kind = Kind::custom("never-looked-at").unwrap();
+    let odd = store.partition(kind, "1").unwrap();
+    odd.commit(puts(0..1, "x"), PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let found = (0..=MAX_KINDS).filter(|number| Kind::found(&format!("kind-{number}")).is_ok());
+    assert!(found.count() <= MAX_KINDS);
+    store.rotate_kek().await.unwrap();
+    let fault = store.retire_keks().await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_kinds");
+    assert!(odd.load().await.unwrap().is_some());
+    assert!(!lab.rows("store")["meta"].contains_key("min_kek_epoch"));
+}
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// An engine beside which something happens between the first page of a partition and the second.
+#[derive(Clone)]
+struct Between {
+    engine: Engine,
+    work: Arc<Mutex<Option<Work>>>,
+}
+
+impl fmt::Debug for Between {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Between")
+    }
+}
+
+impl HttpClient for Between {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Between {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
+        let is_page = target.ends_with("Query") && body.contains(PK);
+        let (engine, work) = (self.engine.clone(), self.work.clone());
+        HttpConnectorFuture::new(async move {
+            let answer = engine.call(request).await;
+            let work = work.lock().unwrap().take_if(|_| is_page);
+            if let Some(work) = work {
+                work.await;
+            }
+            answer
+        })
+    }
+}
+
+/// Its rows come before the manifest's.
+struct Early(String);
+
+impl Entity for Early {
+    const TYPE: &'static str = "early";
+    type Clear = ();
+    type Sealed = String;
+
+    fn id(&self) -> String {
+        self.0.clone()
+    }
+
+    fn split(self) -> ((), String) {
+        ((), "x".repeat(40_000))
+    }
+
+    fn join(id: String, _clear: (), _sealed: String) -> Self {
+        Self(id)
+    }
+}
+
+/// A partition of more than a page before its manifest, and a reader beside whom `work` is done after the first page.
+async fn read_in_two_pages(work: impl FnOnce(Store) -> Work) -> usize {
+    let lab = Lab::new();
+    let writer = lab.store().await;
+    let mut batch = Batch::new();
+    for number in 0..30 {
+        batch.insert(Early(format!("e{number}"))).unwrap();
+    }
+    batch.insert(task("t1", "x")).unwrap();
+    let partition = partition(&writer, "j1");
+    partition
+        .commit(batch, PartitionVersion::NONE)
+        .await
+        .unwrap();
+    let engine = Between {
+        engine: lab.engine.clone(),
+        work: Arc::new(Mutex::new(Some(work(writer)))),
+    };
+    let ground = Ground {
+        table: Table::new(client::answered_by(engine.clone()), DEFAULT_TABLE),
+        anchor: Arc::new(Anchor::memory()),
+        set_up: false,
+    };
+    let config = StoreConfig::new(StorePath::Memory);
+    let keys = Arc::new(MemoryKey([1; 32]));
+    let reader = Store::open_on(ground, config, keys, Sources::system());
+    let reader = crate::lab::partition(&reader.await.unwrap(), "j1");
+    let snapshot = reader.load().await.unwrap().unwrap();
+    assert!(engine.work.lock().unwrap().is_none());
+    assert_eq!(snapshot.entities::<Task>().unwrap().len(), 1);
+    snapshot.len()
+}
+
+#[tokio::test]
+async fn a_rotation_between_two_pages_is_no_tampering() {
+    let rotate = |store: Store| -> Work {
+        Box::pin(async move {
+            partition(&store, "j1").rotate().await.unwrap();
+        })
+    };
+    assert_eq!(read_in_two_pages(rotate).await, 31);
+}
+
+#[tokio::test]
+async fn an_early_record_that_changes_between_two_pages_is_no_tampering() {
+    let change = |store: Store| -> Work {
+        Box::pin(async move {
+            let partition = partition(&store, "j1");
+            let mut batch = Batch::new();
+            batch.put(Early("e7".to_owned())).unwrap();
+            let at = version(&partition).await;
+            partition.commit(batch, at).await.unwrap();
+        })
+    };
+    assert_eq!(read_in_two_pages(change).await, 31);
+}
+
+#[tokio::test]
+async fn an_epoch_that_ends_between_two_pages_is_no_tampering() {
+    let end = |store: Store| -> Work {
+        Box::pin(async move {
+            store.rotate_kek().await.unwrap();
+            store.retire_keks().await.unwrap();
+        })
+    };
+    assert_eq!(read_in_two_pages(end).await, 31);
+}
