@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use blue_encrypted_store::{
     Aws, Backend, LocalFileKeyProvider, OnAuditBreak, Store, StoreConfig, StorePath, TraceSource,
+    forbid_core_dumps,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -157,6 +158,7 @@ impl StoreSite {
     }
 
     fn keys(&self, home: &OpenHome) -> Result<GatedKeys<LocalFileKeyProvider>> {
+        forbid_core_dumps()?;
         Ok(GatedKeys::new(
             LocalFileKeyProvider::new(self.home.store_key()),
             gate(home, &self.home.keys_policy())?,
