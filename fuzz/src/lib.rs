@@ -30,6 +30,7 @@ pub mod sealed;
 pub mod session;
 pub mod settings;
 pub mod state;
+pub mod store_bundle;
 pub mod strict_json;
 pub mod text;
 pub mod token;
@@ -41,7 +42,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 28] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -69,4 +70,5 @@ pub const TARGETS: [Target; 27] = [
     ("text", text::fuzz),
     ("sealed", sealed::fuzz),
     ("bundle", bundle::fuzz),
+    ("store_bundle", store_bundle::fuzz),
 ];

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::Entity;
 use crate::name::RecordId;
-use crate::record::{OVERHEAD_BYTES, is_reserved};
-use crate::row::{Attribute, MAX_ITEM_BYTES, canonical_number};
+use crate::record::{OVERHEAD_BYTES, STATUS_KEY, is_reserved};
+use crate::row::{Attribute, MAX_ITEM_BYTES, Row, canonical_number};
 
 /// The most cleartext fields of a record.
 pub const MAX_CLEAR_FIELDS: usize = 64;
@@ -78,6 +78,20 @@ impl Clear {
             ));
         }
         Ok(Self { fields, listed_as })
+    }
+
+    /// That of a record's row.
+    pub(crate) fn of_row(row: &Row) -> Self {
+        let fields = row.0.iter().filter(|(name, _)| !is_reserved(name));
+        let status = row.text(STATUS_KEY).ok();
+        Self {
+            fields: fields
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            listed_as: status
+                .and_then(|status| status.strip_prefix("status#"))
+                .map(ToOwned::to_owned),
+        }
     }
 
     pub(crate) fn size(&self) -> usize {

@@ -37,7 +37,7 @@ const FORMAT: &str = "blue/v1/erasure";
 /// The most transactions of one erasure: somebody may add rows as fast as they are deleted.
 const MAX_TRANSACTIONS: usize = 20_000;
 /// Where copies may be that no store can delete, and how long.
-const RESIDUAL: [(&str, &str); 5] = [
+const RESIDUAL: [(&str, &str); 6] = [
     (
         "points in time and backups of the table",
         "DynamoDB keeps points in time for up to 35 days; backups on demand stay until they are deleted, and so does what it \
@@ -50,6 +50,10 @@ const RESIDUAL: [(&str, &str); 5] = [
     (
         "free pages and the write-ahead log of an embedded engine's file",
         "they are written over at some time, or never; or the file is destroyed",
+    ),
+    (
+        "bundles that were exported from the partition",
+        "they are deleted; retired epochs do not open them here, the master key does elsewhere",
     ),
     (
         "snapshots and handles in the memory of other processes that had loaded the partition",

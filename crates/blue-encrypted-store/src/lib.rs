@@ -81,6 +81,9 @@
 //! Every use of a key is on record in the table, in chains that are protected in the same way ([`Store::verify_chain`],
 //! [`CryptoAuditEvent`]); a commit and its record are one transaction.
 //!
+//! A partition goes into a sealed file and comes back, also into another store ([`Partition::export`],
+//! [`Store::import`]): all of it or nothing, and never over anything that is whole.
+//!
 //! # What is not
 //! - Names, times, sizes and the fields that are declared cleartext are visible. [`Entity::PADDED_TO`] hides lengths.
 //! - Data can be destroyed: it is noticed, not prevented.
@@ -116,6 +119,7 @@ mod attacks;
 mod audit;
 mod backend;
 mod batch;
+mod bundle;
 mod check;
 mod client;
 #[cfg(test)]
@@ -185,6 +189,7 @@ pub use audit::{
 pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, Profile, Realm};
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use blue_encrypted_store_derive::Entity;
+pub use bundle::{BundleInfo, Imported, MAX_BUNDLE_BYTES, MAX_BUNDLE_ROW_BYTES};
 pub use config::{StoreConfig, StorePath};
 pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};

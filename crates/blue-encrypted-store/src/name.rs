@@ -186,6 +186,18 @@ impl PartitionKey {
         })
     }
 
+    /// The same for a partition that holds records.
+    ///
+    /// # Errors
+    /// `invalid_id`, also for those of the audit.
+    pub(crate) fn named(pk: &str) -> Result<Self> {
+        let key = Self::found(pk)?;
+        match key.kind {
+            Kind::AUDIT => Err(invalid(format!("{pk:.200?} is of the store's own audit"))),
+            _ => Ok(key),
+        }
+    }
+
     /// SHA-256 of the canonical address `{kind}:{id}/entity:{type}/{subkey}` of a record here.
     pub(crate) fn aad(&self, place: &Place) -> Digest {
         let Self { kind, id } = self;

@@ -219,7 +219,7 @@ impl Shared {
     }
 
     /// A first commit makes the partition's data key, and writes its row before or with what is encrypted with it.
-    async fn with_key(&self, open: Open) -> Result<(Open, Option<FirstKey>)> {
+    pub(crate) async fn with_key(&self, open: Open) -> Result<(Open, Option<FirstKey>)> {
         if open.keyring.active().is_some() {
             return Ok((open, None));
         }

@@ -403,10 +403,7 @@ impl Sorted {
             .ok_or_else(|| failed(Check::Manifest, "the record is missing"))?;
         let row = verify(scope, keyring, row)
             .map_err(|check| failed(check, "the record is not as it was written"))?;
-        if row.listed() != listed
-            || row.suite < header.min_suite
-            || row.key_version < header.min_dek
-        {
+        if !is_current(&row, listed, header) {
             let why = "this is not the record's current version";
             return Err(failed(Check::Manifest, why));
         }
@@ -461,6 +458,11 @@ impl Sorted {
             uncommitted,
         }
     }
+}
+
+/// Whether this is the version of a record that the manifest lists.
+pub(crate) fn is_current(row: &VerifiedRow, listed: Listed, header: Header) -> bool {
+    row.listed() == listed && row.suite >= header.min_suite && row.key_version >= header.min_dek
 }
 
 #[cfg(test)]

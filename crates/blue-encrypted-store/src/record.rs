@@ -207,6 +207,16 @@ impl VerifiedRow {
         envelope::open(key.dek.bytes(), &binding, &sealed)
     }
 
+    /// The row itself.
+    pub(crate) const fn row(&self) -> &Row {
+        &self.row
+    }
+
+    /// Takes it out.
+    pub(crate) fn into_row(self) -> Row {
+        self.row
+    }
+
     /// Bytes of ciphertext.
     pub(crate) fn payload_bytes(&self) -> usize {
         self.row.bytes("content_encrypted").map_or(0, <[u8]>::len)

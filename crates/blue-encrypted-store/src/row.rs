@@ -47,6 +47,23 @@ impl Attribute {
         lp(out, value);
     }
 
+    /// The reverse of its encoding, of the one encoding that it has.
+    pub(crate) fn decode(tag: u8, value: &[u8]) -> Option<Self> {
+        let text = || String::from_utf8(value.to_vec()).ok();
+        match (tag, value) {
+            (b'S', _) => text().map(Self::Text),
+            (b'N', _) => {
+                let number = text()?;
+                let is_canonical = canonical_number(&number).as_ref() == Some(&number);
+                is_canonical.then_some(Self::Number(number))
+            }
+            (b'B', _) => Some(Self::Bytes(value.to_vec())),
+            (b'T', [bit @ (0 | 1)]) => Some(Self::Bool(*bit == 1)),
+            (b'0', []) => Some(Self::Null),
+            _ => None,
+        }
+    }
+
     /// Bytes as DynamoDB counts them; for numbers an upper bound.
     pub(crate) fn size(&self) -> usize {
         match self {

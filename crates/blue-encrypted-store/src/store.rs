@@ -288,6 +288,14 @@ impl Store {
         Ok(self.handle(PartitionKey { kind, id }))
     }
 
+    /// The same by its name, `{kind}#{id}`, whether or not this program knows the kind.
+    ///
+    /// # Errors
+    /// `invalid_id`, also for the audit's.
+    pub fn partition_named(&self, name: &str) -> Result<Partition> {
+        PartitionKey::named(name).map(|key| self.handle(key))
+    }
+
     pub(crate) fn handle(&self, key: PartitionKey) -> Partition {
         let mut partitions = self
             .0

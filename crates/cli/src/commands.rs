@@ -8,6 +8,7 @@ pub mod job;
 pub mod key_loss;
 pub mod logs;
 pub mod manifest;
+pub mod question;
 pub mod relay;
 pub mod run;
 pub mod store;

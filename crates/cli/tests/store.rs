@@ -3,6 +3,7 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "helpers of tests fail the test, and broken files are written on purpose"
 )]
@@ -48,6 +49,11 @@ impl World {
 
     fn key(&self) -> PathBuf {
         self.home().join("keys/umk.key")
+    }
+
+    fn bundle(&self, name: &str) -> String {
+        let path = self.root.path().join(format!("{name}.bundle"));
+        path.display().to_string()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -440,4 +446,243 @@ fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     );
     let made: Value = serde_json::from_slice(&named(&fresh).stdout).unwrap();
     assert_eq!(made["table"], "another-table");
+}
+
+/// The job's partition, as `verify --list` names it.
+fn job_partition(world: &World) -> String {
+    let listed = support::json(&world.home(), &["store", "verify", "--list"])["listed"].clone();
+    let listed = listed.as_array().unwrap().clone();
+    let names = listed
+        .iter()
+        .map(|one| one["partition"].as_str().unwrap().to_owned());
+    names
+        .into_iter()
+        .find(|name| name.starts_with("job#"))
+        .unwrap()
+}
+
+/// Changes a byte of each record that the job's partition has, in the file.
+fn damage(world: &World) {
+    let mut bytes = fs::read(world.database()).unwrap();
+    let needle = br#""aad_hash":{"S":""#;
+    let places = bytes.windows(needle.len()).enumerate();
+    let places: Vec<_> = places.filter(|(_, window)| window == needle).collect();
+    let places: Vec<usize> = places
+        .into_iter()
+        .map(|(at, _)| at + needle.len())
+        .collect();
+    for at in places {
+        bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+    }
+    put(&world.database(), &bytes);
+}
+
+#[test]
+fn a_damaged_partition_is_mended_from_its_bundle() {
+    let world = World::new();
+    world.used();
+    let listed = support::json(&world.home(), &["store", "verify", "--list"])["listed"].clone();
+    let partitions: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["partition"].as_str().unwrap().to_owned())
+        .collect();
+    for partition in &partitions {
+        let mut exported = world.json(&[
+            "store",
+            "export",
+            partition,
+            "--output",
+            &world.bundle(partition),
+        ]);
+        for counted in ["version", "rows", "bytes", "created_at", "mac"] {
+            assert!(!exported[counted].take().is_null(), "{counted}");
+        }
+        assert_eq!(
+            exported,
+            json!({
+                "store": "[id]", "tenant": "local", "user": "local", "partition": partition,
+                "version": null, "created_at": null, "rows": null, "bytes": null, "mac": null,
+                "file": world.bundle(partition),
+            })
+        );
+    }
+    damage(&world);
+    assert_eq!(
+        world.fault(&["store", "verify"])["error_code"],
+        "store_unsound"
+    );
+    for written in [true, false] {
+        for partition in &partitions {
+            let imported = world.json(&["store", "import", &world.bundle(partition)]);
+            assert_eq!(imported["written"], written, "{imported}");
+            assert_eq!(imported["partition"], json!(partition));
+        }
+    }
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+    world.used();
+}
+
+#[test]
+fn another_node_takes_a_partition_with_the_key_of_the_first() {
+    let (world, other) = (World::new(), World::new());
+    world.used();
+    let partition = job_partition(&world);
+    let bundle = world.bundle(&partition);
+    world.json(&["store", "export", &partition, "--output", &bundle]);
+    let key = world.key().display().to_string();
+    let wrong = other.key().display().to_string();
+    let refused = |more: &[&str]| {
+        let arguments = [&["store", "import", &bundle], more].concat();
+        other.fault(&arguments)["error_code"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(refused(&[]), "bundle_of_another_store");
+    assert_eq!(refused(&["--source-key", &wrong]), "bundle_of_another_key");
+    assert_eq!(
+        refused(&["--source-key", "/nonexistent/key"]),
+        "encryption_key_missing"
+    );
+    let imported = other.json(&["store", "import", &bundle, "--source-key", &key]);
+    assert_eq!(
+        (&imported["written"], &imported["version_now"]),
+        (&json!(true), &json!(1))
+    );
+    assert_eq!(refused(&["--source-key", &key]), "partition_exists");
+    assert_eq!(other.json(&["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_is_erased_stays_so_and_is_erased_only_when_somebody_says_yes() {
+    let world = World::new();
+    world.used();
+    let partition = job_partition(&world);
+    let bundle = world.bundle(&partition);
+    world.json(&["store", "export", &partition, "--output", &bundle]);
+    let erase = ["store", "erase", &partition];
+    assert_eq!(world.fault(&erase)["error_code"], "confirmation_missing");
+    if let Some((screen, status)) =
+        world.dialogue(&["store", "erase", &format!("'{partition}'")], "n\n")
+    {
+        assert!(
+            screen.contains(&format!("Erase {partition} for good? [y/N] ")),
+            "{screen}"
+        );
+        assert_eq!(status, Some(1));
+    }
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+    let certificate = world.json(&["store", "erase", &partition, "--yes"]);
+    assert_eq!(certificate["erasure"]["partition"], json!(partition));
+    assert_eq!(certificate["erasure"]["data_keys_destroyed"], 1);
+    assert_eq!(certificate["mac"].as_str().unwrap().len(), 64);
+    let copies = certificate["erasure"]["residual_copies"].to_string();
+    assert!(copies.contains("bundles that were exported"), "{copies}");
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+    let after = world.bundle("after");
+    for refused in [
+        &["store", "export", &partition, "--output", &after][..],
+        &["store", "rotate", &partition],
+    ] {
+        assert_eq!(
+            world.fault(refused)["error_code"],
+            "partition_erased",
+            "{refused:?}"
+        );
+    }
+    let back = world.fault(&["store", "import", &bundle]);
+    assert_eq!(back["error_code"], "version_rolled_back");
+}
+
+#[test]
+fn keys_are_rotated_and_everything_still_opens() {
+    let world = World::new();
+    world.used();
+    let partition = job_partition(&world);
+    let rotated = world.json(&["store", "rotate", &partition]);
+    assert_eq!(rotated["partition"], json!(partition));
+    assert_eq!(world.json(&["store", "rotate"]), json!({ "epoch": 2 }));
+    let retired = world.json(&["store", "rotate", "--retire"]);
+    assert_eq!(retired["epoch"], 3);
+    assert!(retired["wrapped_anew"].as_u64() > Some(1), "{retired}");
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+    world.used();
+}
+
+#[test]
+fn what_names_no_partition_and_no_bundle_is_refused_and_changes_nothing() {
+    let world = World::new();
+    world.used();
+    let before = world.json(&["store", "verify"])["records"].clone();
+    for (name, code) in [
+        ("", "invalid_id"),
+        ("job", "invalid_id"),
+        ("job#", "invalid_id"),
+        ("#x", "invalid_id"),
+        ("Job#x", "invalid_id"),
+        ("job#../x", "invalid_id"),
+        ("job#x#y", "invalid_id"),
+        ("audit#00", "invalid_id"),
+        ("store", "invalid_id"),
+        ("job#nobody", "partition_not_found"),
+    ] {
+        for command in ["export", "rotate", "erase"] {
+            let output = world.bundle("none");
+            let mut arguments = vec!["store", command, name];
+            match command {
+                "export" => arguments.extend(["--output", &output]),
+                "erase" => arguments.push("--yes"),
+                _ => {}
+            }
+            assert_eq!(
+                world.fault(&arguments)["error_code"],
+                code,
+                "{command} {name:?}"
+            );
+            assert!(!Path::new(&output).exists());
+        }
+    }
+    let partition = job_partition(&world);
+    let bundle = world.bundle(&partition);
+    world.json(&["store", "export", &partition, "--output", &bundle]);
+    let bytes = fs::read(&bundle).unwrap();
+    let files = [
+        ("empty", Vec::new(), "bundle_malformed"),
+        ("text", b"blue/v2/bundle\n".repeat(9), "bundle_malformed"),
+        ("cut", bytes[..bytes.len() - 1].to_vec(), "bundle_malformed"),
+        ("longer", [&bytes[..], b"\n"].concat(), "bundle_malformed"),
+        (
+            "half",
+            bytes[..bytes.len() / 2].to_vec(),
+            "bundle_malformed",
+        ),
+        ("key", fs::read(world.key()).unwrap(), "bundle_malformed"),
+    ];
+    for (name, content, code) in files {
+        put(Path::new(&world.bundle(name)), &content);
+        let fault = world.fault(&["store", "import", &world.bundle(name)]);
+        assert_eq!(fault["error_code"], code, "{name}: {fault}");
+    }
+    let root = world.root.path().display().to_string();
+    for (path, code) in [
+        ("/nonexistent", "not_found"),
+        (root.as_str(), "bundle_malformed"),
+    ] {
+        assert_eq!(world.fault(&["store", "import", path])["error_code"], code);
+    }
+    let key = fs::read(world.key()).unwrap();
+    let over = world.fault(&[
+        "store",
+        "export",
+        &partition,
+        "--output",
+        world.key().to_str().unwrap(),
+    ]);
+    assert_eq!(over["error_code"], "already_exists");
+    assert_eq!(fs::read(world.key()).unwrap(), key);
+    let nowhere = world.fault(&["store", "export", &partition, "--output", "/nonexistent/b"]);
+    assert_eq!(nowhere["error_code"], "not_found");
+    assert_eq!(world.json(&["store", "verify"])["records"], before);
 }

@@ -60,7 +60,7 @@ impl Store {
 
 impl Audit {
     /// Writes one event and gives it back as it is in the table.
-    async fn append(&self, lane: Lane, draft: Draft) -> Result<CryptoAuditEvent> {
+    pub(crate) async fn append(&self, lane: Lane, draft: Draft) -> Result<CryptoAuditEvent> {
         let done = self
             .transact(lane, &lane.pk(), Vec::new(), vec![draft])
             .await?;

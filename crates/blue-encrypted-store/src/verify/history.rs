@@ -50,7 +50,8 @@ impl History {
     }
 
     fn see(&mut self, lane: Lane, event: &CryptoAuditEvent) {
-        if event.operation == Operation::Boundary {
+        let moves = event.key_id.starts_with("chain#");
+        if event.operation == Operation::Boundary && moves {
             self.continued.insert(lane);
         }
         if event.outcome != AuditOutcome::Success {

@@ -1,6 +1,8 @@
 //! The grammar of `worldcompute store`.
 
-use clap::Subcommand;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -18,13 +20,81 @@ pub enum StoreCommand {
     #[command(after_help = "Example:\n  worldcompute store status --json")]
     Status,
     /// Look through the whole store: name every item that is not what was written
-    #[command(
-        after_help = "Example:\n  worldcompute store verify\n\nExit status: 0 sound, 1 not, or not looked through."
-    )]
-    Verify,
+    Verify(WalkArgs),
     /// Verify the record of every use of the store's keys
     #[command(
         after_help = "Example:\n  worldcompute store verify-chain\n\nExit status: 0 whole, 1 broken, or not looked through."
     )]
     VerifyChain,
+    /// Write one partition to a file, sealed as it is in the store
+    Export(ExportArgs),
+    /// Read a partition from such a file: all of it, or nothing
+    Import(ImportArgs),
+    /// Begin a new key: one partition's, or the one that wraps all of them
+    Rotate(RotateArgs),
+    /// Destroy a partition's keys and records for good, and print the certificate
+    Erase(EraseArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store verify\n  worldcompute store verify --list\n\nExit status: 0 sound, 1 not, or not looked through."
+)]
+pub struct WalkArgs {
+    /// List every partition with its records
+    #[arg(long)]
+    pub list: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  worldcompute store export job#01j9zc3f5v --output job.bundle\n\nWhoever has the file and the store's master key can read it."
+)]
+pub struct ExportArgs {
+    /// The partition, as 'store verify --list' names it: kind#id
+    pub partition: String,
+
+    /// The file to write
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store import job.bundle\n  worldcompute store import job.bundle --source-key other/keys/umk.key\n\nNothing that is whole is overwritten; what is damaged is mended."
+)]
+pub struct ImportArgs {
+    /// The file that an export wrote
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// The master key of the store that the file is from, where that is another one
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub source_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store rotate job#01j9zc3f5v\n  worldcompute store rotate\n  worldcompute store rotate --retire\n\nThe master key itself is never rotated."
+)]
+pub struct RotateArgs {
+    /// The partition to give a new data key; without it the key that wraps data keys gets its next epoch
+    pub partition: Option<String>,
+
+    /// Wrap every data key under the new epoch now, and have older epochs refused for good
+    #[arg(long, conflicts_with = "partition")]
+    pub retire: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store erase job#01j9zc3f5v\n  worldcompute store erase job#01j9zc3f5v --yes --json > certificate.json"
+)]
+pub struct EraseArgs {
+    /// The partition, as 'store verify --list' names it: kind#id
+    pub partition: String,
+
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }

@@ -1,5 +1,7 @@
 //! `worldcompute store`: looking after the encrypted store of this node, while no daemon has it.
 
+mod bundle;
+mod keys;
 mod walk;
 
 use std::process::ExitCode;
@@ -26,8 +28,12 @@ async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> 
         StoreCommand::Init => init(context).await,
         StoreCommand::SetupTables => set_up_tables(context).await,
         StoreCommand::Status => status(context).await,
-        StoreCommand::Verify => walk::verify(context).await,
+        StoreCommand::Verify(args) => walk::verify(context, &args).await,
         StoreCommand::VerifyChain => walk::verify_chain(context).await,
+        StoreCommand::Export(args) => bundle::export(context, &args).await,
+        StoreCommand::Import(args) => bundle::import(context, &args).await,
+        StoreCommand::Rotate(args) => keys::rotate(context, &args).await,
+        StoreCommand::Erase(args) => keys::erase(context, &args).await,
     }
 }
 

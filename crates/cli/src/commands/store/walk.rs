@@ -9,6 +9,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::store::{ChainReport, Finding, Problem, Progress, VerifyReport};
 
 use super::Held;
+use crate::args::WalkArgs;
 use crate::commands::Context;
 use crate::output::Output;
 
@@ -21,12 +22,22 @@ struct Verified {
     store_id: String,
     #[serde(flatten)]
     report: VerifyReport,
+    /// Every partition that was looked through, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<Vec<Listed>>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    partition: String,
+    /// How many of its records are sound.
+    records: usize,
 }
 
 /// Looks through every partition and through the audit.
-pub async fn verify(context: &Context) -> Result<ExitCode> {
+pub async fn verify(context: &Context, args: &WalkArgs) -> Result<ExitCode> {
     let store = Held::existing(&context.home()?)?.inspect().await?;
-    let mut walk = Walk::new(context.output);
+    let mut walk = Walk::new(context.output, args.list);
     let report = store.verify(&[], &mut |step| walk.step(step)).await;
     walk.bar.finish_and_clear();
     let report = report?;
@@ -35,6 +46,7 @@ pub async fn verify(context: &Context) -> Result<ExitCode> {
         ok: report.is_sound(),
         store_id,
         report,
+        listed: walk.listed,
     };
     // What a walk reads is on record, unless it is the record that is broken.
     let closed = store.close().await;
@@ -80,10 +92,11 @@ struct Walk {
     partitions: u64,
     records: u64,
     wrong: u64,
+    listed: Option<Vec<Listed>>,
 }
 
 impl Walk {
-    fn new(output: Output) -> Self {
+    fn new(output: Output, list: bool) -> Self {
         let target = match output.is_watched() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
@@ -98,14 +111,16 @@ impl Walk {
             partitions: 0,
             records: 0,
             wrong: 0,
+            listed: list.then(Vec::new),
         }
     }
 
     fn step(&mut self, step: Progress<'_>) {
         match step {
-            Progress::Partition { records, .. } => {
+            Progress::Partition { name, records } => {
                 self.partitions += 1;
                 self.records += records as u64;
+                self.list(name, records);
             }
             Progress::Found(_) => self.wrong += 1,
         }
@@ -116,7 +131,25 @@ impl Walk {
     }
 }
 
+impl Walk {
+    fn list(&mut self, name: &str, records: usize) {
+        if let Some(listed) = &mut self.listed {
+            listed.push(Listed {
+                partition: name.to_owned(),
+                records,
+            });
+        }
+    }
+}
+
 fn in_words(verified: &Verified) -> String {
+    let listed = verified.listed.iter().flatten();
+    let lines = listed.map(|one| format!("{}  {} records", one.partition, one.records));
+    let lines: Vec<_> = lines.chain([judged(verified)]).collect();
+    lines.join("\n")
+}
+
+fn judged(verified: &Verified) -> String {
     let report = &verified.report;
     let counted = format!(
         "{} partitions, {} records, {} events of the audit",

@@ -1,0 +1,573 @@
+//! From a bundle to a partition: everything is verified, then everything is written, or nothing.
+//!
+//! Rows are put in transactions under keys that no manifest of a partition that is whole lists; the flip puts the root.
+//! A crash before it leaves what was there before: nothing, or a partition that was damaged.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use worldcompute_fault::{Category, Fault, Result};
+
+use super::codec::{Header, Reader};
+use super::proof::{Frame, Proof};
+use super::{BundleInfo, Imported, codec, key_of};
+use crate::anchor::{Mark, check_floor};
+use crate::audit::{AuditOutcome, Audited, Draft, Operation};
+use crate::check::Check;
+use crate::crypto::{Key, same};
+use crate::draft::Clear;
+use crate::kek::{Keks, KeyLifetime};
+use crate::keyring::{DataKey, Epochs, Wrapping};
+use crate::keys::KekContext;
+use crate::manifest::{Manifest, SealPrefix};
+use crate::partition::Shared;
+use crate::plan::{self, FirstKey};
+use crate::reader::Stand;
+use crate::record::{Content, Scope, VerifiedRow, build};
+use crate::row::{Row, SEAL};
+use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, Order, Outcome, When};
+use crate::task::blocking;
+use crate::verify::history::History;
+use crate::{KeyProvider, Store};
+
+/// Rows that one transaction stages, and their bytes: a row may be as large as an item.
+const MAX_STAGED: usize = MAX_ACTIONS - 2;
+const MAX_STAGED_BYTES: usize = MAX_TRANSACTION_BYTES - crate::MAX_ITEM_BYTES;
+/// Rows of the target that are looked at, at a time.
+const PAGE: usize = 500;
+/// The most rows that a target may have: more are not this store's.
+const MAX_PRESENT: usize = 2 * codec::MAX_ROWS as usize;
+
+impl Store {
+    /// Imports the bundle at `path`: verifies all of it, then writes all of it or nothing. A bundle of this store goes
+    /// where nothing is, or where what is there is not what was written; its rows are put back as they were. A bundle of
+    /// another store needs `source`, the keys of that one, and goes where nothing is: its records are encrypted anew.
+    ///
+    /// # Errors
+    /// Of the bundle: `bundle_malformed`, `bundle_too_large`, `bundle_seal_mismatch` (it was changed), `bundle_of_another_key`,
+    /// `bundle_of_another_store` (and no `source`); those of [`crate::Partition::load`] for what is in it; `key_epoch_retired`.
+    /// Of the target: `version_rolled_back` (it is, or was, at a later version), `partition_exists`, `partition_erased`,
+    /// `state_contention`.
+    pub async fn import(
+        &self,
+        path: &Path,
+        source: Option<Arc<dyn KeyProvider>>,
+    ) -> Result<Imported> {
+        self.0.check_lease().await?;
+        let path: PathBuf = path.to_owned();
+        let (file, header) = blocking(move || {
+            let file = codec::open(&path)?;
+            let header = Header::read(&file)?;
+            Ok((file, header))
+        })
+        .await?;
+        let shared = self.handle(header.partition.clone());
+        shared.0.store.audit.settle(shared.0.lane()).await?;
+        let name = format!("import#{}#{}", header.store, header.partition);
+        let imported = shared.0.import(Bundle { file, header }, source).await;
+        if let Err(fault) = &imported
+            && fault.category() == Category::VerificationFailed
+        {
+            let failed = Draft::new(Operation::Boundary, name).ended(AuditOutcome::of(fault));
+            self.0.audit.record(shared.0.lane(), failed)?;
+        }
+        imported
+    }
+}
+
+/// A bundle whose header was read.
+struct Bundle {
+    file: File,
+    header: Header,
+}
+
+impl Bundle {
+    /// From its start.
+    fn reader(&self, key: &Key) -> Result<Reader> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|error| Fault::io("read the bundle", &error))?;
+        Reader::new(file, self.header.clone(), key)
+    }
+
+    /// Refuses one that was changed since it was made. Of each row only its length is looked at before that.
+    async fn authenticate(&self, key: &Key) -> Result<BundleInfo> {
+        let mut reader = self.reader(key)?;
+        let (info, holds) = blocking(move || {
+            while reader.row()?.is_some() {}
+            reader.end()
+        })
+        .await?;
+        match holds {
+            true => Ok(info),
+            false => Err(changed()),
+        }
+    }
+}
+
+/// Keys and names of the store that a bundle is from.
+struct Origin<'a> {
+    scope: Scope,
+    wrapping: Wrapping<'a>,
+    key: Key,
+    /// Whether that is the store it comes to.
+    is_here: bool,
+}
+
+impl Shared {
+    async fn import(
+        &self,
+        bundle: Bundle,
+        source: Option<Arc<dyn KeyProvider>>,
+    ) -> Result<Imported> {
+        let is_here = bundle.header.store == self.store.id();
+        let foreign = match (is_here, source) {
+            (true, _) => None,
+            (false, Some(source)) => Some(keks_of(&bundle.header, source)),
+            (false, None) => return Err(another_store(&bundle.header)),
+        };
+        let keks = foreign.as_ref().unwrap_or(&self.store.keks);
+        let (key, check) = key_of(keks).await?;
+        if !same(&check, &bundle.header.check) {
+            return Err(another_key());
+        }
+        let origin = Origin {
+            scope: Scope {
+                store: bundle.header.store.clone(),
+                key: self.scope.key.clone(),
+            },
+            wrapping: match is_here {
+                true => self.store.wrapping(),
+                false => foreign_wrapping(keks, bundle.header.epoch),
+            },
+            key,
+            is_here,
+        };
+        let info = bundle.authenticate(&origin.key).await?;
+        let proof = self.prove(&bundle, &origin).await.map_err(of_the_bundle)?;
+        let mut guard = self.open.lock().await;
+        *guard = None;
+        let landing = Landing {
+            shared: self,
+            bundle: &bundle,
+            origin: &origin,
+            info,
+        };
+        landing.land(proof).await
+    }
+
+    /// Verifies every row; writes nothing.
+    async fn prove(&self, bundle: &Bundle, origin: &Origin<'_>) -> Result<Proof> {
+        let reader = bundle.reader(&origin.key)?;
+        let (mut reader, _, mut proof) =
+            Frame::read(reader, &origin.scope, &origin.wrapping).await?;
+        let version = bundle.header.version;
+        if proof.header.version != version {
+            return Err(super::malformed("its version is not its manifest's"));
+        }
+        blocking(move || {
+            while let Some(row) = reader.row()? {
+                proof.record(row)?;
+            }
+            proof.end()?;
+            proof.rewind();
+            Ok(proof)
+        })
+        .await
+    }
+}
+
+/// What is about to be written, and where.
+struct Landing<'a> {
+    shared: &'a Shared,
+    bundle: &'a Bundle,
+    origin: &'a Origin<'a>,
+    info: BundleInfo,
+}
+
+impl Landing<'_> {
+    async fn land(self, proof: Proof) -> Result<Imported> {
+        let records = proof.records();
+        let found = Mark::new(proof.header.version, &proof.header.seal);
+        let is_there = self.look(&found).await?;
+        let written = !is_there;
+        if written && self.origin.is_here {
+            self.check_history(found.version()).await?;
+        }
+        if written && self.origin.is_here {
+            self.put_back(proof).await?;
+        } else if written {
+            self.encrypt_anew(proof).await?;
+        }
+        let loaded = self.shared.read().await?;
+        Ok(Imported {
+            version_now: loaded.open.manifest.header.version,
+            bundle: self.info,
+            records,
+            written,
+        })
+    }
+
+    /// Whether the target is the bundle's content already; an error where it is anything else that is whole.
+    async fn look(&self, found: &Mark) -> Result<bool> {
+        let shared = self.shared;
+        let floor = shared.store.anchor.mark(&shared.scope.key.to_string());
+        if self.origin.is_here {
+            check_floor(&shared.scope.key, floor.as_ref(), found)?;
+        }
+        match shared.read().await {
+            Ok(loaded) => {
+                let there = loaded.open.manifest.header;
+                let is_same = *found == Mark::new(there.version, &there.seal);
+                match there.version {
+                    0 => Ok(false),
+                    _ if self.origin.is_here && is_same => Ok(true),
+                    version if self.origin.is_here && version > found.version() => {
+                        Err(older(shared, version, found))
+                    }
+                    version => Err(exists(shared, version)),
+                }
+            }
+            // What is there is damaged: the bundle mends it.
+            Err(fault)
+                if self.origin.is_here && fault.category() == Category::VerificationFailed =>
+            {
+                Ok(false)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// What neither the table nor this machine remembers, the audit may: that the partition went on, or has ended.
+    async fn check_history(&self, version: u64) -> Result<()> {
+        let store = Store(self.shared.store.clone());
+        let (history, _) = History::read(&store).await?;
+        let key = &self.shared.scope.key;
+        match history.contradiction(key, Stand::At(version)) {
+            None => Ok(()),
+            Some(_) => Err(Check::VersionFloor.failed(
+                key,
+                "the audit tells of a later version than the bundle's, or of its end",
+            )),
+        }
+    }
+
+    /// Puts the rows of a bundle of this store as they are.
+    async fn put_back(&self, mut proof: Proof) -> Result<()> {
+        let mut target = Target::look(self.shared).await?;
+        let reader = self.bundle.reader(&self.origin.key)?;
+        let (mut reader, frame, _) =
+            Frame::read(reader, &self.origin.scope, &self.origin.wrapping).await?;
+        let (root, records) = (frame.root, proof.records());
+        let frame = frame.keys.into_iter().chain(frame.chunks.into_values());
+        target.stage(frame.collect()).await?;
+        loop {
+            let rows;
+            (reader, proof, rows) = batch(reader, proof).await?;
+            if rows.is_empty() {
+                break;
+            }
+            target
+                .stage(rows.into_iter().map(VerifiedRow::into_row).collect())
+                .await?;
+        }
+        let (_, holds) = blocking(move || reader.end()).await?;
+        if !holds {
+            return Err(changed());
+        }
+        target.drop_other_keys().await?;
+        let seal = proof.header.seal;
+        let events = vec![self.event(records)];
+        let mark = Mark::new(proof.header.version, &seal);
+        let same_epoch = self.origin.wrapping.same_epoch();
+        target.flip(root, same_epoch, events, mark).await
+    }
+
+    /// Encrypts the records of another store's bundle for this one.
+    async fn encrypt_anew(&self, mut proof: Proof) -> Result<()> {
+        let shared = self.shared;
+        let same_epoch = shared.store.wrapping().same_epoch();
+        let open = shared.read().await?.open;
+        let (open, row) = shared.with_key(open).await?;
+        let mut target = Target::look(shared).await?;
+        if let Some(row) = row {
+            target.put_first_key(row).await?;
+        }
+        let keyring = open.keyring.clone();
+        let key = keyring.active().ok_or_else(plan::no_key)?;
+        let mut manifest = open.manifest;
+        let reader = self.bundle.reader(&self.origin.key)?;
+        let (mut reader, _, _) =
+            Frame::read(reader, &self.origin.scope, &self.origin.wrapping).await?;
+        let records = proof.records();
+        loop {
+            let rows;
+            (reader, proof, rows) = batch(reader, proof).await?;
+            if rows.is_empty() {
+                break;
+            }
+            let mut built = Vec::with_capacity(rows.len());
+            for row in &rows {
+                built.push(self.rebuilt(&proof, row, key, &mut manifest)?);
+            }
+            target.stage(built).await?;
+        }
+        let (_, holds) = blocking(move || reader.end()).await?;
+        if !holds {
+            return Err(changed());
+        }
+        manifest.header.encryptions = records as u64;
+        let now = shared.store.sources.tick();
+        let written = manifest.write(&shared.scope, key, now, false);
+        target.stage(written.chunks).await?;
+        let encrypted = Draft::dek(Operation::Encrypt, &shared.scope.key, key.version);
+        let events = vec![encrypted.times(records), self.event(records)];
+        let mark = Mark::new(manifest.header.version, &manifest.header.seal);
+        target.flip(written.root, same_epoch, events, mark).await
+    }
+
+    /// The record under the target's key, listed in its manifest.
+    fn rebuilt(
+        &self,
+        proof: &Proof,
+        row: &VerifiedRow,
+        key: &DataKey,
+        manifest: &mut Manifest,
+    ) -> Result<Row> {
+        let place = &row.place;
+        let payload = row
+            .payload(&proof.scope, &proof.keyring)
+            .map_err(|check| check.failed(&place.record, "the payload does not open"))?;
+        let content = Content {
+            place,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            version: 1,
+            clear: Clear::of_row(row.row()),
+            sealed: &payload,
+        };
+        let random = self.shared.store.sources.random()?;
+        let (built, listed) = build(&self.shared.scope, key, content, &random)?;
+        let (record, sk) = (place.record.clone(), place.sort_key().into());
+        manifest.insert(record, sk, listed, row.created_at, key.version);
+        Ok(built)
+    }
+
+    fn event(&self, records: usize) -> Draft {
+        let BundleInfo {
+            store,
+            partition,
+            version,
+            mac,
+            ..
+        } = &self.info;
+        let key_id = format!("import#{store}#{partition}#{version}#{mac}");
+        Draft::new(Operation::Boundary, key_id).times(records)
+    }
+}
+
+/// The next records, as many as one transaction takes.
+async fn batch(mut reader: Reader, mut proof: Proof) -> Result<(Reader, Proof, Vec<VerifiedRow>)> {
+    blocking(move || {
+        let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+        while rows.len() < MAX_STAGED && bytes < MAX_STAGED_BYTES {
+            let Some(row) = reader.row()? else { break };
+            let row = proof.record(row)?;
+            bytes = bytes.saturating_add(row.size());
+            rows.push(row);
+        }
+        Ok((reader, proof, rows))
+    })
+    .await
+}
+
+/// The partition that is written, and what lies there.
+struct Target<'a> {
+    shared: &'a Shared,
+    pk: String,
+    /// The first half of the seal of each row, none of one without a proper seal.
+    present: HashMap<String, Option<SealPrefix>>,
+    staged: BTreeSet<String>,
+}
+
+impl<'a> Target<'a> {
+    async fn look(shared: &'a Shared) -> Result<Self> {
+        let pk = shared.scope.key.to_string();
+        let mut present = HashMap::new();
+        let mut after: Option<String> = None;
+        loop {
+            let table = &shared.store.table;
+            let page = table
+                .page(&pk, Order::Forward, after.as_deref(), PAGE)
+                .await?;
+            after = page.rows.last().map(|(sk, _)| sk.clone());
+            for (sk, row) in page.rows {
+                let seal = row.and_then(|row| row.array::<32>(SEAL)).ok();
+                present.insert(sk, seal.as_ref().map(crate::manifest::prefix));
+            }
+            crate::table::check_count(&pk, present.len(), MAX_PRESENT)?;
+            if !page.more || after.is_none() {
+                return Ok(Self {
+                    shared,
+                    pk,
+                    present,
+                    staged: BTreeSet::new(),
+                });
+            }
+        }
+    }
+
+    /// That nobody else has written the row since it was looked at.
+    fn unchanged(&self, sk: &str) -> When {
+        match self.present.get(sk) {
+            None => When::Absent,
+            Some(Some(seal)) => When::Sealed(*seal),
+            Some(None) => When::Always,
+        }
+    }
+
+    fn put(&mut self, row: Row) -> Action {
+        let sk = row.text("sk").unwrap_or_default().to_owned();
+        let when = self.unchanged(&sk);
+        self.staged.insert(sk);
+        Action::Put { row, when }
+    }
+
+    /// Puts rows, in as many transactions as it takes.
+    async fn stage(&mut self, rows: Vec<Row>) -> Result<()> {
+        let (mut actions, mut bytes) = (Vec::new(), 0_usize);
+        for row in rows {
+            bytes = bytes.saturating_add(row.size());
+            actions.push(self.put(row));
+            if actions.len() == MAX_STAGED || bytes >= MAX_STAGED_BYTES {
+                self.transact(std::mem::take(&mut actions)).await?;
+                bytes = 0;
+            }
+        }
+        self.transact(actions).await
+    }
+
+    /// The first data key of a partition without any, while its store is at the epoch that wraps it.
+    async fn put_first_key(&mut self, first: FirstKey) -> Result<()> {
+        let put = self.put(first.row);
+        let still = [first.same_epoch, self.shared.no_root()];
+        self.transact([put].into_iter().chain(still).collect())
+            .await
+    }
+
+    /// Deletes the data keys that the bundle does not have: one that does not open closes the partition.
+    async fn drop_other_keys(&self) -> Result<()> {
+        let others = self.present.keys().filter(|sk| {
+            sk.starts_with(crate::table::DATA_KEYS) && !self.staged.contains(sk.as_str())
+        });
+        let deletions = others.map(|sk| Action::Delete {
+            sk: sk.clone(),
+            when: self.unchanged(sk),
+        });
+        let deletions: Vec<_> = deletions.collect();
+        for part in deletions.chunks(MAX_STAGED) {
+            self.transact(part.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    async fn transact(&self, actions: Vec<Action>) -> Result<()> {
+        if actions.is_empty() {
+            return Ok(());
+        }
+        match self.shared.store.table.transact(&self.pk, actions).await? {
+            Outcome::Done => Ok(()),
+            Outcome::Refused(_) => Err(self.shared.contended()),
+        }
+    }
+
+    /// Puts the root, together with the record of it: now the partition is there.
+    /// `same_epoch` holds while its data keys are wrapped under epochs that count.
+    async fn flip(
+        mut self,
+        root: Row,
+        same_epoch: Action,
+        events: Vec<Draft>,
+        mark: Mark,
+    ) -> Result<()> {
+        let actions = vec![self.put(root), same_epoch];
+        let (lane, audit) = (self.shared.lane(), &self.shared.store.audit);
+        let done = audit.transact(lane, &self.pk, actions, events).await?;
+        let Audited::Done(lane_mark) = done else {
+            self.shared.store.refresh().await?;
+            return Err(self.shared.contended());
+        };
+        let mut marks = vec![(self.pk.clone(), mark)];
+        marks.extend(lane_mark.map(|mark| (lane.pk(), mark)));
+        let anchor = self.shared.store.anchor.clone();
+        blocking(move || anchor.advance(marks)).await
+    }
+}
+
+fn keks_of(header: &Header, source: Arc<dyn KeyProvider>) -> Keks {
+    let owner = KekContext::of(&header.store, &header.tenant, &header.user);
+    Keks::new(source, owner, KeyLifetime::default())
+}
+
+/// Of a store that is not here, which epochs it has retired is not known.
+fn foreign_wrapping(keks: &Keks, current: u64) -> Wrapping<'_> {
+    Wrapping {
+        keks,
+        epochs: Epochs { current, floor: 1 },
+        // Nothing is wrapped with it.
+        row: SealPrefix::default(),
+    }
+}
+
+/// It is the bundle that fails the check, and not the table.
+fn of_the_bundle(fault: Fault) -> Fault {
+    match fault.category() {
+        Category::VerificationFailed => fault.hint(
+            "the bundle does not pass this check: take another one; what is under a retired epoch stays out",
+        ),
+        _ => fault,
+    }
+}
+
+fn changed() -> Fault {
+    let message = "the bundle is not what was exported";
+    Fault::new(
+        Category::VerificationFailed,
+        "bundle_seal_mismatch",
+        message,
+    )
+    .hint("take another copy of the bundle: this one was changed")
+}
+
+fn another_key() -> Fault {
+    let message = "the bundle was not exported with this key";
+    Fault::new(
+        Category::VerificationFailed,
+        "bundle_of_another_key",
+        message,
+    )
+    .hint("give the master key of the store that exported it")
+}
+
+fn another_store(header: &Header) -> Fault {
+    let message = format!("the bundle is of the store {}", header.store);
+    Fault::new(Category::InvalidInput, "bundle_of_another_store", message)
+        .hint("import it there, or give that store's master key, too")
+}
+
+fn older(shared: &Shared, version: u64, found: &Mark) -> Fault {
+    let message = format!(
+        "{} is at version {version}, and the bundle at version {}",
+        shared.scope.key,
+        found.version()
+    );
+    Fault::new(Category::VerificationFailed, "version_rolled_back", message)
+        .hint("export the partition anew; what is there is never replaced by what is older")
+}
+
+fn exists(shared: &Shared, version: u64) -> Fault {
+    let message = format!("{} is there, at version {version}", shared.scope.key);
+    Fault::new(Category::InvalidInput, "partition_exists", message)
+        .hint("nothing that is whole is overwritten: import where nothing is")
+}

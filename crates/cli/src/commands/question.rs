@@ -1,0 +1,95 @@
+//! Questions before something is destroyed: asked of a person at a terminal, of nobody else.
+
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+
+use worldcompute_fault::{Category, Fault, Result};
+
+use super::Context;
+use super::daemon::StopSignal;
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: u64 = 64;
+
+/// Whether a person says yes. Whatever is no clear yes is a no; `None` where there is nobody to ask.
+///
+/// # Errors
+/// `interrupted`; failures of the terminal.
+pub async fn ask(context: &Context, question: String) -> Result<Option<bool>> {
+    if !can_ask(context) {
+        return Ok(None);
+    }
+    let mut stop = StopSignal::listen(false)?;
+    let answer = tokio::task::spawn_blocking(move || {
+        answer(
+            &question,
+            &mut std::io::stderr().lock(),
+            &mut BufReader::new(std::io::stdin()),
+        )
+    });
+    let answered = async { answer.await.map_err(|error| broke_off(&error))? };
+    stop.unless_told(answered).await.map(Some)
+}
+
+/// Whether a person would see a question, and could answer it.
+pub fn can_ask(context: &Context) -> bool {
+    !context.output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn answer(question: &str, screen: &mut dyn Write, keyboard: &mut dyn BufRead) -> Result<bool> {
+    let failed = |error| Fault::io("ask on the terminal", &error);
+    screen
+        .write_all(question.as_bytes())
+        .and_then(|()| screen.flush())
+        .map_err(failed)?;
+    let mut line = Vec::new();
+    let mut bounded = keyboard.take(MAX_ANSWER_BYTES);
+    bounded.read_until(b'\n', &mut line).map_err(failed)?;
+    let said = line.trim_ascii().to_ascii_lowercase();
+    Ok([&b"y"[..], b"yes"].contains(&said.as_slice()))
+}
+
+fn broke_off(error: &tokio::task::JoinError) -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "task_broke_off",
+        error.to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(keyboard: &[u8]) -> (bool, String) {
+        let (mut screen, mut keyboard) = (Vec::new(), keyboard);
+        let answer = answer("Sure? [y/N] ", &mut screen, &mut keyboard).unwrap();
+        (answer, String::from_utf8(screen).unwrap())
+    }
+
+    #[test]
+    fn only_a_clear_yes_is_one() {
+        assert_eq!(said(b"y\n"), (true, "Sure? [y/N] ".to_owned()));
+        for yes in [&b"Y\n"[..], b"yes\r\n", b" YES \n", b"y"] {
+            assert!(said(yes).0, "{yes:?}");
+        }
+        for no in [
+            &b""[..],
+            b"\n",
+            b"n\n",
+            b"no\n",
+            b"N\n",
+            b"ye\n",
+            b"y n\n",
+            b"yesterday\n",
+            b"j\n",
+            b"1\n",
+            b"\0y\n",
+            b"\xff\n",
+            b"\ny\n",
+            &[b' '; 200],
+            &[&[b' '; 64][..], b"y\n"].concat(),
+        ] {
+            assert!(!said(no).0, "{no:?}");
+        }
+    }
+}
