@@ -9,6 +9,7 @@ mod exit;
 mod flag;
 mod go;
 mod keys;
+mod meaning;
 mod output;
 mod streamed;
 mod usage;
@@ -27,6 +28,9 @@ use command::{Command, Context};
 use commands::COMMANDS;
 use exit::Exit;
 use output::Output;
+
+/// Bytes of a word that could be the name of a command.
+const MAX_WORD: usize = 24;
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
@@ -103,16 +107,31 @@ fn version() -> String {
     format!("gait {VERSION}")
 }
 
-/// No command has these words: the usage of the longest group that does.
+/// No command has these words: the first that none has, and the usage of the longest group before it.
 fn unknown(arguments: &[String]) -> Exit {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let group = usage::longest_group(&words);
     let rest = words.get(group.len()..).unwrap_or_default();
-    let shown = Output::human().text(&usage::group(group));
+    let usage = usage::group(group);
     match rest.first() {
-        Some(word) if args::is_help(word) => shown,
-        _ => shown.or(Exit::InvalidInput),
+        Some(word) if args::is_help(word) => Output::human().text(&usage),
+        Some(word) if !word.starts_with('-') => {
+            let told = format!("unknown command: gait {}\n\n{usage}", words_of(group, word));
+            Output::human().text(&told).or(Exit::InvalidInput)
+        }
+        _ => Output::human().text(&usage).or(Exit::InvalidInput),
     }
+}
+
+/// The words of a command, the last of which none has. It is repeated only if it could be one: who leaves out a command
+/// may give anything in its place.
+fn words_of<'a>(group: &[&'a str], word: &'a str) -> String {
+    let could_be = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    let shown = match word.len() <= MAX_WORD && word.bytes().all(could_be) {
+        true => word,
+        false => "...",
+    };
+    [group, &[shown]].concat().join(" ")
 }
 
 fn invoke(command: &'static Command, rest: &[String]) -> Exit {

@@ -1,12 +1,16 @@
 //! Evidence of the context that an agent acted on (`gait.context.envelope`): which documents, by digest.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, canonical_json, parse_json_within};
 
-use crate::limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_RECORDS, at_most, invalid, mistyped};
+use crate::in_file::InFile;
+use crate::limits::{MAX_ENVELOPE_BYTES, MAX_ENVELOPE_RECORDS, at_most, from_value, invalid};
 use crate::text;
 use crate::wire_time::WireTime;
 
@@ -112,6 +116,11 @@ impl ContextEnvelope {
     /// How `context_source` names an envelope.
     pub const SOURCE: &'static str = "context_envelope";
 
+    /// Reads the envelope in the file at `path`; see [`ContextEnvelope::parse`].
+    pub fn load(path: &Path) -> Result<Self> {
+        Self::parse(&read_bounded(path, MAX_ENVELOPE_BYTES as u64)?).in_file(path)
+    }
+
     /// Reads an envelope and checks its digest.
     ///
     /// Refused as `invalid_input`: anything but strict JSON of this format; as `context_envelope_too_large`: anything
@@ -130,8 +139,7 @@ impl ContextEnvelope {
         if !value.is_object() || !named {
             return Err(invalid("parse context envelope: not an object of objects"));
         }
-        let file: File = serde_json::from_value(value)
-            .map_err(|error| mistyped("parse context envelope", &error))?;
+        let file: File = from_value("parse context envelope", value)?;
         file.verify()
     }
 

@@ -23,7 +23,7 @@ use crate::delegation;
 use crate::desk::{Answer, Asked, Desk};
 use crate::gate::{Outputs, Profile};
 use crate::intent::Intent;
-use crate::limits::{MAX_TOKENS, invalid, mistyped};
+use crate::limits::{MAX_TOKENS, from_value, invalid};
 use crate::mcp::http::exit_code;
 use crate::server::Turns;
 
@@ -115,8 +115,7 @@ impl Daemon {
     fn read(&self, body: &[u8]) -> Result<Asked> {
         let value = parse_json_within(body, MAX_REQUEST)
             .map_err(|fault| invalid(format!("decode request: {}", fault.message())))?;
-        let body: Body =
-            serde_json::from_value(value).map_err(|error| mistyped("decode request", &error))?;
+        let body: Body = from_value("decode request", value)?;
         self.check(&body)?;
         let intent = Intent::parse(Value::Object(body.intent).to_string().as_bytes())?;
         let envelope = body

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use worldcompute_durable::read_guarded;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
@@ -27,7 +26,7 @@ use crate::gate::{Brokering, Gate, Outputs, Presented, Profile, Request};
 use crate::intent::Intent;
 use crate::inventory::Inventory;
 use crate::kill_switch::KillSwitch;
-use crate::limits::{MAX_INVENTORY_BYTES, invalid};
+use crate::limits::invalid;
 use crate::policy::Policy;
 use crate::policy::why_not::WhyNot;
 use crate::rate_limit::Counters;
@@ -228,16 +227,16 @@ impl Desk {
         let Some(inventory) = &self.inventory else {
             return Ok(());
         };
-        let read = |path: &Path| Inventory::parse(&read_guarded(path, MAX_INVENTORY_BYTES as u64)?);
-        match inventory.get(self.setup.clock.now(), read) {
+        match inventory.get(self.setup.clock.now(), Inventory::load) {
             Ok(inventory) => known.inventory = Some(inventory),
             Err(fault) if strict => {
                 let what = "wrkr inventory unavailable in fail-closed mode";
                 return Err(blocked(what, "wrkr_inventory_unavailable", &fault));
             }
-            Err(_) => {
-                known.warn("wrkr inventory unavailable; continuing without context enrichment")
-            }
+            Err(fault) => known.warn(&format!(
+                "wrkr inventory unavailable; continuing without context enrichment: {}",
+                fault.message()
+            )),
         }
         Ok(())
     }

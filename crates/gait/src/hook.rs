@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::parse_json_within;
 
-use crate::limits::{invalid, type_error};
+use crate::limits::{invalid, member_error};
 use crate::mcp::{Adapter, MAX_PAYLOAD, Ruling, ToolCall};
 use crate::policy::why_not::in_words;
 use crate::verdict::Verdict;
@@ -29,7 +29,8 @@ struct Event {
 pub fn read(payload: &[u8]) -> Result<ToolCall> {
     let value =
         parse_json_within(payload, MAX_PAYLOAD).map_err(|fault| malformed(fault.message()))?;
-    let event = Event::deserialize(&value).map_err(|error| malformed(&type_error(&error)))?;
+    let event: Event = serde_path_to_error::deserialize(&value)
+        .map_err(|error| malformed(&member_error(&error)))?;
     if event.hook_event_name != EVENT {
         return Err(malformed(&format!("the event is not {EVENT}")));
     }

@@ -28,6 +28,7 @@ pub use shape::{
 };
 
 use crate::evidence::AGE;
+use crate::in_file::InFile;
 use crate::limits::{self, MAX_INTENT_BYTES, invalid};
 use crate::wire_time::WireTime;
 
@@ -67,7 +68,7 @@ pub(crate) struct Normal {
 impl Intent {
     /// Reads the intent in the file at `path`; see [`Intent::parse`].
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&read_bounded(path, MAX_INTENT_BYTES as u64)?)
+        Self::parse(&read_bounded(path, MAX_INTENT_BYTES as u64)?).in_file(path)
     }
 
     /// Reads an intent from JSON and normalises it.
@@ -88,8 +89,7 @@ impl Intent {
             return Err(invalid("parse intent: not an object"));
         }
         shape::tidy(&mut value)?;
-        let draft: IntentDraft = serde_json::from_value(value)
-            .map_err(|error| limits::mistyped("parse intent", &error))?;
+        let draft: IntentDraft = limits::from_value("parse intent", value)?;
         draft.normalise()
     }
 

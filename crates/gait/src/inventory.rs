@@ -1,13 +1,16 @@
 //! The inventory of tools (`wrkr`): what their operator, and not their caller, says about them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::Value;
+use worldcompute_durable::read_guarded;
 use worldcompute_fault::Result;
 use worldcompute_proof::parse_json_within;
 
-use crate::limits::{MAX_FIELD, MAX_INVENTORY_BYTES, at_most, invalid};
+use crate::in_file::InFile;
+use crate::limits::{MAX_FIELD, MAX_INVENTORY_BYTES, at_most, from_value, invalid};
 use crate::text;
 
 /// What is known of the tools, by name.
@@ -30,31 +33,34 @@ pub struct ToolRecord {
     pub autonomy_level: String,
 }
 
-/// Both shapes that the format has.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum File {
-    Wrapped { items: Vec<ToolRecord> },
-    Bare(Vec<ToolRecord>),
-}
+/// What to do about an inventory that cannot be read as one.
+const REPAIR: &str = "correct the inventory that the message names, or leave --wrkr-inventory out";
 
 impl Inventory {
     /// How `context_source` names an inventory.
     pub const SOURCE: &'static str = "wrkr_inventory";
+
+    /// Reads the inventory in the file at `path`, which not everybody may change; see [`Inventory::parse`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_guarded(path, MAX_INVENTORY_BYTES as u64)?;
+        Self::parse(&bytes).map_err(|fault| fault.in_file(path).hint(REPAIR))
+    }
 
     /// Reads an inventory: a JSON list of tools, or an object with such a list under `items`.
     ///
     /// Refused as `invalid_input`: anything else, and a tool of which two entries say different things.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let value = parse_json_within(bytes, MAX_INVENTORY_BYTES)
-            .map_err(|fault| invalid(format!("parse wrkr inventory: {fault}")))?;
-        let items = value.get("items").unwrap_or(&value).as_array();
-        if items.is_none_or(|items| !items.iter().all(Value::is_object)) {
+            .map_err(|fault| invalid(format!("parse wrkr inventory: {}", fault.message())))?;
+        let items = match value {
+            Value::Object(mut members) => members.remove("items").unwrap_or_default(),
+            list => list,
+        };
+        let listed = items.as_array();
+        if listed.is_none_or(|items| !items.iter().all(Value::is_object)) {
             return Err(invalid("parse wrkr inventory: not a list of objects"));
         }
-        let file: File = serde_json::from_value(value)
-            .map_err(|error| invalid("parse wrkr inventory").caused_by(error))?;
-        let (File::Wrapped { items } | File::Bare(items)) = file;
+        let items: Vec<ToolRecord> = from_value("parse wrkr inventory", items)?;
         let mut tools = BTreeMap::new();
         for item in items {
             let tool = item.normal()?;

@@ -48,6 +48,7 @@ pub mod given;
 pub mod guard;
 pub mod hook;
 mod host;
+pub mod in_file;
 pub mod intent;
 pub mod inventory;
 pub mod job;

@@ -1,5 +1,7 @@
 //! The limits on everything an outsider can feed the gate. Past any of them the input is refused, never cut.
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use worldcompute_fault::{Category, Fault};
 use worldcompute_proof::MAX_SAFE_INTEGER;
 
@@ -160,13 +162,27 @@ pub(crate) fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Category::InvalidInput, "invalid_input", message)
 }
 
-/// A refusal of JSON that is not of the type that `action` asks for, with the value left out.
-pub(crate) fn mistyped(action: &str, error: &serde_json::Error) -> Fault {
-    invalid(format!("{action}: {}", type_error(error)))
+/// Reads a value as a `T`; a refusal names what was done and the member that is wrong, such as
+/// `parse intent: context.identity: invalid type: integer, expected a string`, and leaves the value out.
+pub fn from_value<T: DeserializeOwned>(action: &str, value: Value) -> Result<T, Fault> {
+    serde_path_to_error::deserialize(value)
+        .map_err(|error| invalid(format!("{action}: {}", member_error(&error))))
 }
 
+/// What is wrong with a value that was read as a type, behind the member that it is wrong with.
+pub(crate) fn member_error(error: &TypeError) -> String {
+    let why = type_error(error.inner());
+    match error.path().to_string().as_str() {
+        "." => why,
+        member => format!("{member}: {why}"),
+    }
+}
+
+/// Why a value is not of a type, and where in it.
+pub(crate) type TypeError = serde_path_to_error::Error<serde_json::Error>;
+
 /// What is wrong with a type, in the words of serde but for the value itself, which may be a secret.
-pub(crate) fn type_error(error: &serde_json::Error) -> String {
+fn type_error(error: &serde_json::Error) -> String {
     const NAMES_ONLY: [&str; 3] = ["missing field ", "unknown field ", "duplicate field "];
     const OF_TYPES: [&str; 4] = [
         "invalid type: ",
@@ -204,7 +220,7 @@ pub(crate) fn at_most(
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use worldcompute_proof::Sha256;
 
     use super::*;
@@ -217,11 +233,12 @@ mod tests {
         verdict: Option<crate::Verdict>,
         digest: Option<Sha256>,
         number: Option<u8>,
+        list: Option<Vec<u8>>,
     }
 
     fn said(value: Value) -> String {
-        let error = serde_json::from_value::<Shape>(value).unwrap_err();
-        mistyped("parse", &error).message().to_owned()
+        let fault = from_value::<Shape>("parse", value).unwrap_err();
+        fault.message().to_owned()
     }
 
     #[test]
@@ -239,10 +256,14 @@ mod tests {
         }
         assert_eq!(
             said(json!({"map": "x"})),
-            "parse: invalid type: string, expected a map"
+            "parse: map: invalid type: string, expected a map"
         );
         assert!(said(json!({"map": {}, "number": 99_999})).contains("integer, expected u8"));
         assert_eq!(said(json!({})), "parse: missing field `map`");
+        assert_eq!(
+            said(json!({"map": {}, "list": [1, "x"]})),
+            "parse: list[1]: invalid type: string, expected u8"
+        );
         assert!(said(json!({"other": 1})).contains("unknown field `other`"));
     }
 }

@@ -20,6 +20,7 @@ pub use document::{Formatted, format_file};
 pub use report::{MAX_SUMMARY, TEST_SCHEMA_ID, TEST_SCHEMA_VERSION, summary};
 
 use crate::evaluate::{Index, Rule};
+use crate::in_file::InFile;
 use crate::limits::{self, MAX_POLICY_BYTES, MAX_POLICY_DEPTH, MAX_POLICY_NODES, invalid};
 use crate::mcp_trust::McpTrust;
 use crate::verdict::Verdict;
@@ -86,13 +87,13 @@ struct Digested<'a> {
 impl Policy {
     /// Reads the policy in the file at `path`, to look at it; see [`Policy::parse`].
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&read_bounded(path, MAX_POLICY_BYTES as u64)?)
+        Self::parse(&read_bounded(path, MAX_POLICY_BYTES as u64)?).in_file(path)
     }
 
     /// [`Policy::load`], to decide by it: also refused as `insecure_permissions` where everybody may change or replace
     /// the file.
     pub fn load_trusted(path: &Path) -> Result<Self> {
-        Self::parse(&read_guarded(path, MAX_POLICY_BYTES as u64)?)
+        Self::parse(&read_guarded(path, MAX_POLICY_BYTES as u64)?).in_file(path)
     }
 
     /// Reads a policy from YAML.

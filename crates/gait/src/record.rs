@@ -11,7 +11,8 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{SigningKey, VerifyingKey, canonical_json, parse_json_within};
 
 use crate::clock;
-use crate::limits::{MAX_TOKEN_BYTES, invalid, mistyped};
+use crate::in_file::InFile;
+use crate::limits::{MAX_TOKEN_BYTES, from_value, invalid};
 use crate::signature::SignatureObject;
 use crate::wire_time::WireTime;
 
@@ -35,7 +36,7 @@ impl Record {
     /// Reads the file at `path`; `what` names the record in errors.
     pub(crate) fn load(what: &str, path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_TOKEN_BYTES)?;
-        Self::parse(what, &bytes)
+        Self::parse(what, &bytes).in_file(path)
     }
 
     pub(crate) fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
@@ -55,8 +56,10 @@ impl Record {
 
     /// The members as a `T`.
     pub(crate) fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T> {
-        serde_json::from_value(Value::Object(self.members.clone()))
-            .map_err(|error| mistyped(&format!("parse {what}"), &error))
+        from_value(
+            &format!("parse {what}"),
+            Value::Object(self.members.clone()),
+        )
     }
 
     /// Checks that `key` signed this record as it is.

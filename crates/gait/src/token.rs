@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use worldcompute_fault::Result;
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
+use crate::in_file::InFile;
 use crate::limits::{MAX_FIELD, MAX_SCOPE, at_most, invalid};
 use crate::record::{self, Record, Unsigned};
 use crate::text;
@@ -62,7 +63,7 @@ impl<F: Fields> Token<F> {
     ///
     /// Errors: those of reading the file; `invalid_input` for what is no JSON object of this shape.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::read(Record::load(F::WHAT, path)?)
+        Self::read(Record::load(F::WHAT, path)?).in_file(path)
     }
 
     /// Reads a token.

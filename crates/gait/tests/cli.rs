@@ -118,7 +118,8 @@ fn an_unknown_flag_is_refused_on_standard_output_in_both_modes() {
 fn an_unknown_command_prints_the_usage_and_never_json() {
     let run = Gait::new().run(&["frobnicate", "--json"]);
     assert_eq!(run.code, 6);
-    assert!(run.stdout.starts_with("usage:\n"));
+    let told = "unknown command: gait frobnicate\n\nusage:\n";
+    assert!(run.stdout.starts_with(told), "{}", run.stdout);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::header::{
 };
 use super::inflate::EntryReader;
 use super::{error_of, excess, fault_of, name};
+use crate::in_file::InFile;
 use crate::limits::{MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_ENTRY_NAME};
 use crate::signature::unverified;
 
@@ -144,7 +145,7 @@ impl<R: ReadAt> Archive<R> {
         let label = label.into();
         let entries = read_structure(&source).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => unverified(format!("{label} is cut off")),
-            _ => fault_of(&format!("read {label}"), error),
+            _ => fault_of(&format!("read {label}"), error).in_file(Path::new(&label)),
         })?;
         Ok(Self {
             source,

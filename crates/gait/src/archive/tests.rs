@@ -322,7 +322,10 @@ fn a_name_twice_is_refused() {
         &[stored("a", b"1"), stored("b", b"2"), stored("a", b"3")],
         |_| (),
     );
-    assert_eq!(refusal(&twice), "zip contains duplicate entries: a");
+    assert_eq!(
+        refusal(&twice),
+        "test.zip: zip contains duplicate entries: a"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::command::{Command, Positionals};
 use super::commands::COMMANDS;
 use super::flag::{Flag, Kind};
+use super::meaning;
 
 /// The commands whose names start with `words`.
 pub fn group(words: &[&str]) -> String {
@@ -46,7 +47,9 @@ pub fn command(command: &Command) -> String {
         text.push_str("\nflags:\n");
     }
     for flag in flags {
-        let _ = writeln!(text, "  --{}{}", flag.name, value(flag.kind));
+        let given = format!("--{} {}", flag.name, value(flag.kind));
+        let meaning = meaning::of(&command.name(), flag.name);
+        let _ = writeln!(text, "  {given:<39} {meaning}{}", default(flag.kind));
     }
     text
 }
@@ -59,13 +62,21 @@ fn behind(command: &Command) -> &'static str {
     }
 }
 
-fn value(kind: Kind) -> String {
+const fn value(kind: Kind) -> &'static str {
     match kind {
-        Kind::Switch | Kind::Group(_) => String::new(),
-        Kind::Csv => " <a,b,..>".to_owned(),
-        Kind::Text("") => " <text>".to_owned(),
-        Kind::Text(default) => format!(" <text> (default {default})"),
-        Kind::Int(default) => format!(" <number> (default {default})"),
-        Kind::Duration(default) => format!(" <span> (default {default:#})"),
+        Kind::Switch | Kind::Group(_) => "",
+        Kind::Csv => "<a,b,..>",
+        Kind::Text(_) => "<text>",
+        Kind::Int(_) => "<number>",
+        Kind::Duration(_) => "<span>",
+    }
+}
+
+fn default(kind: Kind) -> String {
+    match kind {
+        Kind::Switch | Kind::Group(_) | Kind::Csv | Kind::Text("") => String::new(),
+        Kind::Text(default) => format!(" (default {default})"),
+        Kind::Int(default) => format!(" (default {default})"),
+        Kind::Duration(default) => format!(" (default {default:#})"),
     }
 }

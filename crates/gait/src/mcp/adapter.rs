@@ -7,7 +7,7 @@ use worldcompute_proof::parse_json_within;
 use super::MAX_PAYLOAD;
 use super::call::ToolCall;
 use crate::intent::Target;
-use crate::limits::{invalid, type_error};
+use crate::limits::{invalid, member_error};
 
 /// A shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,11 @@ impl Adapter {
             return Err(self.malformed("not an object"));
         };
         match self {
-            Self::Mcp => serde_json::from_value(without_nulls(Value::Object(members)))
-                .map_err(|error| self.malformed(&type_error(&error))),
+            Self::Mcp => {
+                let value = without_nulls(Value::Object(members));
+                let call = serde_path_to_error::deserialize(value);
+                call.map_err(|error| self.malformed(&member_error(&error)))
+            }
             Self::OpenAi => match members.remove("function") {
                 Some(Value::Object(mut function)) => self.plain(&mut function, "name", "arguments"),
                 _ => Err(self.malformed("function is missing")),

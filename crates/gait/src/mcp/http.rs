@@ -21,7 +21,7 @@ use super::boundary::{Boundary, Ruling};
 use super::call::ToolCall;
 use super::keep::{Asked, Keeping, Places, Wish};
 use super::retention::Retention;
-use crate::limits::{invalid, mistyped};
+use crate::limits::{from_value, invalid};
 use crate::server::Turns;
 use crate::verdict::Verdict;
 
@@ -232,7 +232,7 @@ impl Service {
     fn read(&self, body: &[u8]) -> Result<Request> {
         let value = parse_json_within(body, self.max_request_bytes)
             .map_err(|fault| invalid(format!("decode request: {}", fault.message())))?;
-        serde_json::from_value(value).map_err(|error| mistyped("decode request", &error))
+        from_value("decode request", value)
     }
 
     fn status(&self, verdict: Verdict) -> StatusCode {

@@ -10,6 +10,7 @@ use worldcompute_durable::open_to_read;
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::event::{ADOPTION, AdoptionEvent, Milestone, VERSION};
+use crate::in_file::InFile;
 use crate::wire_time::WireTime;
 
 /// The longest line of an adoption log, in bytes.
@@ -79,7 +80,8 @@ pub fn report(path: &Path, now: Timestamp) -> Result<AdoptionReport> {
             break;
         }
         if !line.trim_ascii().is_empty() {
-            summary.add(&event(&line, number)?, number)?;
+            let event = event(&line, number).in_file(path)?;
+            summary.add(&event, number).in_file(path)?;
         }
     }
     Ok(summary.report(path, now))

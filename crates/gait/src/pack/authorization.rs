@@ -13,6 +13,7 @@ use super::manifest::{Manifest, is_digest};
 use super::payload::{disagree, read};
 use super::{Build, Built, PackType, Part};
 use crate::archive::{Archive, ReadAt, fault_of};
+use crate::in_file::InFile;
 use crate::limits::{MAX_PACK_RECORD_BYTES, MAX_TRACE_BYTES, invalid};
 use crate::signature::unverified;
 use crate::text::clean_path;
@@ -76,7 +77,7 @@ pub struct Bundle {
 pub fn build_authorization(path: &Path, build: &Build<'_>) -> Result<Built> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let bytes = read_bounded(path, MAX_PACK_RECORD_BYTES as u64)?;
-    let mut bundle = Bundle::parse(&bytes)?;
+    let mut bundle = Bundle::parse(&bytes).in_file(path)?;
     bundle.complete(build.producer_version)?;
     let mut parts = Vec::new();
     let mut packed = BTreeSet::new();

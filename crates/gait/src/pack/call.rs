@@ -22,8 +22,9 @@ use super::payload::{CallPayload, disagree, read};
 use super::run::{RunFacts, normalise};
 use super::{Build, Built, PackType, Part, SOURCE_NAME};
 use crate::archive::{Archive, ReadAt, fault_of};
+use crate::in_file::InFile;
 use crate::json_stream;
-use crate::limits::{MAX_CALL_RECORD_BYTES, MAX_CALL_RECORDS, MAX_JSONL_LINE, invalid};
+use crate::limits::{MAX_CALL_RECORD_BYTES, MAX_CALL_RECORDS, MAX_JSONL_LINE, from_value, invalid};
 use crate::signature::unverified;
 use crate::verdict::Verdict;
 use crate::wire_time::WireTime;
@@ -65,11 +66,10 @@ struct Call {
 /// not what its manifest says; those of reading and writing.
 pub fn build_call(path: &Path, build: &Build<'_>) -> Result<Built> {
     let bytes = read_bounded(path, MAX_CALL_RECORD_BYTES as u64)?;
-    let refused = |why: &str| invalid(format!("call record: {why}"));
+    let refused = |why: &str| invalid(format!("call record: {why}")).in_file(path);
     let value = parse_json_within(&bytes, MAX_CALL_RECORD_BYTES)
         .map_err(|fault| refused(fault.message()))?;
-    let record: Record =
-        serde_json::from_value(value).map_err(|error| refused(&error.to_string()))?;
+    let record: Record = from_value("call record", value).in_file(path)?;
     let named = record.schema_id == "gait.voice.call_record" && record.schema_version == "1.0.0";
     if !named || record.call_id.trim().is_empty() || record.created_at.is_unset() {
         return Err(refused(

@@ -12,6 +12,7 @@ use worldcompute_durable::{Mode, read_bounded, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::Policy;
+use crate::in_file::InFile;
 use crate::limits::MAX_POLICY_BYTES;
 
 impl Policy {
@@ -57,7 +58,7 @@ pub struct Formatted {
 /// The file stays as readable for others as it was; a crash leaves the old file or the new one.
 pub fn format_file(path: &Path, write: bool) -> Result<Formatted> {
     let before = read_bounded(path, MAX_POLICY_BYTES as u64)?;
-    let policy = Policy::parse(&before)?;
+    let policy = Policy::parse(&before).in_file(path)?;
     let yaml = policy.to_yaml()?;
     let changed = before != yaml.as_bytes();
     if write && changed {

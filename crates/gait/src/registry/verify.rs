@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::in_file::InFile;
 use serde::Serialize;
 use worldcompute_durable::{Mode, output_dir, read_bounded, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
@@ -131,7 +132,9 @@ pub fn verify(
     publishers: &[String],
 ) -> Result<Verification> {
     let bytes = read_bounded(path, MAX_PACK_BYTES)?;
-    let manifest = Manifest::parse(&bytes).map_err(super::manifest::Malformed::into_input_fault)?;
+    let manifest = Manifest::parse(&bytes)
+        .map_err(super::manifest::Malformed::into_input_fault)
+        .in_file(path)?;
     let digest = manifest.digest()?;
     let signed = manifest.verify(key);
     let own = cache

@@ -9,7 +9,8 @@ use worldcompute_proof::parse_json_within;
 
 use super::external::External;
 use super::fixture::Fixture;
-use crate::limits::{MAX_REGRESS_BYTES, MAX_REGRESS_FIXTURES, at_most, invalid};
+use crate::in_file::InFile;
+use crate::limits::{MAX_REGRESS_BYTES, MAX_REGRESS_FIXTURES, at_most, from_value, invalid};
 
 pub(super) const SCHEMA_ID: &str = "gait.regress.config";
 pub(super) const VERSION: &str = "1.0.0";
@@ -51,7 +52,11 @@ impl Config {
     /// Reads the configuration at `path`. One that is not there is a mistake of the caller, who names it.
     pub(super) fn load(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_REGRESS_BYTES as u64).map_err(missing)?;
-        let mut config: Self = parse(&bytes, "config")?;
+        Self::parse(&bytes).in_file(path)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut config: Self = parse(bytes, "config")?;
         for (what, given, only) in [
             ("schema_id", &config.schema_id, SCHEMA_ID),
             ("schema_version", &config.schema_version, VERSION),
@@ -92,5 +97,5 @@ fn missing(fault: Fault) -> Fault {
 pub(super) fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
     let value = parse_json_within(bytes, MAX_REGRESS_BYTES)
         .map_err(|fault| invalid(format!("parse {what}: {}", fault.message())))?;
-    serde_json::from_value(value).map_err(|error| invalid(format!("parse {what}")).caused_by(error))
+    from_value(&format!("parse {what}"), value)
 }

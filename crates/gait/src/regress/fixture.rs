@@ -8,6 +8,7 @@ use worldcompute_fault::{Category, Fault, Result};
 
 use super::config::{Listed, parse};
 use super::trajectory::verdict;
+use crate::in_file::InFile;
 use crate::limits::{MAX_REGRESS_BYTES, invalid};
 use crate::record::is_digest;
 use crate::runpack::{Runpack, Stamp};
@@ -123,9 +124,9 @@ impl Meta {
     /// Reads what is expected, in one spelling.
     pub(super) fn load(path: &Path) -> Result<Self> {
         let bytes = read_bounded(path, MAX_REGRESS_BYTES as u64)?;
-        let meta: Self = parse(&bytes, "fixture metadata")?;
-        meta.normal()
-            .map_err(|why| invalid(format!("{why} ({})", path.display())))
+        let meta =
+            parse(&bytes, "fixture metadata").and_then(|meta: Self| meta.normal().map_err(invalid));
+        meta.in_file(path)
     }
 
     fn normal(mut self) -> Result<Self, String> {

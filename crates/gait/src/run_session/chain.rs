@@ -10,6 +10,7 @@ use worldcompute_proof::parse_json_within;
 use super::journal::Journal;
 use super::record::{Checkpoint, VERSION};
 use crate::artefact;
+use crate::in_file::InFile;
 use crate::limits::{MAX_CHAIN_BYTES, invalid};
 use crate::record::json_file;
 use crate::runpack::{self, Requirements, SignatureStatus, Stamp};
@@ -69,7 +70,7 @@ impl Chain {
     /// # Errors
     /// `verification_failed` for what is no chain; the refusals of the disk.
     pub fn load(path: &Path) -> Result<Self> {
-        Self::parse(&read_bounded(path, MAX_CHAIN_BYTES as u64)?)
+        Self::parse(&read_bounded(path, MAX_CHAIN_BYTES as u64)?).in_file(path)
     }
 
     /// Reads the chain at `path`, whose checkpoints hang on each other without a gap.

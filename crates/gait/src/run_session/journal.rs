@@ -43,7 +43,7 @@ pub(super) fn read(
         let read = (&mut lines).take(limit).read_until(b'\n', &mut text);
         read.map_err(cannot_read)?;
         if text.len() > MAX_SESSION_LINE {
-            return Err(broken(number, "is too long"));
+            return Err(broken(path, number, "is too long"));
         }
         let Some(line) = text.strip_suffix(b"\n") else {
             return Ok(journal);
@@ -52,15 +52,18 @@ pub(super) fn read(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let line: Line =
-            serde_json::from_slice(line).map_err(|error| broken(number, &error.to_string()))?;
-        journal.take(&line).map_err(|why| broken(number, &why))?;
+        let line: Line = serde_json::from_slice(line)
+            .map_err(|error| broken(path, number, &error.to_string()))?;
+        journal
+            .take(&line)
+            .map_err(|why| broken(path, number, &why))?;
         each(&line, &text)?;
     }
 }
 
-fn broken(number: usize, why: &str) -> Fault {
-    unverified(format!("session journal line {number}: {why}")).hint(
+fn broken(path: &Path, number: usize, why: &str) -> Fault {
+    let journal = path.display();
+    unverified(format!("session journal {journal} line {number}: {why}")).hint(
         "restore the journal from a copy, or verify the checkpoints that were made: gait verify session-chain",
     )
 }

@@ -13,6 +13,7 @@ use super::record::{Intent, Payload, ResultRecord, Run};
 use super::recorder::Recorder;
 use super::refs::Refs;
 use super::split::{Splitter, malformed, parse};
+use crate::in_file::InFile;
 use crate::limits::{MAX_RECORD_BYTES, MAX_RUN_BYTES};
 
 /// A recorded run: all of it but the intents and results, which are read one by one when they are recorded.
@@ -49,15 +50,19 @@ impl RecordInput {
             normalization: Normalization::default(),
             path: path.to_owned(),
         };
+        input.read().in_file(path)?;
+        Ok(input)
+    }
+
+    fn read(&mut self) -> Result<()> {
         let mut seen = Vec::new();
-        input.splitter()?.members(|splitter, name| {
+        self.splitter()?.members(|splitter, name| {
             if seen.iter().any(|seen| seen == name) {
                 return Err(malformed(&format!("key {name:?} appears twice")));
             }
             seen.push(name.to_owned());
-            input.take_member(splitter, name)
-        })?;
-        Ok(input)
+            self.take_member(splitter, name)
+        })
     }
 
     /// Gives the run another id, and with it all its records.

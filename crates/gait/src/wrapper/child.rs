@@ -87,9 +87,14 @@ fn start(wrapped: &Wrapped<'_>) -> Result<Child> {
     let Some((program, arguments)) = wrapped.command.split_first() else {
         return Err(crate::limits::invalid("expected child command after --"));
     };
+    let folder = wrapped.cwd;
+    if !folder.is_dir() {
+        let message = format!("--cwd {} is no folder", folder.display());
+        return Err(crate::limits::invalid(message));
+    }
     Command::new(program)
         .args(arguments)
-        .current_dir(wrapped.cwd)
+        .current_dir(folder)
         .env("GAIT_WRAPPER_MODE", wrapped.mode.as_str())
         .process_group(0)
         .stdin(Stdio::null())

@@ -6,10 +6,8 @@ mod resume;
 use std::path::Path;
 
 use gait::job::{Checkpoint, Event, JobId, JobState, Jobs, Submission, environment_fingerprint};
-use gait::limits::MAX_POLICY_BYTES;
 use gait::{Policy, VERSION};
 use serde::Serialize;
-use worldcompute_durable::read_bounded;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::cli::args::Args;
@@ -155,8 +153,7 @@ fn policy(args: &Args) -> Result<(String, String)> {
     if path.is_empty() {
         return Ok((digest, name));
     }
-    let bytes = read_bounded(Path::new(&path), MAX_POLICY_BYTES as u64)?;
-    let computed = Policy::parse(&bytes)?.digest().to_string();
+    let computed = Policy::load(Path::new(&path))?.digest().to_string();
     if !digest.is_empty() && digest != computed {
         let message = format!("policy digest mismatch: provided={digest} computed={computed}");
         return Err(

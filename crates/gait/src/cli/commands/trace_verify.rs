@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gait::VerifiedTrace;
+use gait::in_file::InFile;
 use gait::limits::MAX_TRACE_BYTES;
 use gait::trace;
 use serde_json::{Map, Value, json};
@@ -56,7 +57,7 @@ pub fn examine(
     key: &VerifyingKey,
 ) -> Result<(Map<String, Value>, Result<VerifiedTrace>)> {
     let bytes = read_bounded(Path::new(path), MAX_TRACE_BYTES as u64)?;
-    let claims = trace::claims(&bytes)?;
+    let claims = trace::claims(&bytes).in_file(Path::new(path))?;
     let verified = trace::verify(&bytes, key);
     let shown = match &verified {
         Ok(verified) => json!({

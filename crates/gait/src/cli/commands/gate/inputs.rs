@@ -4,9 +4,8 @@ use std::path::Path;
 
 use gait::desk::{Asked, Desk};
 use gait::gate::Outputs;
-use gait::limits::{MAX_INTENT_BYTES, MAX_TOKENS};
+use gait::limits::MAX_TOKENS;
 use gait::{Intent, approval, delegation, given};
-use worldcompute_durable::read_bounded;
 use worldcompute_fault::Result;
 
 use super::settings::Settings;
@@ -32,7 +31,7 @@ impl Inputs {
         let desk = Desk::open(setup(context, settings)?)?;
         let intent = Path::new(settings.text("intent"));
         let asked = Asked {
-            intent: Intent::parse(&read_bounded(intent, MAX_INTENT_BYTES as u64)?)?,
+            intent: Intent::load(intent)?,
             envelope: None,
             approvals: tokens(settings, "approval-token", approval::Token::load)?,
             delegations: tokens(settings, "delegation-token", delegation::Token::load)?,

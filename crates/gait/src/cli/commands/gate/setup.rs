@@ -1,17 +1,15 @@
 //! What `gait gate eval` and `gait gate serve` are set up with. What is wrong with any of it shows here, with nothing
 //! done.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use gait::broker::{Broker, Choice};
 use gait::desk::Setup;
 use gait::gate::Profile;
 use gait::keys::{self, KeyMode, KeySource};
-use gait::limits::MAX_ENVELOPE_BYTES;
 use gait::{ContextEnvelope, WireTime};
 use jiff::Timestamp;
-use worldcompute_durable::read_bounded;
 use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
@@ -119,10 +117,6 @@ impl Loader<'_> {
         let Some(path) = self.settings.path("context-envelope") else {
             return Ok(None);
         };
-        ContextEnvelope::parse(&read(&path, MAX_ENVELOPE_BYTES)?).map(Some)
+        ContextEnvelope::load(&path).map(Some)
     }
-}
-
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>> {
-    read_bounded(path, limit as u64)
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use gait::VERSION;
 use gait::guard::seal::{SealingKey, seal, unseal};
+use gait::in_file::InFile;
 use serde_json::json;
 use worldcompute_fault::Result;
 
@@ -67,7 +68,8 @@ pub static DECRYPT: Command = Command {
     },
     run: |context, args| {
         let input = args.one_of("in", "expected --in <artifact.gaitenc>")?;
-        let opened = unseal(Path::new(input), output(args), &key(context, args)?)?;
+        let input = Path::new(input);
+        let opened = unseal(input, output(args), &key(context, args)?).in_file(input)?;
         let fields = json!({
             "path": opened.path,
             "plain_sha256": opened.plain_sha256,

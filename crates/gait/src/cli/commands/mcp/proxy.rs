@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use gait::in_file::InFile;
 use gait::mcp::http::{elapsed_ms, exit_code};
 use gait::mcp::stdio::Proxy;
 use gait::mcp::{Adapter, Boundary, MAX_PAYLOAD, Ruling};
@@ -90,7 +91,10 @@ fn once(context: &Context, args: &Args) -> Result<Outcome> {
     let (policy, call) = inputs(args)?;
     let adapter = Adapter::parse(args.text("adapter"))?;
     let payload = payload(call)?;
-    let call = adapter.decode(&payload)?;
+    let call = match call {
+        "-" => adapter.decode(&payload)?,
+        path => adapter.decode(&payload).in_file(Path::new(path))?,
+    };
     let (boundary, warnings) = boundary(context, args, policy)?;
     let place = |run: &str| path(args, "trace-out").unwrap_or_else(|| default_trace(context, run));
     let run_id = args.text("run-id");

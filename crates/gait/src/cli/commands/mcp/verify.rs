@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use gait::Policy;
-use gait::limits::MAX_SNAPSHOT_BYTES;
+use gait::in_file::InFile;
+use gait::limits::{MAX_SNAPSHOT_BYTES, from_value};
 use gait::mcp::http::exit_code;
 use gait::mcp::judge_server;
 use gait::mcp_trust::Server;
@@ -39,7 +40,7 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
         ));
     }
     let policy = Policy::load_trusted(Path::new(policy))?;
-    let server = read_server(server)?;
+    let server = read_server(server).in_file(Path::new(server))?;
     let (verdict, trust) = judge_server(
         &policy,
         &server,
@@ -67,5 +68,5 @@ fn read_server(path: &str) -> Result<Server> {
     let bytes = read_bounded(Path::new(path), MAX_SNAPSHOT_BYTES as u64)?;
     let value: Value = parse_json_within(&bytes, MAX_SNAPSHOT_BYTES)
         .map_err(|fault| invalid(format!("parse server: {}", fault.message())))?;
-    serde_json::from_value(value).map_err(|error| invalid(format!("parse server: {error}")))
+    from_value("parse server", value)
 }

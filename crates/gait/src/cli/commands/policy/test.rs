@@ -32,6 +32,9 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     let [policy, intent] = args.positionals() else {
         return Err(invalid(EXPECTED));
     };
+    if policy.trim().is_empty() || intent.trim().is_empty() {
+        return Err(invalid(EXPECTED));
+    }
     let policy = Policy::load(Path::new(policy))?;
     let intent = Intent::load(Path::new(intent))?;
     let prepared = intent.prepare(&Evidence::at(context.clock.now()))?;

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use gait::context_envelope::{ContextEnvelope, EvidenceMode};
-use gait::limits::MAX_ENVELOPE_BYTES;
 use gait::runpack::{self, CaptureMode, RecordInput, Recorded, Recorder, Stamp, evidence_mode};
 use serde::Serialize;
-use worldcompute_durable::{output_dir, read_bounded};
+use worldcompute_durable::output_dir;
 use worldcompute_fault::Result;
 
 use super::super::verify::shown;
@@ -120,9 +119,7 @@ fn prove(args: &Args, mode: EvidenceMode, input: &mut RecordInput) -> Result<Vec
     if path.is_empty() {
         return Ok(Vec::new());
     }
-    let envelope = read_bounded(Path::new(path), MAX_ENVELOPE_BYTES as u64)
-        .and_then(|bytes| ContextEnvelope::parse(&bytes));
-    match envelope {
+    match ContextEnvelope::load(Path::new(path)) {
         Ok(envelope) => input.refs.prove(&envelope),
         Err(fault) if mode == EvidenceMode::Required => return Err(fault),
         Err(fault) => {
