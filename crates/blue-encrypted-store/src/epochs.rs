@@ -5,6 +5,7 @@
 //! writes a wrapped key does so on the condition that the store's row is still the one by which it was wrapped: who has
 //! missed an epoch cannot leave a key behind under one that has been retired.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use worldcompute_fault::{Category, Fault, Result};
@@ -13,7 +14,7 @@ use crate::anchor::{Identity, Mark};
 use crate::audit::{Audited, Draft, Lane, Operation};
 use crate::check::Check;
 use crate::identity::{MAX_EPOCHS, STORE, StoreRow};
-use crate::keyring::{Epochs, MAX_DATA_KEYS, Wrapping, oldest_epoch};
+use crate::keyring::{Epochs, Wrapping};
 use crate::manifest::{SealPrefix, prefix};
 use crate::name::PartitionKey;
 use crate::partition::{MAX_SWEPT_KEYS, Partition, Shared};
@@ -85,26 +86,30 @@ impl Store {
     async fn wrap_all_anew(&self) -> Result<usize> {
         let (history, audit) = History::read(self).await?;
         audit.check()?;
-        let mut names = self.0.table.partitions(MAX_VERIFIED_PARTITIONS).await?;
-        names.extend(self.0.anchor.names());
-        names.extend(history.names().cloned());
+        let mut ours: BTreeSet<_> = self.0.anchor.names().into_iter().collect();
+        ours.extend(history.names().cloned());
+        let found = self.0.table.partitions(MAX_VERIFIED_PARTITIONS).await?;
+        let others = found.iter().filter(|pk| !ours.contains(*pk));
         let (mut wrapped, mut failed) = (0_usize, None);
-        for pk in names {
-            let key = match PartitionKey::found(&pk) {
-                Ok(key) if key.kind != Kind::AUDIT => key,
-                // Rows under a key that is none are not this store's.
-                Err(fault) if fault.code() != "invalid_id" => return Err(fault),
-                _ => continue,
-            };
-            match self.handle(key).wrap_anew(&history).await {
+        for pk in ours.iter().chain(others) {
+            let is_ours = ours.contains(pk) || history.may_have_missed(pk);
+            match self.wrap_one_anew(pk, &history).await {
                 Ok(anew) => wrapped = wrapped.saturating_add(anew),
-                Err(fault) if fault.category() == Category::VerificationFailed => {
-                    failed.get_or_insert(fault);
-                }
-                Err(fault) => return Err(fault),
+                Err(fault) if fault.retryable() => return Err(fault),
+                // Whoever can write the table can leave anything there; it holds nothing that was ever committed.
+                Err(_) if !is_ours => {}
+                Err(fault) => drop(failed.get_or_insert(fault)),
             }
         }
         failed.map_or(Ok(wrapped), Err)
+    }
+
+    async fn wrap_one_anew(&self, pk: &str, history: &History) -> Result<usize> {
+        let key = PartitionKey::found(pk)?;
+        match key.kind == Kind::AUDIT {
+            true => Ok(0),
+            false => self.handle(key).wrap_anew(history).await,
+        }
     }
 }
 
@@ -130,10 +135,6 @@ impl Shared {
         let mut guard = self.open.lock().await;
         *guard = None;
         let pk = self.scope.key.to_string();
-        let rows = self.store.table.data_keys(&pk, MAX_DATA_KEYS).await?;
-        if !rows.is_empty() && oldest_epoch(&rows) >= self.store.row().epochs.current {
-            return Ok(0);
-        }
         let open = self.read().await?.open;
         let stand = Stand::At(open.manifest.header.version);
         if history.contradiction(&self.scope.key, stand).is_some() {
@@ -221,18 +222,20 @@ impl Inner {
             return Err(Check::Manifest.failed(STORE, why));
         };
         let found = StoreRow::parse(&row)?;
-        if found.seal == known.seal {
-            self.check_lease().await?;
-            self.set_row(found.clone());
+        found.check_epochs(known.epochs)?;
+        let epoch = found.epochs.current;
+        if epoch == known.epochs.current {
+            found.check_seal(&row, &*self.keks.get(epoch).await?)?;
         } else {
             // Who can write the table can name any epoch: what it derives is kept only once the row holds.
-            found.check_epochs(known.epochs)?;
-            let kek = self.keks.derive_new(found.epochs.current).await?;
+            let kek = self.keks.derive_new(epoch).await?;
             found.check_seal(&row, &kek)?;
-            self.keks.keep(found.epochs.current, kek)?;
-            self.remember(&found).await?;
-            self.set_row(found.clone());
+            self.keks.keep(epoch, kek)?;
         }
+        if found.epochs != known.epochs {
+            self.remember(&found).await?;
+        }
+        self.set_row(found.clone());
         Ok(found)
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use async_trait::async_trait;
 use dynoxide::AttributeValue;
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Result};
 
 use crate::anchor::Anchor;
 use crate::kek::KeyLifetime;
@@ -339,4 +339,77 @@ async fn a_partition_with_as_many_keys_as_there_can_be_still_takes_records() {
     let batch: Batch = crate::commits::puts(0..1, "x");
     let at = crate::lab::version(&partition).await;
     partition.commit(batch, at).await.unwrap();
+}
+
+fn with_number(row: &Item, name: &str, number: u64) -> Item {
+    let number = AttributeValue::N(number.to_string());
+    let mut row = row.clone();
+    row.insert(name.to_owned(), number);
+    row
+}
+
+#[tokio::test]
+async fn a_row_of_the_store_that_was_changed_under_its_seal_is_signed_by_no_running_store() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    store.rotate_kek().await.unwrap();
+    store.retire_keks().await.unwrap();
+    let sound = lab.rows("store").remove("meta").unwrap();
+    let mut without_floor = sound.clone();
+    without_floor.remove("min_kek_epoch");
+    let mut of_another = sound.clone();
+    let id = AttributeValue::S("00112233445566778899aabbccddeeff".to_owned());
+    of_another.insert("store_id".to_owned(), id);
+    let far_ahead = with_number(&sound, "kek_epoch", 1 << 60);
+    for forged in [
+        without_floor,
+        of_another,
+        with_number(&sound, "kek_epoch", 3),
+        with_number(&far_ahead, "min_kek_epoch", 1 << 60),
+    ] {
+        lab.put(&forged);
+        let faults = [
+            store.rotate_kek().await.map(drop).unwrap_err(),
+            store.retire_keks().await.map(drop).unwrap_err(),
+        ];
+        for fault in faults {
+            assert_eq!(fault.category(), Category::VerificationFailed, "{fault}");
+        }
+        assert_eq!(lab.rows("store")["meta"], forged);
+        lab.put(&sound);
+        put(&partition(&store, "j1"), &[("t1", "y")]).await;
+    }
+    assert_eq!(load_code(&lab.stranger().await).await, "done");
+}
+
+#[tokio::test]
+async fn an_epoch_does_not_end_on_the_word_of_a_row_that_claims_to_be_wrapped_anew() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    store.rotate_kek().await.unwrap();
+    let key = lab.rows(PK)["dek#0001"].clone();
+    lab.put(&with_number(&key, "kek_epoch", 2));
+    let fault = store.retire_keks().await.unwrap_err();
+    assert_eq!(fault.category(), Category::VerificationFailed, "{fault}");
+    assert_eq!(epochs(&lab), (2, false));
+    lab.put(&key);
+    assert_eq!(store.retire_keks().await.unwrap(), 1);
+    assert_eq!(load_code(&lab.stranger().await).await, "done");
+}
+
+#[tokio::test]
+async fn rows_that_were_never_committed_keep_no_epoch_alive() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    store.rotate_kek().await.unwrap();
+    for pk in ["aaa#x", "job#j0"] {
+        let mut planted = lab.rows(PK)["dek#0001"].clone();
+        planted.insert("pk".to_owned(), AttributeValue::S(pk.to_owned()));
+        lab.put(&planted);
+    }
+    assert_eq!(store.retire_keks().await.unwrap(), 1);
+    assert_eq!(epochs(&lab), (2, true));
 }

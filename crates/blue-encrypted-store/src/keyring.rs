@@ -303,12 +303,6 @@ impl Wrapping<'_> {
     }
 }
 
-/// The earliest epoch that a data key's row claims to be wrapped under; 0 when one claims nothing.
-pub(crate) fn oldest_epoch(rows: &[Row]) -> u64 {
-    let epochs = rows.iter().map(|row| row.integer(KEK_EPOCH).unwrap_or(0));
-    epochs.min().unwrap_or_default()
-}
-
 /// The latest epoch that a data key's row claims to be wrapped under.
 pub(crate) fn latest_epoch(rows: &[Row]) -> u64 {
     let epochs = rows.iter().filter_map(|row| row.integer(KEK_EPOCH).ok());

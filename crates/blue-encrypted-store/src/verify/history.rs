@@ -93,6 +93,11 @@ impl History {
         self.versions.keys().chain(&self.erased)
     }
 
+    /// Whether commits of a partition may be on record in another store alone.
+    pub(crate) fn may_have_missed(&self, pk: &str) -> bool {
+        PartitionKey::found(pk).is_ok_and(|key| self.continued.contains(&Lane::of(&key)))
+    }
+
     /// What is wrong with a partition that was found to stand so after this was read.
     pub(crate) fn contradiction(&self, key: &PartitionKey, stand: Stand) -> Option<Finding> {
         let name = key.to_string();

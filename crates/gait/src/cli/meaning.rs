@@ -366,10 +366,7 @@ const SHARED: &[(&str, &str)] = &[
     ),
     ("context-envelope", "what the agent consulted"),
     ("context-evidence-mode", "best_effort or required"),
-    (
-        "credential-broker",
-        "off, env or command (default off)",
-    ),
+    ("credential-broker", "off, env or command (default off)"),
     ("credential-command", "program that hands out credentials"),
     ("credential-command-args", "its arguments"),
     (

@@ -41,7 +41,14 @@ pub async fn rotate(context: &Context, args: &RotateArgs) -> Result<ExitCode> {
 }
 
 async fn of_store(store: &Store, retire: bool) -> Result<Rotated> {
-    let epoch = store.rotate_kek().await?;
+    let epoch = match store.rotate_kek().await {
+        // What earlier calls began and could not end is ended first.
+        Err(fault) if retire && fault.code() == "too_many_key_epochs" => {
+            store.retire_keks().await?;
+            store.rotate_kek().await?
+        }
+        begun => begun?,
+    };
     let wrapped_anew = match retire {
         true => Some(store.retire_keks().await?),
         false => None,
