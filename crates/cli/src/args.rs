@@ -11,7 +11,9 @@ use worldcompute_proof::PeerId;
 
 use crate::demo::picture::MAX_TILES;
 
-pub use self::store::{EraseArgs, ExportArgs, ImportArgs, RotateArgs, StoreCommand, WalkArgs};
+pub use self::store::{
+    DialogueCommand, EraseArgs, ExportArgs, ImportArgs, RotateArgs, StoreCommand, WalkArgs,
+};
 
 /// What `--version` says, behind the program's name.
 pub const VERSION: &str = if cfg!(feature = "production") {

@@ -37,13 +37,14 @@ pub fn label_of(class: &str) -> String {
 }
 
 /// The keys that a node's own roles need, by what they open, and for what.
-const KEYS: [(&str, &str); 3] = [
+const KEYS: [(&str, &str); 4] = [
     (
         "store",
         "the store itself, without which a node does not start",
     ),
     ("job", "the records of the jobs that were submitted here"),
     ("receipt", "the log of what ran here as a donor"),
+    ("dialogue", "the sessions of agents that were recorded here"),
 ];
 
 /// The target value by which policies know the keys of `what`: `store`, or a kind of partition.

@@ -11,6 +11,7 @@ mod audit_watch;
 mod config;
 mod daemon;
 mod decisions;
+pub mod dialogue;
 mod donor;
 mod home;
 mod keep;

@@ -34,6 +34,12 @@ pub enum StoreCommand {
     Rotate(RotateArgs),
     /// Destroy a partition's keys and records for good, and print the certificate
     Erase(EraseArgs),
+    /// Recorded sessions of agents
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  gait run record --input run.json --store ~/.local/share/worldcompute\n  worldcompute store dialogue list"
+    )]
+    Dialogue(DialogueCommand),
 }
 
 #[derive(Debug, Args)]
@@ -97,4 +103,41 @@ pub struct EraseArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DialogueCommand {
+    /// Put a session into the store: a runpack, and what the gate decided in it
+    #[command(
+        after_help = "Example:\n  worldcompute store dialogue record runpack_run_demo.zip --trace trace.json\n\nAll of it is written, or nothing. What was asked and answered is sealed. Recording the same session again changes nothing."
+    )]
+    Record {
+        /// The runpack
+        #[arg(value_name = "RUNPACK", value_hint = ValueHint::FilePath)]
+        runpack: PathBuf,
+
+        /// The trace of a decision of the gate; may be given several times
+        #[arg(long = "trace", value_name = "FILE", value_hint = ValueHint::FilePath)]
+        traces: Vec<PathBuf>,
+
+        /// The gate's record of the approvals for a decision; may be given several times
+        #[arg(long = "approval-audit", value_name = "FILE", value_hint = ValueHint::FilePath)]
+        approvals: Vec<PathBuf>,
+    },
+    /// The sessions in the store, without what was said in them
+    #[command(after_help = "Example:\n  worldcompute store dialogue list --json")]
+    List,
+    /// Verify that a session is what was recorded, to the digest, and write its runpack
+    #[command(
+        after_help = "Example:\n  worldcompute store dialogue read run_demo --out run_demo.zip\n\nThe runpack is what was recorded, signatures included, or it is not written."
+    )]
+    Read {
+        /// Which one, as 'list' shows it
+        #[arg(value_name = "DIALOGUE")]
+        dialogue: String,
+
+        /// Where the runpack is written
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: Option<PathBuf>,
+    },
 }

@@ -1,6 +1,7 @@
 //! `worldcompute store`: looking after the encrypted store of this node, while no daemon has it.
 
 mod bundle;
+mod dialogue;
 mod keys;
 mod walk;
 
@@ -34,6 +35,7 @@ async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> 
         StoreCommand::Import(args) => bundle::import(context, &args).await,
         StoreCommand::Rotate(args) => keys::rotate(context, &args).await,
         StoreCommand::Erase(args) => keys::erase(context, &args).await,
+        StoreCommand::Dialogue(command) => dialogue::run(context, command).await,
     }
 }
 

@@ -266,6 +266,17 @@ const OWN: &[(&str, &str, &str)] = &[
     ("verify chain", "run", "run id or path of the runpack"),
     ("verify chain", "trace", "trace that belongs to the run"),
     ("verify session-chain", "chain", "chain of checkpoints"),
+    (
+        "run record",
+        "store",
+        "home of the node in whose encrypted store the run goes, too",
+    ),
+    ("run record", "trace", "traces that go there with it"),
+    (
+        "run record",
+        "approval-audit",
+        "audits of approvals that go there with it",
+    ),
 ];
 
 /// Flags that mean the same wherever they are.

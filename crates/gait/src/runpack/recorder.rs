@@ -17,6 +17,7 @@ use super::stamp::Stamp;
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
 use crate::archive::{self, Deflated, Packing};
 use crate::limits::{MAX_RECORD_BYTES, MAX_RUN_BYTES, MAX_RUN_ID, at_most, invalid};
+use crate::signature::unverified;
 use crate::text::trim_lower;
 
 /// The receipts that prove a traced call are tied to its intent by this type and the prefix of their id.
@@ -134,7 +135,37 @@ impl Recorder {
     ///
     /// # Errors
     /// `invalid_input` for receipts that prove nothing or something else; `archive_limit`; those of writing.
-    pub fn finish(mut self, path: &Path, key: Option<&SigningKey>) -> Result<Recorded> {
+    pub fn finish(self, path: &Path, key: Option<&SigningKey>) -> Result<Recorded> {
+        let (mut manifest, entries) = self.close()?;
+        let key_id = key.map(|key| manifest.sign(key)).transpose()?;
+        entries.write(&manifest, path)?;
+        Ok(Recorded {
+            run_id: manifest.run_id,
+            manifest_digest: manifest.manifest_digest,
+            key_id,
+        })
+    }
+
+    /// Writes the runpack that `stated` is the manifest of to `path`, with the signatures that it had, all or nothing;
+    /// without a path it only finds out whether it could.
+    ///
+    /// # Errors
+    /// `verification_failed` when what was recorded is not what the manifest says; those of [`Recorder::finish`].
+    pub fn restore(self, stated: &Manifest, path: Option<&Path>) -> Result<()> {
+        let (manifest, entries) = self.close()?;
+        let signatures = stated.signatures.clone();
+        let restored = Manifest {
+            signatures,
+            ..manifest
+        };
+        if canonical_json(&restored)? != canonical_json(stated)? {
+            let message = format!("run {} is not what its manifest says", stated.run_id);
+            return Err(unverified(message));
+        }
+        path.map_or(Ok(()), |path| entries.write(stated, path))
+    }
+
+    fn close(mut self) -> Result<(Manifest, Entries)> {
         for receipt in &mut self.refs.receipts {
             receipt.check(&self.traced)?;
         }
@@ -150,19 +181,33 @@ impl Recorder {
             (RESULTS, results_digest),
         ];
         let files = files.into_iter().map(ManifestFile::new).collect();
-        let mut manifest = Manifest::new(&self.run, self.mode, files)?;
-        let key_id = key.map(|key| manifest.sign(key)).transpose()?;
+        let manifest = Manifest::new(&self.run, self.mode, files)?;
+        let entries = Entries {
+            intents,
+            refs,
+            results,
+            run,
+        };
+        Ok((manifest, entries))
+    }
+}
+
+/// What stands in a runpack beside its manifest.
+struct Entries {
+    intents: Deflated,
+    refs: Vec<u8>,
+    results: Deflated,
+    run: Deflated,
+}
+
+impl Entries {
+    fn write(self, manifest: &Manifest, path: &Path) -> Result<()> {
         archive::write(path, |writer| {
-            writer.add_deflated(INTENTS, intents)?;
-            writer.add(MANIFEST, canonical_json(&manifest)?.as_slice())?;
-            writer.add(REFS, refs.as_slice())?;
-            writer.add_deflated(RESULTS, results)?;
-            writer.add_deflated(RUN, run)
-        })?;
-        Ok(Recorded {
-            run_id: manifest.run_id,
-            manifest_digest: manifest.manifest_digest,
-            key_id,
+            writer.add_deflated(INTENTS, self.intents)?;
+            writer.add(MANIFEST, canonical_json(manifest)?.as_slice())?;
+            writer.add(REFS, self.refs.as_slice())?;
+            writer.add_deflated(RESULTS, self.results)?;
+            writer.add_deflated(RUN, self.run)
         })
     }
 }

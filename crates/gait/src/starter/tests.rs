@@ -209,7 +209,7 @@ fn key(label: &str, class: &str) -> Intent {
 #[test]
 fn the_keys_that_the_roles_need_are_given_out_and_no_others() {
     let policy = Policy::parse(keys_policy().as_bytes()).unwrap();
-    for given in ["key:store", "key:job", "key:receipt"] {
+    for given in ["key:store", "key:job", "key:receipt", "key:dialogue"] {
         assert_eq!(verdict(&policy, &key(given, SECRET)), Verdict::Allow);
         assert_eq!(verdict(&policy, &key(given, PUBLIC)), Verdict::Block);
     }

@@ -7,6 +7,7 @@ mod record;
 mod reduce;
 mod replay;
 pub mod session;
+mod stored;
 
 pub use diff::DIFF;
 pub use inspect::INSPECT;

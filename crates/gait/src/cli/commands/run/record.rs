@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use gait::context_envelope::{ContextEnvelope, EvidenceMode};
 use gait::runpack::{self, CaptureMode, RecordInput, Recorded, Recorder, Stamp, evidence_mode};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use worldcompute_durable::output_dir;
 use worldcompute_fault::Result;
 
 use super::super::verify::shown;
+use super::stored::Handover;
 use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
@@ -29,6 +31,9 @@ pub static RECORD: Command = Command {
         Flag::text("key-mode", ""),
         Flag::text("private-key", ""),
         Flag::text("private-key-env", ""),
+        Flag::text("store", ""),
+        Flag::csv("trace"),
+        Flag::csv("approval-audit"),
     ],
     positionals: Positionals::Interleaved {
         min: 0,
@@ -52,12 +57,15 @@ struct Fields<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_key_id: Option<&'a str>,
     signature_status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored: Option<Map<String, Value>>,
     ticket_footer: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [String],
 }
 
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
+    let handover = Handover::asked(args)?;
     let mut input = RecordInput::open(Path::new(args.one_of("input", MISSING)?))?;
     let run_id = args.text("run-id").trim();
     if !run_id.is_empty() {
@@ -81,7 +89,8 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     input.record(&mut recorder, !run_id.is_empty())?;
     let path = path(args, &input)?;
     let recorded = recorder.finish(&path, signer.as_ref().map(|signer| &signer.key))?;
-    answer(&recorded, &path, &warnings)
+    let stored = handover.map(|handover| handover.hand_over(&path));
+    answer(&recorded, &path, &warnings, stored.transpose()?)
 }
 
 /// The flag, else the file, else the careful one.
@@ -138,19 +147,32 @@ fn path(args: &Args, input: &RecordInput) -> Result<PathBuf> {
     Ok(dir.join(format!("runpack_{}.zip", input.run.run_id)))
 }
 
-fn answer(recorded: &Recorded, path: &Path, warnings: &[String]) -> Result<Outcome> {
+fn answer(
+    recorded: &Recorded,
+    path: &Path,
+    warnings: &[String],
+    stored: Option<Map<String, Value>>,
+) -> Result<Outcome> {
     let fields = Fields {
         bundle: shown(path),
         manifest_digest: &recorded.manifest_digest,
         run_id: &recorded.run_id,
         signature_key_id: recorded.key_id.as_deref(),
         signature_status: recorded.key_id.as_ref().map_or("missing", |_| "signed"),
+        stored,
         ticket_footer: runpack::ticket_footer(&recorded.run_id, &recorded.manifest_digest),
         warnings,
     };
-    let human = format!(
+    let mut human = format!(
         "bundle={}\nticket_footer={}",
         fields.bundle, fields.ticket_footer
     );
+    let dialogue = fields
+        .stored
+        .as_ref()
+        .and_then(|it| it.get("dialogue")?.as_str());
+    if let Some(dialogue) = dialogue {
+        human += &format!("\ndialogue={dialogue}");
+    }
     Outcome::ok(&fields, human)
 }
