@@ -801,6 +801,94 @@ mod tests {
         );
     }
 
+    fn numbers(rows: &Rows) -> Vec<&str> {
+        rows.chunks.keys().map(String::as_str).collect()
+    }
+
+    fn sk(id: usize) -> Arc<str> {
+        place(id).sort_key().into()
+    }
+
+    /// The ids that one chunk row lists.
+    fn ids_in(rows: &Rows, name: &str) -> Vec<usize> {
+        let entries = decode_entries(rows.chunks[name].bytes("entries").unwrap()).unwrap();
+        let id = |sk: &str| sk.rsplit_once("#t").unwrap().1.parse().unwrap();
+        entries.iter().map(|(sk, _)| id(sk)).collect()
+    }
+
+    #[test]
+    fn a_number_under_which_a_chunk_lies_or_lay_is_not_used_again() {
+        let (mut manifest, mut rows) = (Manifest::empty([1, 3].into()), Rows::default());
+        for id in 0..3 * CHUNK_ENTRIES {
+            insert(&mut manifest, id);
+        }
+        rows.write(&mut manifest, false);
+        assert_eq!(numbers(&rows), ["manifest#02", "manifest#04"]);
+        assert_eq!(manifest.chunk_count(), 2);
+
+        let moved = ids_in(&rows, "manifest#02")[0];
+        manifest.update(&sk(moved), listed(moved, 2), 1);
+        rows.write(&mut manifest, true);
+        assert_eq!(numbers(&rows), ["manifest#04", "manifest#05"]);
+        for id in ids_in(&rows, "manifest#04") {
+            manifest.remove(&place(id).record);
+        }
+        rows.write(&mut manifest, false);
+        assert_eq!(numbers(&rows), ["manifest#05"]);
+        for id in 1_000..1_000 + CHUNK_ENTRIES {
+            insert(&mut manifest, id);
+        }
+        rows.write(&mut manifest, false);
+        assert_eq!(numbers(&rows), ["manifest#05", "manifest#06"]);
+    }
+
+    #[test]
+    fn a_chunk_is_filled_up_when_it_is_less_than_half_full() {
+        for (left, expected) in [(REFILL_BELOW, 3), (REFILL_BELOW - 1, 2)] {
+            let (mut manifest, mut rows) = filled(3 * CHUNK_ENTRIES);
+            let emptied = ids_in(&rows, "manifest#02");
+            for id in emptied.iter().skip(left) {
+                manifest.remove(&place(*id).record);
+            }
+            rows.write(&mut manifest, false);
+            insert(&mut manifest, 1_000);
+            assert_eq!(rows.write(&mut manifest, false), 1);
+            assert_eq!(rows.chunks.len(), expected, "{left}");
+            if expected == 2 {
+                assert_eq!(ids_in(&rows, "manifest#02").len(), CHUNK_ENTRIES);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_commit_writes_is_known_before_it_is_written() {
+        let (mut manifest, mut rows) = filled(CHUNK_ENTRIES - 1);
+        let inline = sk(0);
+        assert_eq!(manifest.chunks_touched([].iter(), 1), 0);
+        assert_eq!(manifest.chunks_touched([&inline].into_iter(), 1), 0);
+        let spilled = CHUNK_ENTRIES / REFILL_BELOW + 1;
+        assert_eq!(manifest.chunks_touched([].iter(), 2), spilled);
+        for id in CHUNK_ENTRIES..3 * CHUNK_ENTRIES + 1 {
+            insert(&mut manifest, id);
+        }
+        rows.write(&mut manifest, false);
+
+        let [one, two] = ["manifest#01", "manifest#02"].map(|name| ids_in(&rows, name));
+        let touched = |manifest: &Manifest, ids: &[usize], added| {
+            let touched: Vec<_> = ids.iter().map(|id| sk(*id)).collect();
+            manifest.chunks_touched(touched.iter(), added)
+        };
+        assert_eq!(touched(&manifest, &one, 0), 1);
+        assert_eq!(touched(&manifest, &[one[0], two[0]], 0), 2);
+        assert_eq!(touched(&manifest, &[one[0], two[0]], 1), 2 + spilled);
+        assert_eq!(touched(&manifest, &[9_999], 0), 0);
+        for id in [one[0], two[0]] {
+            manifest.update(&sk(id), listed(id, 2), 1);
+        }
+        insert(&mut manifest, 9_999);
+        assert!(rows.write(&mut manifest, false) <= 2 + spilled);
+    }
+
     #[test]
     fn one_change_writes_one_chunk() {
         let (mut manifest, mut rows) = filled(1_000);

@@ -388,12 +388,33 @@ mod tests {
     }
 
     #[test]
+    fn kinds_of_the_callers_own_are_slugs_and_never_the_audit() {
+        assert_eq!(Kind::custom("patient").unwrap().as_str(), "patient");
+        for bad in ["audit", "Patient", "", "a#b"] {
+            assert_eq!(Kind::custom(bad).unwrap_err().code(), "invalid_id", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_id_has_one_spelling_and_names_a_key_of_this_partition() {
+        let partition = Id::parse("j1").unwrap();
+        for version in [1, 2, u32::MAX] {
+            let text = key_id(&partition, version);
+            assert_eq!(parse_key_id(&partition, &text), Some(version));
+        }
+        for other in ["dek#j2#1", "dek#j1#01", "dek#j1#+1", "dek#j1#", "j1#1", "1"] {
+            assert_eq!(parse_key_id(&partition, other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn no_record_has_a_type_of_the_stores_own_rows() {
         for reserved in ["dek", "manifest"] {
             assert!(RecordId::new(reserved, "x").is_err());
         }
         assert!(RecordId::new(META, "x").is_err());
         assert!(RecordId::new("task", "").is_err());
+        assert_eq!(RecordId::new("task", "t1").unwrap().to_string(), "task t1");
     }
 
     #[test]
