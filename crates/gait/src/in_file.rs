@@ -20,7 +20,8 @@ impl<T> InFile for Result<T> {
 impl InFile for Fault {
     fn in_file(self, path: &Path) -> Self {
         let shown = path.display().to_string();
-        match self.message().contains(&shown) {
+        let message = self.message();
+        match message.starts_with(&shown) || message.contains(&format!(" {shown}:")) {
             true => self,
             false => retold(&self, format!("{shown}: {}", self.message())),
         }
@@ -60,5 +61,10 @@ mod tests {
         assert_eq!(named.message(), "a/b.json: not read");
         assert_eq!(retold(&named, "not read".to_owned()), fault);
         assert_eq!(named.clone().in_file(Path::new("a/b.json")), named);
+        let word = Fault::new(Category::InvalidInput, "wrong", "the file is wrong");
+        assert_eq!(
+            word.in_file(Path::new("file")).message(),
+            "file: the file is wrong"
+        );
     }
 }
