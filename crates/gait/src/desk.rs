@@ -60,7 +60,7 @@ pub struct Setup {
     pub scripts: Option<PathBuf>,
     /// Signed the approved scripts; the approvals' key where none is given.
     pub scripts_key: Option<VerifyingKey>,
-    /// The kill switch.
+    /// The kill switch; see [`KillSwitch::obeyed`].
     pub kill_switch: Option<PathBuf>,
     /// The counters behind the limits.
     pub counters: PathBuf,
@@ -193,7 +193,7 @@ impl Desk {
             at: setup.at,
             envelope: setup.envelope.as_ref().or(asked.envelope.as_ref()),
             inventory: known.inventory.as_deref(),
-            kill_switch: setup.kill_switch.as_deref().map(KillSwitch::at),
+            kill_switch: KillSwitch::obeyed(setup.kill_switch.as_deref()),
             scripts: known.scripts.as_deref(),
             approvals: Presented {
                 tokens: &asked.approvals,

@@ -17,7 +17,7 @@ use crate::intent::Intent;
 use crate::wire_time::WireTime;
 use jiff::Timestamp;
 
-/// Where `gait kill-switch` keeps the state, unless told otherwise.
+/// Where `gait kill-switch` keeps the state, and gates look for one, unless told otherwise.
 pub const DEFAULT_STATE: &str = "./.gait-out/kill_switch_state.json";
 
 /// What the switch says to one intent; its fields are in canonical order, which the trace relies on.

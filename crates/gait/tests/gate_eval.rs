@@ -436,6 +436,48 @@ fn a_limit_that_is_used_up_does_not_use_up_the_approval() {
 }
 
 #[test]
+fn a_kill_switch_where_gates_look_for_one_is_obeyed_without_being_named() {
+    let gait = place("default_verdict: allow");
+    assert_eq!(eval(&gait, "").0, 0);
+    let add = ["kill-switch", "add", "--tool-name", "tool.write"];
+    let (code, added) = gait.json(&add);
+    let told = added["obeyed_by"].as_str().unwrap();
+    assert!(
+        code == 0 && told.starts_with("every gate in this folder"),
+        "{added}"
+    );
+    let (code, answer) = eval(&gait, "");
+    assert_eq!(
+        (code, &answer["kill_switch"]["status"]),
+        (3, &json!("active")),
+        "{answer}"
+    );
+    // One that is named stands for it.
+    gait.file(
+        "intent.json",
+        std::fs::read(gait.path().join("intent.json")).unwrap(),
+    );
+    let elsewhere = ["--state", "other.json"];
+    let named = [&["kill-switch", "add", "--tool-name", "t"][..], &elsewhere].concat();
+    let told = gait.run(&named).stdout;
+    assert!(
+        told.contains("obeyed by gates with --kill-switch-state other.json"),
+        "{told}"
+    );
+    assert_eq!(eval(&gait, "--kill-switch-state other.json").0, 0);
+    gait.file(".gait-out/kill_switch_state.json", "{");
+    assert_eq!(eval(&gait, "").0, 3);
+    let call = gait.file("call.json", json!({"name": "tool.write"}).to_string());
+    let proxied = ["mcp", "proxy", "--policy", "policy.yaml", "--call", &call];
+    let (code, answer) = gait.json(&proxied);
+    assert_eq!(code, 3, "{answer}");
+    assert!(
+        answer.to_string().contains("kill_switch_state_unavailable"),
+        "{answer}"
+    );
+}
+
+#[test]
 fn an_active_kill_switch_stops_the_call_is_traced_and_journalled() {
     let gait = place("default_verdict: allow");
     gait.json(&[
@@ -633,6 +675,16 @@ fn a_brokered_credential_is_named_and_its_secret_is_nowhere() {
         (3, &json!("broker_credential_missing")),
         "{answer}"
     );
+    let script = gait.path().join("broker.sh");
+    gait.file(
+        "broker.sh",
+        "#!/bin/sh\necho '{\"credential_ref\": \"r\", \"access_type\": \"jit\"}'\n",
+    );
+    for (mode, expected) in [(0o700, 0), (0o777, 3), (0o702, 3)] {
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(mode)).unwrap();
+        let (code, answer) = eval(&gait, &command);
+        assert_eq!(code, expected, "{mode:o}: {answer}");
+    }
     let human = gait.run(
         &format!("gate eval --policy policy.yaml --intent intent.json {command}")
             .split_whitespace()

@@ -44,6 +44,17 @@ fn an_entry_is_added_listed_expired_and_disabled() {
     );
     let (_, listed) = run(&["kill-switch", "list"]);
     assert_eq!(listed["entries"].as_array().unwrap().len(), 1);
+    let shown = gait.run(&["kill-switch", "list"]).stdout;
+    assert!(
+        shown.contains(&format!("{id} disabled")) && shown.contains("identity=\"alice\""),
+        "{shown}"
+    );
+    let (code, missing) = run(&["kill-switch", "list", "--state", "typo.json"]);
+    assert_eq!(
+        (code, &missing["error_code"]),
+        (1, &json!("kill_switch_state_unavailable")),
+        "{missing}"
+    );
     assert_eq!(listed["state"]["schema_id"], "gait.gate.kill_switch_state");
 }
 

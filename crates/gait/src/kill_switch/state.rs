@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use worldcompute_durable::{LockForm, LockOptions};
 use worldcompute_fault::{Category, Fault, Result};
 
+use super::DEFAULT_STATE;
 use super::entry::Entry;
 use crate::VERSION;
 use crate::limits::{MAX_KILL_SWITCH_ENTRIES, at_most, invalid};
@@ -64,6 +65,19 @@ impl<'a> KillSwitch<'a> {
         Self { path }
     }
 
+    /// The switch that gates obey: the one at `path`, or else the one at [`DEFAULT_STATE`], once there is one.
+    pub fn obeyed(path: Option<&'a Path>) -> Option<Self> {
+        let default = Self::at(Path::new(DEFAULT_STATE));
+        path.map(Self::at)
+            .or_else(|| default.is_there().then_some(default))
+    }
+
+    /// What cannot be looked at may be there.
+    fn is_there(&self) -> bool {
+        let found = self.path.symlink_metadata();
+        !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
     /// Where the state is.
     pub const fn path(&self) -> &'a Path {
         self.path
@@ -87,7 +101,7 @@ impl<'a> KillSwitch<'a> {
                 "kill_switch_state_unavailable",
                 message,
             )
-            .hint("make one with gait kill-switch add, or correct --kill-switch-state")
+            .hint("make one with gait kill-switch add, or correct the path")
         })
     }
 

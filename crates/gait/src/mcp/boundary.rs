@@ -127,7 +127,7 @@ impl Boundary {
         let request = Request {
             correlation_id,
             boundary: Some(&known),
-            kill_switch: self.kill_switch.as_deref().map(KillSwitch::at),
+            kill_switch: KillSwitch::obeyed(self.kill_switch.as_deref()),
             counters: self.counters.as_deref().map(Counters::at),
             outputs: Some(&outputs),
             ..Request::default()

@@ -87,13 +87,18 @@ fn add(context: &Context, args: &Args) -> Result<Outcome> {
         created_at: WireTime::at(now),
         expires_at: end(args)?.map(WireTime::at).unwrap_or_default(),
     };
-    let (entry, state) = switch(args).add(entry, now)?;
-    changed("add", &entry, &state)
+    let switch = switch(args);
+    let (entry, state) = switch.add(entry, now)?;
+    changed("add", &switch, &entry, &state)
 }
 
 fn list(context: &Context, args: &Args) -> Result<Outcome> {
     let now = context.clock.now();
-    let state = switch(args).load()?.unwrap_or_else(|| State::new(now));
+    let switch = switch(args);
+    let state = match args.given("state") {
+        true => switch.required()?,
+        false => switch.load()?.unwrap_or_else(|| State::new(now)),
+    };
     let count = state.entries().len();
     let mut fields = serde_json::Map::from_iter([
         ("action".to_owned(), json!("list")),
@@ -102,19 +107,43 @@ fn list(context: &Context, args: &Args) -> Result<Outcome> {
     if count > 0 {
         fields.insert("entries".to_owned(), json!(state.entries()));
     }
-    Outcome::ok(&fields, format!("list: {count} entries"))
+    let mut human = format!("list: {count} entries in {}", switch.path().display());
+    for entry in state.entries() {
+        human.push_str(&format!("\n  {}", shown(entry, now)));
+    }
+    Outcome::ok(&fields, human)
+}
+
+/// An entry in a line: whether it is on, and what it stops.
+fn shown(entry: &Entry, now: Timestamp) -> String {
+    let state = match (entry.enabled, entry.is_over(now)) {
+        (false, _) => "disabled",
+        (true, true) => "expired",
+        (true, false) => "on",
+    };
+    let Ok(serde_json::Value::Object(members)) = serde_json::to_value(entry) else {
+        return format!("{} {state}", entry.entry_id);
+    };
+    let plain = ["entry_id", "enabled", "created_at"];
+    let said = members
+        .iter()
+        .filter(|(name, _)| !plain.contains(&name.as_str()))
+        .map(|(name, value)| format!(" {name}={value}"));
+    format!("{} {state}{}", entry.entry_id, said.collect::<String>())
 }
 
 fn disable(context: &Context, args: &Args) -> Result<Outcome> {
-    let (entry, state) = switch(args).disable(entry_id(args)?, context.clock.now())?;
-    changed("disable", &entry, &state)
+    let switch = switch(args);
+    let (entry, state) = switch.disable(entry_id(args)?, context.clock.now())?;
+    changed("disable", &switch, &entry, &state)
 }
 
 fn expire(context: &Context, args: &Args) -> Result<Outcome> {
     let now = context.clock.now();
     let end = end(args)?.unwrap_or(now);
-    let (entry, state) = switch(args).expire(entry_id(args)?, end, now)?;
-    changed("expire", &entry, &state)
+    let switch = switch(args);
+    let (entry, state) = switch.expire(entry_id(args)?, end, now)?;
+    changed("expire", &switch, &entry, &state)
 }
 
 fn switch(args: &Args) -> KillSwitch<'_> {
@@ -138,9 +167,21 @@ fn end(args: &Args) -> Result<Option<Timestamp>> {
     end.map(Some).ok_or_else(wrong)
 }
 
-fn changed(action: &str, entry: &Entry, state: &State) -> Result<Outcome> {
+fn changed(action: &str, switch: &KillSwitch<'_>, entry: &Entry, state: &State) -> Result<Outcome> {
+    let obeyed_by = obeyed_by(switch.path());
     Outcome::ok(
-        &json!({ "action": action, "entry": entry, "state": state }),
-        format!("{action}: {}", entry.entry_id),
+        &json!({ "action": action, "entry": entry, "obeyed_by": obeyed_by, "state": state }),
+        format!("{action}: {}\nobeyed by {obeyed_by}", entry.entry_id),
     )
+}
+
+/// Which gates look at the state.
+fn obeyed_by(path: &Path) -> String {
+    match path == Path::new(DEFAULT_STATE) {
+        true => format!("every gate in this folder that is not told otherwise ({DEFAULT_STATE})"),
+        false => format!(
+            "gates with --kill-switch-state {0}, or gate.kill_switch_state: {0} in .gait/config.yaml",
+            path.display()
+        ),
+    }
 }
