@@ -155,6 +155,55 @@ fn what_is_missing_wrong_or_too_much_is_refused_without_a_trace_on_disk() {
 /// Each round kills a process somewhere in the middle of its changes; none that was acknowledged may be lost, and
 /// state and log must agree.
 #[test]
+fn a_job_whose_log_was_damaged_is_neither_shown_nor_changed() {
+    let gait = Gait::new();
+    assert_eq!(job(&gait, &["submit"]).0, 0);
+    assert_eq!(job(&gait, &["pause"]).0, 0);
+    assert_eq!(job(&gait, &["resume"]).0, 0);
+    let whole = std::fs::read_to_string(gait.path().join("jobs/j1/events.jsonl")).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    let doctor = |damaged: &str| {
+        let args = ["doctor", "--output-dir", "."];
+        let checks = gait.json(&args).1["checks"].clone();
+        let of_jobs = |check: &&Value| check["name"] == "job_runtime_durability";
+        let found = checks.as_array().unwrap().iter().find(of_jobs).cloned();
+        assert_eq!(found.unwrap()["status"], "fail", "{damaged}");
+    };
+    for damaged in [
+        format!("{whole}garbage\n"),
+        format!("{}\n{}\n", lines[0], lines[1]),
+        String::new(),
+        format!(
+            "{whole}{}\n",
+            lines[2].replace("\"revision\":3", "\"revision\":9")
+        ),
+    ] {
+        gait.file("jobs/j1/events.jsonl", &damaged);
+        for command in [&["status"][..], &["pause"], &["inspect"], &["stop"]] {
+            let (code, json) = job(&gait, command);
+            assert_eq!(
+                (code, &json["error_code"]),
+                (2, &"job_state_corrupt".into()),
+                "{command:?} after {damaged:?}: {json}"
+            );
+        }
+        let kept = std::fs::read_to_string(gait.path().join("jobs/j1/events.jsonl")).unwrap();
+        assert_eq!(kept, damaged, "nothing is appended");
+        doctor(&damaged);
+    }
+    // What is wrong further up shows where the log is read.
+    let first = lines[0].replace("\"revision\":1", "\"revision\":2");
+    gait.file(
+        "jobs/j1/events.jsonl",
+        format!("{first}\n{}\n{}\n", lines[1], lines[2]),
+    );
+    assert_eq!(job(&gait, &["inspect"]).0, 2);
+    doctor("out of order");
+    gait.file("jobs/j1/events.jsonl", &whole);
+    assert_eq!(job(&gait, &["pause"]).0, 0);
+}
+
+#[test]
 fn killed_at_any_moment_a_job_keeps_every_acknowledged_change() {
     let gait = Gait::new();
     assert_eq!(job(&gait, &["submit"]).0, 0);

@@ -56,7 +56,9 @@ fn one(jobs: &Jobs, job: JobId) -> Vec<Issue> {
         let message = "pending durable mutation marker requires reconciliation".to_owned();
         found.push((IssueKind::PendingMutation, message));
     }
-    match (store.state(), store.last_revision()) {
+    let events = store.events();
+    let last = events.map(|events| events.last().map_or(0, |event| event.revision));
+    match (store.state(), last) {
         (Ok(state), Ok(last)) => found.extend(compare(state.revision, last)),
         (Err(fault), Ok(last)) if fault.code() == "job_not_found" => {
             found.extend((last > 0).then(|| missing(last)));

@@ -78,7 +78,23 @@ impl<'a> Store<'a> {
     pub(super) fn read<T>(&self, more: impl FnOnce(&Self) -> Result<T>) -> Result<(JobState, T)> {
         let _lock = self.lock()?;
         self.recover()?;
-        Ok((self.state()?, more(self)?))
+        Ok((self.agreed()?, more(self)?))
+    }
+
+    /// The state, which the last event has to bear out. Whatever comes before that is read by [`Store::events`].
+    fn agreed(&self) -> Result<JobState> {
+        let state = self.state()?;
+        let last = self.last_revision()?;
+        match last == state.revision {
+            true => Ok(state),
+            false => {
+                let why = format!(
+                    "it ends at revision {last}, the state at {}",
+                    state.revision
+                );
+                Err(self.corrupt(&self.events_path(), &why))
+            }
+        }
     }
 
     pub(super) fn change(
@@ -88,7 +104,7 @@ impl<'a> Store<'a> {
     ) -> Result<JobState> {
         let _lock = self.lock()?;
         self.recover()?;
-        let previous = self.state()?;
+        let previous = self.agreed()?;
         let mut updated = previous.clone();
         let event = change(&mut updated)?;
         self.commit(Some(previous), updated, event, WireTime::at(now))
@@ -122,7 +138,12 @@ impl<'a> Store<'a> {
             let Some(whole) = line.strip_suffix(b"\n") else {
                 return Ok(events);
             };
-            events.push(self.event(whole)?);
+            let event = self.event(whole)?;
+            let before = events.last().map_or(0, |event: &Event| event.revision);
+            if event.revision <= before {
+                return Err(self.corrupt(&path, "its events are out of order"));
+            }
+            events.push(event);
         }
     }
 
