@@ -33,5 +33,7 @@ pub use lines::{append_line, append_line_on, last_line, torn_tail};
 pub use lock::{LockOptions, OwnedLock};
 pub use lock_file::{LockFile, LockForm};
 pub use owner::{Birth, Owner};
-pub use read::{open_to_read, read_bounded, read_guarded, read_private, read_trusted};
+pub use read::{
+    check_guarded, open_to_read, read_bounded, read_guarded, read_private, read_trusted,
+};
 pub use stream::{AtomicFile, scratch_file};

@@ -64,6 +64,20 @@ pub fn read_guarded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     read_at_most(&file, path, limit)
 }
 
+/// Refuses a file that everybody may write or replace, before it decides something without being read here: a program
+/// to run.
+///
+/// Errors: `insecure_permissions`, those of looking at it.
+pub fn check_guarded(path: &Path) -> Result<()> {
+    let metadata = path.metadata().map_err(|error| cannot_read(path, &error))?;
+    check_writers(path, &metadata)?;
+    check_folder(path)?;
+    match path.canonicalize() {
+        Ok(target) => check_folder(&target),
+        Err(error) => Err(cannot_read(path, &error)),
+    }
+}
+
 /// All bytes of a secret file, at most `limit`: a regular file, not a symbolic link, owned by this user, closed to
 /// everybody else, and in a folder where not everybody may replace it.
 ///

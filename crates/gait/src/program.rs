@@ -1,13 +1,16 @@
 //! Asking another program: a question on its standard input, an answer heard to a limit and for a while.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use worldcompute_durable::check_guarded;
 use zeroize::Zeroizing;
 
 /// A program and how long it is listened to.
@@ -25,6 +28,8 @@ pub(crate) struct Program<'a> {
 pub(crate) enum Silence {
     /// It does not start.
     NotStarted,
+    /// It is not started: everybody may write it, or put another in its place.
+    Insecure,
     /// It says more than the limit.
     TooMuch,
     /// It ends with a failure.
@@ -36,7 +41,9 @@ pub(crate) enum Silence {
 impl Program<'_> {
     /// What it answers. What it says on standard error goes nowhere, and nothing that it started outlives the answer.
     pub(crate) fn ask(&self, question: &[u8]) -> Result<Zeroizing<Vec<u8>>, Silence> {
-        let child = Command::new(self.name)
+        let program = found(self.name).ok_or(Silence::NotStarted)?;
+        check_guarded(&program).map_err(|_| Silence::Insecure)?;
+        let child = Command::new(program)
             .args(self.arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -50,6 +57,22 @@ impl Program<'_> {
         kill(&group);
         heard.unwrap_or(Err(Silence::TooLong))
     }
+}
+
+/// Where the program is: a path, or what the search path has first under a name.
+fn found(name: &str) -> Option<PathBuf> {
+    let exists = |path: &PathBuf| path.is_file();
+    if name.contains('/') {
+        return Some(PathBuf::from(name)).filter(exists);
+    }
+    let path = std::env::var_os("PATH")?;
+    let runs = |path: &PathBuf| {
+        let found = path.metadata();
+        found.is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(runs)
 }
 
 type Heard = Result<Zeroizing<Vec<u8>>, Silence>;
@@ -153,6 +176,41 @@ mod tests {
         assert_eq!(answer, b"answer");
         ended.join().unwrap();
         assert!(!dir.path().join("late").exists());
+    }
+
+    #[test]
+    fn what_everybody_may_write_or_replace_is_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("b.sh");
+        worldcompute_durable::write_atomic(
+            &program,
+            b"#!/bin/sh\necho answer\n",
+            worldcompute_durable::Mode::Private,
+        )
+        .unwrap();
+        let set = |path: &std::path::Path, mode| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let run = || {
+            let program = Program {
+                name: program.to_str().unwrap(),
+                arguments: &[],
+                timeout: Duration::from_secs(30),
+                limit: 16,
+            };
+            program.ask(b"").map(|answer| answer.to_vec())
+        };
+        for (file, folder, expected) in [
+            (0o755, 0o755, Ok(b"answer\n".to_vec())),
+            (0o777, 0o755, Err(Silence::Insecure)),
+            (0o755, 0o777, Err(Silence::Insecure)),
+            (0o755, 0o1777, Ok(b"answer\n".to_vec())),
+        ] {
+            set(&program, file);
+            set(dir.path(), folder);
+            assert_eq!(run(), expected, "{file:o} {folder:o}");
+        }
     }
 
     #[test]

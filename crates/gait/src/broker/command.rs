@@ -124,6 +124,7 @@ impl CommandBroker {
         program.ask(question).map_err(|silence| {
             unavailable(match silence {
                 Silence::NotStarted => "the command does not start",
+                Silence::Insecure => "everybody may write or replace the command: chmod o-w",
                 Silence::TooMuch => "the command says too much",
                 Silence::Failed => "the command fails",
                 Silence::TooLong => "the command takes too long",

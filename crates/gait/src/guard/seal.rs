@@ -187,8 +187,8 @@ pub fn seal(
 /// Decrypts the file `input` into `output`, by default its name without `.gaitenc`. Nothing is written unless all of
 /// it was checked.
 ///
-/// Errors: `verification_failed` for another key or anything that was changed; `invalid_input` for what is no sealed
-/// file; those of reading and writing.
+/// Errors: `verification_failed` for another key, anything that was changed and what is cut off; `invalid_input` for what
+/// is no sealed file; those of reading and writing.
 pub fn unseal(input: &Path, output: Option<&Path>, key: &SealingKey) -> Result<Sealed> {
     let output = output.map_or_else(|| opened_name(input), Path::to_owned);
     let bytes = read_bounded(input, MAX_SEALED_BYTES / 3 * 4 + HEAD)?;
@@ -235,7 +235,10 @@ impl<'a> Artefact<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self> {
         let refused = |why: &str| invalid(format!("parse encrypted artifact: {why}"));
         let artefact: Self =
-            serde_json::from_slice(bytes).map_err(|error| refused(&error.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
+                true => refused(&error.to_string()),
+                false => unverified(format!("the sealed file is damaged: {error}")),
+            })?;
         let known = artefact.schema_id == SCHEMA_ID && artefact.schema_version == SCHEMA_VERSION;
         match known && artefact.algorithm == ALGORITHM {
             true => Ok(artefact),
@@ -300,6 +303,7 @@ fn opened_name(input: &Path) -> PathBuf {
 fn unavailable(silence: Silence) -> Fault {
     let why = match silence {
         Silence::NotStarted => "does not start",
+        Silence::Insecure => "can be written or replaced by everybody",
         Silence::TooMuch => "says too much",
         Silence::Failed => "fails",
         Silence::TooLong => "takes too long",

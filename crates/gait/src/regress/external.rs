@@ -139,6 +139,7 @@ impl Answer {
 const fn said(silence: Silence) -> &'static str {
     match silence {
         Silence::NotStarted => "the grader does not start",
+        Silence::Insecure => "everybody may write or replace the grader: chmod o-w",
         Silence::TooMuch => "the grader says too much",
         Silence::Failed => "the grader fails",
         Silence::TooLong => "the grader takes too long",
