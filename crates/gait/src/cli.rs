@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use gait::oplog::{self, Ended};
-use gait::{SystemClock, SystemEnvironment, VERSION};
+use gait::{SystemClock, SystemEnvironment, VERSION, clock};
 use worldcompute_fault::{Fault, Migration, Result};
 
 use args::{Args, Parsed};
@@ -156,6 +156,12 @@ fn invoke(command: &'static Command, rest: &[String]) -> Exit {
         environment: Arc::new(SystemEnvironment),
         json,
     };
+    // Nothing that is dated or ends means anything by such a clock. The doctor tells of it among the rest.
+    if !is(command, &commands::doctor::EXAMINE)
+        && let Err(fault) = clock::check_set(context.clock.now())
+    {
+        return refuse(&output, is_hook(command), &fault);
+    }
     logged(command, &context, || {
         let ended = (command.run)(&context, &args);
         let fault = match &ended {
@@ -179,7 +185,11 @@ fn refuse(output: &Output, is_hook: bool, fault: &Fault) -> Exit {
 }
 
 fn is_hook(command: &Command) -> bool {
-    command.words == commands::hook::HOOK.words
+    is(command, &commands::hook::HOOK)
+}
+
+fn is(command: &Command, other: &Command) -> bool {
+    command.words == other.words
 }
 
 /// The exit of a hook, whatever becomes of it: to an agent, any other failure than 2 is a hook that is out of order,

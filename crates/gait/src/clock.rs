@@ -1,6 +1,7 @@
 //! Where the gate takes the time from.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
@@ -25,18 +26,22 @@ impl SystemClock {
 }
 
 impl Clock for SystemClock {
+    /// What no timestamp can say is the last that one can, by which everything is over.
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::MAX)
     }
 }
 
-/// Refuses as `clock_not_set` a time before 1980, at which nothing would ever expire: no clock that was ever set shows
-/// one.
-pub(crate) fn check_set(at: Timestamp) -> Result<()> {
-    if at >= WireTime::UNDATED {
+/// 9999-01-01T00:00:00Z: what begins from here on may end where no timestamp reaches.
+const END: Timestamp = Timestamp::constant(253_370_764_800, 0);
+
+/// Refuses as `clock_not_set` a time before 1980, at which nothing would ever expire, and one from 9999 on: no clock
+/// that was ever set shows one.
+pub fn check_set(at: Timestamp) -> Result<()> {
+    if (WireTime::UNDATED..END).contains(&at) {
         return Ok(());
     }
-    let message = format!("the clock shows {at}, which is before 1980: nothing would ever expire");
+    let message = format!("the clock shows {at}, which is not between 1980 and 9999");
     Err(
         Fault::new(Category::DependencyMissing, "clock_not_set", message)
             .hint("set the clock of the machine and retry"),

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use worldcompute_fault::Result;
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::environment::Environment;
 use crate::project_config::{self, ProjectConfig};
 use crate::wire_time::WireTime;
@@ -125,6 +125,7 @@ impl<'a> Examined<'a> {
             key::config(self.keys, self.means.environment),
         ];
         checks.extend(repository::checks(&self.workdir));
+        checks.push(self.clock());
         checks
     }
 
@@ -138,7 +139,16 @@ impl<'a> Examined<'a> {
             key::config(self.keys, self.means.environment),
         ];
         checks.extend(production::checks(&self.config));
+        checks.push(self.clock());
         checks
+    }
+
+    fn clock(&self) -> Check {
+        let now = self.means.clock.now();
+        match clock::check_set(now) {
+            Ok(()) => Check::pass("clock", format!("the clock shows {now}")),
+            Err(fault) => Check::fail("clock", fault.message()).beyond_repair(),
+        }
     }
 
     /// Where the gate takes its lock: beside the state that the project sets, or else beside the default one.

@@ -31,7 +31,7 @@ pub mod approval;
 pub mod archive;
 pub mod artefact;
 pub mod broker;
-mod clock;
+pub mod clock;
 pub mod context_envelope;
 pub mod daemon;
 mod decision;

@@ -43,6 +43,51 @@ fn an_ambiguous_key_fails() {
 }
 
 #[test]
+fn every_repair_is_a_command_that_runs() {
+    let gait = Gait::new().env("PATH", "/usr/bin:/bin");
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_gait"));
+    let path = format!("{}:/usr/bin:/bin", own.parent().unwrap().display());
+    let mut seen = Vec::new();
+    for args in [
+        &["doctor"][..],
+        &["doctor", "--production-readiness"],
+        &["doctor", "--private-key", "a", "--private-key-env", "B"],
+        &["doctor", "--key-mode", "prod", "--private-key", "none.key"],
+    ] {
+        let report = gait.json(args).1;
+        for command in report["fix_commands"].as_array().unwrap() {
+            let command = command.as_str().unwrap().to_owned();
+            if seen.contains(&command) {
+                continue;
+            }
+            let run = std::process::Command::new("sh")
+                .args(["-c", &command])
+                .current_dir(gait.path())
+                .env_clear()
+                .env("HOME", gait.path())
+                .env("PATH", &path)
+                .env("EDITOR", "touch")
+                .output()
+                .unwrap();
+            assert!(run.status.success(), "{command}: {run:?}");
+            seen.push(command);
+        }
+    }
+    assert!(seen.len() >= 6, "{seen:?}");
+    for made in [".local/bin/gait", ".gait/config.yaml", "gait-out/keys"] {
+        assert!(gait.path().join(made).exists(), "{made} after {seen:?}");
+    }
+    // What is left is the program, which is not where this PATH looks for it.
+    let report = gait.json(&["doctor"]).1;
+    let left = report["fix_commands"].as_array().unwrap();
+    assert!(
+        left.iter()
+            .all(|fix| fix.as_str().unwrap().contains(".local/bin/gait")),
+        "{report}"
+    );
+}
+
+#[test]
 fn the_summary_shows_what_needs_attention() {
     let gait = Gait::new();
     let whole = gait.run(&["doctor"]).stdout;

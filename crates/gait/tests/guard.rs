@@ -598,6 +598,16 @@ fn a_sealed_file_that_was_changed_or_sealed_by_another_key_opens_nothing() {
         bytes[0] = if bytes[0] == b'A' { b'B' } else { b'A' };
         json!(String::from_utf8(bytes).unwrap())
     };
+    let whole = sealed.to_string();
+    for damaged in ["", "{", &whole[..whole.len() - 1]] {
+        gait.file("plain.gaitenc", damaged);
+        let (exit, json) = open("SEAL");
+        assert_eq!(
+            (exit, &json["error_code"]),
+            (2, &"verification_failed".into()),
+            "{json}"
+        );
+    }
     for (field, value, code) in [
         ("ciphertext", flipped(&sealed["ciphertext"]), 2),
         ("nonce", flipped(&sealed["nonce"]), 2),

@@ -69,19 +69,21 @@ fn a_stripped_or_replaced_signature_is_a_failed_verification() {
 }
 
 #[test]
-fn what_is_no_trace_is_invalid_and_what_is_not_there_is_a_matter_of_the_disk() {
-    for garbage in [
-        "[]",
-        "",
-        "{",
-        "\u{feff}{}",
-        "{\"a\":1,\"a\":1}",
-        &"[".repeat(10_000),
+fn what_is_no_trace_is_invalid_what_is_damaged_fails_and_what_is_not_there_is_a_matter_of_the_disk()
+{
+    for (garbage, exit, category) in [
+        ("[]", 6, "invalid_input"),
+        // What is not even JSON may be a trace that was damaged.
+        ("", 2, "verification_failed"),
+        ("{", 2, "verification_failed"),
+        ("\u{feff}{}", 2, "verification_failed"),
+        ("{\"a\":1,\"a\":1}", 2, "verification_failed"),
+        (&"[".repeat(10_000), 2, "verification_failed"),
     ] {
         let (code, json) = verify(garbage);
         assert_eq!(
             (code, &json["error_category"]),
-            (6, &"invalid_input".into()),
+            (exit, &category.into()),
             "{garbage:.20}"
         );
     }

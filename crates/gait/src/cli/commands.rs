@@ -3,7 +3,7 @@
 mod approve;
 mod delegate;
 mod demo;
-mod doctor;
+pub mod doctor;
 mod gate;
 mod guard;
 mod incident;

@@ -8,8 +8,8 @@ pub fn new_id() -> String {
     if getrandom::fill(&mut bytes).is_ok() {
         return hex::encode(bytes);
     }
-    let now = jiff::Timestamp::now().as_nanosecond();
-    let seed = format!("{}:{now}", std::process::id());
+    let now = std::time::SystemTime::now();
+    let seed = format!("{}:{now:?}", std::process::id());
     let mut id = worldcompute_proof::Sha256::of(seed).to_string();
     id.truncate(24);
     id

@@ -18,9 +18,8 @@ pub(super) fn workdir(dir: &Path) -> Check {
     match fs::metadata(dir) {
         Err(error) => Check::fail(name, format!("workdir not accessible: {error}"))
             .fix(format!("mkdir -p {}", quoted(dir))),
-        Ok(found) if !found.is_dir() => {
-            Check::fail(name, "workdir is not a directory").fix(format!("mkdir -p {}", quoted(dir)))
-        }
+        Ok(found) if !found.is_dir() => Check::fail(name, "workdir is not a directory")
+            .fix(format!("mv {0} {0}.old && mkdir -p {0}", quoted(dir))),
         Ok(_) => match probe(dir) {
             Ok(()) => Check::pass(name, "workdir is writable"),
             Err(fault) => Check::fail(name, format!("workdir not writable: {fault}"))

@@ -14,10 +14,12 @@ use crate::keys::{KeyMode, KeySource, SigningRequest};
 pub(super) fn ambiguity(keys: &Keys) -> Check {
     let name = "key_source_ambiguity";
     match (keys.private(), keys.public()) {
-        (Err(fault), _) => Check::fail(name, fault.message())
-            .fix("set only one of --private-key or --private-key-env"),
-        (_, Err(fault)) => Check::fail(name, fault.message())
-            .fix("set only one of --public-key or --public-key-env"),
+        (Err(fault), _) => Check::fail(name, fault.message()).fix(asked_anew(
+            "set only one of --private-key or --private-key-env",
+        )),
+        (_, Err(fault)) => Check::fail(name, fault.message()).fix(asked_anew(
+            "set only one of --public-key or --public-key-env",
+        )),
         _ => Check::pass(name, "key source configuration is unambiguous"),
     }
 }
@@ -80,9 +82,14 @@ pub(super) fn config(keys: &Keys, environment: &dyn Environment) -> Check {
                 "" => fault.hint_text().to_owned(),
                 remedy => remedy.to_owned(),
             };
-            Check::fail(name, fault.message()).fix(fix)
+            Check::fail(name, fault.message()).fix(asked_anew(&fix))
         }
     }
+}
+
+/// What repairs flags that were given wrong: to give them otherwise.
+fn asked_anew(how: &str) -> String {
+    format!("gait doctor --help # {how}")
 }
 
 impl Keys {

@@ -12,6 +12,9 @@ use crate::project_config::{
 /// The largest request body that production accepts, in bytes.
 const MAX_REQUEST_BYTES: i64 = 4 << 20;
 
+/// What opens the settings; after `#` it may say what for.
+const EDIT: &str = "${EDITOR:-vi} .gait/config.yaml";
+
 pub(super) fn checks(config: &Result<Option<ProjectConfig>>) -> Vec<Check> {
     let name = "production_readiness_config";
     let config = match config {
@@ -19,11 +22,11 @@ pub(super) fn checks(config: &Result<Option<ProjectConfig>>) -> Vec<Check> {
         Ok(None) => {
             return vec![
                 Check::fail(name, format!("missing {DEFAULT_PATH}"))
-                    .fix(format!("gait init && $EDITOR {DEFAULT_PATH}")),
+                    .fix(format!("mkdir -p .gait && {EDIT}")),
             ];
         }
         Err(fault) => {
-            return vec![Check::fail(name, fault.message()).fix(format!("$EDITOR {DEFAULT_PATH}"))];
+            return vec![Check::fail(name, fault.message()).fix(EDIT)];
         }
     };
     vec![
@@ -152,5 +155,5 @@ fn context_strictness(gate: &GateDefaults) -> Check {
 }
 
 fn unset(name: &'static str, message: String, setting: String) -> Check {
-    Check::fail(name, message).fix(format!("set {setting} in {DEFAULT_PATH}"))
+    Check::fail(name, message).fix(format!("{EDIT} # set {setting}"))
 }

@@ -52,7 +52,7 @@ pub(super) fn registry_cache(environment: &dyn Environment) -> Check {
         Ok(cache) => cache,
         Err(fault) => {
             return Check::warn(name, format!("registry cache not found: {fault}"))
-                .fix("export HOME");
+                .fix("export HOME=~");
         }
     };
     let root = cache.root();
@@ -157,7 +157,10 @@ pub(super) fn binary(environment: &dyn Environment) -> Check {
             ),
         )
     };
-    let install = format!("ln -s {} ~/.local/bin/gait", quoted(&own));
+    let install = format!(
+        "mkdir -p ~/.local/bin && ln -sf {} ~/.local/bin/gait",
+        quoted(&own)
+    );
     match on_path(environment) {
         Some(first) if same(&first, &own) => ready(),
         Some(first) => Check::warn(

@@ -87,6 +87,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
             "key_source_ambiguity",
             "key_permissions",
             "key_config",
+            "clock",
         ]
     );
     assert!(report.is_healthy(), "{report:?}");
@@ -212,7 +213,7 @@ fn ambiguous_missing_and_open_keys_fail_the_whole_report() {
     patient.options.keys.mode = "zzz".to_owned();
     assert_eq!(
         patient.check("key_config").fix_command.unwrap(),
-        "use --key-mode dev or --key-mode prod"
+        "gait doctor --help # use --key-mode dev or --key-mode prod"
     );
 }
 
@@ -299,6 +300,9 @@ fn a_checkout_is_examined_further() {
         .skip(10)
         .map(|check| check.name)
         .collect();
-    assert_eq!(names, ["schema_files", "hooks_path", "onboarding_assets"]);
+    assert_eq!(
+        names,
+        ["schema_files", "hooks_path", "onboarding_assets", "clock"]
+    );
     assert!(report.non_fixable && !report.is_healthy());
 }

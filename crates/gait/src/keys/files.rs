@@ -70,17 +70,22 @@ impl KeyFiles {
 /// Makes a further pair whose name ends in the time, `<prefix>_YYYYMMDDTHHMMSSZ`; older pairs stay for verifying.
 pub fn rotate(dir: &Path, prefix: &str, now: Timestamp) -> Result<KeyFiles> {
     check_prefix(prefix)?;
-    create(
-        dir,
-        &format!("{prefix}_{}", now.strftime("%Y%m%dT%H%M%SZ")),
-        false,
-    )
+    let name = format!("{prefix}_{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    create(dir, &name, false).map_err(|fault| match fault.reason() {
+        EXISTS => {
+            refused(fault.message()).because(EXISTS, "retry in a second, which has another name")
+        }
+        _ => fault,
+    })
 }
+
+const EXISTS: &str = "key_exists";
 
 fn taken(fault: Fault) -> Fault {
     match fault.code() {
-        "already_exists" => refused(fault.message())
-            .because("key_exists", "choose another --prefix, or give --force"),
+        "already_exists" => {
+            refused(fault.message()).because(EXISTS, "choose another --prefix, or give --force")
+        }
         _ => fault,
     }
 }

@@ -262,7 +262,10 @@ fn a_rotation_is_named_by_its_time() {
         made.private_path
             .ends_with("gait_20260205T010203Z_private.key")
     );
-    assert_eq!(reason(rotate(dir.path(), "gait", now)), "key_exists");
+    let again = rotate(dir.path(), "gait", now).unwrap_err();
+    assert_eq!(again.reason(), "key_exists");
+    // There is no --force that it could be given.
+    assert!(again.remedy().starts_with("retry in a second"));
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub struct Claims {
     pub verdict: String,
 }
 
-/// Reads what a trace says of itself; `invalid_input` for what is no trace.
+/// Reads what a trace says of itself; `invalid_input` for what is no trace, `verification_failed` for what is not even
+/// JSON, such as the half of one.
 pub fn claims(bytes: &[u8]) -> Result<Claims> {
     let record = parse(bytes)?;
     serde_json::from_value(Value::Object(record))
@@ -87,8 +88,8 @@ pub(crate) const UNSIGNED: &str = "it carries no signature over itself as it is"
 
 /// Reads a trace without a key.
 ///
-/// `invalid_input` for what is no trace, `verification_failed` for an id that does not follow from policy, intent and
-/// verdict.
+/// `invalid_input` for what is no trace, `verification_failed` for what is not even JSON and for an id that does not
+/// follow from policy, intent and verdict.
 pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
     let mut record = parse(bytes)?;
     let is_signed = match record.remove("signature").map(read_signature) {
@@ -113,7 +114,8 @@ pub fn unverified_trace(bytes: &[u8]) -> Result<UnverifiedTrace> {
 
 /// Verifies a trace against the key of the gate that should have signed it.
 ///
-/// `invalid_input` for what is no trace; `verification_failed` for a missing or malformed signature, another key,
+/// `invalid_input` for what is no trace; `verification_failed` for what is not even JSON, a missing or malformed
+/// signature, another key,
 /// any byte of content that is not covered or not as signed (a field that the format does not know included), and an
 /// id that does not follow from policy, intent and verdict. No network, no clock, no files.
 pub fn verify(bytes: &[u8], key: &VerifyingKey) -> Result<VerifiedTrace> {
@@ -147,7 +149,7 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
         "trace_too_large",
     )?;
     let parsed = parse_json_strict(bytes)
-        .map_err(|fault| invalid(format!("parse trace record: {}", fault.message())))?;
+        .map_err(|fault| unverified(format!("parse trace record: {}", fault.message())))?;
     match parsed {
         Value::Object(record) => Ok(record),
         _ => Err(invalid("parse trace record: not a JSON object")),
