@@ -48,7 +48,7 @@ pub fn append_line_on(disk: &dyn Disk, path: &Path, line: &[u8], mode: Mode) -> 
 ///
 /// Errors: `file_too_large` for a line of more than `limit` bytes or more than 16 MiB after it, and those of reading.
 pub fn last_line(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
-    let file = match open(path) {
+    let file = match open_with(path, &mut OpenOptions::new()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(|error| cannot_read(path, &error))?,
     };
@@ -111,12 +111,12 @@ fn append(disk: &dyn Disk, path: &Path, bytes: &[u8], mode: Mode) -> io::Result<
 
 /// A pipe or a device would take the lines and keep none.
 fn open(path: &Path) -> io::Result<File> {
+    open_with(path, OpenOptions::new().append(true))
+}
+
+fn open_with(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = options.read(true).custom_flags(flags).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(not_regular()),

@@ -3,6 +3,7 @@
 //! The lock is the kernel's (`flock(2)`) on a file, so it ends with its owner: there is no stale lock to break, and so
 //! no two takers that both believe they broke it. What the file says about the owner is for the message only.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::Owner;
@@ -158,7 +160,11 @@ fn pause(poll: Duration) {
 }
 
 pub(crate) fn cannot_lock(path: &Path, error: &io::Error) -> Fault {
-    Fault::io(format_args!("lock {}", path.display()), error)
+    let fault = Fault::io(format_args!("lock {}", path.display()), error);
+    match Errno::from_io_error(error) {
+        Some(Errno::LOOP) => fault.hint("a lock is never a symbolic link: remove the link"),
+        _ => fault,
+    }
 }
 
 fn held(path: &Path, options: LockOptions) -> Fault {
@@ -166,9 +172,9 @@ fn held(path: &Path, options: LockOptions) -> Fault {
     held_by(path, options, owner.as_ref())
 }
 
-/// The refusal to wait any longer.
-pub(crate) fn held_by(path: &Path, options: LockOptions, owner: Option<&Owner>) -> Fault {
-    let by = owner.map_or_else(|| "another process".to_owned(), Owner::to_string);
+/// The refusal to wait any longer for what `owner` holds.
+pub(crate) fn held_by(path: &Path, options: LockOptions, owner: Option<impl Display>) -> Fault {
+    let by = owner.map_or_else(|| "another process".to_owned(), |owner| owner.to_string());
     let message = format!(
         "{} is held by {by}; waited {:?}",
         path.display(),

@@ -57,6 +57,8 @@ struct Body<'a> {
 #[serde(default)]
 struct Found {
     created_at: Option<Timestamp>,
+    /// What programs write that do not write an owner.
+    pid: Option<u32>,
     owner: Option<Owner>,
 }
 
@@ -74,7 +76,7 @@ impl LockFile {
             .map_err(|error| cannot_lock(path, &error))?
             .ok_or_else(|| {
                 let found = open(path).map(|file| Found::read(&file));
-                held_by(path, options, found.unwrap_or_default().owner.as_ref())
+                held_by(path, options, found.unwrap_or_default().holder())
             })
     }
 
@@ -139,6 +141,12 @@ impl<'a> Body<'a> {
 }
 
 impl Found {
+    /// Who wrote the file, as far as it says.
+    fn holder(&self) -> Option<String> {
+        let owner = self.owner.as_ref().map(Owner::to_string);
+        owner.or_else(|| self.pid.map(|pid| format!("process {pid}")))
+    }
+
     fn read(file: &File) -> Self {
         let mut bytes = Vec::new();
         let read = file.take(MAX_BYTES).read_to_end(&mut bytes);

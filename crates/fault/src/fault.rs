@@ -297,6 +297,10 @@ fn io_code(kind: io::ErrorKind) -> (&'static str, Option<&'static str>) {
             "read_only_filesystem",
             Some("choose a path on a writable file system"),
         ),
+        io::ErrorKind::IsADirectory => (
+            "io_failure",
+            Some("give the path of a file: there is a directory"),
+        ),
         _ => ("io_failure", None),
     }
 }

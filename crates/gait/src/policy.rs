@@ -17,6 +17,7 @@ use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, canonical_json};
 
 pub use document::{Formatted, format_file};
+pub(crate) use locate::in_our_words;
 pub use report::{MAX_SUMMARY, TEST_SCHEMA_ID, TEST_SCHEMA_VERSION, summary};
 
 use crate::evaluate::{Index, Rule};

@@ -100,7 +100,8 @@ impl ProjectConfig {
 }
 
 fn invalid(path: &Path, error: &serde_saphyr::Error) -> Fault {
-    let message = format!("parse project config {}: {error}", path.display());
+    let said = crate::policy::in_our_words(error).unwrap_or_else(|| error.to_string());
+    let message = format!("parse project config {}: {said}", path.display());
     Fault::new(Category::InvalidInput, "project_config_invalid", message)
         .hint("correct the file, or pass --no-config where the command has it")
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::de::IgnoredAny;
-use worldcompute_durable::{LockFile, LockForm, LockOptions, Mode, append_line, torn_tail};
+use worldcompute_durable::{
+    LockFile, LockForm, LockOptions, Mode, append_line, last_line, torn_tail,
+};
 use worldcompute_fault::{Category, Fault, Result};
 
 /// A kind of log.
@@ -31,14 +33,23 @@ const LOCK_FORM: LockForm = LockForm {
 
 /// Appends records to a log that several programs write to.
 ///
-/// Errors: `state_contention` when others have it all the time, and those of [`append`].
+/// Errors: `state_contention` when others have it all the time, `not_a_log` for a file whose last line is no record, and
+/// those of [`append`].
 pub(crate) fn append_shared(path: &Path, records: &[impl AsRef<[u8]>], kind: Kind) -> Result<()> {
     let mut lock = path.as_os_str().to_owned();
     lock.push(".lock");
     let _lock = LockFile::acquire(Path::new(&lock), &LOCK_FORM, LOCK)?;
+    let last = last_line(path, kind.max_record as u64)?;
+    if last.is_some_and(|last| !is_record(&last)) {
+        return Err(not_a_log(path));
+    }
     records
         .iter()
         .try_for_each(|record| append(path, record.as_ref(), kind))
+}
+
+fn is_record(line: &[u8]) -> bool {
+    line.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(line).is_ok()
 }
 
 /// Appends a record to the log at `path`.
@@ -59,11 +70,13 @@ pub(crate) fn check(path: &Path, kind: Kind) -> Result<()> {
     if begins && (!whole || marked) {
         return Ok(());
     }
+    Err(not_a_log(path))
+}
+
+fn not_a_log(path: &Path) -> Fault {
     let shown = path.display();
     let message = format!("{shown} does not end like a log of records");
-    Err(
-        Fault::new(Category::InvalidInput, "not_a_log", message).hint(format!(
-            "give the path of a log or of a new file; if {shown} is a log, end its last line"
-        )),
-    )
+    Fault::new(Category::InvalidInput, "not_a_log", message).hint(format!(
+        "give the path of a log or of a new file; if {shown} is a log, end its last line"
+    ))
 }

@@ -176,6 +176,22 @@ fn a_log_that_cannot_be_written_warns_and_never_changes_the_exit() {
 }
 
 #[test]
+fn a_file_that_is_no_log_is_not_made_one() {
+    let policy = "default_verdict: allow\n";
+    let gait = Gait::new().env("GAIT_OPERATIONAL_LOG", "policy.yaml");
+    gait.file("policy.yaml", policy);
+    let run = gait.run(&["version"]);
+    assert_eq!(run.code, 0);
+    assert!(
+        run.stderr.contains("does not end like a log"),
+        "{}",
+        run.stderr
+    );
+    let kept = std::fs::read_to_string(gait.path().join("policy.yaml")).unwrap();
+    assert_eq!(kept, policy);
+}
+
+#[test]
 fn the_log_carries_the_correlation_id_of_the_output() {
     let gait = Gait::new().env("GAIT_OPERATIONAL_LOG", "ops.jsonl");
     let (code, json) = gait.json(&["keys", "verify"]);

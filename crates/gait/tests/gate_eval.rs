@@ -332,6 +332,8 @@ fn a_held_lock_is_contention_that_may_be_retried_and_a_stale_one_is_taken_over()
         (&answer["error_category"], &answer["retryable"]),
         (&json!("state_contention"), &json!(true))
     );
+    let told = answer["error"].as_str().unwrap();
+    assert!(told.contains("is held by process 1;"), "{told}");
     lock(now - jiff::SignedDuration::from_secs(60));
     assert_eq!(eval(&gait, "").0, 0);
 }

@@ -193,6 +193,7 @@ fn with_json_too_whatever_goes_wrong_denies_in_the_agents_shape() {
     ] {
         let run = hook(&gait, args, sound.as_bytes());
         assert!(denies(&run), "{args:?} {run:?}");
+        assert_ne!(run.json()["ok"], true, "{args:?} {run:?}");
         let reason = &run.json()["hookSpecificOutput"]["permissionDecisionReason"];
         assert!(reason.as_str().unwrap().starts_with("gait: "), "{args:?}");
     }

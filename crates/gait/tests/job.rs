@@ -204,6 +204,47 @@ fn a_job_whose_log_was_damaged_is_neither_shown_nor_changed() {
 }
 
 #[test]
+fn a_job_is_shown_from_a_disk_that_nobody_can_write() {
+    let gait = Gait::new();
+    assert_eq!(job(&gait, &["submit"]).0, 0);
+    let (jobs, binary) = (gait.path().join("jobs"), env!("CARGO_BIN_EXE_gait"));
+    let mount = format!("mount -o bind,ro '{0}' '{0}' && ", jobs.display());
+    let inside = |script: &str| {
+        std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script])
+            .current_dir(gait.path())
+            .output()
+    };
+    match inside(&format!("{mount} true")) {
+        Ok(output) if output.status.success() => {}
+        refused => {
+            println!("skipped: this machine lets no user mount for reading only: {refused:?}");
+            return;
+        }
+    }
+    let ask = |command: &str| {
+        let script = format!("{mount} '{binary}' job {command} --id j1 --root jobs --json");
+        let output = inside(&script).unwrap();
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code(), json)
+    };
+    for command in ["status", "inspect"] {
+        let (code, json) = ask(command);
+        assert_eq!(
+            (code, &json["job"]["status"]),
+            (Some(0), &"running".into()),
+            "{json}"
+        );
+    }
+    let (code, json) = ask("pause");
+    assert_eq!(
+        (code, &json["error_code"]),
+        (Some(1), &"read_only_filesystem".into()),
+        "{json}"
+    );
+}
+
+#[test]
 fn killed_at_any_moment_a_job_keeps_every_acknowledged_change() {
     let gait = Gait::new();
     assert_eq!(job(&gait, &["submit"]).0, 0);

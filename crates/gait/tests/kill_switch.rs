@@ -59,6 +59,12 @@ fn an_entry_is_added_listed_expired_and_disabled() {
 }
 
 #[test]
+fn a_list_of_scripts_that_is_not_there_is_not_an_empty_one() {
+    let (code, json) = Gait::new().json(&["list-scripts", "--registry", "typo.json"]);
+    assert_eq!((code, &json["error_code"]), (1, &json!("not_found")));
+}
+
+#[test]
 fn wrong_flags_are_refused_and_leave_nothing_behind() {
     let gait = Gait::new();
     for args in [
@@ -83,6 +89,19 @@ fn wrong_flags_are_refused_and_leave_nothing_behind() {
         &["kill-switch", "disable"],
         &["kill-switch", "list", "extra"],
         &["list-scripts"],
+        &[
+            "delegate",
+            "mint",
+            "--delegator",
+            "a",
+            "--delegate",
+            " a ",
+            "--scope",
+            "s",
+            "--ttl",
+            "1h",
+        ],
+        &["job", "submit", "--id", "j", "--policy-digest", "zz"],
         &["approve-script", "--policy", "p"],
     ] {
         let (code, json) = gait.json(args);

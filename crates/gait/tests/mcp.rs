@@ -59,6 +59,22 @@ fn proxy(gait: &Gait, policy: &str, server: &str, flags: &[&str]) -> Child {
 }
 
 #[test]
+fn a_run_that_is_called_otherwise_than_asked_is_told_of() {
+    let gait = Gait::new();
+    let policy = gait.file("policy.yaml", "default_verdict: allow\n");
+    let call = gait.file("call.json", json!({"name": "tool.read"}).to_string());
+    for (asked, told) in [("../x", true), ("x", false), ("run_x", false)] {
+        let args = [
+            "mcp", "proxy", "--policy", &policy, "--call", &call, "--run-id", asked,
+        ];
+        let (code, json) = gait.json(&args);
+        assert_eq!((code, &json["run_id"]), (0, &"run_x".into()), "{json}");
+        let warned = json["warnings"].to_string().contains("cannot name a run");
+        assert_eq!(warned, told, "{json}");
+    }
+}
+
+#[test]
 fn a_flag_of_the_other_way_to_stand_between_is_refused_instead_of_left_out() {
     let gait = Gait::new();
     gait.file("policy.yaml", POLICY);

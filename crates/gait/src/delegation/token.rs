@@ -8,6 +8,7 @@ use worldcompute_proof::{Sha256, SigningKey, VerifyingKey};
 use super::{SCHEMA_ID, SCHEMA_VERSION};
 use crate::VERSION;
 use crate::clock::has_ended;
+use crate::limits::invalid;
 use crate::record;
 use crate::text;
 use crate::token::{self, Unfit, bounded, first_flaw, required, scope_of};
@@ -204,6 +205,11 @@ impl Fields {
             policy_digest: hex(mint.policy_digest).unwrap_or_default(),
             expires_at: record::expiry(now, mint.ttl)?,
         };
+        if fields.delegator_identity == fields.delegate_identity {
+            return Err(invalid(
+                "nobody delegates to themselves: delegator and delegate are one",
+            ));
+        }
         fields.token_id = fields.derive_id();
         Ok(fields)
     }

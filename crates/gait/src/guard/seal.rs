@@ -192,7 +192,7 @@ pub fn seal(
 pub fn unseal(input: &Path, output: Option<&Path>, key: &SealingKey) -> Result<Sealed> {
     let output = output.map_or_else(|| opened_name(input), Path::to_owned);
     let bytes = read_bounded(input, MAX_SEALED_BYTES / 3 * 4 + HEAD)?;
-    let artefact = Artefact::parse(&bytes)?;
+    let artefact = Artefact::parse(input, &bytes)?;
     let mut content = artefact.content()?;
     let nonce = Nonce::assume_unique_for_key(artefact.nonce()?);
     let refused = |_| unverified("the sealed file was changed, or another key sealed it");
@@ -232,12 +232,15 @@ struct Artefact<'a> {
 }
 
 impl<'a> Artefact<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self> {
+    fn parse(path: &Path, bytes: &'a [u8]) -> Result<Self> {
         let refused = |why: &str| invalid(format!("parse encrypted artifact: {why}"));
         let artefact: Self =
             serde_json::from_slice(bytes).map_err(|error| match error.is_data() {
                 true => refused(&error.to_string()),
-                false => unverified(format!("the sealed file is damaged: {error}")),
+                false => unverified(format!(
+                    "{}: parse encrypted artifact: {error}",
+                    path.display()
+                )),
             })?;
         let known = artefact.schema_id == SCHEMA_ID && artefact.schema_version == SCHEMA_VERSION;
         match known && artefact.algorithm == ALGORITHM {

@@ -31,6 +31,9 @@ const WAIT: LockOptions = LockOptions {
     poll: Duration::from_millis(10),
 };
 
+/// How the disk refuses a lock for reading.
+const UNWRITABLE: [&str; 2] = ["read_only_filesystem", "disk_full"];
+
 /// A change under way.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -76,8 +79,14 @@ impl<'a> Store<'a> {
 
     /// The state, and what `more` reads under the same lock.
     pub(super) fn read<T>(&self, more: impl FnOnce(&Self) -> Result<T>) -> Result<(JobState, T)> {
-        let _lock = self.lock()?;
-        self.recover()?;
+        let lock = match self.lock() {
+            // What nobody can write is read as it is, unless a change is under way that somebody has to complete.
+            Err(fault) if UNWRITABLE.contains(&fault.code()) && !self.has_pending() => None,
+            locked => Some(locked?),
+        };
+        if lock.is_some() {
+            self.recover()?;
+        }
         Ok((self.agreed()?, more(self)?))
     }
 
@@ -311,6 +320,9 @@ impl<'a> Store<'a> {
     ) -> Result<T> {
         let value =
             parse_json_within(bytes, limit).map_err(|fault| self.corrupt(path, fault.message()))?;
+        if !value.is_object() {
+            return Err(self.corrupt(path, "not a JSON object"));
+        }
         serde_json::from_value(value).map_err(|error| self.corrupt(path, &error.to_string()))
     }
 

@@ -13,11 +13,35 @@ use crate::limits::invalid;
 
 /// The refusal of a file that is no policy by its shape: what the reader says, with the key that it stumbled over.
 pub(super) fn unreadable(error: &serde_saphyr::Error, bytes: &[u8]) -> Fault {
+    if let Some(said) = in_our_words(error) {
+        return refusal(&invalid(format!("parse policy yaml: {said}")));
+    }
     let keys = Keys::of(bytes);
     let place = error.location().map(|location| Place::of(&location));
     let key = place.and_then(|place| keys.at(place));
     let at = key.map(|key| format!(" (key {key})")).unwrap_or_default();
     refusal(&invalid(format!("parse policy yaml: {error}{at}")))
+}
+
+/// What the reader says in words that mean something to programmers only, in words for the writer of the file.
+pub(crate) fn in_our_words(error: &serde_saphyr::Error) -> Option<String> {
+    let error = error.without_snippet();
+    let line = error.location().map_or(0, |location| location.line());
+    match error {
+        serde_saphyr::Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_deref().unwrap_or("?");
+            Some(format!(
+                "a key is there twice, again in line {line} (key {key})"
+            ))
+        }
+        serde_saphyr::Error::Budget { breach, .. } => Some(match breach {
+            serde_saphyr::budget::BudgetBreach::Documents { .. } => {
+                format!("a second document begins in line {line}: a file holds one")
+            }
+            _ => format!("it is deeper, longer or has more anchors than is read, in line {line}"),
+        }),
+        _ => None,
+    }
 }
 
 /// The refusal of a file that is no policy by its meaning, with the key and its line.

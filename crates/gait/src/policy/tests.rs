@@ -89,6 +89,26 @@ fn unknown_and_duplicate_keys_are_refused_at_every_level() {
 }
 
 #[test]
+fn what_the_reader_of_yaml_says_is_said_to_the_writer_of_the_file() {
+    for (yaml, said) in [
+        (
+            "rules: []\ndefault_verdict: allow\nrules: []\n",
+            "parse policy yaml: a key is there twice, again in line 3 (key rules)",
+        ),
+        (
+            "default_verdict: allow\n---\ndefault_verdict: block\n",
+            "parse policy yaml: a second document begins in line",
+        ),
+    ] {
+        let fault = refusal(yaml);
+        assert!(fault.message().starts_with(said), "{fault}");
+        for word in ["Options", "budget", "breach", "{"] {
+            assert!(!fault.message().contains(word), "{fault}");
+        }
+    }
+}
+
+#[test]
 fn wrong_types_and_unknown_values_are_refused() {
     for yaml in [
         "[]".to_owned(),

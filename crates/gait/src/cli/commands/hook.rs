@@ -28,9 +28,16 @@ pub static HOOK: Command = Command {
 
 /// An agent takes any exit but 0 and 2 for a hook that is out of order, and goes on: every failure is an answer.
 fn run(context: &Context, args: &Args) -> Result<Outcome> {
-    let answer = ruled(context, args).unwrap_or_else(|fault| hook::denial(&fault));
-    // With --json too the agent has to find the decision.
-    Outcome::ok(&answer, answer.to_string())
+    let (ok, mut answer) = match ruled(context, args) {
+        Ok(ruling) => (true, ruling),
+        Err(fault) => (false, hook::denial(&fault)),
+    };
+    let human = answer.to_string();
+    // With --json too the agent has to find the decision, and its user whether there was a ruling.
+    if let Some(members) = answer.as_object_mut() {
+        members.insert("ok".to_owned(), ok.into());
+    }
+    Outcome::ok(&answer, human)
 }
 
 /// The answer to an agent whose hook has a wrong command line.

@@ -9,8 +9,9 @@ use gait::job::{Checkpoint, Event, JobId, JobState, Jobs, Submission, environmen
 use gait::{Policy, VERSION};
 use serde::Serialize;
 use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_proof::Sha256;
 
-use crate::cli::args::Args;
+use crate::cli::args::{Args, invalid};
 use crate::cli::command::{Command, Context, Outcome, Positionals};
 use crate::cli::flag::Flag;
 
@@ -151,6 +152,9 @@ fn policy(args: &Args) -> Result<(String, String)> {
     let given = |flag: &str| args.text(flag).trim().to_owned();
     let (path, digest, name) = (given("policy"), given("policy-digest"), given("policy-ref"));
     if path.is_empty() {
+        if !digest.is_empty() && digest.parse::<Sha256>().is_err() {
+            return Err(invalid("--policy-digest must be a sha256 hex digest"));
+        }
         return Ok((digest, name));
     }
     let computed = Policy::load(Path::new(&path))?.digest().to_string();

@@ -8,7 +8,7 @@ use gait::{Intent, Policy};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use worldcompute_durable::read_bounded;
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
 use super::approve::seconds;
 use crate::cli::args::{Args, invalid};
@@ -136,6 +136,8 @@ fn list(context: &Context, args: &Args) -> Result<Outcome> {
         return Err(invalid("--registry is required"));
     }
     let path = Path::new(path);
+    path.symlink_metadata()
+        .map_err(|error| Fault::io(format_args!("read {}", path.display()), &error))?;
     let registry = Registry::load(path)?;
     let now = context.clock.now();
     let entries = registry.entries().iter();

@@ -8,7 +8,7 @@ use std::time::Instant;
 use gait::in_file::InFile;
 use gait::mcp::http::{elapsed_ms, exit_code};
 use gait::mcp::stdio::Proxy;
-use gait::mcp::{Adapter, Boundary, MAX_PAYLOAD, Ruling};
+use gait::mcp::{Adapter, Boundary, MAX_PAYLOAD, Ruling, run_id as run_id_of};
 use gait::mcp_trust::Server;
 use serde_json::json;
 use worldcompute_durable::read_bounded;
@@ -100,10 +100,19 @@ fn once(context: &Context, args: &Args) -> Result<Outcome> {
     let run_id = args.text("run-id");
     let mut ruling = boundary.decide(&call, run_id, &context.correlation_id, place)?;
     ruling.warnings.splice(0..0, warnings);
+    ruling.warnings.extend(renamed(run_id));
     let latency = elapsed_ms(started);
     let packed = packed(args, &boundary, &ruling)?;
     exports(args).append(&ruling, latency)?;
     outcome(args, &ruling, adapter, latency, packed)
+}
+
+/// Whether a run is called otherwise than was asked, beyond the `run_` that every run's name begins with.
+fn renamed(asked: &str) -> Option<String> {
+    let id = run_id_of(asked);
+    let plain = |name: &str| name.trim().trim_start_matches("run_").to_owned();
+    (plain(&id) != plain(asked))
+        .then(|| format!("--run-id {asked:?} cannot name a run: it is {id:?}"))
 }
 
 /// Writes the runpack and the pack that were asked for, and says where they are.
