@@ -384,7 +384,7 @@ const LINES: &[(&str, &str)] = &[
     ),
     (
         "guard decrypt of another file",
-        "guard decrypt --in policy.yaml --out opened --key-env SEAL",
+        "guard decrypt --in file --out opened --key-env SEAL",
     ),
     ("incident pack without a run", "incident pack"),
     ("hook without a policy", "hook"),
@@ -679,8 +679,8 @@ fn a_message_names_the_file_and_the_member_that_is_wrong() {
         ("pack verify ./file", ["./file", "zip"]),
         ("policy fmt file", ["file", "policy yaml"]),
         (
-            "guard decrypt --in policy.yaml --out opened --key-env SEAL",
-            ["policy.yaml", "sealed file"],
+            "guard decrypt --in file --out opened --key-env SEAL",
+            ["file", "encrypted artifact"],
         ),
         (
             "regress run --config fixtures.json",
