@@ -1,4 +1,5 @@
-//! The master key sealed to this machine's TPM 2.0: it opens on this machine, started with this firmware, and nowhere else.
+//! The master key sealed to this machine's TPM 2.0: it opens on this machine, started with this firmware and these keys of
+//! Secure Boot, and on no other.
 //!
 //! The TPM gives the key out under one policy: its registers PCR 0 (the firmware's code) and PCR 7 (Secure Boot's state
 //! and keys), SHA-256 bank, are what they were. What is sealed lies in a file, for a TPM keeps little itself
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use worldcompute_durable::{Mode, create_new, private_dir, read_private, write_atomic};
+use worldcompute_fault::Fault;
 use zeroize::Zeroizing;
 
 use crate::backend::Realm;
@@ -54,6 +56,14 @@ impl Default for Tpm {
 }
 
 impl Tpm {
+    /// A device whose registers are empty measures nothing: what is sealed to them opens after any reset.
+    fn check_measured(&self, values: &PcrValues) -> Result<(), Fault> {
+        match self.realm() != Realm::Local && !values.are_measured() {
+            true => Err(failure::not_measured()),
+            false => Ok(()),
+        }
+    }
+
     const fn realm(&self) -> Realm {
         match self {
             Self::Device(_) => Realm::Any,
@@ -241,6 +251,9 @@ impl Place {
         let key = self.open(&mut chip, &blob)?;
         let now = self.measured(&mut chip)?;
         let next = next.filter(|next| *next != now);
+        if let Some(next) = &next {
+            self.tpm.check_measured(next)?;
+        }
         let blob = sealed(&mut chip, &key, [Some(now), next])?;
         Ok(write_atomic(&self.file, &blob.encode(), Mode::Private)?)
     }
@@ -281,9 +294,7 @@ impl Place {
 
     fn measured(&self, chip: &mut Chip) -> Result<PcrValues, KeyError> {
         let now = chip.pcrs()?;
-        if self.tpm.realm() != Realm::Local && !now.are_measured() {
-            return Err(failure::not_measured().into());
-        }
+        self.tpm.check_measured(&now)?;
         Ok(now)
     }
 }

@@ -190,7 +190,7 @@ pub(super) fn corrupt(file: &Path) -> Fault {
 pub(super) fn of_another_tpm(file: &Path) -> Fault {
     let message = format!("{} was sealed by another TPM", file.display());
     Fault::new(Category::VerificationFailed, "tpm_blob_of_another_tpm", message)
-        .hint("use the machine that sealed it; if its TPM was cleared or replaced, seal the key anew from its backup")
+        .hint("use the machine that sealed it; seal the key anew from its backup only if you yourself cleared or replaced the TPM: who sits between it and this program looks like another one, and would be told the key")
 }
 
 /// An answer that cannot be the TPM's.

@@ -473,5 +473,8 @@ fn a_machine_that_does_not_measure_is_told_by_either_register() {
     assert!(values(1, 1).are_measured());
     for empty in [values(0, 0), values(0, 1), values(1, 0)] {
         assert!(!empty.are_measured());
+        let refused = Tpm::default().check_measured(&empty).unwrap_err();
+        assert_eq!(refused.code(), "tpm_not_measured");
+        Tpm::Swtpm(1).check_measured(&empty).unwrap();
     }
 }
