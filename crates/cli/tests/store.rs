@@ -4,6 +4,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "helpers of tests fail the test, and broken files are written on purpose"
 )]
@@ -14,7 +15,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
 use serde_json::{Value, json};
 use support::{Daemon, example, run, text, worldcompute};
@@ -92,11 +94,21 @@ impl World {
         value
     }
 
-    /// Has a person at a terminal type `answer`: what was seen there, and the exit status. `None` without script(1).
+    /// Has a person at a terminal answer a question with `answer`: what was seen there, and the exit status. `None`
+    /// without script(1).
     fn dialogue(&self, arguments: &[&str], answer: &str) -> Option<(String, Option<i32>)> {
+        let mut terminal = self.terminal("", arguments)?;
+        if terminal.shows("? [y/N] ") {
+            terminal.types(answer);
+        }
+        Some(terminal.end())
+    }
+
+    /// A terminal in which a shell does `before`, then the program runs. `None` without script(1).
+    fn terminal(&self, before: &str, arguments: &[&str]) -> Option<Terminal> {
         let command = worldcompute(&self.home());
         let program = command.get_program().to_str().unwrap();
-        let line = [&[program], arguments].concat().join(" ");
+        let line = format!("{before} exec {program} {}", arguments.join(" "));
         let mut terminal = Command::new("script");
         for (name, value) in command.get_envs() {
             match value {
@@ -111,28 +123,89 @@ impl World {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();
-        let Ok(mut terminal) = started else {
+        let Ok(script) = started else {
             println!("skipped: there is no program script to make a terminal");
             return None;
         };
-        let mut keyboard = terminal.stdin.take().unwrap();
-        keyboard.write_all(answer.as_bytes()).unwrap();
-        let mut screen = Vec::new();
-        terminal
-            .stdout
-            .take()
-            .unwrap()
-            .read_to_end(&mut screen)
-            .unwrap();
-        drop(keyboard);
-        let status = terminal.wait().unwrap();
-        Some((text(&screen).replace('\r', ""), status.code()))
+        Some(Terminal::of(script))
+    }
+}
+
+/// A terminal with a program in it.
+struct Terminal {
+    script: Child,
+    keyboard: ChildStdin,
+    screen: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
+}
+
+impl Terminal {
+    fn of(mut script: Child) -> Self {
+        let keyboard = script.stdin.take().unwrap();
+        let mut output = script.stdout.take().unwrap();
+        let (shown, screen) = channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                if shown.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        let seen = Vec::new();
+        Self {
+            script,
+            keyboard,
+            screen,
+            seen,
+        }
+    }
+
+    /// Whether `what` comes to be seen before the program ends.
+    fn shows(&mut self, what: &str) -> bool {
+        while !text(&self.seen).contains(what) {
+            if !self.looks() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes in more of the screen; false when the program has ended.
+    fn looks(&mut self) -> bool {
+        match self.screen.recv_timeout(support::PATIENCE) {
+            Ok(more) => self.seen.extend(more),
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) => {
+                self.script.kill().unwrap();
+                panic!("it hangs after: {}", text(&self.seen));
+            }
+        }
+        true
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// All that was seen, and the exit status.
+    fn end(mut self) -> (String, Option<i32>) {
+        while self.looks() {}
+        let status = self.script.wait().unwrap();
+        (text(&self.seen).replace('\r', ""), status.code())
     }
 }
 
 fn put(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Which store there is, and how many sound partitions and records are in it: bytes of the file say less, for whoever opens
+/// it next moves into it what the last one left beside it.
+fn holds(world: &World) -> [Value; 4] {
+    let verified = support::json(&world.home(), &["store", "verify"]);
+    ["store_id", "ok", "partitions", "records"].map(|name| verified[name].clone())
 }
 
 /// Every file below a directory, with its content.
@@ -299,6 +372,7 @@ fn a_lost_or_changed_key_destroys_nothing_unless_a_person_says_yes() {
     let world = World::new();
     world.used();
     let key = fs::read(world.key()).unwrap();
+    let before = holds(&world);
     for (wrong, code) in [
         (Some([7; 32]), "encryption_key_changed"),
         (None, "encryption_key_missing"),
@@ -307,7 +381,6 @@ fn a_lost_or_changed_key_destroys_nothing_unless_a_person_says_yes() {
             Some(wrong) => put(&world.key(), &wrong),
             None => fs::remove_file(world.key()).unwrap(),
         }
-        let before = files(&world.home().join("store"));
         for arguments in [
             &["store", "init"][..],
             &["store", "verify"],
@@ -326,16 +399,9 @@ fn a_lost_or_changed_key_destroys_nothing_unless_a_person_says_yes() {
             assert!(screen.contains("from a backup"), "{screen}");
             assert_eq!(status, Some(1), "{screen}");
         }
-        let now = files(&world.home().join("store"));
-        let data = |files: &[(PathBuf, Vec<u8>)]| {
-            let mut data = files.to_vec();
-            data.retain(|(path, _)| path.ends_with("worldcompute.db"));
-            data
-        };
-        assert_eq!(data(&before), data(&now));
     }
     put(&world.key(), &key);
-    assert_eq!(world.json(&["store", "verify"])["ok"], true);
+    assert_eq!(holds(&world), before);
 }
 
 #[test]
@@ -360,6 +426,47 @@ fn yes_gives_a_new_database_a_new_key_and_keeps_the_one_that_was_there() {
     assert_ne!(fs::read(world.key()).unwrap(), [7; 32]);
     world.used();
     assert_eq!(world.json(&["store", "verify"])["ok"], true);
+}
+
+#[test]
+fn what_was_typed_before_the_question_is_no_answer_to_it() {
+    let world = World::new();
+    let (key, before) = (fs::read(world.key()).unwrap(), holds(&world));
+    put(&world.key(), &[7; 32]);
+    let Some(mut terminal) = world.terminal("echo first; read first;", &["store", "init"]) else {
+        return;
+    };
+    assert!(terminal.shows("first"));
+    terminal.types("first\ny\n");
+    assert!(terminal.shows(QUESTION));
+    terminal.types("n\n");
+    let (screen, status) = terminal.end();
+    assert_eq!(status, Some(1), "{screen}");
+    put(&world.key(), &key);
+    assert_eq!(holds(&world), before);
+}
+
+#[test]
+fn a_question_keeps_nobody_from_ending_the_program() {
+    let world = World::new();
+    put(&world.key(), &[7; 32]);
+    let pid = world.root.path().join("pid");
+    let note = format!("echo $$ > {};", pid.display());
+    for arguments in [
+        &["store", "init"][..],
+        &["donor", "join", "--no-mdns", "--port", "0"],
+    ] {
+        let Some(mut terminal) = world.terminal(&note, arguments) else {
+            return;
+        };
+        assert!(terminal.shows(QUESTION));
+        let pid = fs::read_to_string(&pid).unwrap();
+        let told = Command::new("kill").args(["-TERM", pid.trim()]).status();
+        assert!(told.unwrap().success());
+        let (screen, status) = terminal.end();
+        assert_eq!(status, Some(1), "{screen}");
+        assert!(screen.contains("interrupted"), "{screen}");
+    }
 }
 
 #[test]

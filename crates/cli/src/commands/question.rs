@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 
+use rustix::termios::{QueueSelector, tcflush};
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::Context;
@@ -20,9 +21,11 @@ pub async fn ask(context: &Context, question: String) -> Result<Option<bool>> {
     }
     let mut stop = StopSignal::listen(false)?;
     let answer = tokio::task::spawn_blocking(move || {
+        forget_what_was_typed()?;
+        // Not locked: whoever ends the program meanwhile has to say so.
         answer(
             &question,
-            &mut std::io::stderr().lock(),
+            &mut std::io::stderr(),
             &mut BufReader::new(std::io::stdin()),
         )
     });
@@ -33,6 +36,12 @@ pub async fn ask(context: &Context, question: String) -> Result<Option<bool>> {
 /// Whether a person would see a question, and could answer it.
 pub fn can_ask(context: &Context) -> bool {
     !context.output.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// What was typed before there was a question is no answer to it.
+fn forget_what_was_typed() -> Result<()> {
+    tcflush(std::io::stdin(), QueueSelector::IFlush)
+        .map_err(|error| Fault::io("ask on the terminal", &error.into()))
 }
 
 fn answer(question: &str, screen: &mut dyn Write, keyboard: &mut dyn BufRead) -> Result<bool> {
