@@ -509,11 +509,29 @@ async fn every_changed_byte_of_the_stores_own_row_is_tampering_and_never_a_chang
 }
 
 #[tokio::test]
-async fn a_changed_key_is_no_tampering() {
+async fn a_changed_key_is_told_from_tampering_by_what_is_remembered_outside_of_the_table() {
     let (lab, _store) = small().await;
-    for anchor in [lab.anchor.clone(), Arc::new(Anchor::memory())] {
+    for (anchor, code) in [
+        (lab.anchor.clone(), "encryption_key_changed"),
+        (Arc::new(Anchor::memory()), "encryption_key_unconfirmed"),
+    ] {
         let fault = lab.open(anchor, 2).await.err().unwrap();
-        assert_eq!(fault.code(), "encryption_key_changed");
+        assert_eq!(fault.code(), code);
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_which_several_attributes_were_changed_never_passes_for_a_changed_key() {
+    let (lab, _store) = small().await;
+    let mut row = lab.rows("store")["meta"].clone();
+    for name in ["kcv", "created_at"] {
+        let value = changed(&row[name]).pop().unwrap();
+        row.insert(name.to_owned(), value);
+    }
+    lab.put(&row);
+    for anchor in [lab.anchor.clone(), Arc::new(Anchor::memory())] {
+        let fault = lab.open(anchor, 1).await.err().unwrap();
+        assert_ne!(fault.code(), "encryption_key_changed");
     }
 }
 

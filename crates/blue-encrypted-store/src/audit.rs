@@ -83,7 +83,8 @@ pub enum OnAuditBreak {
     /// It fails with `audit_chain_broken`.
     #[default]
     Refuse,
-    /// It succeeds, to look into the matter. What needs a record in a broken chain fails.
+    /// It succeeds, to look into the matter. A broken chain takes no events: whatever needs a record there fails, loads
+    /// and exports too. Only [`crate::Store::verify`], which hands nothing out, goes on without one.
     Inspect,
 }
 
@@ -228,16 +229,13 @@ impl Audit {
     /// Records what opening the store took, whose keys are at `epoch`.
     ///
     /// # Errors
-    /// Those of [`Audit::record`], unless a broken store is to be looked into.
+    /// Those of [`Audit::record`].
     pub(crate) fn record_opening(&self, epoch: u64) -> Result<()> {
         let drafts = [Operation::DeriveKek, Operation::KcvCheck];
         let mut drafts = drafts
             .into_iter()
             .map(|operation| Draft::kek(operation, epoch));
-        match drafts.try_for_each(|draft| self.record(Lane::STORE, draft)) {
-            Err(_) if self.habits.on_break == OnAuditBreak::Inspect => Ok(()),
-            recorded => recorded,
-        }
+        drafts.try_for_each(|draft| self.record(Lane::STORE, draft))
     }
 
     /// Records what changes nothing in the table. It is buffered: [`Audit::settle`] before long work keeps it short.
@@ -246,6 +244,9 @@ impl Audit {
     /// `audit_unavailable` when earlier events could not be written, or too many wait.
     pub(crate) fn record(&self, lane: Lane, draft: Draft) -> Result<()> {
         let state = self.state(lane);
+        if self.is_set_aside(lane) {
+            return Ok(());
+        }
         let event = draft.stamp(&self.sources, self.habits.trace)?;
         state.queue().push(event)?;
         // The task is awake already if its channel is full.
@@ -258,7 +259,15 @@ impl Audit {
     /// # Errors
     /// `audit_unavailable`.
     pub(crate) fn check(&self, lane: Lane) -> Result<()> {
-        self.state(lane).queue().check()
+        match self.is_set_aside(lane) {
+            true => Ok(()),
+            false => self.state(lane).queue().check(),
+        }
+    }
+
+    /// Whether a lane is broken and looked into nevertheless.
+    pub(crate) fn is_set_aside(&self, lane: Lane) -> bool {
+        self.habits.on_break == OnAuditBreak::Inspect && self.state(lane).queue().is_broken()
     }
 
     /// Tries again what could not be written, and makes room when many events wait. To be called before work begins.
@@ -269,7 +278,8 @@ impl Audit {
         if self.state(lane).queue().is_calm() {
             return Ok(());
         }
-        self.flush(lane).await
+        self.flush(lane).await?;
+        self.state(lane).queue().check()
     }
 
     /// Does `work` on the partition `pk` together with its record: both, or neither. `events` may be empty; then only
@@ -305,19 +315,18 @@ impl Audit {
     /// # Errors
     /// `audit_unavailable`, `audit_chain_broken`. Until a later flush succeeds, everything in this lane fails.
     pub(crate) async fn flush(&self, lane: Lane) -> Result<()> {
+        if self.is_set_aside(lane) {
+            return Ok(());
+        }
         let flushed = match Box::pin(lane::flush(self, lane)).await {
             Ok(Some(mark)) => self.remember(lane, mark).await,
             other => other.map(drop),
         };
-        let mut queue = self.state(lane).queue();
         match flushed {
-            Ok(()) => queue.recover(),
-            Err(fault) => {
-                queue.fail(&fault);
-                return queue.check();
-            }
+            Ok(()) => self.state(lane).queue().recover(),
+            Err(fault) => self.state(lane).queue().fail(&fault),
         }
-        Ok(())
+        self.check(lane)
     }
 
     /// Writes all that is buffered.

@@ -113,7 +113,8 @@ impl StoreConfig {
         self
     }
 
-    /// The store that has to be there, by the id that its set-up gave it ([`crate::Store::id`]): another one is refused.
+    /// The store that has to be there, by the id that its set-up gave it ([`crate::Store::id`]): another one is refused,
+    /// and none is made.
     #[must_use]
     pub fn store_id(mut self, id: impl Into<String>) -> Self {
         self.store_id = Some(id.into());

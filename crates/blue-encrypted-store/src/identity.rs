@@ -167,8 +167,8 @@ impl Opener<'_> {
 
     /// Why the row's seal does not hold: another key than at set-up, another owner, or a row that somebody changed.
     ///
-    /// The key check value beside the table decides about the key; without it, the one in the row does, unless the seal
-    /// shows that just that value was changed.
+    /// The key check value beside the table decides about the key. Without it, a key that is not the row's may be the
+    /// wrong one, or the row may have been changed: nobody can tell.
     async fn diagnose(
         &self,
         row: &Row,
@@ -178,12 +178,12 @@ impl Opener<'_> {
         known: Option<Identity>,
     ) -> Result<Fault> {
         let ours = self.check_value(umk).await?;
-        let same_key = match known {
-            Some(known) => known.kcv == hex::encode(ours),
-            None => same(&found.kcv, &ours) || holds_with_kcv(row, ours, kek)?,
-        };
-        if !same_key {
-            return Ok(key_changed());
+        match known {
+            Some(known) if known.kcv != hex::encode(ours) => return Ok(key_changed()),
+            None if !same(&found.kcv, &ours) && !holds_with_kcv(row, ours, kek)? => {
+                return Ok(key_unconfirmed());
+            }
+            _ => {}
         }
         let theirs = self.kek(umk, found, &found.tenant, &found.user).await?;
         if found.check_seal(row, &theirs).is_ok() {
@@ -251,6 +251,16 @@ pub(crate) fn key_changed() -> Fault {
         message,
     )
     .hint("put the store's key back, or reset the store: without that key it cannot be read")
+}
+
+fn key_unconfirmed() -> Fault {
+    let message = "this is not the key that the store's row names, and nothing outside of the table confirms the row";
+    Fault::new(
+        Category::VerificationFailed,
+        "encryption_key_unconfirmed",
+        message,
+    )
+    .hint("put the store's key and its anchor back from a backup; the table may have been tampered with, so keep it as evidence")
 }
 
 /// Two contexts gave one key.

@@ -533,7 +533,11 @@ async fn another_key_and_another_owner_are_told_apart_from_tampering(bench: Benc
     ];
     assert_eq!(
         seen,
-        ["encryption_key_changed", "store_of_another_owner", "done"]
+        [
+            "encryption_key_unconfirmed",
+            "store_of_another_owner",
+            "done"
+        ]
     );
     seen
 }

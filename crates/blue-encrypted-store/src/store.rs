@@ -157,7 +157,9 @@ impl Store {
     /// the store's own row was changed, replaced or removed.
     ///
     /// `invalid_table_name`, `keys_of_another_realm` (a key file and AWS, or the reverse), `another_store`
-    /// ([`StoreConfig::store_id`]), `table_not_found`, `table_malformed`, `store_not_set_up`; `backend_not_built` without
+    /// ([`StoreConfig::store_id`]; nothing is made then), `another_table` (the anchor knows a store, and its table is not
+    /// there), `encryption_key_unconfirmed` (not the key that the store's row names, and no anchor that says whether the
+    /// row is as it was written), `table_not_found`, `table_malformed`, `store_not_set_up`; `backend_not_built` without
     /// the feature `aws`; `region_missing`, `credentials_missing`, `credentials_refused`, `access_denied`,
     /// `endpoint_not_aws`; `store_unreachable`, `store_throttled`, `store_engine_failed`, `store_answer_malformed` from
     /// here on whenever the table is asked.
@@ -175,7 +177,27 @@ impl Store {
         Self::start(config, keys, true).await
     }
 
-    async fn start(config: StoreConfig, keys: Arc<dyn KeyProvider>, set_up: bool) -> Result<Self> {
+    async fn start(
+        mut config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+        set_up: bool,
+    ) -> Result<Self> {
+        let expected = config.store_id.clone();
+        config.must_exist |= expected.is_some();
+        let set_up = set_up && expected.is_none();
+        // In a box, so that the futures of those who open stay of a depth that the compiler takes.
+        let opened = Box::pin(Self::connected(config, keys, set_up)).await;
+        opened.map_err(|fault| match (expected, fault.code()) {
+            (Some(expected), "table_not_found" | "store_not_set_up") => no_store(&expected),
+            _ => fault,
+        })
+    }
+
+    async fn connected(
+        config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+        set_up: bool,
+    ) -> Result<Self> {
         config.backend.check_keys(keys.realm())?;
         config.check_table()?;
         let (client, anchor) = connect(&config).await?;
@@ -203,10 +225,10 @@ impl Store {
             user: Id::parse(&config.user)?.to_string(),
             ..config
         };
-        if set_up {
-            table.ensure().await?;
-        } else {
-            table.check().await?;
+        match anchor.identity() {
+            Some(known) => has_table(&table, &known.store, &config.table).await?,
+            None if set_up => table.ensure().await?,
+            None => table.check().await?,
         }
         let opener = Opener {
             table: &table,
@@ -326,6 +348,27 @@ pub(crate) struct Ground {
     pub(crate) anchor: Arc<Anchor>,
     /// Whether to make what is missing.
     pub(crate) set_up: bool,
+}
+
+/// Where a store is known, its table is there: another name, or another place, is not to be filled with an empty one.
+async fn has_table(table: &Table, store: &str, name: &str) -> Result<()> {
+    table.check().await.map_err(|fault| match fault.code() {
+        "table_not_found" => another_table(store, name),
+        _ => fault,
+    })
+}
+
+fn another_table(store: &str, name: &str) -> Fault {
+    let message = format!("the store {store:.80} was here, and there is no table {name} now");
+    Fault::new(Category::VerificationFailed, "another_table", message).hint(
+        "look at the table's name, the endpoint and the region; if the table was deleted, restore it from a backup",
+    )
+}
+
+fn no_store(expected: &str) -> Fault {
+    let message = format!("there is no store, and {expected:.80} has to be there");
+    Fault::new(Category::VerificationFailed, "another_store", message)
+        .hint("look at the table's name, the endpoint and the region, and at the store's id")
 }
 
 /// The client of the store's backend, and what is remembered outside of its table.

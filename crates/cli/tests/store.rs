@@ -493,6 +493,86 @@ fn tampering_never_offers_a_reset() {
 }
 
 #[test]
+fn without_the_anchor_nobody_is_offered_a_reset_for_a_key_that_does_not_fit() {
+    let world = World::new();
+    let key = fs::read(world.key()).unwrap();
+    let before = holds(&world);
+    put(&world.key(), &[7; 32]);
+    let anchor = world.home().join("store/worldcompute.db.anchor");
+    let remembered = fs::read(&anchor).unwrap();
+    fs::remove_file(&anchor).unwrap();
+    let fault = world.fault(&["store", "init"]);
+    assert_eq!(fault["error_code"], "encryption_key_unconfirmed");
+    if let Some((screen, status)) = world.dialogue(&["store", "init"], "y\n") {
+        assert_eq!(status, Some(1));
+        assert!(!screen.contains(QUESTION), "{screen}");
+    }
+    put(&world.key(), &key);
+    put(&anchor, &remembered);
+    assert_eq!(holds(&world), before);
+}
+
+#[test]
+fn a_store_that_has_to_be_there_is_never_made_instead() {
+    let world = World::bare();
+    for command in ["init", "setup-tables"] {
+        let output = worldcompute(&world.home())
+            .args(["store", command, "--json"])
+            .env("BLUE_STORE_ID", "deadbeef")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let said = text(&output.stderr);
+        assert!(said.contains("another_store"), "{command}: {said}");
+        assert!(!world.database().exists() && !world.key().exists());
+    }
+}
+
+#[test]
+fn a_store_that_was_put_back_as_it_was_is_walked_through_and_named() {
+    let world = World::new();
+    let store = world.home().join("store");
+    let earlier: Vec<_> = files(&store).into_iter().filter(of_the_table).collect();
+    world.used();
+    for (path, _) in files(&store).into_iter().filter(of_the_table) {
+        fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in &earlier {
+        put(path, bytes);
+    }
+    let output = world.run(&["store", "verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    let lanes = report["audit"]["lanes"].as_array().unwrap();
+    assert!(
+        lanes.iter().any(|lane| !lane["broken"].is_null()),
+        "{report}"
+    );
+    let said = text(&output.stderr);
+    let fault: Value = serde_json::from_str(said.lines().next_back().unwrap()).unwrap();
+    assert_eq!(fault["error_code"], "store_unsound");
+    let words = world.run(&["store", "verify"]);
+    assert!(text(&words.stdout).starts_with("NOT SOUND"));
+    let status = world.run(&["store", "status", "--json"]);
+    let told: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(told["store_id"], report["store_id"]);
+    assert_eq!(status.status.code(), Some(1));
+    assert!(text(&status.stderr).contains("audit_chain_broken"));
+}
+
+/// Whether a file holds the table, and not what is remembered of it.
+fn of_the_table((path, _): &(PathBuf, Vec<u8>)) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    [
+        "worldcompute.db",
+        "worldcompute.db-wal",
+        "worldcompute.db-shm",
+    ]
+    .contains(&name)
+}
+
+#[test]
 fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     let world = World::new();
     let daemon = [
@@ -548,9 +628,10 @@ fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     };
     let refused = text(&named(&world).stderr);
     assert!(
-        refused.contains("manifest_mismatch"),
+        refused.contains("another_table"),
         "it knows its store: {refused}"
     );
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
     let made: Value = serde_json::from_slice(&named(&fresh).stdout).unwrap();
     assert_eq!(made["table"], "another-table");
 }

@@ -3,7 +3,7 @@
 //! The daemon and the commands that look after the store ask the same question in the same way, so they never mean
 //! different tables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blue_encrypted_store::{
@@ -138,12 +138,13 @@ impl StoreSite {
     }
 
     /// After the key was lost: deletes the store in the home with all that it holds, and sets up a new one with a new
-    /// key. A key that is there, but not the store's, is moved aside: it may be that of another store. Gives its path.
+    /// key. A key that is there, but not the store's, is moved aside before that, and `kept` told where it is: it may be
+    /// that of another store. Whoever is interrupted in between finds the store without a key, and is asked again.
     ///
     /// # Errors
     /// `store_not_lost` when the store opens; whatever else keeps it from opening, tampering above all: then nothing is
     /// deleted. `store_not_here` for a store that is not in the home.
-    pub async fn reset(&self, home: &OpenHome) -> Result<(Store, Option<PathBuf>)> {
+    pub async fn reset(&self, home: &OpenHome, kept: impl FnOnce(&Path)) -> Result<Store> {
         let Some(file) = self.file() else {
             return Err(not_here(&self.view()));
         };
@@ -152,9 +153,11 @@ impl StoreSite {
             Err(fault) => return Err(fault),
             Ok(store) => return store.close().await.and(Err(not_lost())),
         }
+        if let Some(aside) = set_aside(self.home.store_key()).await? {
+            kept(&aside);
+        }
         Store::discard(file).await?;
-        let aside = set_aside(self.home.store_key()).await?;
-        Ok((self.set_up(home).await?, aside))
+        self.set_up(home).await
     }
 
     fn keys(&self, home: &OpenHome) -> Result<GatedKeys<LocalFileKeyProvider>> {

@@ -523,3 +523,25 @@ async fn a_boundary_ties_the_end_of_one_store_to_the_beginning_of_another() {
     assert!(from.verify_chain().await.unwrap().is_whole());
     assert!(to.verify_chain().await.unwrap().is_whole());
 }
+
+#[tokio::test]
+async fn a_walk_over_a_store_whose_record_is_broken_reaches_its_end_and_changes_nothing() {
+    let lab = attacked().await;
+    lab.delete(&event(&lab, EVENTS));
+    let store = inspected(&lab, &lab.anchor, 1).await;
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert!(!report.is_sound());
+    assert!(report.audit.first_break().is_some());
+    assert_eq!(report.records, 1);
+    let partition = partition(&store, "j1");
+    let mut batch = crate::Batch::new();
+    batch.put(crate::lab::task("t2", "y")).unwrap();
+    let fault = partition
+        .commit(batch, crate::PartitionVersion::NONE)
+        .await
+        .unwrap_err();
+    assert_eq!(fault.code(), "audit_chain_broken");
+    store.close().await.unwrap();
+    let refused = lab.open(lab.anchor.clone(), 1).await.err().unwrap();
+    assert_eq!(refused.code(), "audit_chain_broken");
+}

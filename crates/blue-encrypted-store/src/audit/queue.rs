@@ -158,10 +158,16 @@ impl Queue {
     pub(super) fn check(&self) -> Result<()> {
         match &self.failed {
             // A broken chain keeps its own name: nothing makes it available again.
-            Some(fault) if fault.category() == Category::VerificationFailed => Err(fault.clone()),
+            Some(fault) if self.is_broken() => Err(fault.clone()),
             Some(fault) => Err(unavailable(fault.category(), fault.message())),
             None => Ok(()),
         }
+    }
+
+    /// Whether the last flush found that the lane is not what it was.
+    pub(super) fn is_broken(&self) -> bool {
+        let failed = self.failed.as_ref();
+        failed.is_some_and(|fault| fault.category() == Category::VerificationFailed)
     }
 
     /// Whether there is neither a failure to make good nor a crowd.

@@ -166,7 +166,7 @@ async fn a_lost_key_is_not_replaced_where_there_is_something_to_decrypt() {
     let fault = open(dir.path()).await.err().unwrap();
     assert_eq!(fault.code(), "encryption_key_missing");
     assert!(!key_path(dir.path()).exists());
-    // Another key is told from tampering, with and without the memory beside the table.
+    // Another key is told from tampering by the memory beside the table, and by nothing else.
     LocalFileKeyProvider::new(key_path(dir.path()))
         .create_umk()
         .await
@@ -177,7 +177,7 @@ async fn a_lost_key_is_not_replaced_where_there_is_something_to_decrypt() {
     anchor.push(".anchor");
     fs::remove_file(anchor).unwrap();
     let fault = open(dir.path()).await.err().unwrap();
-    assert_eq!(fault.code(), "encryption_key_changed");
+    assert_eq!(fault.code(), "encryption_key_unconfirmed");
     // Back with the right one, nothing is lost.
     fs::write(key_path(dir.path()), key).unwrap();
     let store = open(dir.path()).await.unwrap();

@@ -1,6 +1,6 @@
 //! What is asked when the store's key is lost: the one question whose answer destroys data.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use worldcompute_fault::{Fault, Result};
 use worldcompute_node::{Config, Home, Storage, is_key_loss};
@@ -51,15 +51,16 @@ async fn ask(context: &Context, home: &Home, storage: Storage, lost: Fault) -> R
 
 async fn reset(context: &Context, home: &Home, storage: Storage) -> Result<()> {
     let opened = home.open(&Config::load(&home.config())?)?;
-    let (store, aside) = storage.site(home)?.reset(&opened).await?;
+    let kept = |path: &Path| {
+        let note = format!("The key that was there is now {}.", path.display());
+        context.output.note(&note);
+    };
+    let store = storage.site(home)?.reset(&opened, kept).await?;
     let id = store.id().to_owned();
     store.close().await?;
-    let kept =
-        aside.map(|path: PathBuf| format!("; the key that was there is now {}", path.display()));
-    context.output.note(&format!(
-        "The database was reset: store {id}{}.",
-        kept.unwrap_or_default()
-    ));
+    context
+        .output
+        .note(&format!("The database was reset: store {id}."));
     Ok(())
 }
 

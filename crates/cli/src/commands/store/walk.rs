@@ -144,7 +144,10 @@ impl Walk {
 
 fn in_words(verified: &Verified) -> String {
     let listed = verified.listed.iter().flatten();
-    let lines = listed.map(|one| format!("{}  {} records", one.partition, one.records));
+    let lines = listed.map(|one| {
+        let name = one.partition.escape_debug();
+        format!("{name}  {} records", one.records)
+    });
     let lines: Vec<_> = lines.chain([judged(verified)]).collect();
     lines.join("\n")
 }
@@ -171,12 +174,14 @@ fn judged(verified: &Verified) -> String {
     lines.join("\n")
 }
 
+/// Names are escaped: whoever wrote the table chose them, and a terminal would do what they say.
 fn finding(found: &Finding) -> String {
-    let item = found.item.as_ref().map(|item| format!(" {item}"));
+    let item = found.item.as_ref();
+    let item = item.map(|item| format!(" {}", item.escape_debug()));
     format!(
         "  {:11}  {}{}  ({})",
         problem(found.problem),
-        found.partition,
+        found.partition.escape_debug(),
         item.unwrap_or_default(),
         found.code
     )
@@ -218,4 +223,26 @@ fn unsound(report: &VerifyReport) -> Fault {
 fn broken_chain(what: &str) -> Fault {
     Fault::new(Category::VerificationFailed, "audit_chain_broken", what)
         .hint("keep the table as evidence, and compare with the last checkpoint in evidence/store-audit.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_out_of_the_table_tells_the_terminal_what_to_do() {
+        let evil = "evil\x1b[2J\x1b[H\r\nsound: 12 partitions\u{202e}\u{9b}8m";
+        let found = Finding {
+            partition: evil.to_owned(),
+            item: Some(evil.to_owned()),
+            problem: Problem::Extra,
+            code: "uncommitted".to_owned(),
+        };
+        let line = finding(&found);
+        assert!(line.contains("sound: 12 partitions"), "{line}");
+        assert!(
+            line.chars().all(|c| c == ' ' || c.is_ascii_graphic()),
+            "{line:?}"
+        );
+    }
 }
