@@ -148,7 +148,8 @@ impl Anchor {
         Self::file_with(path, SLACK)
     }
 
-    fn file_with(path: &Path, slack: u64) -> Result<Self> {
+    /// The journal is written anew when it has `slack` records more than marks.
+    pub(crate) fn file_with(path: &Path, slack: u64) -> Result<Self> {
         let (journal, recovered) = open_journal(path)?;
         let mut state = State {
             slack,

@@ -18,7 +18,7 @@ use crate::keyring::{Epochs, Wrapping};
 use crate::manifest::{SealPrefix, prefix};
 use crate::name::PartitionKey;
 use crate::partition::{MAX_SWEPT_KEYS, Partition, Shared};
-use crate::plan::Open;
+use crate::plan::{MAX_FLIP_ACTIONS, Open, Stray};
 use crate::reader::Stand;
 use crate::row::Row;
 use crate::store::Inner;
@@ -147,11 +147,15 @@ impl Shared {
         Ok(before)
     }
 
-    /// Deletes the data keys that nothing needs: what is left would outlive its epoch, and lock the partition.
+    /// Deletes the data keys that nothing needs: what is left would outlive its epoch, and lock the partition. Before them
+    /// the rows that no manifest lists, which nobody could tell from a stranger's once their key has gone.
     async fn destroy_unneeded(&self, pk: &str, open: &Open) -> Result<()> {
-        let keys = open.strays.iter().filter(|row| row.data_key().is_some());
-        let keys: Vec<_> = keys.cloned().collect();
-        for part in keys.chunks(MAX_SWEPT_KEYS) {
+        let (keys, rows) = Stray::keys_apart(open.strays.clone());
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let rows = rows.chunks(MAX_FLIP_ACTIONS);
+        for part in rows.chain(keys.chunks(MAX_SWEPT_KEYS)) {
             if self.delete(pk, part).await? == Audited::Refused {
                 return Err(self.contended());
             }

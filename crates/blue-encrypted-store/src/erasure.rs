@@ -31,7 +31,7 @@ use crate::table::{Action, DATA_KEYS, Outcome, When};
 use crate::task::blocking;
 
 /// What a tombstone's `entity_type` is.
-const TOMBSTONE: &str = "tombstone";
+pub(crate) const TOMBSTONE: &str = "tombstone";
 const ATTRIBUTES: [&str; 6] = ["pk", "sk", "entity_type", "updated_at", "env", SEAL];
 const FORMAT: &str = "blue/v1/erasure";
 /// The most transactions of one erasure: somebody may add rows as fast as they are deleted.

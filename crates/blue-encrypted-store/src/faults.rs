@@ -398,6 +398,38 @@ async fn a_commit_that_fails_half_way_through_its_staging_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_commit_that_stops_before_any_of_its_requests_leaves_nothing_that_is_never_swept() {
+    for passes in 0..20 {
+        let faulty = Faulty::new();
+        let store = faulty.store().await.unwrap();
+        let handle = partition(&store, "j1");
+        let first = handle.commit(puts(0..330, "old"), PartitionVersion::NONE);
+        first.await.unwrap();
+        let at = handle.rotate().await.unwrap();
+        faulty.meet_after(
+            passes,
+            WRITE,
+            forever(Trouble::Refused("AccessDeniedException")),
+        );
+        let done = handle.commit(puts(0..330, "new"), at).await;
+        if faulty.script.lock().unwrap().passes > 0 {
+            assert!(passes > 8, "{passes} requests");
+            return;
+        }
+        faulty.meet("", []);
+        let other = faulty.lab().stranger().await;
+        let other = partition(&other, "j1");
+        let snapshot = other.load().await.unwrap().unwrap();
+        assert_eq!(snapshot.version().get(), at.get() + u64::from(done.is_ok()));
+        let swept = other.commit(puts(0..1, "newer"), snapshot.version());
+        swept.await.unwrap();
+        let snapshot = other.load().await.unwrap().unwrap();
+        assert_eq!(snapshot.uncommitted(), [""; 0], "after {passes} requests");
+    }
+    panic!("the commit has more requests than were looked at");
+}
+
+#[tokio::test(start_paused = true)]
 async fn payloads_of_commits_that_failed_count_against_their_key() {
     let faulty = Faulty::new();
     let config = StoreConfig::new(StorePath::Memory).max_encryptions_per_key(5);

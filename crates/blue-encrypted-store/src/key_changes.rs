@@ -252,6 +252,40 @@ async fn no_data_key_encrypts_more_than_the_cap() {
 }
 
 #[tokio::test]
+async fn a_commit_whose_rotation_was_not_remembered_does_not_say_that_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("anchor");
+    let lab = Lab {
+        anchor: Arc::new(Anchor::file_with(&path, 0).unwrap()),
+        ..Lab::new()
+    };
+    let config = StoreConfig::new(StorePath::Memory).max_encryptions_per_key(2);
+    let keys = Arc::new(MemoryKey([1; 32]));
+    let store = lab.try_store_with(config, keys).await.unwrap();
+    let partition = partition(&store, "j1");
+    let commit = async |id: &str, at: u64| {
+        let mut batch = Batch::new();
+        batch.put(task(id, "x")).unwrap();
+        let done = partition.commit(batch, PartitionVersion::new(at)).await;
+        done.map_err(|fault| fault.code().to_owned())
+    };
+    commit("t1", 0).await.unwrap();
+    // The anchor cannot be written anew where a folder is in its way.
+    let obstacle = dir.path().join("anchor.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    assert_eq!(commit("t2", 1).await.unwrap_err(), "commit_not_anchored");
+    assert_eq!(version(&partition).await.get(), 2);
+    assert_eq!(commit("t3", 2).await.unwrap_err(), "rotation_not_anchored");
+    let fault = partition.rotate().await.unwrap_err();
+    assert_eq!(fault.code(), "rotation_not_anchored");
+    assert_eq!(lab.keys(PK, "dek").len(), 3);
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(secrets(&partition).await.len(), 2);
+    commit("t3", 4).await.unwrap();
+    assert_eq!(secrets(&partition).await.len(), 3);
+}
+
+#[tokio::test]
 async fn a_partition_has_so_many_data_keys_and_no_more() {
     let lab = Lab::new();
     let store = lab.store().await;

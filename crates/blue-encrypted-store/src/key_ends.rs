@@ -109,6 +109,29 @@ async fn a_destroyed_key_that_is_put_back_before_an_epoch_ends_is_destroyed_agai
 }
 
 #[tokio::test]
+async fn no_row_is_left_under_a_data_key_that_is_destroyed_when_an_epoch_ends() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let handle = partition(&store, "j1");
+    put(&handle, &[("t1", "x"), ("t2", "x")]).await;
+    let before = lab.rows(PK);
+    handle.rotate().await.unwrap();
+    let mut batch = Batch::new();
+    batch.remove::<Task>("t1").unwrap();
+    let at = crate::lab::version(&handle).await;
+    handle.commit(batch, at).await.unwrap();
+    put(&handle, &[("t2", "y")]).await;
+    assert_eq!(lab.keys(PK, "dek"), ["dek#0002"]);
+    let rows = lab.keys(PK, "");
+    let removed = before.keys().find(|sk| sk.ends_with("t1")).unwrap();
+    lab.put(&before["dek#0001"]);
+    lab.put(&before[removed]);
+    store.rotate_kek().await.unwrap();
+    store.retire_keks().await.unwrap();
+    assert_eq!(lab.keys(PK, ""), rows);
+}
+
+#[tokio::test]
 async fn an_epoch_does_not_end_while_a_partition_is_hidden() {
     let lab = Lab::new();
     let store = lab.store().await;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::{
@@ -10,6 +12,8 @@ use aws_smithy_runtime_api::client::http::{
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use tokio::sync::Notify;
+use worldcompute_fault::{Category, Fault};
 
 use crate::anchor::Anchor;
 use crate::client;
@@ -17,14 +21,14 @@ use crate::commits::puts;
 use crate::config::DEFAULT_TABLE;
 use crate::embedded::Engine;
 use crate::keys::{
-    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
 };
 use crate::lab::{Lab, MemoryKey, Task, partition, put, secrets, task, version};
 use crate::name::{Kind, MAX_KINDS};
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::Table;
-use crate::{Batch, Entity, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+use crate::{Batch, Entity, KeyLifetime, PartitionVersion, Realm, Store, StoreConfig, StorePath};
 
 const PK: &str = "job#j1";
 
@@ -121,6 +125,21 @@ struct Between {
     work: Arc<Mutex<Option<Work>>>,
 }
 
+impl Between {
+    /// A process on a machine that has never seen the table.
+    async fn store(&self) -> Store {
+        let ground = Ground {
+            table: Table::new(client::answered_by(self.clone()), DEFAULT_TABLE),
+            anchor: Arc::new(Anchor::memory()),
+            set_up: false,
+        };
+        let config = StoreConfig::new(StorePath::Memory);
+        let keys = Arc::new(MemoryKey([1; 32]));
+        let store = Store::open_on(ground, config, keys, Sources::system());
+        store.await.unwrap()
+    }
+}
+
 impl fmt::Debug for Between {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Between")
@@ -193,15 +212,7 @@ async fn read_in_two_pages(work: impl FnOnce(Store) -> Work) -> usize {
         engine: lab.engine.clone(),
         work: Arc::new(Mutex::new(Some(work(writer)))),
     };
-    let ground = Ground {
-        table: Table::new(client::answered_by(engine.clone()), DEFAULT_TABLE),
-        anchor: Arc::new(Anchor::memory()),
-        set_up: false,
-    };
-    let config = StoreConfig::new(StorePath::Memory);
-    let keys = Arc::new(MemoryKey([1; 32]));
-    let reader = Store::open_on(ground, config, keys, Sources::system());
-    let reader = crate::lab::partition(&reader.await.unwrap(), "j1");
+    let reader = crate::lab::partition(&engine.store().await, "j1");
     let snapshot = reader.load().await.unwrap().unwrap();
     assert!(engine.work.lock().unwrap().is_none());
     assert_eq!(snapshot.entities::<Task>().unwrap().len(), 1);
@@ -241,4 +252,148 @@ async fn an_epoch_that_ends_between_two_pages_is_no_tampering() {
         })
     };
     assert_eq!(read_in_two_pages(end).await, 31);
+}
+
+#[tokio::test]
+async fn an_epoch_that_ends_while_its_own_process_looks_through_the_table_is_no_finding() {
+    let lab = Lab::new();
+    put(&partition(&lab.store().await, "j1"), &[("t1", "x")]).await;
+    let engine = Between {
+        engine: lab.engine.clone(),
+        work: Arc::default(),
+    };
+    let store = engine.store().await;
+    store.rotate_kek().await.unwrap();
+    let ending = store.clone();
+    *engine.work.lock().unwrap() = Some(Box::pin(async move {
+        assert_eq!(ending.retire_keks().await.unwrap(), 1);
+    }));
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert!(engine.work.lock().unwrap().is_none());
+    assert_eq!(
+        (report.findings.len(), report.records),
+        (0, 1),
+        "{report:?}"
+    );
+}
+
+/// Lets nobody have a key before it is opened.
+#[derive(Default)]
+struct Gate {
+    is_shut: AtomicBool,
+    refuses: AtomicBool,
+    refusals: AtomicUsize,
+    /// The epochs whose keys were asked for while it was shut.
+    asked: Mutex<Vec<u64>>,
+    opened: Notify,
+}
+
+impl Gate {
+    fn shut(&self) {
+        self.is_shut.store(true, Ordering::SeqCst);
+    }
+
+    fn open(&self) {
+        self.is_shut.store(false, Ordering::SeqCst);
+        self.opened.notify_waiters();
+    }
+
+    fn asked(&self) -> Vec<u64> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// Waits until somebody stands before it, and everybody else has come as far as they do meanwhile.
+    async fn crowd(&self) {
+        while self.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl KeyProvider for Gate {
+    fn realm(&self) -> Realm {
+        Realm::Any
+    }
+
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+        MemoryKey([1; 32]).get_umk().await
+    }
+
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+        self.get_umk().await
+    }
+
+    async fn derive_kek(
+        &self,
+        umk: &UmkHandle,
+        context: &KekContext,
+    ) -> Result<KekHandle, KeyError> {
+        let opened = self.opened.notified();
+        if self.is_shut.load(Ordering::SeqCst) {
+            self.asked.lock().unwrap().push(context.epoch);
+            opened.await;
+        }
+        if self.refuses.load(Ordering::SeqCst) {
+            self.refusals.fetch_add(1, Ordering::SeqCst);
+            return Err(Fault::new(Category::NetworkTransient, "refused", "no").into());
+        }
+        MemoryKey([1; 32]).derive_kek(umk, context).await
+    }
+}
+
+#[tokio::test]
+async fn of_many_whose_row_of_the_store_is_old_one_asks_and_its_refusal_is_everybodys() {
+    let (lab, gate) = (Lab::new(), Arc::new(Gate::default()));
+    let config = StoreConfig::new(StorePath::Memory).key_lifetime(KeyLifetime {
+        max_age: Duration::ZERO,
+        ..KeyLifetime::default()
+    });
+    let store = lab.try_store_with(config, gate.clone()).await.unwrap();
+    gate.shut();
+    let learn = || {
+        let store = store.clone();
+        tokio::spawn(async move { store.0.learn().await })
+    };
+    let waiting: Vec<_> = (0..100).map(|_| learn()).collect();
+    gate.crowd().await;
+    gate.refuses.store(true, Ordering::SeqCst);
+    gate.open();
+    for refused in waiting {
+        let fault = refused.await.unwrap().unwrap_err();
+        assert_eq!(fault.code(), "refused");
+    }
+    assert_eq!(gate.refusals.load(Ordering::SeqCst), 1);
+    gate.refuses.store(false, Ordering::SeqCst);
+    store.0.learn().await.unwrap();
+}
+
+#[tokio::test]
+async fn of_many_who_read_of_a_later_epoch_one_asks_for_its_key() {
+    let (lab, gate) = (Lab::new(), Arc::new(Gate::default()));
+    let writer = lab.store().await;
+    let config = StoreConfig::new(StorePath::Memory);
+    let stale = lab.try_store_with(config, gate.clone()).await.unwrap();
+    let names: Vec<_> = (0..20).map(|number| format!("j{number}")).collect();
+    for name in &names {
+        put(&partition(&writer, name), &[("t1", "x")]).await;
+    }
+    writer.rotate_kek().await.unwrap();
+    writer.retire_keks().await.unwrap();
+    gate.shut();
+    let load = |name: &String| {
+        let partition = partition(&stale, name);
+        tokio::spawn(async move { partition.load().await.map(drop) })
+    };
+    let loads: Vec<_> = names.iter().map(load).collect();
+    gate.crowd().await;
+    gate.open();
+    for load in loads {
+        load.await.unwrap().unwrap();
+    }
+    // The one that wraps nothing shows that the master key is still the same.
+    assert_eq!(gate.asked(), [0]);
 }

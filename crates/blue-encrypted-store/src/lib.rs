@@ -136,6 +136,7 @@ mod erasure;
 mod failure;
 #[cfg(test)]
 mod faults;
+mod flight;
 mod identity;
 mod kek;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One partition: load it whole, change it by batches.
 
 use std::fmt;
+use std::slice::Chunks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -101,8 +102,8 @@ impl Partition {
     ///
     /// # Errors
     /// `state_contention` when the partition has changed; `partition_erased`; `already_exists`, `record_not_found`, `partition_full`;
-    /// `commit_not_anchored` when all is done but could not be remembered outside of the table; those of
-    /// [`Partition::load`].
+    /// `commit_not_anchored` when all is done but could not be remembered outside of the table, `rotation_not_anchored` when
+    /// that is so of the new data key that the changes needed, and none of them is made; those of [`Partition::load`].
     pub async fn commit(
         &self,
         batch: Batch,
@@ -213,7 +214,8 @@ impl Shared {
             }
         }
         self.spend(0);
-        self.advance(&open, lane_mark).await?;
+        let advanced = self.advance(&open, lane_mark).await;
+        advanced.map_err(|fault| self.not_anchored(&open, "commit_not_anchored", fault))?;
         open.strays = self.sweep(&pk, sweep).await;
         Ok(open)
     }
@@ -254,17 +256,18 @@ impl Shared {
         let mut marks = vec![(self.scope.key.to_string(), mark)];
         marks.extend(lane_mark.map(|mark| (self.lane().pk(), mark)));
         let anchor = self.store.anchor.clone();
-        let advanced = blocking(move || anchor.advance(marks)).await;
-        advanced.map_err(|fault| {
-            let message = format!(
-                "version {} of {} is committed, but not remembered outside of the table: {}",
-                header.version,
-                self.scope.key,
-                fault.message()
-            );
-            Fault::new(fault.category(), "commit_not_anchored", message)
-                .hint(fault.hint_text().to_owned())
-        })
+        blocking(move || anchor.advance(marks)).await
+    }
+
+    /// That this version is in the table, and could not be remembered outside of it.
+    pub(crate) fn not_anchored(&self, open: &Open, code: &'static str, fault: Fault) -> Fault {
+        let message = format!(
+            "version {} of {} is in the table, but not remembered outside of it: {}",
+            open.manifest.header.version,
+            self.scope.key,
+            fault.message()
+        );
+        Fault::new(fault.category(), code, message).hint(fault.hint_text().to_owned())
     }
 
     pub(crate) fn spent(&self) -> u64 {
@@ -275,20 +278,29 @@ impl Shared {
         self.spent.store(encryptions, Ordering::Relaxed);
     }
 
-    /// Deletes what no manifest lists; returns what could not be deleted, for the next commit to try.
+    /// Deletes what no manifest lists; returns what could not be deleted, for the next commit to try. What is under a key
+    /// that has gone verifies nowhere, and nobody would ever sweep it: so keys go last, and not before all rows have gone.
     async fn sweep(&self, pk: &str, strays: Vec<Stray>) -> Vec<Stray> {
-        let (keys, rows): (Vec<_>, Vec<_>) = strays
-            .into_iter()
-            .partition(|stray| stray.data_key().is_some());
-        let mut left = Vec::new();
-        for part in keys
-            .chunks(MAX_SWEPT_KEYS)
-            .chain(rows.chunks(MAX_FLIP_ACTIONS))
-        {
+        let (keys, rows) = Stray::keys_apart(strays);
+        let (mut left, refused) = self.sweep_some(pk, rows.chunks(MAX_FLIP_ACTIONS)).await;
+        if refused {
+            return left;
+        }
+        match left.is_empty() {
+            true => left = self.sweep_some(pk, keys.chunks(MAX_SWEPT_KEYS)).await.0,
+            false => left.extend(keys),
+        }
+        left
+    }
+
+    /// What could not be deleted, and whether something was not what it was, or gone: the next load sees what there is.
+    async fn sweep_some(&self, pk: &str, parts: Chunks<'_, Stray>) -> (Vec<Stray>, bool) {
+        let (mut left, mut refused) = (Vec::new(), false);
+        for part in parts {
             match self.delete(pk, part).await {
                 Ok(Audited::Done(_)) => {}
-                // One of them is not what it was, or gone: the next load sees what there is.
                 Ok(Audited::Refused) => {
+                    refused = true;
                     tracing::debug!(partition = pk, rows = part.len(), "rows not swept");
                 }
                 Err(fault) => {
@@ -297,7 +309,7 @@ impl Shared {
                 }
             }
         }
-        left
+        (left, refused)
     }
 
     /// Deletes rows if they are what they were, with a record of the data keys among them.

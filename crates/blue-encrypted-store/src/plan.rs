@@ -73,6 +73,12 @@ impl Stray {
             _ => None,
         }
     }
+
+    /// Data keys, and what is no key.
+    pub(crate) fn keys_apart(strays: Vec<Self>) -> (Vec<Self>, Vec<Self>) {
+        let is_key = |stray: &Self| stray.data_key().is_some();
+        strays.into_iter().partition(is_key)
+    }
 }
 
 impl From<Stray> for Action {

@@ -102,7 +102,7 @@ async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<L
 /// Learns of the epoch that somebody else has begun, if a data key's row names a later one.
 async fn follow(store: &Inner, deks: &[Row]) -> Result<()> {
     if latest_epoch(deks) > store.row().epochs.current {
-        Box::pin(store.refresh()).await?;
+        store.learn_anew().await?;
     }
     store.learn().await
 }

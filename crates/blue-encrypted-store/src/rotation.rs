@@ -33,7 +33,8 @@ impl Partition {
     /// no key, and stays so.
     ///
     /// # Errors
-    /// `too_many_data_keys` while records are under 64 different ones; `state_contention`; those of [`Partition::load`].
+    /// `too_many_data_keys` while records are under 64 different ones; `state_contention`; `rotation_not_anchored` when it is
+    /// done but could not be remembered outside of the table; those of [`Partition::load`].
     pub async fn rotate(&self) -> Result<PartitionVersion> {
         let mut guard = self.0.open.lock().await;
         *guard = None;
@@ -89,7 +90,8 @@ impl Shared {
             return Err(self.contended());
         };
         self.spend(0);
-        self.advance(&open, mark).await?;
+        let advanced = self.advance(&open, mark).await;
+        advanced.map_err(|fault| self.not_anchored(&open, "rotation_not_anchored", fault))?;
         Ok(Open { keyring, ..open })
     }
 

@@ -19,6 +19,7 @@ use crate::check::Check;
 use crate::client;
 use crate::config::{Limits, StoreConfig, StorePath};
 use crate::embedded::{self, Engine, beside};
+use crate::flight::Flight;
 use crate::identity::{self, Opened, Opener, StoreRow};
 use crate::kek::{Keks, OWN};
 use crate::keyring::Wrapping;
@@ -50,8 +51,8 @@ pub(crate) struct Inner {
     row: Mutex<KnownRow>,
     /// For how long it is believed: as long as a key is used.
     row_lifetime: Duration,
-    /// Held by the one who reads it again.
-    learning: tokio::sync::Mutex<()>,
+    /// Those who wait for it to be read again.
+    learning: Flight,
     /// The partitions that somebody holds a handle on.
     partitions: Mutex<HashMap<PartitionKey, Weak<Shared>>>,
 }
@@ -94,16 +95,18 @@ impl Inner {
     }
 
     /// Reads the store's row again when it was last read as long ago as a key lives: nobody uses an epoch for longer that
-    /// somebody else has retired. Of many who would, one does.
+    /// somebody else has retired.
     pub(crate) async fn learn(&self) -> Result<()> {
-        if self.is_informed() {
-            return Ok(());
-        }
-        let _turn = self.learning.lock().await;
         match self.is_informed() {
             true => Ok(()),
-            false => Box::pin(self.refresh()).await.map(drop),
+            false => self.learn_anew().await,
         }
+    }
+
+    /// Reads the store's row again, or waits for who is reading it. Not for those who need to know what it is from now on.
+    pub(crate) async fn learn_anew(&self) -> Result<()> {
+        let refresh = Box::pin(async { self.refresh().await.map(drop) });
+        self.learning.join(refresh).await
     }
 
     fn is_informed(&self) -> bool {
@@ -266,7 +269,7 @@ impl Store {
             limits: config.limits,
             row: Mutex::new(KnownRow::now(row)),
             row_lifetime: config.key_lifetime.max_age,
-            learning: tokio::sync::Mutex::default(),
+            learning: Flight::default(),
             partitions: Mutex::default(),
         })))
     }

@@ -73,6 +73,8 @@ pub(crate) enum When {
     },
     /// Its seal starts with this.
     Sealed(SealPrefix),
+    /// It is not of this entity type, if there is any.
+    Other(&'static str),
 }
 
 /// How a transaction ended, when it could be answered at all.
@@ -562,6 +564,10 @@ impl When {
                 ];
                 let condition = format!("partition_version = :v AND {SEAL} = :s");
                 (Some(condition), Some(values.into()))
+            }
+            Self::Other(entity_type) => {
+                let values = [(":t".to_owned(), text(entity_type))];
+                (Some("entity_type <> :t".to_owned()), Some(values.into()))
             }
             Self::Sealed(seal) => {
                 let values = [(":s".to_owned(), blob(seal.to_vec()))];

@@ -313,17 +313,22 @@ impl Walk<'_> {
     }
 }
 
-/// Pages are read one after another: what looks wrong is looked at again when there was a commit in between.
+/// Pages are read one after another: what looks wrong is looked at again when there was a commit in between, or when this
+/// process has learned of other epochs than the keys were read under.
 async fn settled(store: &Arc<Inner>, scope: &Arc<Scope>, name: &str) -> Result<Inspected> {
     let mut attempts = 0;
+    let now = async || {
+        let root = store.table.get(name, ROOT).await.ok().flatten();
+        (root, store.row().epochs)
+    };
     loop {
-        let before = store.table.get(name, ROOT).await.ok().flatten();
+        let before = now().await;
         let inspected = reader::inspect(store, scope).await?;
         attempts += 1;
         if inspected.findings.is_empty() || attempts == MAX_ATTEMPTS {
             return Ok(inspected);
         }
-        if store.table.get(name, ROOT).await.ok().flatten() == before {
+        if now().await == before {
             return Ok(inspected);
         }
     }

@@ -18,12 +18,14 @@ use crate::audit::{AuditOutcome, Audited, Draft, Operation};
 use crate::check::Check;
 use crate::crypto::{Key, same};
 use crate::draft::Clear;
+use crate::erasure::TOMBSTONE;
 use crate::kek::{Keks, KeyLifetime};
 use crate::keyring::{DataKey, Epochs, Wrapping};
 use crate::keys::KekContext;
 use crate::manifest::{Manifest, SealPrefix};
-use crate::partition::Shared;
-use crate::plan::{self, FirstKey};
+use crate::name::{ROOT, SortKey};
+use crate::partition::{MAX_SWEPT_KEYS, Shared};
+use crate::plan;
 use crate::reader::Stand;
 use crate::record::{Content, Scope, VerifiedRow, build};
 use crate::row::{Row, SEAL};
@@ -49,7 +51,7 @@ impl Store {
     /// Of the bundle: `bundle_malformed`, `bundle_too_large`, `bundle_seal_mismatch` (it was changed), `bundle_of_another_key`,
     /// `bundle_of_another_store` (and no `source`); those of [`crate::Partition::load`] for what is in it; `key_epoch_retired`.
     /// Of the target: `version_rolled_back` (it is, or was, at a later version), `partition_exists`, `partition_erased`,
-    /// `state_contention`.
+    /// `audit_chain_broken` (what became of it cannot be told), `state_contention`.
     pub async fn import(
         &self,
         path: &Path,
@@ -190,15 +192,17 @@ impl Landing<'_> {
     async fn land(self, proof: Proof) -> Result<Imported> {
         let records = proof.records();
         let found = Mark::new(proof.header.version, &proof.header.seal);
+        // Before it is judged: what changes from here on has everything refused that is written.
+        let target = Target::look(self.shared, self.same_epoch()).await?;
         let is_there = self.look(&found).await?;
         let written = !is_there;
         if written && self.origin.is_here {
             self.check_history(found.version()).await?;
         }
         if written && self.origin.is_here {
-            self.put_back(proof).await?;
+            self.put_back(target, proof).await?;
         } else if written {
-            self.encrypt_anew(proof).await?;
+            self.encrypt_anew(target, proof).await?;
         }
         let loaded = self.shared.read().await?;
         Ok(Imported {
@@ -207,6 +211,14 @@ impl Landing<'_> {
             records,
             written,
         })
+    }
+
+    /// Holds while the store is at the epochs by which the bundle was judged, or is about to be encrypted anew.
+    fn same_epoch(&self) -> Action {
+        match self.origin.is_here {
+            true => self.origin.wrapping.same_epoch(),
+            false => self.shared.store.wrapping().same_epoch(),
+        }
     }
 
     /// Whether the target is the bundle's content already; an error where it is anything else that is whole.
@@ -242,7 +254,8 @@ impl Landing<'_> {
     /// What neither the table nor this machine remembers, the audit may: that the partition went on, or has ended.
     async fn check_history(&self, version: u64) -> Result<()> {
         let store = Store(self.shared.store.clone());
-        let (history, _) = History::read(&store).await?;
+        let (history, audit) = History::read(&store).await?;
+        audit.check()?;
         let key = &self.shared.scope.key;
         match history.contradiction(key, Stand::At(version)) {
             None => Ok(()),
@@ -254,8 +267,7 @@ impl Landing<'_> {
     }
 
     /// Puts the rows of a bundle of this store as they are.
-    async fn put_back(&self, mut proof: Proof) -> Result<()> {
-        let mut target = Target::look(self.shared).await?;
+    async fn put_back(&self, mut target: Target<'_>, mut proof: Proof) -> Result<()> {
         let reader = self.bundle.reader(&self.origin.key)?;
         let (mut reader, frame, _) =
             Frame::read(reader, &self.origin.scope, &self.origin.wrapping).await?;
@@ -280,20 +292,17 @@ impl Landing<'_> {
         let seal = proof.header.seal;
         let events = vec![self.event(records)];
         let mark = Mark::new(proof.header.version, &seal);
-        let same_epoch = self.origin.wrapping.same_epoch();
-        target.flip(root, same_epoch, events, mark).await
+        target.flip(root, events, mark).await
     }
 
     /// Encrypts the records of another store's bundle for this one.
-    async fn encrypt_anew(&self, mut proof: Proof) -> Result<()> {
+    async fn encrypt_anew(&self, mut target: Target<'_>, mut proof: Proof) -> Result<()> {
         let shared = self.shared;
-        let same_epoch = shared.store.wrapping().same_epoch();
         let open = shared.read().await?.open;
-        let (open, row) = shared.with_key(open).await?;
-        let mut target = Target::look(shared).await?;
-        if let Some(row) = row {
-            target.put_first_key(row).await?;
-        }
+        let (open, first) = shared.with_key(open).await?;
+        target
+            .stage(first.into_iter().map(|first| first.row).collect())
+            .await?;
         let keyring = open.keyring.clone();
         let key = keyring.active().ok_or_else(plan::no_key)?;
         let mut manifest = open.manifest;
@@ -324,7 +333,7 @@ impl Landing<'_> {
         let encrypted = Draft::dek(Operation::Encrypt, &shared.scope.key, key.version);
         let events = vec![encrypted.times(records), self.event(records)];
         let mark = Mark::new(manifest.header.version, &manifest.header.seal);
-        target.flip(written.root, same_epoch, events, mark).await
+        target.flip(written.root, events, mark).await
     }
 
     /// The record under the target's key, listed in its manifest.
@@ -389,10 +398,11 @@ struct Target<'a> {
     /// The first half of the seal of each row, none of one without a proper seal.
     present: HashMap<String, Option<SealPrefix>>,
     staged: BTreeSet<String>,
+    same_epoch: Action,
 }
 
 impl<'a> Target<'a> {
-    async fn look(shared: &'a Shared) -> Result<Self> {
+    async fn look(shared: &'a Shared, same_epoch: Action) -> Result<Self> {
         let pk = shared.scope.key.to_string();
         let mut present = HashMap::new();
         let mut after: Option<String> = None;
@@ -413,6 +423,7 @@ impl<'a> Target<'a> {
                     pk,
                     present,
                     staged: BTreeSet::new(),
+                    same_epoch,
                 });
             }
         }
@@ -423,6 +434,7 @@ impl<'a> Target<'a> {
         match self.present.get(sk) {
             None => When::Absent,
             Some(Some(seal)) => When::Sealed(*seal),
+            Some(None) if sk == ROOT => When::Other(TOMBSTONE),
             Some(None) => When::Always,
         }
     }
@@ -448,12 +460,14 @@ impl<'a> Target<'a> {
         self.transact(actions).await
     }
 
-    /// The first data key of a partition without any, while its store is at the epoch that wraps it.
-    async fn put_first_key(&mut self, first: FirstKey) -> Result<()> {
-        let put = self.put(first.row);
-        let still = [first.same_epoch, self.shared.no_root()];
-        self.transact([put].into_iter().chain(still).collect())
-            .await
+    /// Hold while nobody has committed or erased the partition since it was looked at, nor ended an epoch.
+    fn still(&self) -> [Action; 2] {
+        let root = Action::Check {
+            pk: self.pk.clone(),
+            sk: ROOT.to_owned(),
+            when: self.unchanged(ROOT),
+        };
+        [root, self.same_epoch.clone()]
     }
 
     /// Deletes the data keys that the bundle does not have: one that does not open closes the partition.
@@ -461,45 +475,60 @@ impl<'a> Target<'a> {
         let others = self.present.keys().filter(|sk| {
             sk.starts_with(crate::table::DATA_KEYS) && !self.staged.contains(sk.as_str())
         });
-        let deletions = others.map(|sk| Action::Delete {
-            sk: sk.clone(),
-            when: self.unchanged(sk),
-        });
-        let deletions: Vec<_> = deletions.collect();
-        for part in deletions.chunks(MAX_STAGED) {
-            self.transact(part.to_vec()).await?;
+        let others: Vec<_> = others.collect();
+        for part in others.chunks(MAX_SWEPT_KEYS) {
+            self.drop_keys(part).await?;
         }
         Ok(())
     }
 
-    async fn transact(&self, actions: Vec<Action>) -> Result<()> {
+    async fn drop_keys(&self, keys: &[&String]) -> Result<()> {
+        let deletions = keys.iter().map(|sk| Action::Delete {
+            sk: (*sk).clone(),
+            when: self.unchanged(sk),
+        });
+        let actions = deletions.chain(self.still()).collect();
+        let events = keys.iter().filter_map(|sk| match SortKey::parse(sk) {
+            Some(SortKey::Dek(version)) => {
+                let key = &self.shared.scope.key;
+                Some(Draft::dek(Operation::Erase, key, version))
+            }
+            _ => None,
+        });
+        self.on_record(actions, events.collect()).await.map(drop)
+    }
+
+    async fn transact(&self, mut actions: Vec<Action>) -> Result<()> {
         if actions.is_empty() {
             return Ok(());
         }
+        actions.extend(self.still());
         match self.shared.store.table.transact(&self.pk, actions).await? {
             Outcome::Done => Ok(()),
-            Outcome::Refused(_) => Err(self.shared.contended()),
+            Outcome::Refused(_) => Err(self.refused().await?),
         }
     }
 
-    /// Puts the root, together with the record of it: now the partition is there.
-    /// `same_epoch` holds while its data keys are wrapped under epochs that count.
-    async fn flip(
-        mut self,
-        root: Row,
-        same_epoch: Action,
-        events: Vec<Draft>,
-        mark: Mark,
-    ) -> Result<()> {
-        let actions = vec![self.put(root), same_epoch];
+    /// How far the lane of the audit has come with it.
+    async fn on_record(&self, actions: Vec<Action>, events: Vec<Draft>) -> Result<Option<Mark>> {
         let (lane, audit) = (self.shared.lane(), &self.shared.store.audit);
-        let done = audit.transact(lane, &self.pk, actions, events).await?;
-        let Audited::Done(lane_mark) = done else {
-            self.shared.store.refresh().await?;
-            return Err(self.shared.contended());
-        };
+        match audit.transact(lane, &self.pk, actions, events).await? {
+            Audited::Done(mark) => Ok(mark),
+            Audited::Refused => Err(self.refused().await?),
+        }
+    }
+
+    async fn refused(&self) -> Result<Fault> {
+        self.shared.store.refresh().await?;
+        Ok(self.shared.contended())
+    }
+
+    /// Puts the root, together with the record of it: now the partition is there.
+    async fn flip(mut self, root: Row, events: Vec<Draft>, mark: Mark) -> Result<()> {
+        let actions = vec![self.put(root), self.same_epoch.clone()];
+        let lane_mark = self.on_record(actions, events).await?;
         let mut marks = vec![(self.pk.clone(), mark)];
-        marks.extend(lane_mark.map(|mark| (lane.pk(), mark)));
+        marks.extend(lane_mark.map(|mark| (self.shared.lane().pk(), mark)));
         let anchor = self.shared.store.anchor.clone();
         blocking(move || anchor.advance(marks)).await
     }

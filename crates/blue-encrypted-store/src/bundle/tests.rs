@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -13,8 +15,11 @@ use super::*;
 use crate::anchor::Anchor;
 use crate::audit::{AuditOutcome, Operation};
 use crate::crypto::{hmac, hmac_key};
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
 use crate::lab::{Lab, MemoryKey, partition, put, secrets, task, version};
-use crate::{Batch, Partition, PartitionVersion, Store};
+use crate::{Batch, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath};
 
 /// A store with a partition, a place for bundles.
 struct World {
@@ -203,6 +208,118 @@ async fn a_bundle_of_an_erased_partition_does_not_bring_it_back() {
     let after = world.partition().export(&world.path("after")).await;
     assert_eq!(code(after), "partition_erased");
     assert_eq!(world.lab.rows(PK), rows);
+}
+
+/// Has a partition erased by somebody else when it opens a data key for the last time that it is told of.
+struct Late {
+    opened: AtomicUsize,
+    last: usize,
+    victim: Partition,
+}
+
+impl Late {
+    fn new(victim: Partition, last: usize) -> Arc<Self> {
+        let opened = AtomicUsize::new(0);
+        Arc::new(Self {
+            opened,
+            last,
+            victim,
+        })
+    }
+}
+
+#[async_trait]
+impl KeyProvider for Late {
+    fn realm(&self) -> Realm {
+        Realm::Any
+    }
+
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+        MemoryKey([1; 32]).get_umk().await
+    }
+
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+        self.get_umk().await
+    }
+
+    async fn decrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &EncryptedDek,
+        context: &DekContext,
+    ) -> Result<DekHandle, KeyError> {
+        if self.opened.fetch_add(1, Ordering::SeqCst) + 1 == self.last {
+            self.victim.erase().await.unwrap();
+        }
+        MemoryKey([1; 32]).decrypt_dek(kek, dek, context).await
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_while_a_bundle_is_imported_leaves_nothing_of_it() {
+    // While it is verified, and when its rows are about to be written.
+    for (last, told) in [(1, "partition_erased"), (2, "state_contention")] {
+        let world = World::filled(200).await;
+        let path = world.exported().await;
+        world.lose();
+        let eraser = world.lab.stranger().await;
+        let keys = Late::new(partition(&eraser, "j1"), last);
+        let config = StoreConfig::new(StorePath::Memory);
+        let store = world.lab.try_store_with(config, keys).await.unwrap();
+        assert_eq!(code(store.import(&path, None).await), told);
+        assert_eq!(world.lab.keys(PK, ""), ["manifest"]);
+
+        let (lab, other) = elsewhere().await;
+        let eraser = lab.open(Arc::new(Anchor::memory()), 2).await.unwrap();
+        let source = Late::new(partition(&eraser, "j1"), last);
+        assert_eq!(code(other.import(&path, Some(source)).await), told);
+        assert_eq!(lab.keys(PK, ""), ["manifest"]);
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_in_the_place_of_a_damaged_root_is_not_written_over() {
+    let world = World::filled(3).await;
+    let path = world.exported().await;
+    let mut root = world.lab.rows(PK).remove("manifest").unwrap();
+    root.remove("seal");
+    world.lab.put(&root);
+    let eraser = world.lab.stranger().await;
+    // Once to verify the bundle, once for what is there, once to write.
+    let keys = Late::new(partition(&eraser, "j1"), 3);
+    let config = StoreConfig::new(StorePath::Memory);
+    let store = world.lab.try_store_with(config, keys).await.unwrap();
+    assert!(store.import(&path, None).await.is_err());
+    assert_eq!(world.lab.keys(PK, ""), ["manifest"]);
+    let fault = partition(&world.lab.stranger().await, "j1").load().await;
+    assert_eq!(code(fault), "partition_erased");
+}
+
+#[tokio::test]
+async fn a_bundle_is_of_no_use_where_the_audit_does_not_tell_what_became_of_the_partition() {
+    let world = World::filled(3).await;
+    // Opening a store looks at the end of the audit alone.
+    for _ in 0..20 {
+        put(&world.partition(), &[("t0", "again")]).await;
+    }
+    let path = world.exported().await;
+    world.partition().erase().await.unwrap();
+    world.store.clone().close().await.unwrap();
+    world.lose();
+    let lane = world.partition().0.lane().pk();
+    let first = world.lab.keys(&lane, "event#").remove(0);
+    let mut event = world.lab.rows(&lane).remove(&first).unwrap();
+    event.insert(
+        "event_mac".to_owned(),
+        dynoxide::AttributeValue::B(vec![7; 32]),
+    );
+    world.lab.put(&event);
+    let stranger = world.lab.stranger().await;
+    assert_eq!(
+        code(stranger.import(&path, None).await),
+        "audit_chain_broken"
+    );
+    assert!(world.lab.rows(PK).is_empty());
 }
 
 #[tokio::test]
