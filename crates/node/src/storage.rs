@@ -247,3 +247,32 @@ async fn set_aside(key: PathBuf) -> Result<Option<PathBuf>> {
         )
     })?
 }
+
+#[cfg(test)]
+mod tests {
+    use blue_encrypted_store::KeyProvider;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_key_is_out_of_the_way_and_told_before_anything_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let opened = home.open(&crate::Config::default()).unwrap();
+        let site = Storage::InHome.site(&home).unwrap();
+        let old = site.open(&opened).await.unwrap();
+        let id = old.id().to_owned();
+        old.close().await.unwrap();
+        OsDisk.remove(&home.store_key()).unwrap();
+        let another = LocalFileKeyProvider::new(home.store_key());
+        another.create_umk().await.unwrap();
+        let mut told = false;
+        let new = site.reset(&opened, |aside| {
+            assert!(aside.exists() && !home.store_key().exists());
+            assert!(home.store().exists());
+            told = true;
+        });
+        assert_ne!(new.await.unwrap().id(), id);
+        assert!(told && home.store_key().exists());
+    }
+}
