@@ -225,13 +225,13 @@ pub(crate) fn check_floor(
     else {
         return Ok(());
     };
-    let why = if found.version == floor.version {
-        format!("version {} has other content than before", floor.version)
+    let (now, before) = (found.version, floor.version);
+    let why = if floor.is_end() {
+        format!("it is at version {now} and was erased before, for good")
+    } else if now == before {
+        format!("version {now} has other content than before")
     } else {
-        format!(
-            "it is at version {} and was at version {} before",
-            found.version, floor.version
-        )
+        format!("it is at version {now} and was at version {before} before")
     };
     Err(Check::VersionFloor.failed(partition, why))
 }

@@ -202,7 +202,9 @@ async fn a_bundle_of_an_erased_partition_does_not_bring_it_back() {
     let path = world.exported().await;
     world.partition().erase().await.unwrap();
     let rows = world.lab.rows(PK);
-    assert_eq!(code(world.import(&path).await), "version_rolled_back");
+    let fault = world.import(&path).await.unwrap_err();
+    assert_eq!(fault.code(), "version_rolled_back");
+    assert!(fault.message().contains("erased before"), "{fault}");
     let stranger = world.lab.stranger().await;
     assert_eq!(code(stranger.import(&path, None).await), "partition_erased");
     let after = world.partition().export(&world.path("after")).await;
