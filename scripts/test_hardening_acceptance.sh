@@ -14,12 +14,13 @@ fail() {
     echo "  FAILED  $1"
 }
 
-# tests "<what cargo test is given>" name...: every name is one test, in whichever module, and passes.
+# tests "<target>" name...: every name is one test, in whichever package and module, and passes. It is built as a part of
+# the whole workspace, as `cargo test --workspace` does, so that nothing is compiled for it a second time.
 tests() {
     local target=$1 output passed
     shift
     # shellcheck disable=SC2086  # the target is several words
-    if ! output=$(cargo test --quiet $target -- "$@" 2>&1); then
+    if ! output=$(cargo test --quiet --workspace $target -- "$@" 2>&1); then
         printf '%s\n' "$output" | tail -40
         fail "$target: a test failed or did not compile"
         return
@@ -39,7 +40,8 @@ live() {
     if "$@"; then echo "  ok      live: $what"; else fail "live: $what"; fi
 }
 
-cargo build --quiet -p gait || exit 1
+# Building a test of gait builds gait too.
+cargo test --quiet --workspace --test doctor --no-run || exit 1
 binary=$(realpath "${CARGO_TARGET_DIR:-target}/debug/gait")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -79,19 +81,19 @@ cat >"$work/intent.json" <<'JSON'
 JSON
 
 echo "1 error envelopes"
-tests "-p worldcompute-fault --test contract" \
+tests "--test contract" \
     statuses_exit_codes_and_hints_of_every_category_are_stable \
     gait_has_exit_codes_for_failed_regressions_and_unsafe_operations \
     the_envelope_of_every_category_is_stable \
     the_envelope_is_the_gates_byte_for_byte \
     refusals_of_the_operating_system_have_codes_a_user_can_act_on
-tests "-p gait --test gate_eval" \
+tests "--test gate_eval" \
     words_in_a_message_do_not_choose_the_category \
     every_input_is_checked_before_anything_is_written
-tests "-p gait --test cli" \
+tests "--test cli" \
     an_unknown_flag_is_refused_on_standard_output_in_both_modes \
     an_answer_that_nobody_can_read_is_a_failure
-tests "-p gait --test failures" the_failures_are_those_of_the_golden_file
+tests "--test failures" the_failures_are_those_of_the_golden_file
 envelope='not a["ok"] and a["error"] and a["error_code"] and a["hint"] and a["correlation_id"] and a["retryable"] is False'
 wrong_input() { exits 6 "$envelope and a['error_category'] == 'invalid_input'" gate eval --no-such-flag; }
 corrupt_pack() {
@@ -102,7 +104,7 @@ live "a wrong command line is invalid_input, exit 6" wrong_input
 live "a corrupt pack is verification_failed, exit 2" corrupt_pack
 
 echo "2 atomic writes"
-tests "-p worldcompute-durable --test durable" \
+tests "--test durable" \
     steps::a_replaced_file_is_old_or_new_and_new_once_acknowledged \
     steps::a_streamed_file_is_old_or_new_and_new_once_acknowledged \
     steps::a_created_file_is_absent_or_whole_and_whole_once_acknowledged \
@@ -110,8 +112,8 @@ tests "-p worldcompute-durable --test durable" \
     steps::a_failed_write_removes_its_temporary_file_at_once \
     crash::a_killed_writer_leaves_every_acknowledged_file_and_record_whole \
     disk_full::past_the_file_size_limit_the_old_content_stays
-tests "-p gait --test job" killed_at_any_moment_a_job_keeps_every_acknowledged_change
-tests "-p gait --test kill_switch" a_writer_that_is_killed_at_any_moment_leaves_the_old_state_or_the_new
+tests "--test job" killed_at_any_moment_a_job_keeps_every_acknowledged_change
+tests "--test kill_switch" a_writer_that_is_killed_at_any_moment_leaves_the_old_state_or_the_new
 whole_run() {
     exits 0 'a["ok"]' demo && exits 0 'a["ok"]' verify run_demo || return
     local left
@@ -132,17 +134,17 @@ live "a run is written whole and nothing else is left" whole_run
 live "a pack whose writer is killed is absent or whole" killed_packs
 
 echo "3 contention"
-tests "-p worldcompute-durable --test durable" \
+tests "--test durable" \
     lock::threads_and_processes_racing_for_a_lock_lose_no_update \
     lock::of_many_that_take_over_a_dead_owners_lock_exactly_one_has_it \
     lock_file::threads_and_processes_racing_for_the_file_lose_no_update \
     lock_file::a_lock_that_somebody_took_for_stale_and_replaced_is_not_removed_by_its_old_owner
-tests "-p gait --test gate_contention" \
+tests "--test gate_contention" \
     sixty_four_gates_on_one_limit_let_exactly_as_many_pass_as_it_says \
     of_sixty_four_gates_with_one_approval_for_one_use_one_passes
-tests "-p gait --test gate_eval" a_held_lock_is_contention_that_may_be_retried_and_a_stale_one_is_taken_over
-tests "-p gait --test job" sixteen_processes_at_once_lose_no_change
-tests "-p gait --test kill_switch" of_sixty_four_that_add_at_once_every_entry_is_kept
+tests "--test gate_eval" a_held_lock_is_contention_that_may_be_retried_and_a_stale_one_is_taken_over
+tests "--test job" sixteen_processes_at_once_lose_no_change
+tests "--test kill_switch" of_sixty_four_that_add_at_once_every_entry_is_kept
 exact_limit() {
     local number passed
     for number in $(seq 16); do
@@ -156,12 +158,12 @@ exact_limit() {
 live "16 gates at once on a limit of 5: exactly 5 pass" exact_limit
 
 echo "4 network retries"
-tests "-p gait --lib" \
+tests "--lib" \
     a_passing_failure_is_tried_again_with_growing_deterministic_delays \
     each_failure_of_the_network_has_its_own_code_and_only_passing_ones_are_retried \
     attempts_and_delays_are_bounded \
     a_cached_copy_stands_in_only_when_asked_for_pinned_and_verified
-tests "-p gait --test registry" \
+tests "--test registry" \
     a_server_that_recovers_is_fetched_from \
     each_failure_of_a_server_has_its_code_category_and_exit \
     a_refused_port_is_a_passing_failure \
@@ -178,12 +180,12 @@ nobody_listens() {
 live "a port where nobody listens: tried twice, network_transient, retryable" nobody_listens
 
 echo "5 doctor"
-tests "-p gait --lib" \
+tests "--lib" \
     the_checks_come_in_the_order_of_the_contract \
     looking_leaves_nothing_behind \
     a_stale_lock_is_looked_for_where_the_gate_takes_it \
     ambiguous_missing_and_open_keys_fail_the_whole_report
-tests "-p gait --test doctor" the_exit_agrees_with_the_status an_ambiguous_key_fails
+tests "--test doctor" the_exit_agrees_with_the_status an_ambiguous_key_fails
 doctor_agrees() {
     local answer code
     answer=$(gait doctor --json)
@@ -194,12 +196,12 @@ doctor_agrees() {
 live "the exit agrees with the status and every failure names its repair" doctor_agrees
 
 echo "6 no leak"
-tests "-p gait --test secrets" no_command_repeats_a_planted_secret
-tests "-p gait --test keys" no_output_repeats_a_secret_from_environment_file_or_argument
-tests "-p gait --test gate_eval" a_brokered_credential_is_named_and_its_secret_is_nowhere
-tests "-p gait --test guard" a_sealing_key_comes_from_one_place_and_is_never_shown
-tests "-p gait --test mcp_serve" a_token_is_asked_for_and_never_shown
-tests "-p gait --lib" a_token_in_the_query_of_an_address_is_not_shown
+tests "--test secrets" no_command_repeats_a_planted_secret
+tests "--test keys" no_output_repeats_a_secret_from_environment_file_or_argument
+tests "--test gate_eval" a_brokered_credential_is_named_and_its_secret_is_nowhere
+tests "--test guard" a_sealing_key_comes_from_one_place_and_is_never_shown
+tests "--test mcp_serve" a_token_is_asked_for_and_never_shown
+tests "--lib" a_token_in_the_query_of_an_address_is_not_shown
 secret_nowhere() {
     # A sealing key by variable: good, and then too short to be one. Neither is anywhere but in the environment.
     export GAIT_ACCEPTANCE_KEY=$secret

@@ -36,9 +36,14 @@ server() {
     [[ -n $(jar) ]] || fail "$package has no DynamoDBLocal.jar"
 }
 
-# Prints the test program that cargo built. What cargo says goes on to standard error, which is not opened anew: a file would lose what it holds.
+# program <name> <target>...: prints the test program of that name that cargo built. With the features of the whole
+# workspace, so that nothing below the store is compiled a second time. What cargo says goes on to standard error, which is
+# not opened anew: a file would lose what it holds.
 program() {
-    cargo test -p blue-encrypted-store --features aws --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -n 1
+    local name=$1
+    shift
+    cargo test --workspace --features blue-encrypted-store/aws --no-run "$@" 2>&1 | tee >(cat >&2) \
+        | sed -n "s/.*Executable .*(\(.*\/$name-[0-9a-f]*\))\$/\1/p" | tail -n 1
 }
 
 # A namespace of its own: the server listens on every address there is, and here that is the loopback alone.
@@ -86,6 +91,6 @@ command -v ip >/dev/null || skip "the ip command is not installed (package iprou
 command -v curl >/dev/null || skip "curl is not installed"
 tools
 server
-library=$(program --lib)
-suite=$(program --test suite)
+library=$(program blue_encrypted_store --lib)
+suite=$(program suite --test suite)
 isolated "$(realpath "$library")" "$(realpath "$suite")"

@@ -41,7 +41,7 @@ done
 [ -n "$port" ] || fail "moto did not say where it listens"
 
 KMS_ENDPOINT="http://127.0.0.1:$port" \
-    cargo test -p blue-encrypted-store --features aws --test suite -- --nocapture kms_endpoint >"$work/tests.log" 2>&1 \
+    cargo test --workspace --features blue-encrypted-store/aws --test suite -- --nocapture kms_endpoint >"$work/tests.log" 2>&1 \
     || { cat "$work/tests.log" >&2; fail "the tests against moto"; }
 grep -q "^test result: ok. 3 passed" "$work/tests.log" || { cat "$work/tests.log" >&2; fail "not every test ran"; }
 echo "kms_moto: 3 tests passed against ${moto}"

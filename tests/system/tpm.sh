@@ -23,8 +23,9 @@ tools() {
 }
 
 tools
-cargo clippy -p blue-encrypted-store --features tpm2 --all-targets -- -D warnings
+# With the features of the whole workspace, so that nothing below the store is compiled a second time.
+cargo clippy --workspace --features blue-encrypted-store/tpm2 --all-targets -- -D warnings
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-cargo test -p blue-encrypted-store --features tpm2 --lib -- --nocapture tpm:: 2>&1 | tee "$log" || fail "the tests with swtpm"
+cargo test --workspace --features blue-encrypted-store/tpm2 --lib -- --nocapture tpm:: 2>&1 | tee "$log" || fail "the tests with swtpm"
 ! grep -q '^skipped: ' "$log" || fail "swtpm is installed and does not run"

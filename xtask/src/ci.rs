@@ -102,14 +102,14 @@ fn deny(root: &Path) -> Result<()> {
 /// The encrypted store with everything that reaches over a network, on Amazon's DynamoDB Local, with its key in moto, and
 /// with a TPM.
 fn store(root: &Path) -> Result<()> {
-    let of_the_store = "-p blue-encrypted-store --features aws";
+    let with_aws = "--workspace --features blue-encrypted-store/aws";
     shell(
         root,
-        &format!("cargo clippy {of_the_store} --all-targets -- -D warnings"),
+        &format!("cargo clippy {with_aws} --all-targets -- -D warnings"),
     )?;
     shell(
         root,
-        &format!("cargo test {of_the_store} --lib -- opening:: faults::"),
+        &format!("cargo test {with_aws} --lib -- opening:: faults::"),
     )?;
     shell(root, "tests/system/dynamodb_local.sh")?;
     shell(root, "tests/system/kms_moto.sh")?;

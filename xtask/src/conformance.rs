@@ -5,10 +5,10 @@ use std::process::Command;
 
 use crate::shell::{Failure, Result, forget_cargo};
 
-const TEST: [&str; 7] = [
+/// With the features of the whole workspace, so that nothing is compiled for it a second time.
+const TEST: [&str; 6] = [
     "test",
-    "--package",
-    "gait",
+    "--workspace",
     "--test",
     "cases",
     "--",
