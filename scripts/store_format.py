@@ -803,14 +803,16 @@ def erase(table: Table, pk: str, at: str) -> dict:
     rows.clear()
     rows["manifest"] = tombstone_row(place, at)
     table.record(lane_of(place), at, "Erase", f"dek#{pk}", keys)
-    return certificate(place, rows["manifest"], keys, others)
+    return certificate(place, rows["manifest"], table.lane(lane_of(place)), keys, others)
 
 
-def certificate(place: Place, tombstone: dict, keys: int, others: int) -> dict:
+def certificate(place: Place, tombstone: dict, lane: "Lane", keys: int, others: int) -> dict:
+    """Of the erasure that is the lane's last event."""
     tenant, user = place.store.owner
+    event = dict(lane=lane.number, seq=lane.seq, hash=lane.hash.hex())
     erasure = dict(
         format="blue/v1/erasure", store=place.store.id, tenant=tenant, user=user, partition=place.pk,
-        erased_at=tombstone["updated_at"][1], tombstone=tombstone["seal"][1].hex(), data_keys_destroyed=keys,
+        erased_at=tombstone["updated_at"][1], tombstone=tombstone["seal"][1].hex(), event=event, data_keys_destroyed=keys,
         rows_deleted=others, residual_copies=[{"place": "backups of the table", "until": "they expire"}],
     )
     key = expand(place.store.own, b"blue/v1/erasure")
@@ -991,7 +993,7 @@ def later_vectors(umk: bytes, own: dict, at: str) -> dict:
     rows = [own, *wrapped, *records, chunk, root, tombstone, *audit]
     return dict(
         Items=[to_item(row) for row in rows], deks=[dek.hex() for dek in deks], wrap_nonces=[nonce.hex() for nonce in nonces],
-        certificate=certificate(erased, tombstone, 1, 2),
+        certificate=certificate(erased, tombstone, lanes[lane_of(erased)], 1, 2),
     )
 
 

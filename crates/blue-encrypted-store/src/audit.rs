@@ -114,6 +114,10 @@ impl Lane {
         (0..AUDIT_LANES as u8).map(Self)
     }
 
+    pub(crate) const fn number(self) -> u8 {
+        self.0
+    }
+
     fn index(self) -> usize {
         usize::from(self.0)
     }

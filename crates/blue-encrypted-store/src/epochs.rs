@@ -120,7 +120,7 @@ impl Partition {
         for _ in 0..MAX_ATTEMPTS {
             match self.0.wrap_anew(history).await {
                 Err(fault) if fault.code() == "partition_erased" => {
-                    return self.erase().await.map(|_| 0);
+                    return self.erase_again().await.map(|()| 0);
                 }
                 Err(fault) if fault.category() == Category::StateContention => {}
                 done => return done,

@@ -5,19 +5,20 @@
 //! of the partition to verify, because destroying needs no trust. The tombstone is sealed under a key of the store that
 //! no rotation retires, and the anchor remembers the partition as ended: what somebody puts back is older than that.
 
+mod certificate;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use aws_lc_rs::hmac::Key;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::canonical_json;
 
-use crate::Store;
 use crate::anchor::Mark;
 use crate::audit::{Audited, Draft, Lane, Operation};
 use crate::check::Check;
-use crate::crypto::{expand, hmac, hmac_key, same};
+use crate::crypto::{expand, hmac_key};
 use crate::envelope::Suite;
 use crate::kek::OWN;
 use crate::keys::KekHandle;
@@ -30,105 +31,13 @@ use crate::store::Inner;
 use crate::table::{Action, DATA_KEYS, Outcome, When};
 use crate::task::blocking;
 
+pub use self::certificate::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
+
 /// What a tombstone's `entity_type` is.
 pub(crate) const TOMBSTONE: &str = "tombstone";
 const ATTRIBUTES: [&str; 6] = ["pk", "sk", "entity_type", "updated_at", "env", SEAL];
-const FORMAT: &str = "blue/v1/erasure";
 /// The most transactions of one erasure: somebody may add rows as fast as they are deleted.
 const MAX_TRANSACTIONS: usize = 20_000;
-/// Where copies may be that no store can delete, and how long.
-const RESIDUAL: [(&str, &str); 6] = [
-    (
-        "points in time and backups of the table",
-        "DynamoDB keeps points in time for up to 35 days; backups on demand stay until they are deleted, and so does what it \
-         keeps of a table that is deleted",
-    ),
-    (
-        "streams, exports and replicas of the table",
-        "they are consumed or deleted; DynamoDB keeps streams for 24 hours",
-    ),
-    (
-        "free pages and the write-ahead log of an embedded engine's file",
-        "they are written over at some time, or never; or the file is destroyed",
-    ),
-    (
-        "bundles that were exported from the partition",
-        "they are deleted; retired epochs do not open them here, the master key does elsewhere",
-    ),
-    (
-        "snapshots and handles in the memory of other processes that had loaded the partition",
-        "they are dropped, or the process learns of the erasure",
-    ),
-    (
-        "the partition's name, and what was done with its keys and when: tombstone, audit, anchors",
-        "for ever; no content and no key",
-    ),
-];
-
-/// What an erasure says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Erasure {
-    /// `blue/v1/erasure`.
-    pub format: String,
-    /// The store's id.
-    pub store: String,
-    /// Whose store.
-    pub tenant: String,
-    /// Whose key.
-    pub user: String,
-    /// The partition, `{kind}#{id}`.
-    pub partition: String,
-    /// When the tombstone was set, UTC.
-    pub erased_at: String,
-    /// The tombstone's seal, in hex.
-    pub tombstone: String,
-    /// Rows of wrapped data keys that this call deleted; not those that an earlier one had, which then broke off, and not
-    /// those that somebody had hidden. That they were keys was not verified: destroying needs no trust.
-    pub data_keys_destroyed: u64,
-    /// All other rows that this call deleted.
-    pub rows_deleted: u64,
-    /// Who has one of these copies from before, and the master key or the key-encryption key of its epoch, can read it. Nobody
-    /// else can.
-    pub residual_copies: Vec<ResidualCopy>,
-}
-
-/// A copy that is out of the store's reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResidualCopy {
-    /// Where it may be.
-    pub place: String,
-    /// When it is gone.
-    pub until: String,
-}
-
-/// The statement that a partition was erased, authenticated by a key of the store: [`Store::check_certificate`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ErasureCertificate {
-    /// What happened.
-    pub erasure: Erasure,
-    /// HMAC-SHA256 of the canonical JSON (RFC 8785) of `erasure`, in hex.
-    pub mac: String,
-}
-
-impl Store {
-    /// Whether this store made `certificate`, and nobody changed it. Whoever has the store's keys could have made it: it
-    /// proves to its owner, not to others, what was done.
-    ///
-    /// # Errors
-    /// `seal_mismatch`; those of the key provider.
-    pub async fn check_certificate(&self, certificate: &ErasureCertificate) -> Result<()> {
-        let mac = hex::encode(mac(&OwnKeys::of(&self.0).await?, &certificate.erasure)?);
-        if same(mac.as_bytes(), certificate.mac.as_bytes()) {
-            return Ok(());
-        }
-        let place = format!("certificate for {:.300?}", certificate.erasure.partition);
-        Err(Check::Seal.failed(place, "this store did not make it, or it was changed"))
-    }
-}
-
 impl Partition {
     /// Erases the partition for good: deletes its wrapped data keys, then all its rows, and sets a tombstone. From then
     /// on loads and commits fail with `partition_erased`.
@@ -138,12 +47,24 @@ impl Partition {
     /// ([`Store::retire_keks`]) they are of no use in the table either, to any machine that knows that it is.
     ///
     /// # Errors
-    /// `erasure_incomplete` when rows come as fast as they go; those of the key provider and of the engine.
+    /// `erasure_incomplete` when rows come as fast as they go; `erasure_not_on_record` when all of it is gone, and the
+    /// audit tells nothing of it; those of the key provider and of the engine.
     pub async fn erase(&self) -> Result<ErasureCertificate> {
+        let keys = OwnKeys::of(&self.0.store).await?;
+        let ended = self.end(&keys).await?;
+        certificate::issue(&self.0, &keys, &ended).await
+    }
+
+    /// The same without a certificate, for what only has to be gone.
+    pub(crate) async fn erase_again(&self) -> Result<()> {
+        let keys = OwnKeys::of(&self.0.store).await?;
+        self.end(&keys).await.map(drop)
+    }
+
+    async fn end(&self, keys: &OwnKeys) -> Result<Ended> {
         let Shared { store, scope, .. } = &*self.0;
         let mut guard = self.0.open.lock().await;
         *guard = None;
-        let keys = OwnKeys::of(store).await?;
         let mut undertaker = Undertaker {
             store,
             scope,
@@ -151,12 +72,23 @@ impl Partition {
             transactions: 0,
             lane_mark: None,
         };
-        let (tombstone, data_keys) = undertaker.bury(&keys).await?;
+        let (tombstone, data_keys) = undertaker.bury(keys).await?;
         // Whoever puts the partition back while its rows are deleted is too late.
         remember(store, scope, &tombstone, undertaker.lane_mark.take()).await?;
         let rows = undertaker.clear().await?;
-        certificate(store, scope, &keys, &tombstone, (data_keys, rows))
+        Ok(Ended {
+            tombstone,
+            data_keys,
+            rows,
+        })
     }
+}
+
+/// What an erasure came to.
+struct Ended {
+    tombstone: Tombstone,
+    data_keys: u64,
+    rows: u64,
 }
 
 /// Keys of the store for what outlives its epochs.
@@ -174,7 +106,7 @@ impl OwnKeys {
         let derive = |label: &[u8]| expand(kek.bytes(), label).map(|key| hmac_key(&key));
         Ok(Self {
             tombstones: derive(b"blue/v1/tombstone")?,
-            certificates: derive(FORMAT.as_bytes())?,
+            certificates: derive(certificate::FORMAT.as_bytes())?,
         })
     }
 }
@@ -355,36 +287,4 @@ fn deletions(keys: &[String]) -> Vec<Action> {
         when: When::Always,
     };
     keys.iter().map(delete).collect()
-}
-
-fn certificate(
-    store: &Inner,
-    scope: &Scope,
-    keys: &OwnKeys,
-    tombstone: &Tombstone,
-    (data_keys_destroyed, rows_deleted): (u64, u64),
-) -> Result<ErasureCertificate> {
-    let owner = &store.keks.owner;
-    let residual = RESIDUAL.map(|(place, until)| ResidualCopy {
-        place: place.to_owned(),
-        until: until.to_owned(),
-    });
-    let erasure = Erasure {
-        format: FORMAT.to_owned(),
-        store: owner.store.clone(),
-        tenant: owner.tenant.clone(),
-        user: owner.user.clone(),
-        partition: scope.key.to_string(),
-        erased_at: tombstone.erased_at.clone(),
-        tombstone: hex::encode(tombstone.seal),
-        data_keys_destroyed,
-        rows_deleted,
-        residual_copies: residual.to_vec(),
-    };
-    let mac = hex::encode(mac(keys, &erasure)?);
-    Ok(ErasureCertificate { erasure, mac })
-}
-
-fn mac(keys: &OwnKeys, erasure: &Erasure) -> Result<[u8; 32]> {
-    Ok(hmac(&keys.certificates, &canonical_json(erasure)?))
 }

@@ -195,7 +195,7 @@ pub use config::{StoreConfig, StorePath};
 pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, Entity, META, Stored};
-pub use erasure::{Erasure, ErasureCertificate, ResidualCopy};
+pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
 pub use kek::KeyLifetime;
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,

@@ -16,6 +16,8 @@ use crate::table::{Order, Page, Table};
 pub(super) const TAIL: usize = 16;
 /// Rows of one read.
 const PAGE: usize = 500;
+/// Rows of one read backwards: what is looked for is hardly ever far from the end.
+const LOOK_BACK: usize = 64;
 /// How often a chain that looks broken is read anew: others may write while its rows are read, one after another.
 const MAX_ATTEMPTS: usize = 4;
 
@@ -191,6 +193,49 @@ impl Reader<'_> {
                 return Ok(Err(ChainBreak::new(at.seq.saturating_add(missing), kind)));
             }
         }
+    }
+
+    /// The last event up to `at` that `wanted` takes. Each is the one that its successor names, down to the lane's beginning.
+    pub(super) async fn latest(
+        self,
+        mut at: Step,
+        wanted: &impl Fn(&CryptoAuditEvent) -> bool,
+    ) -> Result<Checked<Option<CryptoAuditEvent>>> {
+        let pk = self.lane.pk();
+        while at.seq > 0 {
+            let before = sort_key(at.seq.saturating_add(1));
+            let page = self
+                .table
+                .page(&pk, Order::Backward, Some(&before), LOOK_BACK);
+            let rows = page.await?.rows;
+            if rows.is_empty() {
+                return Ok(Err(ChainBreak::new(at.seq, BreakKind::Missing)));
+            }
+            for row in &rows {
+                match self.back(row, &mut at) {
+                    Err(broken) => return Ok(Err(broken)),
+                    Ok(event) if wanted(&event) => return Ok(Ok(Some(event))),
+                    Ok(_) => {}
+                }
+            }
+        }
+        let is_beginning = at == self.genesis();
+        Ok(is_beginning
+            .then_some(None)
+            .ok_or(ChainBreak::new(1, BreakKind::Forked)))
+    }
+
+    /// The event that is at `at`, which becomes the one before it.
+    fn back(self, row: &Found, at: &mut Step) -> Checked<CryptoAuditEvent> {
+        let event = self.open(row, at.seq, BreakKind::Missing)?;
+        if event.event_hash != at.hash {
+            return Err(ChainBreak::new(at.seq, BreakKind::Forked));
+        }
+        *at = Step {
+            seq: at.seq.saturating_sub(1),
+            hash: event.previous_hash,
+        };
+        Ok(event)
     }
 
     /// The events after the one with the number `seq`, at most a page.

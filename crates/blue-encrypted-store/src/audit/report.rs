@@ -36,10 +36,7 @@ impl ChainReport {
     /// # Errors
     /// `audit_chain_broken` when something is.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.first_break() {
-            Some((lane, broken)) => Err(broken.fault(Lane(lane))),
-            None => Ok(()),
-        }
+        self.lanes.iter().try_for_each(LaneReport::check)
     }
 
     /// How many events are sound.
@@ -52,6 +49,17 @@ impl ChainReport {
     pub fn first_break(&self) -> Option<(u8, ChainBreak)> {
         let mut broken = self.lanes.iter();
         broken.find_map(|lane| Some((lane.lane, lane.broken?)))
+    }
+}
+
+impl LaneReport {
+    /// # Errors
+    /// `audit_chain_broken` when something is wrong.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.broken {
+            Some(broken) => Err(broken.fault(Lane(self.lane))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -69,13 +77,10 @@ impl Store {
         &self,
         see: &mut (dyn FnMut(Lane, &CryptoAuditEvent) + Send),
     ) -> Result<ChainReport> {
-        let audit = &self.0.audit;
         let mut lanes = Vec::new();
         for lane in Lane::all() {
-            // What the anchor knows now is there when it is looked for, whoever writes meanwhile.
-            let mark = audit.anchor.mark(&lane.pk());
             let see = &mut |event: &CryptoAuditEvent| see(lane, event);
-            lanes.push(audit.reader(lane).walk(mark.as_ref(), see).await?);
+            lanes.push(self.0.audit.walk(lane, see).await?);
         }
         Ok(ChainReport { lanes })
     }
@@ -95,6 +100,34 @@ impl Store {
 }
 
 impl Audit {
+    /// Reads and verifies every event of a lane; `see` is shown each that is sound.
+    pub(crate) async fn walk(
+        &self,
+        lane: Lane,
+        see: &mut (dyn FnMut(&CryptoAuditEvent) + Send),
+    ) -> Result<LaneReport> {
+        // What the anchor knows now is there when it is looked for, whoever writes meanwhile.
+        let mark = self.anchor.mark(&lane.pk());
+        self.reader(lane).walk(mark.as_ref(), see).await
+    }
+
+    /// The last event of a lane that `wanted` takes, if the lane leads from its end to one.
+    ///
+    /// # Errors
+    /// `audit_chain_broken`; failures of the table.
+    pub(crate) async fn latest(
+        &self,
+        lane: Lane,
+        wanted: impl Fn(&CryptoAuditEvent) -> bool,
+    ) -> Result<Option<CryptoAuditEvent>> {
+        let mark = self.anchor.mark(&lane.pk());
+        let reader = self.reader(lane);
+        let head = reader.tail(mark.as_ref()).await?;
+        let head = head.map_err(|broken| broken.fault(lane))?;
+        let found = reader.latest(head.into(), &wanted).await?;
+        found.map_err(|broken| broken.fault(lane))
+    }
+
     pub(super) fn reader(&self, lane: Lane) -> Reader<'_> {
         Reader {
             table: &self.table,
