@@ -35,9 +35,7 @@ const STEPS: [Step; 12] = [
     ("demo", |root| {
         shell(root, "cargo run --release -- demo --json")
     }),
-    ("system", |root| {
-        shell(root, "tests/system/lan.sh target/release/worldcompute")
-    }),
+    ("system", system),
     ("budgets", |root| {
         shell(root, "scripts/check_resource_budgets.sh")
     }),
@@ -114,6 +112,14 @@ fn store(root: &Path) -> Result<()> {
     shell(root, "tests/system/dynamodb_local.sh")?;
     shell(root, "tests/system/kms_moto.sh")?;
     shell(root, "tests/system/tpm.sh")
+}
+
+/// Nodes on a network of their own, and the lab in which more of that is tried.
+fn system(root: &Path) -> Result<()> {
+    shell(root, "tests/system/lan.sh target/release/worldcompute")?;
+    #[cfg(target_os = "linux")]
+    crate::lab::run(&["check"])?;
+    Ok(())
 }
 
 fn test(root: &Path) -> Result<()> {

@@ -3,6 +3,8 @@
 mod bench;
 mod ci;
 mod conformance;
+#[cfg(target_os = "linux")]
+mod lab;
 mod readme;
 mod shell;
 mod tidy;
@@ -21,6 +23,7 @@ Chores:
   readme                          runs the commands that README.md and docs/gate.md show
   bench                           runs every bench, prints medians and ratios
   conformance <folder>            runs the gate's conformance cases, prints the tally per family
+  lab <what>                      NATs and firewalls in network namespaces; `lab help` says more (Linux, root)
 
 Options:
   --root <dir>                    the checkout to work on, instead of this one
@@ -50,6 +53,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["readme"] => readme::run(&root, &[]),
         ["bench"] => bench::run(&root),
         ["conformance", folder] => conformance::run(&root, Path::new(folder)),
+        #[cfg(target_os = "linux")]
+        ["lab", words @ ..] => lab::run(words),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

@@ -1,0 +1,184 @@
+//! Whether the lab is what it says: each part is measured, and nothing may stay behind.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::claim::{self, Claim};
+use super::internet::{Host, Internet};
+use super::nat::{Behaviour, Nat};
+use super::profile::Profile;
+use super::stop::Stop;
+use super::{measure, reach, tools};
+use crate::shell::{Failure, Result};
+
+/// Measures everything, and prints what came out. Where there can be no lab, it says why.
+pub fn run() -> Result<()> {
+    if let Some(why) = tools::missing() {
+        println!("skipped: lab: {why}");
+        return Ok(());
+    }
+    let stop = Stop::listen()?;
+    let before = of_this_machine()?;
+    let claim = Claim::take()?;
+    let measured = everything(&claim, &stop);
+    let id = claim.id().to_owned();
+    drop(claim);
+    measured?;
+    nothing_left(&id)?;
+    a_killed_run_is_swept()?;
+    an_interrupted_run_cleans_up()?;
+    match of_this_machine()? == before {
+        true => said("the network of this machine is what it was".to_owned()),
+        false => Err(Failure::new("the lab changed the network of this machine")),
+    }
+}
+
+fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
+    for nat in Nat::ALL {
+        stop.check()?;
+        said(format!("nat {}: {}", nat.name(), as_promised(claim, nat)?))?;
+    }
+    for profile in Profile::ALL {
+        stop.check()?;
+        profile_as_promised(claim, profile)?;
+        said(format!("profile {}", profile.name()))?;
+    }
+    Ok(())
+}
+
+/// What a NAT does, measured.
+///
+/// # Errors
+/// When that is not what its name says.
+pub fn as_promised(claim: &Claim, nat: Nat) -> Result<Behaviour> {
+    let internet = Internet::make(claim, &format!("nat-{}", nat.name()))?;
+    let outside = outside(&internet)?;
+    let site = internet.site("inside", 3, nat, Profile::Open)?;
+    let measured = measure::behaviour(&site, &outside)?;
+    match measured == nat.promise() {
+        true => Ok(measured),
+        false => Err(Failure::new(format!(
+            "nat {} is not what its name says\n  promised: {}\n  measured: {measured}",
+            nat.name(),
+            nat.promise()
+        ))),
+    }
+}
+
+fn outside(internet: &Internet) -> Result<[Host; 2]> {
+    Ok([internet.host("one", 1)?, internet.host("two", 2)?])
+}
+
+fn profile_as_promised(claim: &Claim, profile: Profile) -> Result<()> {
+    let internet = Internet::make(claim, &format!("profile-{}", profile.name()))?;
+    let outside = internet.host("outside", 1)?;
+    let site = internet.site("inside", 2, Nat::None, profile)?;
+    for sent in reach::ALL {
+        let (promised, fate) = (profile.promise(sent), reach::fate(&site, &outside, sent)?);
+        if fate != promised {
+            let what = format!("{sent:?}: promised {promised:?}, measured {fate:?}");
+            return Err(Failure::new(format!("profile {}: {what}", profile.name())));
+        }
+    }
+    Ok(())
+}
+
+fn nothing_left(id: &str) -> Result<()> {
+    match claim::left_of(id)? {
+        left if left.is_empty() => Ok(()),
+        left => Err(Failure::new(format!("left behind: {}", left.join(" ")))),
+    }
+}
+
+fn a_killed_run_is_swept() -> Result<()> {
+    let mut other = Other::start()?;
+    let there = claim::left_of(&other.id)?;
+    let alive = claim::sweep();
+    other.end(Signal::KILL)?;
+    if there.is_empty() || alive?.iter().any(|name| there.contains(name)) {
+        return Err(Failure::new("a run that lives was swept, or made nothing"));
+    }
+    let swept = claim::sweep()?;
+    nothing_left(&other.id)?;
+    match swept.iter().filter(|name| there.contains(name)).count() {
+        0 => Err(Failure::new("a run that was killed left nothing to sweep")),
+        count => said(format!(
+            "a run that was killed: {count} namespaces swept, and none while it lived"
+        )),
+    }
+}
+
+fn an_interrupted_run_cleans_up() -> Result<()> {
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut other = Other::start()?;
+        other.end(signal)?;
+        nothing_left(&other.id)?;
+    }
+    said("a run that was interrupted left nothing".to_owned())
+}
+
+/// This program once more, holding a network.
+struct Other {
+    id: String,
+    child: Child,
+    _output: BufReader<ChildStdout>,
+}
+
+impl Other {
+    fn start() -> Result<Self> {
+        let failed = |what: &str| Failure::new(format!("cannot start another run: {what}"));
+        let io_failed = |error: std::io::Error| failed(&error.to_string());
+        let program = std::env::current_exe().map_err(io_failed)?;
+        let mut child = Command::new(program)
+            .args(["lab", "hold"])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(io_failed)?;
+        let output = child.stdout.take().ok_or_else(|| failed("no output"))?;
+        let mut output = BufReader::new(output);
+        let mut line = String::new();
+        output.read_line(&mut line).map_err(io_failed)?;
+        let id = line.trim().strip_prefix("run ");
+        let id = id.ok_or_else(|| failed(line.trim()))?.to_owned();
+        Ok(Self {
+            id,
+            child,
+            _output: output,
+        })
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .map_err(std::io::Error::from)
+            .and_then(|()| self.child.wait())
+            .map(drop)
+            .map_err(|error| Failure::new(format!("cannot end the other run: {error}")))
+    }
+}
+
+/// What this machine's own namespace has of the kinds that the lab makes: interfaces of its names, routes to its networks.
+fn of_this_machine() -> Result<String> {
+    let links = tools::ip("-o link show")?;
+    let names = links.lines().filter_map(|line| line.split(": ").nth(1));
+    let ours = |name: &&str| {
+        ["link", "lan", "wan"]
+            .iter()
+            .any(|own| name.starts_with(own))
+    };
+    let links = names.filter(ours).collect::<Vec<_>>().join("\n");
+    let routes = tools::ip("-4 route show table all")?;
+    let routes = routes
+        .lines()
+        .filter(|route| route.contains("20.0.") || route.contains("20.1."));
+    Ok(links + &routes.collect::<Vec<_>>().join("\n"))
+}
+
+fn said(what: String) -> Result<()> {
+    println!("ok lab: {what}");
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What the firewall of a site lets through, beside what its NAT does.
+
+use super::nat::Nat;
+
+/// The port of HTTPS.
+pub const HTTPS: u16 = 443;
+
+/// A firewall's profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Profile {
+    /// Everything out; in, whatever the NAT lets.
+    Open,
+    /// No UDP, neither way.
+    NoUdp,
+    /// Out, TCP to port 443 and nothing else; in, whatever the NAT lets.
+    Only443,
+    /// Out, TCP to port 443; in, nothing. What is not let through vanishes.
+    DenyDrop,
+    /// The same, and whoever tries is told.
+    DenyReject,
+}
+
+/// What comes of sending something to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrives.
+    Passes,
+    /// Nothing comes back.
+    Vanishes,
+    /// The firewall says no.
+    Refused,
+}
+
+/// What can be sent, as far as firewalls care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// A connection out, to a port.
+    TcpOut(u16),
+    /// A datagram out, to a port.
+    UdpOut(u16),
+    /// A connection in, to a public address inside.
+    TcpIn,
+    /// A datagram in.
+    UdpIn,
+}
+
+impl Profile {
+    /// Every profile.
+    pub const ALL: [Self; 5] = [
+        Self::Open,
+        Self::NoUdp,
+        Self::Only443,
+        Self::DenyDrop,
+        Self::DenyReject,
+    ];
+
+    /// As it is written on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::NoUdp => "no-udp",
+            Self::Only443 => "only-443",
+            Self::DenyDrop => "deny-drop",
+            Self::DenyReject => "deny-reject",
+        }
+    }
+
+    /// What is to come of something, where there is no NAT.
+    pub const fn promise(self, sent: Sent) -> Fate {
+        let denied = match self {
+            Self::DenyReject => Fate::Refused,
+            _ => Fate::Vanishes,
+        };
+        match (self, sent) {
+            (Self::Open, _)
+            | (_, Sent::TcpOut(HTTPS))
+            | (Self::NoUdp, Sent::TcpOut(_) | Sent::TcpIn)
+            | (Self::Only443, Sent::TcpIn | Sent::UdpIn) => Fate::Passes,
+            _ => denied,
+        }
+    }
+
+    /// The rules of a gate behind `nat`, for `nft -f`. Its interfaces are `wan` and `lan`.
+    ///
+    /// What comes in for the gate itself vanishes: an answer of its own to what comes before a hole is punched would
+    /// close the hole.
+    pub fn rules(self, nat: Nat) -> String {
+        // Who has no public address is reached through the NAT or not at all.
+        let as_nat_lets = match nat {
+            Nat::None => "accept",
+            _ => "ct status dnat accept; drop",
+        };
+        let (out, inbound) = match self {
+            Self::Open => ("accept".to_owned(), as_nat_lets.to_owned()),
+            Self::NoUdp => (
+                "meta l4proto udp drop; accept".to_owned(),
+                format!("meta l4proto udp drop; {as_nat_lets}"),
+            ),
+            Self::Only443 => (
+                format!("tcp dport {HTTPS} accept; drop"),
+                as_nat_lets.to_owned(),
+            ),
+            Self::DenyDrop => (format!("tcp dport {HTTPS} accept; drop"), "drop".to_owned()),
+            Self::DenyReject => (
+                format!("tcp dport {HTTPS} accept; {REJECT}"),
+                REJECT.to_owned(),
+            ),
+        };
+        format!(
+            "table ip firewall {{\n\
+             chain input {{ type filter hook input priority filter; iifname \"wan\" ct state new drop; }}\n\
+             chain out {{ {out}; }}\n\
+             chain inbound {{ {inbound}; }}\n\
+             chain forward {{ type filter hook forward priority filter; policy drop; \
+             ct state established,related accept; iifname \"lan\" jump out; iifname \"wan\" jump inbound; }}\n\
+             }}\n"
+        )
+    }
+}
+
+/// A reset for a connection, a word of the administrator for everything else.
+const REJECT: &str =
+    "meta l4proto tcp reject with tcp reset; reject with icmp type admin-prohibited";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_profile_promises_is_what_its_name_says() {
+        use Fate::{Passes, Refused, Vanishes};
+        let fates = |profile: Profile| {
+            [
+                Sent::TcpOut(HTTPS),
+                Sent::TcpOut(80),
+                Sent::UdpOut(HTTPS),
+                Sent::TcpIn,
+                Sent::UdpIn,
+            ]
+            .map(|sent| profile.promise(sent))
+        };
+        assert_eq!(fates(Profile::Open), [Passes; 5]);
+        assert_eq!(
+            fates(Profile::NoUdp),
+            [Passes, Passes, Vanishes, Passes, Vanishes]
+        );
+        assert_eq!(
+            fates(Profile::Only443),
+            [Passes, Vanishes, Vanishes, Passes, Passes]
+        );
+        assert_eq!(
+            fates(Profile::DenyDrop),
+            [Passes, Vanishes, Vanishes, Vanishes, Vanishes]
+        );
+        assert_eq!(
+            fates(Profile::DenyReject),
+            [Passes, Refused, Refused, Refused, Refused]
+        );
+    }
+}
