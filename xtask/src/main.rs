@@ -23,7 +23,7 @@ Chores:
   readme                          runs the commands that README.md and docs/gate.md show
   bench                           runs every bench, prints medians and ratios
   conformance <folder>            runs the gate's conformance cases, prints the tally per family
-  lab <what>                      NATs and firewalls in network namespaces; `lab help` says more (Linux, root)
+  lab [what]                      a whole job behind every NAT and firewall; `lab help` says more (Linux, root)
 
 Options:
   --root <dir>                    the checkout to work on, instead of this one
@@ -54,7 +54,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["bench"] => bench::run(&root),
         ["conformance", folder] => conformance::run(&root, Path::new(folder)),
         #[cfg(target_os = "linux")]
-        ["lab", words @ ..] => lab::run(words),
+        ["lab", words @ ..] => lab::run(&root, words),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             Ok(())

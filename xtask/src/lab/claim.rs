@@ -14,7 +14,7 @@ use crate::shell::{Failure, Result};
 
 /// What every name of the lab begins with.
 const PREFIX: &str = "wclab-";
-/// Where runs keep their locks.
+/// Where runs keep their locks, and what their nodes write.
 const RUNS: &str = "/run/wclab";
 
 /// A run of the lab, until it is dropped.
@@ -43,6 +43,13 @@ impl Claim {
     /// A name that says whose it is.
     pub fn name(&self, what: &str) -> String {
         format!("{PREFIX}{}-{what}", self.id)
+    }
+
+    /// A private directory of this run.
+    pub fn dir(&self, what: &str) -> Result<PathBuf> {
+        let dir = Path::new(RUNS).join(&self.id).join(what);
+        private_dir(&dir)?;
+        Ok(dir)
     }
 
     /// Its id, by which [`left_of`] finds what it left.

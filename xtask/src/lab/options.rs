@@ -1,0 +1,189 @@
+//! What the lab is asked for on the command line.
+
+use std::path::{Path, PathBuf};
+
+use super::board::{self, Game};
+use super::nat::Nat;
+use super::profile::Profile;
+use super::scenario::{Cell, Trial};
+use crate::shell::{Failure, Result};
+
+pub const USAGE: &str = "\
+Usage: cargo xtask lab [what] [options]
+
+Without a word, it plays: in every cell of donor's NAT, submitter's NAT and firewall it runs a relay, a donor and a
+submitter and a whole job, and prints what came of it. Exit code 1 when a cell failed.
+
+What:
+  check     measure every NAT and every firewall of the lab, and whether it leaves nothing behind
+  hold      make one network, say what is in it, and keep it until Ctrl-C
+  sweep     remove what killed runs left
+
+Options:
+  --nat <A,B>        the NATs of donor and submitter: none, full-cone, address-restricted, port-restricted,
+                     address-dependent, symmetric; may be given again [default: every pair]
+  --profile <P>      the firewall of both: open, no-udp, only-443, deny-drop, deny-reject;
+                     may be given again [default: every one]
+  --relay-port <N>   the port of the relay [default: 19999]
+  --program <FILE>   the worldcompute to try [default: the one built beside this program]
+  --at-once <N>      cells at a time [default: two to a core, as memory allows]
+  --out <FILE>       write the scoreboard, as JSON when it ends in .json, as Markdown otherwise
+  --json             print it as JSON
+
+All of it needs root, and the packages iproute2 and nftables.
+";
+
+/// What was asked for.
+pub struct Options {
+    pairs: Vec<[Nat; 2]>,
+    profiles: Vec<Profile>,
+    relay_port: u16,
+    program: Option<PathBuf>,
+    at_once: Option<usize>,
+    out: Option<PathBuf>,
+    json: bool,
+}
+
+impl Options {
+    /// Reads options.
+    pub fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self {
+            pairs: Vec::new(),
+            profiles: Vec::new(),
+            relay_port: 19999,
+            program: None,
+            at_once: None,
+            out: None,
+            json: false,
+        };
+        let mut words = words.iter().copied();
+        while let Some(word) = words.next() {
+            match word {
+                "--json" => options.json = true,
+                word => {
+                    let value = words.next().ok_or_else(|| usage(word))?;
+                    options
+                        .set(word, value)
+                        .ok_or_else(|| usage(&format!("{word} {value}")))?;
+                }
+            }
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Option<()> {
+        let positive = |value: &str| value.parse().ok().filter(|number| *number > 0);
+        match name {
+            "--nat" => self.pairs.push(pair(value)?),
+            "--profile" => self.profiles.push(profile(value)?),
+            "--relay-port" => self.relay_port = value.parse().ok().filter(|port| *port > 0)?,
+            "--program" => self.program = Some(value.into()),
+            "--at-once" => self.at_once = Some(positive(value)?),
+            "--out" => self.out = Some(value.into()),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The first cell that is named, without NAT and firewall where none is.
+    pub fn first_cell(&self) -> Cell {
+        Cell {
+            nats: self.pairs.first().copied().unwrap_or([Nat::None; 2]),
+            profile: self.profiles.first().copied().unwrap_or(Profile::Open),
+        }
+    }
+
+    /// What is to be played on the checkout in `root`.
+    pub fn game(self, root: &Path) -> Result<Game> {
+        let program = self.program.map_or_else(beside_this_program, Ok)?;
+        let there = |path: PathBuf, hint: &str| {
+            let error =
+                |error: std::io::Error| Failure::new(format!("{}: {error}{hint}", path.display()));
+            path.canonicalize().map_err(error)
+        };
+        Ok(Game {
+            cells: board::cells(&self.pairs, &self.profiles),
+            trial: Trial {
+                program: there(program, "\nbuild it: cargo build -p worldcompute")?,
+                manifest: there(root.join("examples/hello/job.yaml"), "")?,
+                relay_port: self.relay_port,
+            },
+            at_once: self.at_once.unwrap_or_else(board::at_once),
+            json: self.json,
+            out: self.out,
+        })
+    }
+}
+
+fn beside_this_program() -> Result<PathBuf> {
+    let own = std::env::current_exe();
+    let own = own.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
+    Ok(own.with_file_name("worldcompute"))
+}
+
+fn pair(text: &str) -> Option<[Nat; 2]> {
+    let nat = |name: &str| Nat::ALL.into_iter().find(|nat| nat.name() == name);
+    let (donor, submitter) = text.split_once(',')?;
+    Some([nat(donor)?, nat(submitter)?])
+}
+
+fn profile(name: &str) -> Option<Profile> {
+    Profile::ALL
+        .into_iter()
+        .find(|profile| profile.name() == name)
+}
+
+/// The failure of whoever wrote what is not understood.
+pub fn usage(what: &str) -> Failure {
+    Failure {
+        code: 2,
+        message: format!("{what:?} is not understood\n\n{USAGE}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_picked_by_pairs_and_profiles() {
+        let words = [
+            "--nat",
+            "full-cone,symmetric",
+            "--nat",
+            "none,none",
+            "--profile",
+            "deny-drop",
+        ];
+        let options = Options::parse(&words).unwrap();
+        assert_eq!(
+            options.pairs,
+            [[Nat::FullCone, Nat::Symmetric], [Nat::None; 2]]
+        );
+        assert_eq!(options.first_cell().profile, Profile::DenyDrop);
+        let none = Options::parse(&[]).unwrap().first_cell();
+        assert_eq!((none.nats, none.profile), ([Nat::None; 2], Profile::Open));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for wrong in [
+            &["--nat"][..],
+            &["--nat", "none"],
+            &["--nat", "none,none,none"],
+            &["--nat", "none,moon"],
+            &["--profile", ""],
+            &["--relay-port", "0"],
+            &["--relay-port", "65536"],
+            &["--at-once", "0"],
+            &["--speed", "9"],
+            &["chekc"],
+        ] {
+            assert_eq!(
+                Options::parse(wrong).map(drop).unwrap_err().code,
+                2,
+                "{wrong:?}"
+            );
+        }
+    }
+}
