@@ -114,7 +114,7 @@ pub struct DemoArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  worldcompute relay\n  worldcompute relay --port 4001\n\nWithout --home, a relay keeps its home beside the node's, so that both can run on one machine."
+    after_help = "Examples:\n  worldcompute relay\n  worldcompute relay --port 4001\n  worldcompute relay --wss-listen\n  worldcompute relay --wss-listen --tls-cert chain.pem --tls-key key.pem --external /dns4/relay.example/tcp/443/tls/ws\n\nWithout --home, a relay keeps its home beside the node's, so that both can run on one machine."
 )]
 pub struct RelayArgs {
     #[command(flatten)]
@@ -138,6 +138,38 @@ pub struct ListenArgs {
     /// Do not look for peers on the local network
     #[arg(long)]
     pub no_mdns: bool,
+
+    /// Addresses under which others reach this node: a public name, a forwarded port
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub external: Vec<String>,
+
+    /// Listen for WebSocket over TLS too, which passes where nothing but the web does [default port: 443]
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "443")]
+    pub wss_listen: Option<u16>,
+
+    /// PEM chain to show there [default: one of this node's own, which its address names]
+    #[arg(long, value_name = "FILE", requires = "tls_key", value_hint = ValueHint::FilePath)]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM key of that chain
+    #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    pub tls_key: Option<PathBuf>,
+
+    /// DANGEROUS: take certificates of boxes on the way that this machine trusts; such connections are marked
+    #[arg(long)]
+    pub allow_ssl_inspection: bool,
+
+    /// Look up names by DNS over HTTPS alone; send nothing to port 53
+    #[arg(long)]
+    pub doh_only: bool,
+
+    /// Resolvers over HTTPS, as name@ip or name@ip:port [default: those of Cloudflare and Google]
+    #[arg(long, value_name = "NAME@IP", value_delimiter = ',')]
+    pub doh: Vec<String>,
+
+    /// PEM file of authorities that may vouch for them, beside the public ones
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub doh_authorities: Option<PathBuf>,
 }
 
 /// How a daemon's process behaves.

@@ -2,16 +2,24 @@
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
 
 /// Bytes of an address that anyone outside gives us.
 pub(crate) const MAX_ADDRESS: usize = 512;
 
-/// How an address is reached, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Tcp,
+/// How an address is reached, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// QUIC, over UDP.
     Quic,
+    /// TCP.
+    Tcp,
+    /// WebSocket over TLS, which looks like the web.
+    Wss,
+    /// Through a relay.
     Circuit,
+    /// Anything else.
     Other,
 }
 
@@ -23,16 +31,19 @@ impl Transport {
                 Protocol::P2pCircuit => return Self::Circuit,
                 Protocol::Tcp(_) => transport = Self::Tcp,
                 Protocol::Quic | Protocol::QuicV1 => transport = Self::Quic,
+                Protocol::Ws(_) | Protocol::Wss(_) => transport = Self::Wss,
                 _ => {}
             }
         }
         transport
     }
 
-    pub(crate) const fn as_str(self) -> &'static str {
+    /// `quic`, `tcp`, `wss`, `circuit` or `other`.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Tcp => "tcp",
             Self::Quic => "quic",
+            Self::Tcp => "tcp",
+            Self::Wss => "wss",
             Self::Circuit => "circuit",
             Self::Other => "other",
         }
@@ -129,6 +140,10 @@ mod tests {
         assert_eq!(
             Transport::of(&address("/ip4/10.0.0.1/udp/4001/quic-v1")),
             Transport::Quic
+        );
+        assert_eq!(
+            Transport::of(&address("/ip4/10.0.0.1/tcp/443/tls/sni/a.example/ws")),
+            Transport::Wss
         );
         let circuit = circuit(&address("/ip4/10.0.0.1/tcp/4001"), relay, PeerId::random());
         assert_eq!(Transport::of(&circuit), Transport::Circuit);

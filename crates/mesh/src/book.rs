@@ -10,7 +10,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use worldcompute_proof as proof;
 
-use crate::address::{dialable, is_loopback, is_relayed, without_peer};
+use crate::address::{Transport, dialable, is_loopback, is_relayed, without_peer};
 use crate::status::{Path, PeerInfo};
 use crate::wire::{Announcement, Capacity};
 
@@ -63,10 +63,20 @@ pub(crate) struct Entry {
     last_seen: SystemTime,
 }
 
+/// What is known of a connection when it is made.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// The address at the other end.
+    pub remote: Multiaddr,
+    pub inbound: bool,
+    pub relayed: bool,
+    /// Its TLS, or that of the way to its relay, is opened on the way.
+    pub inspected: bool,
+}
+
 #[derive(Debug)]
 struct Connection {
-    remote: Multiaddr,
-    inbound: bool,
+    link: Link,
     path: Path,
     since: Instant,
     rtt: Option<Duration>,
@@ -167,6 +177,15 @@ impl Entry {
         self.path().is_some_and(|path| path != Path::Relayed)
     }
 
+    /// Whether what is said to it goes through a box that opens TLS.
+    pub(crate) fn is_inspected(&self) -> bool {
+        let best = self
+            .connections
+            .values()
+            .min_by_key(|connection| connection.path);
+        best.is_some_and(|connection| connection.link.inspected)
+    }
+
     /// The best path there is.
     pub(crate) fn path(&self) -> Option<Path> {
         self.connections
@@ -213,7 +232,7 @@ impl Entry {
         let here = self
             .connections
             .values()
-            .any(|connection| is_loopback(&connection.remote));
+            .any(|connection| is_loopback(&connection.link.remote));
         let usable = |address: &Multiaddr| here || is_relayed(address) || !is_loopback(address);
         self.learn(
             peer,
@@ -224,21 +243,17 @@ impl Entry {
         );
     }
 
-    pub(crate) fn connect(
-        &mut self,
-        id: ConnectionId,
-        remote: Multiaddr,
-        inbound: bool,
-        relayed: bool,
-        now: Instant,
-    ) {
-        let path = if relayed { Path::Relayed } else { Path::Direct };
+    pub(crate) fn connect(&mut self, id: ConnectionId, link: Link, now: Instant) {
+        let path = if link.relayed {
+            Path::Relayed
+        } else {
+            Path::Direct
+        };
         self.up_since.get_or_insert(now);
         self.connections.insert(
             id,
             Connection {
-                remote,
-                inbound,
+                link,
                 path,
                 since: now,
                 rtt: None,
@@ -294,7 +309,7 @@ impl Entry {
     /// (A dial that tries several addresses may connect twice too, but drops all but one at once.)
     pub(crate) fn has_returned(&self, now: Instant) -> bool {
         let dialled = |connection: &&Connection| {
-            connection.inbound && connection.path != Path::Relayed && connection.has_stood(now)
+            connection.link.inbound && connection.path != Path::Relayed && connection.has_stood(now)
         };
         self.connections.values().filter(dialled).count() > 1
     }
@@ -344,15 +359,20 @@ impl Entry {
     }
 
     pub(crate) fn info(&self, now: Instant) -> PeerInfo {
-        let best = self
-            .connections
-            .values()
-            .min_by_key(|connection| (connection.path, connection.rtt.is_none()));
+        let best = self.connections.values().min_by_key(|connection| {
+            (
+                connection.path,
+                connection.transport(),
+                connection.rtt.is_none(),
+            )
+        });
         PeerInfo {
             peer: self.id,
             addresses: self.addresses(),
             connected: self.is_connected(),
             path: self.path(),
+            transport: best.map(Connection::transport),
+            inspected: best.is_some_and(|connection| connection.link.inspected),
             rtt: best.and_then(|connection| connection.rtt),
             agent: self.agent.clone(),
             capacity: self.capacity(now).cloned(),
@@ -362,6 +382,13 @@ impl Entry {
 }
 
 impl Connection {
+    fn transport(&self) -> Transport {
+        match self.link.relayed {
+            true => Transport::Circuit,
+            false => Transport::of(&self.link.remote),
+        }
+    }
+
     fn has_stood(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= STANDING
     }

@@ -1,9 +1,13 @@
 //! What a node of the mesh is told at its start.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
 use worldcompute_proof::SigningKey;
+
+use crate::names::NameConfig;
+use crate::wss::{Certificate, Inspection};
 
 /// Relays that a node keeps a reservation on, where it knows so many.
 pub const RESERVATIONS_HELD: usize = 2;
@@ -25,6 +29,12 @@ pub struct MeshConfig {
     pub external: Vec<Multiaddr>,
     /// Nodes to stay connected to. Those that relay are also asked for reservations.
     pub bootstrap: Vec<Multiaddr>,
+    /// Who is asked for names.
+    pub names: NameConfig,
+    /// What it shows where it listens for WebSocket over TLS (`/ip4/../tcp/443/tls/ws`).
+    pub certificate: Option<Arc<Certificate>>,
+    /// Whether the TLS of connections that it dials may be opened on their way.
+    pub inspection: Inspection,
     /// Whether to look for peers on the local network.
     pub mdns: bool,
     /// Whether to relay for others. Its listen addresses then count as reachable.
@@ -46,6 +56,9 @@ impl MeshConfig {
             listen: Vec::new(),
             external: Vec::new(),
             bootstrap: Vec::new(),
+            names: NameConfig::default(),
+            certificate: None,
+            inspection: Inspection::default(),
             mdns: false,
             relay_server: false,
             reservation_duration: RESERVATION_DURATION,

@@ -65,12 +65,7 @@ impl Failure {
             ),
             TransportError::Other(error) => {
                 let chain = causes(error);
-                let outcome = if is_timeout(&chain) {
-                    Outcome::Timeout
-                } else {
-                    Outcome::TransportError
-                };
-                Self::new(target, outcome, root_cause(&chain))
+                Self::new(target, outcome(&chain), root_cause(&chain))
             }
         }
     }
@@ -122,6 +117,12 @@ pub(crate) fn of_attempt(errors: &[(Multiaddr, TransportError<io::Error>)]) -> V
         .iter()
         .map(|(address, error)| Failure::of_transport(address, error))
         .collect()
+}
+
+/// All of them on one line.
+pub(crate) fn in_words(failures: &[Failure]) -> String {
+    let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    told.join("; ")
 }
 
 fn all(tried: &[Multiaddr], outcome: Outcome, why: &str) -> Vec<Failure> {
@@ -210,6 +211,26 @@ pub(crate) fn root_cause(chain: &[&(dyn Error + 'static)]) -> String {
         .into_iter()
         .find(|text| !text.is_empty())
         .unwrap_or_else(|| "unknown".to_owned())
+}
+
+fn outcome(chain: &[&(dyn Error + 'static)]) -> Outcome {
+    if is_timeout(chain) {
+        Outcome::Timeout
+    } else if is_denied(chain) {
+        Outcome::Denied
+    } else {
+        Outcome::TransportError
+    }
+}
+
+/// A firewall of this machine says so, and so does whoever does not believe a certificate.
+fn is_denied(chain: &[&(dyn Error + 'static)]) -> bool {
+    let kinds = chain
+        .iter()
+        .filter_map(|error| error.downcast_ref::<io::Error>());
+    kinds
+        .map(io::Error::kind)
+        .any(|kind| kind == io::ErrorKind::PermissionDenied)
 }
 
 fn is_timeout(chain: &[&(dyn Error + 'static)]) -> bool {
@@ -332,6 +353,12 @@ mod tests {
         assert_eq!(
             failed(io::ErrorKind::ConnectionRefused.into()),
             Outcome::TransportError
+        );
+        assert_eq!(
+            failed(io::Error::other(io::Error::from(
+                io::ErrorKind::PermissionDenied
+            ))),
+            Outcome::Denied
         );
     }
 

@@ -5,9 +5,11 @@ mod dialling;
 mod gossip;
 mod requests;
 mod reservations;
+mod seeds;
 mod snapshot;
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -16,20 +18,24 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::{self, ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, mdns};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof as proof;
 
+use self::seeds::is_seed;
 use crate::address::{is_relayed, peer_of};
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
 use crate::calls::Outgoing;
 use crate::config::MeshConfig;
 use crate::inbound::Inbound;
+use crate::names::Names;
 use crate::relays::{MAX_BOOTSTRAP, Relays};
 use crate::status::{DialCounts, InboundCounts, MeshEvent, MeshStatus, PeerInfo};
 use crate::transport;
 use crate::wire::{Capacity, Topic};
+use crate::wss::Sightings;
 
 /// Commands that may wait for the task.
 const COMMANDS: usize = 1024;
@@ -55,6 +61,7 @@ pub(crate) enum Command {
     Announce(Box<Capacity>),
     Publish(Topic, Vec<u8>),
     AddPeer(proof::PeerId, Vec<Multiaddr>),
+    Seeds(Vec<Multiaddr>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -68,9 +75,10 @@ type Started = (
 pub(crate) async fn start(config: &MeshConfig) -> Result<Started> {
     let (commands, commanded) = mpsc::channel(COMMANDS);
     let (inbound, requests) = mpsc::channel(config.inbound_queue.max(1));
-    let mut driver = Driver::new(config, commanded, inbound)?;
+    let (mut driver, names) = Driver::new(config, commanded, inbound)?;
     let events = driver.events.downgrade();
     driver.listen(&config.listen).await?;
+    driver.follow_seeds(names, seeds(config), commands.downgrade());
     tokio::spawn(driver.run());
     Ok((commands, events, requests))
 }
@@ -88,11 +96,17 @@ struct Driver {
     relays: Relays,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
+    /// What is dialled next where the first attempt comes to nothing.
+    fallbacks: HashMap<PeerId, dialling::Fallback>,
+    /// Who is reached through a box that opens TLS.
+    sightings: Sightings,
     lookups: HashMap<kad::QueryId, PeerId>,
     waiting: HashMap<PeerId, VecDeque<Outgoing>>,
     /// Peers whose last circuit ended, and when to see to it.
     lost: HashMap<PeerId, Instant>,
     blocked: VecDeque<(PeerId, Instant)>,
+    /// What ends with this node.
+    tasks: JoinSet<()>,
     dials: DialCounts,
     counts: InboundCounts,
 }
@@ -105,9 +119,9 @@ impl Driver {
         config: &MeshConfig,
         commands: mpsc::Receiver<Command>,
         inbound: mpsc::Sender<Inbound>,
-    ) -> Result<Self> {
+    ) -> Result<(Self, Arc<Names>)> {
         let me = config.key.peer_id();
-        let swarm = swarm(config)?;
+        let (swarm, sightings, names) = swarm(config)?;
         let bootstrap = bootstrap(config, swarm.local_peer_id())?;
         let wanted = if config.relay_server {
             0
@@ -115,7 +129,7 @@ impl Driver {
             config.reservations
         };
         let relays = Relays::new(*swarm.local_peer_id(), wanted, &bootstrap, Instant::now());
-        Ok(Self {
+        let driver = Self {
             me,
             agent: config.agent.clone(),
             hub: config.relay_server,
@@ -127,13 +141,17 @@ impl Driver {
             relays,
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
+            fallbacks: HashMap::new(),
+            sightings,
             lookups: HashMap::new(),
             waiting: HashMap::new(),
             lost: HashMap::new(),
             blocked: VecDeque::new(),
+            tasks: JoinSet::new(),
             dials: DialCounts::default(),
             counts: InboundCounts::default(),
-        })
+        };
+        Ok((driver, names))
     }
 
     /// Listens, and returns when every listener has an address.
@@ -228,6 +246,7 @@ impl Driver {
             // A message that nobody hears is no error.
             Command::Publish(topic, bytes) => drop(self.publish(topic, bytes)),
             Command::AddPeer(peer, addresses) => self.add_peer(peer, addresses),
+            Command::Seeds(found) => self.on_seeds(&found),
             // Ends the loop that calls this.
             Command::Shutdown(done) => drop(done),
         }
@@ -236,6 +255,7 @@ impl Driver {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.tend_relays(now);
+        self.tend_fallbacks(now);
         self.tend_connections(now);
         self.forgive(now);
         self.speak(now);
@@ -322,7 +342,7 @@ impl Driver {
     }
 }
 
-fn swarm(config: &MeshConfig) -> Result<Swarm<Behaviour>> {
+fn swarm(config: &MeshConfig) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>)> {
     let mut seed = config.key.seed();
     let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
         Fault::new(
@@ -332,15 +352,15 @@ fn swarm(config: &MeshConfig) -> Result<Swarm<Behaviour>> {
         )
         .caused_by(error)
     })?;
-    let (transport, relay_client) = transport::compose(&keypair)?;
-    let behaviour = Behaviour::new(config, &keypair, relay_client)?;
+    let composed = transport::compose(config, &keypair)?;
+    let behaviour = Behaviour::new(config, &keypair, composed.relay_client)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
         .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
         .with_smart_dial();
     let mut swarm = Swarm::new(
-        transport,
+        composed.wire,
         behaviour,
         keypair.public().to_peer_id(),
         settings,
@@ -348,7 +368,13 @@ fn swarm(config: &MeshConfig) -> Result<Swarm<Behaviour>> {
     for address in &config.external {
         swarm.add_external_address(address.clone());
     }
-    Ok(swarm)
+    Ok((swarm, composed.sightings, composed.names))
+}
+
+/// The names that stand for several nodes.
+fn seeds(config: &MeshConfig) -> Vec<Multiaddr> {
+    let seeds = config.bootstrap.iter().filter(|address| is_seed(address));
+    seeds.take(MAX_BOOTSTRAP).cloned().collect()
 }
 
 /// The nodes to stay connected to, without this one.
@@ -356,7 +382,7 @@ fn bootstrap(config: &MeshConfig, me: &PeerId) -> Result<Vec<Multiaddr>> {
     let others: Vec<Multiaddr> = config
         .bootstrap
         .iter()
-        .filter(|address| peer_of(address) != Some(*me))
+        .filter(|address| peer_of(address) != Some(*me) && !is_seed(address))
         .cloned()
         .collect();
     let distinct: HashSet<&Multiaddr> = others.iter().collect();

@@ -1,6 +1,6 @@
 //! Reach it: the peers of World Compute, behind whatever firewall they are.
 //!
-//! A [`Mesh`] is one node. It dials and listens over TCP and QUIC, holds reservations on relays so that others reach
+//! A [`Mesh`] is one node. It dials and listens over QUIC, TCP and, where nothing but the web passes, WebSocket over TLS; it holds reservations on relays so that others reach
 //! it where nobody can dial it, punches holes where that works, finds peers on the local network and by gossip, and
 //! carries four kinds of requests ([`wire`]): offer, dispatch, lease and content. Every connection is encrypted and
 //! authenticated end to end (Noise or TLS 1.3), through relays too: a [`PeerId`](worldcompute_proof::PeerId) is a key,
@@ -21,17 +21,22 @@ mod exchange;
 mod fetch;
 mod inbound;
 mod mesh;
+mod names;
 mod relays;
 mod sites;
 mod status;
 mod transport;
 pub mod wire;
+mod wss;
 
+pub use address::Transport;
 pub use config::{INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD};
 pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;
 pub use mesh::Mesh;
+pub use names::{DohServer, MAX_DOH_SERVERS, NameConfig};
 pub use status::{
     DialCounts, InboundCounts, MeshEvent, MeshStatus, Path, PeerInfo, ReservationInfo,
     ReservationState,
 };
+pub use wss::{Certificate, Inspection, MAX_PEM};

@@ -23,6 +23,8 @@ use crate::status::ReservationState;
 
 /// Nodes to stay connected to. Further ones are refused at the start.
 pub(crate) const MAX_BOOTSTRAP: usize = 32;
+/// Addresses of one of them. Further ones are left out.
+const MAX_ADDRESSES: usize = 16;
 /// Pauses before further attempts; the last one stays.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
@@ -108,23 +110,37 @@ impl Relays {
             wanted,
             slots: Vec::new(),
         };
-        for address in addresses.iter().take(MAX_BOOTSTRAP) {
-            relays.learn(address, now);
-        }
+        relays.learn_all(addresses, now);
         relays
+    }
+
+    /// Further nodes to stay connected to, and further addresses of those that are known. Past the limit they are left
+    /// out.
+    pub(crate) fn learn_all<'a>(
+        &mut self,
+        addresses: impl IntoIterator<Item = &'a Multiaddr>,
+        now: Instant,
+    ) {
+        for address in addresses {
+            self.learn(address, now);
+        }
     }
 
     fn learn(&mut self, address: &Multiaddr, now: Instant) {
         let peer = peer_of(address);
         let address = without_peer(address.clone());
+        let has_room = self.slots.len() < MAX_BOOTSTRAP;
         match self
             .slots
             .iter_mut()
             .find(|slot| peer.is_some() && slot.peer == peer)
         {
             Some(slot) if slot.addresses.contains(&address) => {}
-            Some(slot) => slot.addresses.push(address),
-            None => self.slots.push(Slot::new(peer, address, now)),
+            Some(slot) if slot.addresses.len() < MAX_ADDRESSES => slot.addresses.push(address),
+            None if has_room => {
+                self.slots.push(Slot::new(peer, address, now));
+            }
+            Some(_) | None => {}
         }
     }
 

@@ -6,6 +6,7 @@ use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use worldcompute_proof::PeerId;
 
+use crate::address::Transport;
 use crate::wire::{Capacity, Topic};
 
 /// How two peers are connected.
@@ -42,6 +43,10 @@ pub struct PeerInfo {
     pub connected: bool,
     /// The best of its connections.
     pub path: Option<Path>,
+    /// What that one is made of.
+    pub transport: Option<Transport>,
+    /// Whether a box on the way, which this machine trusts, opens its TLS. It sees what a firewall sees, and no content.
+    pub inspected: bool,
     /// The last round trip.
     pub rtt: Option<Duration>,
     /// What it calls itself.

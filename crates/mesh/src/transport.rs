@@ -1,14 +1,21 @@
 //! How bytes travel: one place that composes every transport into the one the swarm uses.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p::core::ConnectedPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, relay, tcp, yamux};
+use libp2p::{PeerId, noise, quic, relay, tcp, yamux};
 use worldcompute_fault::{Category, Fault};
+
+use crate::config::MeshConfig;
+use crate::names::{Names, Resolving};
+use crate::wss::{Sightings, Wss};
 
 /// A connection stands within this time, or not at all.
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,30 +28,64 @@ const MAX_STREAMS: usize = 1024;
 
 pub(crate) type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// TCP and QUIC behind DNS, and circuits over both.
-///
-/// A further transport joins with one `or_transport`: beside [`named`] if it needs the host's name as it was dialled,
-/// within [`direct`] otherwise.
-pub(crate) fn compose(keypair: &Keypair) -> Result<(Wire, relay::client::Behaviour), Fault> {
-    let (circuits, relay_client) = relay::client::new(keypair.public().to_peer_id());
-    let all = secure(circuits, keypair)?
-        .or_transport(named(keypair)?)
-        .map(|either, _| either.into_inner());
-    Ok((
-        TransportTimeout::new(all, CONNECTION_TIMEOUT).boxed(),
-        relay_client,
-    ))
+/// What a node's connections are made of.
+pub(crate) struct Composed {
+    pub wire: Wire,
+    pub relay_client: relay::client::Behaviour,
+    pub sightings: Sightings,
+    pub names: Arc<Names>,
 }
 
-/// Resolves names with the system's resolver. Where there is none, addresses without names still work.
-fn named(keypair: &Keypair) -> Result<Wire, Fault> {
-    match dns::tokio::Transport::system(direct(keypair)?) {
-        Ok(resolving) => Ok(resolving.boxed()),
-        Err(error) => {
-            tracing::warn!(%error, "no system resolver: only numeric addresses can be dialled");
-            direct(keypair)
-        }
-    }
+/// QUIC, TCP and WebSocket over TLS, all behind the names of hosts, and circuits over each of them.
+pub(crate) fn compose(config: &MeshConfig, keypair: &Keypair) -> Result<Composed, Fault> {
+    let (circuits, relay_client) = relay::client::new(keypair.public().to_peer_id());
+    let sightings = Sightings::default();
+    let dialled = web(config, keypair, &sightings)?
+        .or_transport(direct(keypair)?)
+        .map(|either, _| either.into_inner())
+        .map_err(|either| either.into_inner());
+    let names = Arc::new(Names::new(&config.names)?);
+    // Looking for a name has limits of its own.
+    let named = Resolving::new(in_time(dialled), names.clone());
+    let wire = in_time(secure(circuits, keypair)?)
+        .or_transport(named)
+        .map(|either, _| either.into_inner())
+        .map_err(|either| either.into_inner())
+        .boxed();
+    Ok(Composed {
+        wire,
+        relay_client,
+        sightings,
+        names,
+    })
+}
+
+fn in_time<T>(transport: T) -> Wire
+where
+    T: Transport<Output = (PeerId, StreamMuxerBox)> + Send + Unpin + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Error: Send + Sync + 'static,
+{
+    TransportTimeout::new(transport, CONNECTION_TIMEOUT).boxed()
+}
+
+fn web(config: &MeshConfig, keypair: &Keypair, sightings: &Sightings) -> Result<Wire, Fault> {
+    let wss = Wss::new(
+        socket(),
+        config.certificate.as_deref(),
+        config.inspection,
+        sightings.clone(),
+    )?;
+    let sightings = sightings.clone();
+    Ok(secure(wss, keypair)?
+        .map(move |(peer, muxer), point| {
+            if let ConnectedPoint::Dialer { address, .. } = point {
+                sightings.met(&address, peer);
+            }
+            (peer, muxer)
+        })
+        .boxed())
 }
 
 fn direct(keypair: &Keypair) -> Result<Wire, Fault> {
@@ -55,10 +96,11 @@ fn direct(keypair: &Keypair) -> Result<Wire, Fault> {
 }
 
 fn tcp(keypair: &Keypair) -> Result<Wire, Fault> {
-    secure(
-        tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)),
-        keypair,
-    )
+    secure(socket(), keypair)
+}
+
+fn socket() -> tcp::tokio::Transport {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
 }
 
 fn quic(keypair: &Keypair) -> Wire {
@@ -94,5 +136,16 @@ where
         .authenticate(noise)
         .multiplex(yamux)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        // As a sum of types an error shows its words, and hides what it is.
+        .map_err(|error| {
+            let below = error.map_right(io::Error::other);
+            below
+                .map_left(|error| {
+                    error
+                        .map_either(io::Error::other, io::Error::other)
+                        .into_inner()
+                })
+                .into_inner()
+        })
         .boxed())
 }

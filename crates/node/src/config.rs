@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
 /// The most bootstrap addresses that are taken.
 pub const MAX_BOOTSTRAP: usize = 64;
+
+/// The most addresses of its own that a node may be given.
+pub const MAX_EXTERNAL: usize = 16;
 
 /// The most tasks that one node may be told to run at once.
 pub const MAX_SLOTS: usize = 1024;
@@ -41,6 +44,22 @@ pub struct Config {
     pub circuit_only: bool,
     /// Find peers on the local network by multicast DNS.
     pub mdns: bool,
+    /// Addresses under which others reach this node, beside those that it listens on: a public name, a forwarded port.
+    pub external: Vec<String>,
+    /// Port for WebSocket over TLS, which passes where nothing but the web does; usually 443.
+    pub wss_port: Option<u16>,
+    /// PEM chain to show there; with none, the node makes a certificate that its addresses name.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM key of that chain.
+    pub tls_key: Option<PathBuf>,
+    /// Take certificates of boxes on the way that this machine trusts. They see what a firewall sees, and no content.
+    pub dangerously_allow_ssl_inspection: bool,
+    /// Look up names by DNS over HTTPS alone: nothing is sent to port 53.
+    pub doh_only: bool,
+    /// Resolvers over HTTPS, as `name@ip[:port]`; with none, those of Cloudflare and Google.
+    pub doh: Vec<String>,
+    /// PEM file of authorities that may vouch for them, beside the public ones.
+    pub doh_authorities: Option<PathBuf>,
     /// Acceptable-use classes this donor runs.
     pub consent: BTreeSet<String>,
     /// How many tasks may run at once; 0 means one per core.
@@ -62,6 +81,14 @@ impl Default for Config {
             bootstrap: Vec::new(),
             circuit_only: false,
             mdns: true,
+            external: Vec::new(),
+            wss_port: None,
+            tls_cert: None,
+            tls_key: None,
+            dangerously_allow_ssl_inspection: false,
+            doh_only: false,
+            doh: Vec::new(),
+            doh_authorities: None,
             consent: ["scientific", "general"].map(String::from).into(),
             slots: 0,
             max_task_memory_mb: 1024,
@@ -125,6 +152,18 @@ impl Config {
                     "name fewer; those of config.toml, of --bootstrap and of {SEEDS_VARIABLE} count together"
                 )),
             );
+        }
+        if self.external.len() > MAX_EXTERNAL {
+            let many = format!("external: more than {MAX_EXTERNAL} addresses");
+            return Err(invalid(many).hint("name fewer"));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            let (given, missing) = match self.tls_cert {
+                Some(_) => ("tls_cert", "tls_key"),
+                None => ("tls_key", "tls_cert"),
+            };
+            return Err(invalid(format!("{given}: given without {missing}"))
+                .hint("give the chain and its key, or neither"));
         }
         if self.slots > MAX_SLOTS {
             return Err(invalid(format!("slots: {} are too many", self.slots))

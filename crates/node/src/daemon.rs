@@ -28,6 +28,7 @@ use crate::policies::{gate, policy};
 use crate::serve;
 use crate::storage::Storage;
 use crate::submitter::{Submitter, SubmitterParts};
+use crate::web;
 
 /// How long a node that can only be reached through relays waits for its first reservation.
 const RESERVATION_PATIENCE: Duration = Duration::from_secs(60);
@@ -373,11 +374,13 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
     let config = &options.config;
     let mut mesh = MeshConfig::new(home.key().clone());
     mesh.bootstrap = listen::parse(&config.bootstrap)?;
+    mesh.external = listen::parse_own(&config.external)?;
     mesh.mdns = config.mdns;
     mesh.relay_server = options.roles.relay;
     if !config.circuit_only {
         mesh.listen = listen::addresses(config.port, options.exact_port)?;
     }
+    web::configure(&mut mesh, config, home.paths())?;
     Mesh::start(mesh).await
 }
 
@@ -478,6 +481,10 @@ fn peer(info: PeerInfo) -> Peer {
             .path
             .map_or("none", worldcompute_mesh::Path::as_str)
             .to_owned(),
+        transport: info
+            .transport
+            .map_or_else(String::new, |transport| transport.as_str().to_owned()),
+        inspected: info.inspected,
         rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         agent: info.agent,
         addresses: info.addresses.iter().map(ToString::to_string).collect(),

@@ -108,6 +108,11 @@ impl Home {
         self.root.join("keys/umk.key")
     }
 
+    /// The certificate that a node of its own making shows where it listens for the web, with its key.
+    pub fn certificate(&self) -> PathBuf {
+        self.root.join("tls.pem")
+    }
+
     /// Public artefacts by CID.
     pub fn content(&self) -> PathBuf {
         self.root.join("content")

@@ -22,6 +22,7 @@ mod receipts;
 mod serve;
 mod storage;
 mod submitter;
+mod web;
 
 pub use blue_encrypted_store as store;
 pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};

@@ -20,6 +20,17 @@ pub fn parse(addresses: &[String]) -> Result<Vec<Multiaddr>> {
         .collect()
 }
 
+/// Reads addresses of this node, which need not say whose they are.
+///
+/// # Errors
+/// `invalid_address` for one that is no multiaddr.
+pub fn parse_own(addresses: &[String]) -> Result<Vec<Multiaddr>> {
+    addresses
+        .iter()
+        .map(|text| text.parse().map_err(|_| invalid_own(text)))
+        .collect()
+}
+
 /// TCP and QUIC on one port of every interface. Unless `exact`, a port that is taken is replaced by any free one.
 ///
 /// # Errors
@@ -49,7 +60,8 @@ fn free(port: u16) -> bool {
 }
 
 fn with_peer(address: Multiaddr, text: &str) -> Result<Multiaddr> {
-    match text.contains("/p2p/") {
+    // A name that stands for several nodes has entries that say whose they are.
+    match text.contains("/p2p/") || text.starts_with("/dnsaddr/") {
         true => Ok(address),
         false => Err(invalid(text)),
     }
@@ -62,6 +74,15 @@ fn invalid(text: &str) -> Fault {
         format!("{text:?} is not a multiaddr with a peer id"),
     )
     .hint("take it as the relay prints it: /ip4/203.0.113.7/tcp/19999/p2p/12D3Koo...")
+}
+
+fn invalid_own(text: &str) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "invalid_address",
+        format!("{text:?} is not a multiaddr"),
+    )
+    .hint("write it as /dns4/relay.example/tcp/443/tls/ws or /ip4/203.0.113.7/tcp/19999")
 }
 
 fn in_use(port: u16) -> Fault {

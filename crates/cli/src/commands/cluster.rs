@@ -36,8 +36,8 @@ fn peers_in_words(peers: &[Peer]) -> String {
         return "no peers known".to_owned();
     }
     let header = format!(
-        "{:<52}  {:<9}  {:<12}  {:>9}  DONOR",
-        "PEER", "CONNECTED", "PATH", "RTT"
+        "{:<52}  {:<9}  {:<12}  {:<15}  {:>9}  DONOR",
+        "PEER", "CONNECTED", "PATH", "TRANSPORT", "RTT"
     );
     std::iter::once(header)
         .chain(peers.iter().map(row))
@@ -47,6 +47,11 @@ fn peers_in_words(peers: &[Peer]) -> String {
 
 fn row(peer: &Peer) -> String {
     let connected = if peer.connected { "yes" } else { "no" };
+    let transport = match (peer.transport.as_str(), peer.inspected) {
+        ("", _) => "-".to_owned(),
+        (transport, false) => transport.to_owned(),
+        (transport, true) => format!("{transport}, inspected"),
+    };
     let rtt = peer
         .rtt_ms
         .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
@@ -62,7 +67,7 @@ fn row(peer: &Peer) -> String {
         },
     );
     format!(
-        "{:<52}  {connected:<9}  {:<12}  {rtt:>9}  {donor}",
+        "{:<52}  {connected:<9}  {:<12}  {transport:<15}  {rtt:>9}  {donor}",
         peer.peer_id.to_string(),
         peer.path
     )

@@ -36,6 +36,20 @@ pub fn configure(config: Config, listen: &ListenArgs) -> Result<Config> {
     config.port = listen.port.unwrap_or(config.port);
     config.bootstrap.extend(listen.bootstrap.iter().cloned());
     config.mdns &= !listen.no_mdns;
+    config.external.extend(listen.external.iter().cloned());
+    config.wss_port = listen.wss_listen.or(config.wss_port);
+    if listen.tls_cert.is_some() {
+        config.tls_cert.clone_from(&listen.tls_cert);
+        config.tls_key.clone_from(&listen.tls_key);
+    }
+    config.dangerously_allow_ssl_inspection |= listen.allow_ssl_inspection;
+    config.doh_only |= listen.doh_only;
+    if !listen.doh.is_empty() {
+        config.doh.clone_from(&listen.doh);
+    }
+    if listen.doh_authorities.is_some() {
+        config.doh_authorities.clone_from(&listen.doh_authorities);
+    }
     checked(config)
 }
 

@@ -9,6 +9,15 @@ fn peer() -> PeerId {
     Keypair::generate_ed25519().public().to_peer_id()
 }
 
+fn link(remote: Multiaddr, inbound: bool, relayed: bool) -> Link {
+    Link {
+        remote,
+        inbound,
+        relayed,
+        inspected: false,
+    }
+}
+
 fn address(port: u16) -> Multiaddr {
     format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()
 }
@@ -43,7 +52,7 @@ fn a_full_book_forgets_the_disconnected_peer_that_was_silent_for_longest() {
     let mut book = Book::default();
     let now = Instant::now();
     let (kept, held) = entry(&mut book);
-    held.connect(connection(1), address(1), false, false, now);
+    held.connect(connection(1), link(address(1), false, false), now);
     held.last_seen = SystemTime::UNIX_EPOCH;
     let (oldest, silent) = entry(&mut book);
     silent.last_seen = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
@@ -106,7 +115,7 @@ fn a_book_full_of_connected_peers_takes_no_other() {
     for id in 0..MAX_PEERS {
         entry(&mut book)
             .1
-            .connect(connection(id), address(1), true, false, now);
+            .connect(connection(id), link(address(1), true, false), now);
     }
     assert!(book.entry(peer(), now).is_none());
 }
@@ -160,7 +169,7 @@ fn loopback_addresses_are_believed_on_the_same_machine_only() {
     for (remote, believed) in [(address(9), false), (here.clone(), true)] {
         let mut book = Book::default();
         let (peer, entry) = entry(&mut book);
-        entry.connect(connection(1), remote, true, false, Instant::now());
+        entry.connect(connection(1), link(remote, true, false), Instant::now());
         entry.identified(&peer, "agent", true, vec![here.clone()]);
         assert_eq!(entry.addresses().contains(&here), believed);
     }
@@ -172,12 +181,12 @@ fn the_best_path_counts_and_relayed_connections_beside_it_are_superseded() {
     let now = Instant::now();
     let later = now + STANDING;
     let (_, entry) = entry(&mut book);
-    entry.connect(connection(1), address(1), true, true, now);
+    entry.connect(connection(1), link(address(1), true, true), now);
     assert_eq!(
         (entry.path(), entry.superseded(later)),
         (Some(Path::Relayed), Vec::new())
     );
-    entry.connect(connection(2), address(2), false, false, now);
+    entry.connect(connection(2), link(address(2), false, false), now);
     assert_eq!(
         (entry.path(), entry.superseded(now)),
         (Some(Path::Direct), Vec::new()),
@@ -199,11 +208,11 @@ fn a_peer_that_dialled_twice_and_keeps_both_has_returned() {
     let now = Instant::now();
     let later = now + STANDING;
     let (_, entry) = entry(&mut book);
-    entry.connect(connection(1), address(1), true, false, now);
-    entry.connect(connection(2), address(2), false, false, now);
-    entry.connect(connection(3), address(3), true, true, now);
+    entry.connect(connection(1), link(address(1), true, false), now);
+    entry.connect(connection(2), link(address(2), false, false), now);
+    entry.connect(connection(3), link(address(3), true, true), now);
     assert!(!entry.has_returned(later));
-    entry.connect(connection(4), address(4), true, false, now);
+    entry.connect(connection(4), link(address(4), true, false), now);
     assert!(
         !entry.has_returned(now),
         "one of them may be dropped at once"

@@ -10,8 +10,9 @@ use libp2p::swarm::{ConnectionError, ConnectionId};
 use libp2p::{Multiaddr, PeerId, autonat, dcutr, identify, kad, ping, relay};
 
 use super::Driver;
-use crate::address::{is_relayed, without_peer};
+use crate::address::{Transport, is_relayed, relay_of, without_peer};
 use crate::behaviour::{KAD_PROTOCOL, PROTOCOL, route};
+use crate::book::{Entry, Link};
 use crate::dial;
 use crate::status::{MeshEvent, Path};
 
@@ -40,23 +41,24 @@ impl Driver {
             dial::record_success(&peer, remote, &mut self.dials);
         }
         let now = Instant::now();
+        let link = Link {
+            remote: remote.clone(),
+            inbound: !endpoint.is_dialer(),
+            relayed: endpoint.is_relayed(),
+            inspected: self.is_inspected(&peer, endpoint),
+        };
         let Some(entry) = self.book.entry(peer, now) else {
             // Its id holds no key that could sign anything, or there are too many peers.
             self.swarm.close_connection(id);
             return;
         };
         let before = entry.path();
-        entry.connect(
-            id,
-            remote.clone(),
-            !endpoint.is_dialer(),
-            endpoint.is_relayed(),
-            now,
-        );
+        entry.connect(id, link, now);
         if endpoint.is_dialer() {
             entry.learn(&peer, [remote.clone()]);
         }
         if !endpoint.is_relayed() {
+            self.fallbacks.remove(&peer);
             self.relays.connected(
                 peer,
                 endpoint.is_dialer().then(|| without_peer(remote.clone())),
@@ -66,6 +68,22 @@ impl Driver {
         self.tell_path(&peer, before);
         self.tell_up(&peer);
         self.flush_waiting(&peer);
+    }
+
+    /// Whether a box on the way opens the TLS of this connection, or of the one to the relay that it runs through.
+    fn is_inspected(&self, peer: &PeerId, endpoint: &ConnectedPoint) -> bool {
+        let way = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => address,
+            ConnectedPoint::Listener { local_addr, .. } => local_addr,
+        };
+        match relay_of(way) {
+            Some(relay) => self.book.get(&relay).is_some_and(Entry::is_inspected),
+            None => {
+                endpoint.is_dialer()
+                    && Transport::of(way) == Transport::Wss
+                    && self.sightings.is_inspected(peer)
+            }
+        }
     }
 
     pub(super) fn on_closed(
@@ -91,6 +109,7 @@ impl Driver {
         if !last {
             return self.tell_path(&peer, before);
         }
+        self.sightings.left(&peer);
         if matches!(cause, Some(ConnectionError::KeepAliveTimeout)) {
             return;
         }

@@ -1,7 +1,7 @@
 //! Requests on their way to a peer, and the dials that get them there.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
@@ -10,11 +10,13 @@ use worldcompute_fault::{Category, Fault};
 use worldcompute_proof as proof;
 
 use super::Driver;
-use crate::address::relay_of;
+use crate::address::{Transport, relay_of};
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
 use crate::inbound::busy;
 
+/// How long QUIC and TCP are ahead of what looks like the web.
+const HEAD_START: Duration = Duration::from_millis(500);
 /// Addresses of one dial.
 const MAX_DIALLED: usize = 12;
 /// Requests to one peer that wait for a connection.
@@ -27,6 +29,15 @@ const MAX_LOOKUPS: usize = 32;
 pub(super) struct Attempt {
     pub peer: Option<PeerId>,
     pub addresses: Vec<Multiaddr>,
+    /// What came of those before and beside it.
+    failed: Vec<Failure>,
+}
+
+/// The addresses over TLS of a peer that is being dialled at its others.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    due: Instant,
+    addresses: Vec<Multiaddr>,
 }
 
 impl Driver {
@@ -104,13 +115,61 @@ impl Driver {
         self.book.get(peer).is_some_and(|entry| entry.has_direct())
     }
 
+    /// Dials over QUIC, TCP and circuits at once, and over TLS when these come to nothing or take long: what passes for a
+    /// website costs a relay more than they do.
     fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, condition: PeerCondition) {
         addresses.truncate(MAX_DIALLED);
+        let (web, others): (Vec<_>, Vec<_>) = addresses
+            .into_iter()
+            .partition(|address| Transport::of(address) == Transport::Wss);
+        if web.is_empty() || others.is_empty() {
+            let addresses = if web.is_empty() { others } else { web };
+            return self.dial_now(peer, addresses, condition, Vec::new());
+        }
+        let due = Instant::now() + HEAD_START;
+        self.fallbacks.insert(
+            peer,
+            Fallback {
+                due,
+                addresses: web,
+            },
+        );
+        self.dial_now(peer, others, condition, Vec::new());
+    }
+
+    pub(super) fn tend_fallbacks(&mut self, now: Instant) {
+        let due = |(peer, fallback): (&PeerId, &Fallback)| (fallback.due <= now).then_some(*peer);
+        let peers: Vec<PeerId> = self.fallbacks.iter().filter_map(due).collect();
+        for peer in peers {
+            self.fall_back(peer, Vec::new());
+        }
+    }
+
+    /// Dials over TLS, if that is left to be done for this peer.
+    fn fall_back(&mut self, peer: PeerId, failed: Vec<Failure>) {
+        let Some(fallback) = self.fallbacks.remove(&peer) else {
+            return;
+        };
+        let reason = match failed.as_slice() {
+            [] => "no answer yet".to_owned(),
+            failed => dial::in_words(failed),
+        };
+        tracing::info!(%peer, reason, "falling back to WebSocket over TLS");
+        self.dial_now(peer, fallback.addresses, PeerCondition::Always, failed);
+    }
+
+    fn dial_now(
+        &mut self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        condition: PeerCondition,
+        failed: Vec<Failure>,
+    ) {
         let dial = DialOpts::peer_id(peer)
             .addresses(addresses.clone())
             .condition(condition)
             .build();
-        self.attempt(Some(peer), addresses, dial);
+        self.attempt(Some(peer), addresses, failed, dial);
     }
 
     /// Dials a node to stay connected to. A circuit to it is not enough: one cannot reserve over it.
@@ -119,15 +178,26 @@ impl Driver {
             (Some(peer), _) => self.dial(peer, addresses, PeerCondition::Always),
             (None, Some(address)) => {
                 let dial = DialOpts::unknown_peer_id().address(address.clone()).build();
-                self.attempt(None, addresses, dial);
+                self.attempt(None, addresses, Vec::new(), dial);
             }
             (None, None) => {}
         }
     }
 
-    fn attempt(&mut self, peer: Option<PeerId>, addresses: Vec<Multiaddr>, dial: DialOpts) {
+    fn attempt(
+        &mut self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        failed: Vec<Failure>,
+        dial: DialOpts,
+    ) {
         let id = dial.connection_id();
-        self.attempts.insert(id, Attempt { peer, addresses });
+        let attempt = Attempt {
+            peer,
+            addresses,
+            failed,
+        };
+        self.attempts.insert(id, attempt);
         if let Err(error) = self.swarm.dial(dial) {
             self.on_dial_error(id, peer, &error);
         }
@@ -188,19 +258,31 @@ impl Driver {
         for failure in &failures {
             dial::record_failure(peer.as_ref(), failure, &mut self.dials);
         }
-        let Some(attempt) = attempt else { return };
-        self.fail_bootstrap(&attempt, &failures);
+        let Some(mut attempt) = attempt else { return };
+        attempt.failed.extend(failures);
         if let Some(peer) = attempt.peer {
-            self.on_unreachable(peer, &failures);
+            if self.fallbacks.contains_key(&peer) {
+                return self.fall_back(peer, attempt.failed);
+            }
+            if let Some(beside) = self.beside(&peer) {
+                return beside.failed.extend(attempt.failed);
+            }
+        }
+        self.fail_bootstrap(&attempt);
+        if let Some(peer) = attempt.peer {
+            self.on_unreachable(peer, &attempt.failed);
         }
     }
 
-    fn fail_bootstrap(&mut self, attempt: &Attempt, failures: &[Failure]) {
-        let why = failures
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ");
+    /// Another attempt at the same peer, which may yet succeed.
+    fn beside(&mut self, peer: &PeerId) -> Option<&mut Attempt> {
+        self.attempts
+            .values_mut()
+            .find(|attempt| attempt.peer == Some(*peer))
+    }
+
+    fn fail_bootstrap(&mut self, attempt: &Attempt) {
+        let why = dial::in_words(&attempt.failed);
         let (now, jitter) = (Instant::now(), rand::random());
         let action = self
             .relays

@@ -135,6 +135,10 @@ pub struct Peer {
     pub connected: bool,
     /// `direct`, `hole_punched` or `relayed`.
     pub path: String,
+    /// What the connection is made of: `quic`, `tcp`, `wss` or `circuit`; empty without one.
+    pub transport: String,
+    /// Whether a box on the way, which this machine was told to trust, opens its TLS.
+    pub inspected: bool,
     /// Round trip, in milliseconds, as last measured.
     pub rtt_ms: Option<f64>,
     /// What it calls itself.

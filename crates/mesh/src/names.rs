@@ -1,0 +1,335 @@
+//! Names of hosts, found also where the network's own resolver lies or is silent.
+//!
+//! The operating system is asked first. If it knows nothing, or does not answer, two public resolvers are asked over
+//! HTTPS (RFC 8484), which looks like any other visit to a website. A node can also be told to ask nobody else, and then
+//! sends nothing to port 53.
+
+mod resolving;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_rustls::rustls::crypto::aws_lc_rs;
+use futures_rustls::rustls::pki_types::CertificateDer;
+use futures_rustls::rustls::pki_types::pem::PemObject;
+use futures_rustls::rustls::{ClientConfig, RootCertStore};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use libp2p::Multiaddr;
+use tokio::time::timeout;
+use worldcompute_fault::{Category, Fault};
+
+pub(crate) use resolving::Resolving;
+
+/// The operating system answers within this time, or counts as silent.
+const SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
+/// A resolver over HTTPS answers within this time.
+const DOH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it is asked.
+const DOH_ATTEMPTS: usize = 2;
+/// Resolvers over HTTPS.
+pub const MAX_DOH_SERVERS: usize = 8;
+/// Addresses taken from one name.
+const MAX_ADDRESSES: usize = 16;
+/// What an entry of `/dnsaddr` begins with, and where it is kept (the multiformats' specification of DNSADDR).
+const DNSADDR: (&str, &str) = ("dnsaddr=", "_dnsaddr.");
+
+/// A resolver that is asked over HTTPS, written `name@ip` or `name@ip:port`. The name is what its certificate is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DohServer {
+    name: String,
+    at: SocketAddr,
+}
+
+impl DohServer {
+    /// Those of Cloudflare and of Google.
+    pub fn defaults() -> Vec<Self> {
+        [
+            ("cloudflare-dns.com", Ipv4Addr::new(1, 1, 1, 1)),
+            ("dns.google", Ipv4Addr::new(8, 8, 8, 8)),
+        ]
+        .map(|(name, ip)| Self {
+            name: name.to_owned(),
+            at: SocketAddr::new(ip.into(), 443),
+        })
+        .into()
+    }
+}
+
+impl fmt::Display for DohServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.at)
+    }
+}
+
+impl FromStr for DohServer {
+    type Err = Fault;
+
+    fn from_str(text: &str) -> Result<Self, Fault> {
+        let parsed = text.split_once('@').and_then(|(name, at)| {
+            let at = at
+                .parse()
+                .or_else(|_| at.parse().map(|ip: IpAddr| SocketAddr::new(ip, 443)))
+                .ok()?;
+            let known = futures_rustls::rustls::pki_types::DnsName::try_from(name).is_ok();
+            known.then(|| Self {
+                name: name.to_owned(),
+                at,
+            })
+        });
+        parsed.ok_or_else(|| {
+            Fault::new(
+                Category::InvalidInput,
+                "invalid_doh_server",
+                "a resolver over HTTPS is written name@ip or name@ip:port",
+            )
+            .hint("for example cloudflare-dns.com@1.1.1.1")
+        })
+    }
+}
+
+/// Who is asked for names.
+#[derive(Clone, Debug)]
+pub struct NameConfig {
+    /// Whether the operating system's resolver is not asked at all.
+    pub doh_only: bool,
+    /// The resolvers over HTTPS; at most [`MAX_DOH_SERVERS`]. None: only the operating system is asked.
+    pub doh: Vec<DohServer>,
+    /// PEM certificates of authorities that may vouch for them, beside the public ones.
+    pub doh_authorities: Vec<u8>,
+}
+
+impl Default for NameConfig {
+    fn default() -> Self {
+        Self {
+            doh_only: false,
+            doh: DohServer::defaults(),
+            doh_authorities: Vec::new(),
+        }
+    }
+}
+
+/// Which addresses are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+impl Family {
+    fn takes(self, ip: &IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+        }
+    }
+}
+
+/// Finds what is behind a name.
+pub(crate) struct Names {
+    asks_system: bool,
+    system: Option<TokioResolver>,
+    doh: Option<TokioResolver>,
+}
+
+impl Names {
+    /// # Errors
+    /// `invalid_doh_server` for too many, for none where nobody else may be asked, and for authorities that are none.
+    pub(crate) fn new(config: &NameConfig) -> Result<Self, Fault> {
+        Ok(Self {
+            asks_system: !config.doh_only,
+            system: (!config.doh_only).then(system).flatten(),
+            doh: over_https(config)?,
+        })
+    }
+
+    /// The addresses of a host.
+    ///
+    /// # Errors
+    /// What each of those who were asked answered.
+    pub(crate) async fn addresses(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
+        let mut said = Vec::new();
+        if self.asks_system {
+            match timeout(SYSTEM_TIMEOUT, of_system(host, family)).await {
+                Ok(Ok(found)) if !found.is_empty() => return Ok(found),
+                Ok(Ok(_)) => said.push("the system knows no such address".to_owned()),
+                Ok(Err(error)) => said.push(format!("the system: {error}")),
+                Err(_) => said.push("the system does not answer".to_owned()),
+            }
+        }
+        match &self.doh {
+            None => {}
+            Some(doh) => match of_resolver(doh, host, family).await {
+                Ok(found) if !found.is_empty() => {
+                    if let Some(why) = said.first() {
+                        tracing::info!(host, why, "found by DNS over HTTPS");
+                    }
+                    return Ok(found);
+                }
+                Ok(_) => said.push("DNS over HTTPS knows no such address".to_owned()),
+                Err(error) => said.push(format!("DNS over HTTPS: {error}")),
+            },
+        }
+        Err(unknown(host, &said))
+    }
+
+    /// The addresses that `/dnsaddr/<host>` stands for. What is no address among them is left out.
+    ///
+    /// # Errors
+    /// As [`addresses`](Self::addresses).
+    pub(crate) async fn entries(&self, host: &str) -> io::Result<Vec<Multiaddr>> {
+        let name = format!("{}{host}", DNSADDR.1);
+        let mut said = Vec::new();
+        if let Some(system) = &self.system {
+            match timeout(SYSTEM_TIMEOUT, texts(system, &name)).await {
+                Ok(Ok(found)) if !found.is_empty() => return Ok(found),
+                Ok(Ok(_)) => said.push("the system knows no entries".to_owned()),
+                Ok(Err(error)) => said.push(format!("the system: {error}")),
+                Err(_) => said.push("the system does not answer".to_owned()),
+            }
+        }
+        if let Some(doh) = &self.doh {
+            match texts(doh, &name).await {
+                Ok(found) if !found.is_empty() => return Ok(found),
+                Ok(_) => said.push("DNS over HTTPS knows no entries".to_owned()),
+                Err(error) => said.push(format!("DNS over HTTPS: {error}")),
+            }
+        }
+        Err(unknown(host, &said))
+    }
+}
+
+fn unknown(host: &str, said: &[String]) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("the name {host} is unknown: {}", said.join("; ")),
+    )
+}
+
+async fn of_system(host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
+    // The port is for the form's sake.
+    let found = tokio::net::lookup_host((host, 0)).await?;
+    Ok(taken(found.map(|address| address.ip()), family))
+}
+
+async fn of_resolver(
+    resolver: &TokioResolver,
+    host: &str,
+    family: Family,
+) -> Result<Vec<IpAddr>, hickory_resolver::net::NetError> {
+    // Without the dot at the end the search list of this machine would be tried.
+    let found = resolver.lookup_ip(format!("{host}.")).await?;
+    Ok(taken(found.iter(), family))
+}
+
+fn taken(found: impl Iterator<Item = IpAddr>, family: Family) -> Vec<IpAddr> {
+    let mut taken: Vec<IpAddr> = found.filter(|ip| family.takes(ip)).collect();
+    taken.dedup();
+    taken.truncate(MAX_ADDRESSES);
+    taken
+}
+
+async fn texts(
+    resolver: &TokioResolver,
+    name: &str,
+) -> Result<Vec<Multiaddr>, hickory_resolver::net::NetError> {
+    let found = resolver.txt_lookup(format!("{name}.")).await?;
+    let entry = |data: &RData| {
+        let RData::TXT(text) = data else { return None };
+        let text = text.txt_data.concat();
+        std::str::from_utf8(&text)
+            .ok()?
+            .strip_prefix(DNSADDR.0)?
+            .parse()
+            .ok()
+    };
+    Ok(found
+        .answers()
+        .iter()
+        .filter_map(|record| entry(&record.data))
+        .take(MAX_ADDRESSES)
+        .collect())
+}
+
+/// Where there is no configuration of the system, as in many containers, nobody is asked.
+fn system() -> Option<TokioResolver> {
+    let built = TokioResolver::builder_tokio().and_then(|mut builder| {
+        let options = builder.options_mut();
+        options.timeout = SYSTEM_TIMEOUT / 2;
+        options.attempts = 1;
+        builder.build()
+    });
+    built
+        .inspect_err(|error| tracing::info!(%error, "the system has no resolver"))
+        .ok()
+}
+
+fn over_https(config: &NameConfig) -> Result<Option<TokioResolver>, Fault> {
+    if config.doh.len() > MAX_DOH_SERVERS {
+        return Err(invalid(format!("at most {MAX_DOH_SERVERS} resolvers")));
+    }
+    if config.doh.is_empty() {
+        return match config.doh_only {
+            true => Err(invalid("nobody is left to ask for names")),
+            false => Ok(None),
+        };
+    }
+    let servers = config.doh.iter().map(server).collect();
+    let mut options = ResolverOpts::default();
+    options.timeout = DOH_TIMEOUT;
+    options.attempts = DOH_ATTEMPTS;
+    // What is in this machine's file of hosts was the system's to say.
+    options.use_hosts_file = hickory_resolver::config::ResolveHosts::Never;
+    TokioResolver::builder_with_config(
+        ResolverConfig::from_name_servers(servers),
+        TokioRuntimeProvider::default(),
+    )
+    .with_options(options)
+    .with_tls_config(tls(&config.doh_authorities)?)
+    .build()
+    .map(Some)
+    .map_err(|error| invalid(error.to_string()))
+}
+
+fn server(server: &DohServer) -> NameServerConfig {
+    let mut config = NameServerConfig::https(server.at.ip(), server.name.as_str().into(), None);
+    for connection in &mut config.connections {
+        connection.port = server.at.port();
+    }
+    // One that is told to deny a name is no reason not to ask the next.
+    config.trust_negative_responses = false;
+    config
+}
+
+fn tls(authorities: &[u8]) -> Result<ClientConfig, Fault> {
+    let mut roots = RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
+    for authority in CertificateDer::pem_slice_iter(authorities) {
+        let authority = authority.map_err(|error| invalid(format!("an authority: {error}")))?;
+        roots
+            .add(authority)
+            .map_err(|error| invalid(format!("an authority: {error}")))?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn invalid(why: impl fmt::Display) -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "invalid_doh_server",
+        format!("DNS over HTTPS cannot be set up: {why}"),
+    )
+    .hint("name resolvers as name@ip, or leave the built-in ones")
+}

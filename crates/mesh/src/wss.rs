@@ -1,0 +1,192 @@
+//! WebSocket over TLS: what passes where nothing but the web does.
+//!
+//! Seen from a firewall this is a visit to a website: TCP to port 443, TLS with the site's name and `http/1.1`, then
+//! an upgrade to WebSocket (RFC 6455). Whoever comes by with a browser gets a page. Inside run Noise and yamux, as
+//! they do over TCP, so a box that opens the TLS on its way sees nothing more; that there is one is told all the same
+//! ([`trust`]).
+//!
+//! libp2p has such a transport, but with a TLS configuration of its own and no answer for a browser.
+
+mod address;
+mod certificate;
+mod door;
+mod stream;
+mod trust;
+
+use std::collections::HashSet;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
+use futures_rustls::rustls::ServerConfig;
+use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+use libp2p::Multiaddr;
+use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use worldcompute_fault::Fault;
+
+pub use certificate::{Certificate, MAX_PEM};
+pub use trust::Inspection;
+
+use address::{Facade, Target};
+use door::Prefixed;
+use stream::ByteStream;
+use trust::{Refusal, Roots, Trust};
+
+pub(crate) use trust::Sightings;
+
+/// Warnings about one and the same certificate are given once; of so many certificates.
+const MAX_WARNED: usize = 256;
+
+/// The transport, on top of one for TCP whose addresses hold no names.
+pub(crate) struct Wss<T> {
+    tcp: T,
+    roots: Arc<Roots>,
+    served: Option<(Arc<ServerConfig>, Facade)>,
+    sightings: Sightings,
+    warned: Arc<Mutex<HashSet<String>>>,
+}
+
+impl<T> Wss<T> {
+    /// Dials with `inspection`; listens if there is a certificate. What is seen of inspection is noted in `sightings`.
+    pub(crate) fn new(
+        tcp: T,
+        certificate: Option<&Certificate>,
+        inspection: Inspection,
+        sightings: Sightings,
+    ) -> Result<Self, Fault> {
+        let served = match certificate {
+            Some(certificate) => Some((certificate.server()?, Facade::of(certificate))),
+            None => None,
+        };
+        Ok(Self {
+            tcp,
+            roots: Arc::new(Roots::new(inspection)?),
+            served,
+            sightings,
+            warned: Arc::default(),
+        })
+    }
+}
+
+type Connection<S> = ByteStream<Prefixed<TlsStream<S>>>;
+
+impl<T> Transport for Wss<T>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    type Output = Connection<T::Output>;
+    type Error = io::Error;
+    type ListenerUpgrade = BoxFuture<'static, io::Result<Self::Output>>;
+    type Dial = BoxFuture<'static, io::Result<Self::Output>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        let tcp = address::listened(&address)
+            .filter(|_| self.served.is_some())
+            .ok_or(TransportError::MultiaddrNotSupported(address))?;
+        self.tcp.listen_on(id, tcp).map_err(of_tcp)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.tcp.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        opts: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let target = Target::of(&address)
+            .ok_or_else(|| TransportError::MultiaddrNotSupported(address.clone()))?;
+        let socket = self.tcp.dial(target.tcp.clone(), opts).map_err(of_tcp)?;
+        let (roots, sightings) = (self.roots.clone(), self.sightings.clone());
+        let warned = self.warned.clone();
+        Ok(async move {
+            let socket = socket.await.map_err(io::Error::other)?;
+            let (tls, trust) = dial_tls(socket, &target, &roots, &warned).await?;
+            sightings.at(address, trust);
+            door::knock(tls, &target).await
+        }
+        .boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, Self::Error>> {
+        let event = futures::ready!(Pin::new(&mut self.tcp).poll(cx));
+        // Nothing is listened on without it.
+        let Some((server, facade)) = self.served.clone() else {
+            return Poll::Pending;
+        };
+        let acceptor = TlsAcceptor::from(server);
+        let event = event
+            .map_upgrade(move |socket| accept(socket, acceptor).boxed())
+            .map_err(io::Error::other);
+        Poll::Ready(facade.seen_from_outside(event))
+    }
+}
+
+async fn dial_tls<S: AsyncRead + AsyncWrite + Send + Unpin>(
+    socket: S,
+    target: &Target,
+    roots: &Arc<Roots>,
+    warned: &Mutex<HashSet<String>>,
+) -> io::Result<(TlsStream<S>, Trust)> {
+    let (config, verdict) = roots.client(target.pin)?;
+    let connected = TlsConnector::from(config)
+        .connect(target.name.clone(), socket)
+        .await;
+    match connected {
+        Ok(tls) => Ok((TlsStream::Client(tls), verdict.trust())),
+        Err(error) => {
+            if let Some(refusal) = verdict.refusal() {
+                warn_once(&target.host, &refusal, warned);
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal));
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn accept<S, F, E>(socket: F, acceptor: TlsAcceptor) -> io::Result<Connection<S>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin,
+    F: Future<Output = Result<S, E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let socket = socket.await.map_err(io::Error::other)?;
+    let tls = acceptor.accept(socket).await?;
+    door::open(TlsStream::Server(tls)).await
+}
+
+/// A site that inspects does so at each attempt; telling it once is enough.
+fn warn_once(host: &str, refusal: &Refusal, warned: &Mutex<HashSet<String>>) {
+    let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
+    if warned.len() < MAX_WARNED && warned.insert(refusal.fingerprint.clone()) {
+        tracing::warn!(
+            host,
+            fingerprint = refusal.fingerprint,
+            subject = refusal.subject,
+            issuer = refusal.issuer,
+            expected = refusal.expected,
+            "security: the certificate is not the relay's; something on the way opens TLS"
+        );
+    }
+}
+
+fn of_tcp<E: std::error::Error + Send + Sync + 'static>(
+    error: TransportError<E>,
+) -> TransportError<io::Error> {
+    error.map(io::Error::other)
+}

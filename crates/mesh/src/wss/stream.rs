@@ -1,0 +1,179 @@
+//! Bytes over WebSocket: each write is one binary message, and messages have no meaning of their own.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::protocol::WebSocketConfig;
+use async_tungstenite::tungstenite::{Bytes, Error, Message};
+use futures::{AsyncRead, AsyncWrite, Sink, Stream};
+
+/// A message of more bytes is refused. Noise writes 64 KiB and a few bytes at most.
+const MAX_MESSAGE: usize = 128 * 1024;
+/// Kept for each connection and direction.
+const BUFFER: usize = 16 * 1024;
+
+pub(super) fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
+        .max_write_buffer_size(BUFFER + 2 * MAX_MESSAGE)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE))
+}
+
+/// A WebSocket as a stream of bytes.
+pub(crate) struct ByteStream<S> {
+    socket: WebSocketStream<S>,
+    /// What came in and was not read yet.
+    left: Bytes,
+}
+
+impl<S> ByteStream<S> {
+    pub(super) fn new(socket: WebSocketStream<S>) -> Self {
+        Self {
+            socket,
+            left: Bytes::new(),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ByteStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        while self.left.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+                Some(Ok(Message::Binary(bytes))) => self.left = bytes,
+                // Answered below; some proxies send them.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_))) => {}
+                Some(Ok(Message::Text(_) | Message::Frame(_))) => {
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        "a message that is not binary",
+                    )));
+                }
+                Some(Err(Error::ConnectionClosed | Error::AlreadyClosed)) | None => {
+                    return Poll::Ready(Ok(0));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(of_websocket(error))),
+            }
+        }
+        let count = buffer.len().min(self.left.len());
+        let bytes = self.left.split_to(count);
+        buffer
+            .iter_mut()
+            .zip(&bytes)
+            .for_each(|(to, from)| *to = *from);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ByteStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let part = bytes.get(..MAX_MESSAGE).unwrap_or(bytes);
+        ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(of_websocket)?;
+        let message = Message::Binary(Bytes::copy_from_slice(part));
+        Pin::new(&mut self.socket)
+            .start_send(message)
+            .map_err(of_websocket)?;
+        Poll::Ready(Ok(part.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket)
+            .poll_flush(cx)
+            .map_err(of_websocket)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket)
+            .poll_close(cx)
+            .map_err(of_websocket)
+    }
+}
+
+pub(super) fn of_websocket(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        other => io::Error::other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_tungstenite::tungstenite::protocol::Role;
+    use futures::{AsyncReadExt, AsyncWriteExt};
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    use super::*;
+
+    type Socket = tokio_util::compat::Compat<tokio::io::DuplexStream>;
+
+    async fn pair() -> (ByteStream<Socket>, WebSocketStream<Socket>) {
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let ours = WebSocketStream::from_raw_socket(here.compat(), Role::Server, Some(config()));
+        let theirs = WebSocketStream::from_raw_socket(there.compat(), Role::Client, None);
+        (ByteStream::new(ours.await), theirs.await)
+    }
+
+    #[tokio::test]
+    async fn messages_are_read_as_one_stream_whatever_their_sizes() {
+        let (mut ours, mut theirs) = pair().await;
+        for part in ["one ", "", "two"] {
+            theirs.send(Message::binary(part)).await.unwrap();
+            theirs.send(Message::Ping("!".into())).await.unwrap();
+        }
+        let mut read = vec![0; 7];
+        ours.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, b"one two");
+        theirs.close(None).await.unwrap();
+        assert_eq!(ours.read(&mut read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn text_is_no_part_of_the_stream() {
+        let (mut ours, mut theirs) = pair().await;
+        theirs.send(Message::text("hello")).await.unwrap();
+        let error = ours.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn a_message_past_the_limit_ends_the_connection() {
+        let (mut ours, mut theirs) = pair().await;
+        let sent =
+            tokio::spawn(
+                async move { theirs.send(Message::binary(vec![7; MAX_MESSAGE + 1])).await },
+            );
+        assert!(ours.read(&mut [0; 8]).await.is_err());
+        drop(ours);
+        // Whether the whole of it was taken before the connection went is chance.
+        let _ = sent.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_long_write_is_taken_in_parts_that_are_within_the_limit() {
+        let (mut ours, mut theirs) = pair().await;
+        let written = vec![7; 3 * MAX_MESSAGE];
+        let sent = written.clone();
+        let writer = tokio::spawn(async move {
+            ours.write_all(&sent).await.unwrap();
+            ours.close().await.unwrap();
+        });
+        let mut read = Vec::new();
+        while let Some(Ok(message)) = futures::StreamExt::next(&mut theirs).await {
+            assert!(message.len() <= MAX_MESSAGE);
+            read.extend_from_slice(&message.into_data());
+        }
+        writer.await.unwrap();
+        assert_eq!(read, written);
+    }
+}

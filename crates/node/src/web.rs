@@ -1,0 +1,164 @@
+//! What a node shows and believes where it meets others in the guise of the web.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use worldcompute_durable::{self as durable, Mode};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_mesh::{Certificate, Inspection, MAX_PEM, MeshConfig, Multiaddr, NameConfig};
+
+use crate::config::Config;
+use crate::home::Home;
+
+/// Applies what the operator chose about names and TLS, and listens for the web if that was asked for.
+///
+/// # Errors
+/// `tls_certificate` for files that are no certificate and key; `invalid_doh_server`; those of reading and writing them.
+pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<()> {
+    mesh.names = names(config)?;
+    if config.dangerously_allow_ssl_inspection {
+        mesh.inspection = Inspection::DangerouslyAllowed;
+    }
+    let Some(port) = config.wss_port else {
+        return Ok(());
+    };
+    mesh.certificate = Some(Arc::new(certificate(config, home)?));
+    mesh.listen.push(address(port)?);
+    Ok(())
+}
+
+fn names(config: &Config) -> Result<NameConfig> {
+    let mut names = NameConfig {
+        doh_only: config.doh_only,
+        ..NameConfig::default()
+    };
+    if !config.doh.is_empty() {
+        names.doh = config
+            .doh
+            .iter()
+            .map(|server| server.parse())
+            .collect::<Result<_>>()?;
+    }
+    if let Some(path) = &config.doh_authorities {
+        names.doh_authorities = durable::read_bounded(path, MAX_PEM as u64)?;
+    }
+    Ok(names)
+}
+
+fn address(port: u16) -> Result<Multiaddr> {
+    let text = format!("/ip4/0.0.0.0/tcp/{port}/tls/ws");
+    text.parse().map_err(|_| {
+        Fault::new(
+            Category::InternalFailure,
+            "invalid_address",
+            format!("{text} is no multiaddr"),
+        )
+    })
+}
+
+/// The operator's certificate, or the node's own: made once, so that addresses which name it stay true.
+fn certificate(config: &Config, home: &Home) -> Result<Certificate> {
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => Certificate::from_pem(
+            &durable::read_bounded(certificate, MAX_PEM as u64)?,
+            &durable::read_private(key, MAX_PEM as u64)?,
+        ),
+        _ => own(&home.certificate()),
+    }
+}
+
+fn own(path: &Path) -> Result<Certificate> {
+    if path.symlink_metadata().is_ok() {
+        let both = durable::read_private(path, MAX_PEM as u64)?;
+        return Certificate::from_pem(&both, &both);
+    }
+    let (certificate, pem) = Certificate::self_signed()?;
+    durable::create_new(path, pem.as_bytes(), Mode::Private)?;
+    Ok(certificate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn configured(config: &Config, home: &Home) -> Result<MeshConfig> {
+        let mut mesh = MeshConfig::new(worldcompute_proof::SigningKey::from_seed([1; 32]));
+        configure(&mut mesh, config, home).map(|()| mesh)
+    }
+
+    fn on_the_web() -> Config {
+        Config {
+            wss_port: Some(443),
+            ..Config::default()
+        }
+    }
+
+    #[test]
+    fn a_node_keeps_the_certificate_that_its_addresses_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let first = configured(&on_the_web(), &home).unwrap();
+        assert_eq!(first.listen[0].to_string(), "/ip4/0.0.0.0/tcp/443/tls/ws");
+        let kept = std::fs::read(home.certificate()).unwrap();
+        assert!(
+            configured(&on_the_web(), &home)
+                .unwrap()
+                .certificate
+                .is_some()
+        );
+        assert_eq!(std::fs::read(home.certificate()).unwrap(), kept);
+    }
+
+    #[test]
+    fn without_being_asked_a_node_makes_no_certificate() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let mesh = configured(&Config::default(), &home).unwrap();
+        assert!(mesh.certificate.is_none() && mesh.listen.is_empty());
+        assert!(!home.certificate().exists());
+    }
+
+    #[test]
+    fn a_certificate_that_is_none_is_refused_before_anything_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let file = directory.path().join("cert.pem");
+        durable::write_atomic(&file, b"no certificate", Mode::Private).unwrap();
+        let given = Config {
+            tls_cert: Some(file.clone()),
+            tls_key: Some(file.clone()),
+            ..on_the_web()
+        };
+        let fault = configured(&given, &home).err().unwrap();
+        assert_eq!(fault.code(), "tls_certificate");
+        durable::write_atomic(&home.certificate(), b"spoilt", Mode::Private).unwrap();
+        let fault = configured(&on_the_web(), &home).err().unwrap();
+        assert_eq!(fault.code(), "tls_certificate");
+        assert_eq!(std::fs::read(home.certificate()).unwrap(), b"spoilt");
+    }
+
+    #[test]
+    fn resolvers_are_those_that_were_named_or_the_built_in_ones() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let asks = |doh: &[&str]| Config {
+            doh: doh.iter().map(ToString::to_string).collect(),
+            doh_only: true,
+            ..Config::default()
+        };
+        let built_in = configured(&asks(&[]), &home).unwrap().names;
+        assert!(built_in.doh_only && built_in.doh.len() == 2);
+        let named = configured(&asks(&["dns.example@192.0.2.1:8443"]), &home).unwrap();
+        assert_eq!(named.names.doh[0].to_string(), "dns.example@192.0.2.1:8443");
+        for wrong in [
+            "1.1.1.1",
+            "dns.example",
+            "@1.1.1.1",
+            "a b@1.1.1.1",
+            "dns.example@host",
+        ] {
+            let fault = configured(&asks(&[wrong]), &home).err().unwrap();
+            assert_eq!(fault.code(), "invalid_doh_server", "{wrong}");
+        }
+    }
+}
