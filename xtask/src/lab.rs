@@ -5,6 +5,7 @@
 mod board;
 mod check;
 mod claim;
+mod delay;
 mod internet;
 mod measure;
 mod namespace;
@@ -55,7 +56,7 @@ fn hold(options: &Options) -> Result<()> {
     }
     let stop = Stop::listen()?;
     let claim = Claim::take()?;
-    let internet = Internet::make(&claim, "held")?;
+    let internet = Internet::make(&claim, "held", options.rtt)?;
     let relay = internet.host("relay", 1)?;
     let cell = options.first_cell();
     let [nat_a, nat_b] = cell.nats;

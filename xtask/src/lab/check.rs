@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -13,6 +14,12 @@ use super::profile::Profile;
 use super::stop::Stop;
 use super::{measure, reach, tools};
 use crate::shell::{Failure, Result};
+
+/// The distance that is measured, and how far off it may be.
+const DISTANCE: Duration = Duration::from_millis(100);
+const ERROR: Duration = Duration::from_millis(5);
+/// How often it is measured.
+const ROUND_TRIPS: usize = 40;
 
 /// Measures everything, and prints what came out. Where there can be no lab, it says why.
 pub fn run() -> Result<()> {
@@ -46,7 +53,34 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
         profile_as_promised(claim, profile)?;
         said(format!("profile {}", profile.name()))?;
     }
-    Ok(())
+    stop.check()?;
+    said(distance_as_promised(claim)?)
+}
+
+/// Half of the round trips, at least, take what they are to take.
+fn distance_as_promised(claim: &Claim) -> Result<String> {
+    let internet = Internet::make(claim, "distance", DISTANCE)?;
+    let [one, two] = outside(&internet)?;
+    let mut times = measure::round_trips(&one, &two, ROUND_TRIPS)?;
+    times.sort();
+    let at = |share: usize| {
+        times
+            .get(times.len() * share / 100)
+            .copied()
+            .unwrap_or_default()
+    };
+    let (median, spread) = (at(50), [at(0), at(90)].map(|time| time.as_secs_f64() * 1e3));
+    let told = format!(
+        "a distance of {} ms: {ROUND_TRIPS} round trips, half of them within {:.1} ms, nine of ten from {:.1} to {:.1} ms",
+        DISTANCE.as_millis(),
+        median.as_secs_f64() * 1e3,
+        spread[0],
+        spread[1]
+    );
+    match median >= DISTANCE && median <= DISTANCE + ERROR {
+        true => Ok(told),
+        false => Err(Failure::new(format!("not {told}"))),
+    }
 }
 
 /// What a NAT does, measured.
@@ -54,7 +88,7 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
 /// # Errors
 /// When that is not what its name says.
 pub fn as_promised(claim: &Claim, nat: Nat) -> Result<Behaviour> {
-    let internet = Internet::make(claim, &format!("nat-{}", nat.name()))?;
+    let internet = Internet::make(claim, &format!("nat-{}", nat.name()), Duration::ZERO)?;
     let outside = outside(&internet)?;
     let site = internet.site("inside", 3, nat, Profile::Open)?;
     let measured = measure::behaviour(&site, &outside)?;
@@ -73,7 +107,11 @@ fn outside(internet: &Internet) -> Result<[Host; 2]> {
 }
 
 fn profile_as_promised(claim: &Claim, profile: Profile) -> Result<()> {
-    let internet = Internet::make(claim, &format!("profile-{}", profile.name()))?;
+    let internet = Internet::make(
+        claim,
+        &format!("profile-{}", profile.name()),
+        Duration::ZERO,
+    )?;
     let outside = internet.host("outside", 1)?;
     let site = internet.site("inside", 2, Nat::None, profile)?;
     for sent in reach::ALL {

@@ -1,8 +1,10 @@
 //! A small internet: a router, public machines, and sites with one machine behind a gate.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::claim::Claim;
+use super::delay::Delay;
 use super::namespace::Namespace;
 use super::nat::Nat;
 use super::profile::Profile;
@@ -12,6 +14,8 @@ use crate::shell::Result;
 pub struct Internet<'a> {
     claim: &'a Claim,
     label: String,
+    /// Ends before the router does.
+    _distance: Option<Delay>,
     router: Namespace,
 }
 
@@ -36,14 +40,19 @@ pub struct Site {
 }
 
 impl<'a> Internet<'a> {
-    /// An internet with nobody on it. All of its namespaces carry the label.
-    pub fn make(claim: &'a Claim, label: &str) -> Result<Self> {
+    /// An internet with nobody on it, across which a packet and its answer take `rtt`. All of its namespaces carry the
+    /// label.
+    pub fn make(claim: &'a Claim, label: &str, rtt: Duration) -> Result<Self> {
         let router = Namespace::make(claim, &format!("{label}-router"))?;
         forward(&router)?;
-        let label = label.to_owned();
+        let distance = match rtt.is_zero() {
+            true => None,
+            false => Some(Delay::at(&router, rtt)?),
+        };
         Ok(Self {
             claim,
-            label,
+            label: label.to_owned(),
+            _distance: distance,
             router,
         })
     }

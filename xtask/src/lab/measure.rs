@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::internet::{Host, Site};
 use super::namespace::Namespace;
@@ -36,6 +36,24 @@ pub fn behaviour(site: &Site, outside: &[Host; 2]) -> Result<Behaviour> {
         filtering,
         open,
     })
+}
+
+/// How long a datagram and its answer take between two machines, so many times.
+pub fn round_trips(one: &Host, other: &Host, times: usize) -> Result<Vec<Duration>> {
+    let bound = |host: &Host| socket(&host.namespace, IpAddr::V4(host.addresses[0]));
+    let (client, server) = (bound(one)?, bound(other)?);
+    let there_and_back = |_| {
+        let since = Instant::now();
+        let from = ask(&client, &server)?;
+        tell(&server, LAST, from)?;
+        match receive(&client, PATIENCE)? {
+            Some(_) => Ok(since.elapsed()),
+            None => Err(Failure::new("a datagram got lost")),
+        }
+    };
+    // The first of them finds out who is next to whom.
+    there_and_back(0)?;
+    (0..times).map(there_and_back).collect()
 }
 
 /// What a server saw of a socket inside that has the given port there.

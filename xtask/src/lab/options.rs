@@ -1,6 +1,7 @@
 //! What the lab is asked for on the command line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::board::{self, Game};
 use super::nat::Nat;
@@ -24,6 +25,7 @@ Options:
                      address-dependent, symmetric; may be given again [default: every pair]
   --profile <P>      the firewall of both: open, no-udp, only-443, deny-drop, deny-reject;
                      may be given again [default: every one]
+  --rtt <MS>         how far everything is from everything, in milliseconds there and back [default: 0]
   --relay-port <N>   the port of the relay [default: 19999]
   --program <FILE>   the worldcompute to try [default: the one built beside this program]
   --at-once <N>      cells at a time [default: two to a core, as memory allows]
@@ -37,6 +39,7 @@ All of it needs root, and the packages iproute2 and nftables.
 pub struct Options {
     pairs: Vec<[Nat; 2]>,
     profiles: Vec<Profile>,
+    pub rtt: Duration,
     relay_port: u16,
     program: Option<PathBuf>,
     at_once: Option<usize>,
@@ -50,6 +53,7 @@ impl Options {
         let mut options = Self {
             pairs: Vec::new(),
             profiles: Vec::new(),
+            rtt: Duration::ZERO,
             relay_port: 19999,
             program: None,
             at_once: None,
@@ -76,6 +80,7 @@ impl Options {
         match name {
             "--nat" => self.pairs.push(pair(value)?),
             "--profile" => self.profiles.push(profile(value)?),
+            "--rtt" => self.rtt = rtt(value)?,
             "--relay-port" => self.relay_port = value.parse().ok().filter(|port| *port > 0)?,
             "--program" => self.program = Some(value.into()),
             "--at-once" => self.at_once = Some(positive(value)?),
@@ -107,6 +112,7 @@ impl Options {
                 program: there(program, "\nbuild it: cargo build -p worldcompute")?,
                 manifest: there(root.join("examples/hello/job.yaml"), "")?,
                 relay_port: self.relay_port,
+                rtt: self.rtt,
             },
             at_once: self.at_once.unwrap_or_else(board::at_once),
             json: self.json,
@@ -131,6 +137,12 @@ fn profile(name: &str) -> Option<Profile> {
     Profile::ALL
         .into_iter()
         .find(|profile| profile.name() == name)
+}
+
+/// At most once around the moon.
+fn rtt(text: &str) -> Option<Duration> {
+    let milliseconds = text.parse().ok().filter(|ms| *ms <= 5000)?;
+    Some(Duration::from_millis(milliseconds))
 }
 
 /// The failure of whoever wrote what is not understood.
@@ -173,6 +185,7 @@ mod tests {
             &["--nat", "none,none,none"],
             &["--nat", "none,moon"],
             &["--profile", ""],
+            &["--rtt", "5001"],
             &["--relay-port", "0"],
             &["--relay-port", "65536"],
             &["--at-once", "0"],

@@ -68,6 +68,8 @@ pub struct Trial {
     pub manifest: PathBuf,
     /// The port of the relay.
     pub relay_port: u16,
+    /// How far everything is from everything.
+    pub rtt: Duration,
 }
 
 /// Plays a cell.
@@ -75,7 +77,7 @@ pub struct Trial {
 /// # Errors
 /// When the lab itself fails; what the nodes fail at is an outcome.
 pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) -> Result<Played> {
-    let internet = Internet::make(claim, label)?;
+    let internet = Internet::make(claim, label, trial.rtt)?;
     let relay_host = internet.host("relay", 1)?;
     let [donor_nat, submitter_nat] = cell.nats;
     let donor_site = internet.site("donor", 2, donor_nat, cell.profile)?;
