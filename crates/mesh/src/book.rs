@@ -70,6 +70,8 @@ pub(crate) struct Link {
     pub remote: Multiaddr,
     pub inbound: bool,
     pub relayed: bool,
+    /// The relay that it runs through.
+    pub relay: Option<PeerId>,
     /// Its TLS, or that of the way to its relay, is opened on the way.
     pub inspected: bool,
 }
@@ -170,6 +172,36 @@ impl Entry {
 
     pub(crate) fn is_connected(&self) -> bool {
         !self.connections.is_empty()
+    }
+
+    /// Whether a circuit to the peer runs through `relay`.
+    pub(crate) fn is_reached_through(&self, relay: &PeerId) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.link.relay == Some(*relay))
+    }
+
+    /// The other connections that were dialled directly and are of a worse kind than this one, and whether this one is
+    /// of the best kind. One that was dialled by the peer is the peer's to keep or to close.
+    pub(crate) fn beside(&self, id: ConnectionId) -> (Vec<ConnectionId>, bool) {
+        let Some(this) = self.connections.get(&id) else {
+            return (Vec::new(), true);
+        };
+        let dialled =
+            |connection: &Connection| !connection.link.inbound && connection.path == Path::Direct;
+        if !dialled(this) {
+            return (Vec::new(), true);
+        }
+        let others = || {
+            let others = self.connections.iter();
+            others.filter(|(other, connection)| **other != id && dialled(connection))
+        };
+        let kind = this.transport();
+        let worse = others().filter(|(_, other)| other.transport() > kind);
+        (
+            worse.map(|(other, _)| *other).collect(),
+            others().all(|(_, other)| other.transport() >= kind),
+        )
     }
 
     /// Whether there is a connection without a relay.

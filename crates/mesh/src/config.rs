@@ -13,6 +13,9 @@ use crate::wss::{Certificate, Inspection};
 pub const RESERVATIONS_HELD: usize = 2;
 /// How long a relay grants a reservation. libp2p renews at three quarters of it: 30 s before the end.
 pub const RESERVATION_DURATION: Duration = Duration::from_secs(120);
+/// How long a node stays on a connection that is not the best kind before it tries a better one. Each time in vain, it
+/// waits twice as long, up to ten times this.
+pub const UPGRADE_AFTER: Duration = Duration::from_secs(60);
 /// Requests that may wait for the application before further ones are answered "busy".
 pub const INBOUND_QUEUE: usize = 256;
 
@@ -43,6 +46,8 @@ pub struct MeshConfig {
     pub reservation_duration: Duration,
     /// Relays to hold a reservation on; see [`RESERVATIONS_HELD`]. A relay itself holds none.
     pub reservations: usize,
+    /// When a better connection to a relay is tried; see [`UPGRADE_AFTER`].
+    pub upgrade_after: Duration,
     /// Requests that may wait for the application; see [`INBOUND_QUEUE`].
     pub inbound_queue: usize,
 }
@@ -63,6 +68,7 @@ impl MeshConfig {
             relay_server: false,
             reservation_duration: RESERVATION_DURATION,
             reservations: RESERVATIONS_HELD,
+            upgrade_after: UPGRADE_AFTER,
             inbound_queue: INBOUND_QUEUE,
         }
     }

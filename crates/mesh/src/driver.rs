@@ -128,7 +128,13 @@ impl Driver {
         } else {
             config.reservations
         };
-        let relays = Relays::new(*swarm.local_peer_id(), wanted, &bootstrap, Instant::now());
+        let relays = Relays::new(
+            *swarm.local_peer_id(),
+            wanted,
+            config.upgrade_after,
+            &bootstrap,
+            Instant::now(),
+        );
         let driver = Self {
             me,
             agent: config.agent.clone(),

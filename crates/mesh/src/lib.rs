@@ -30,7 +30,9 @@ pub mod wire;
 mod wss;
 
 pub use address::Transport;
-pub use config::{INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD};
+pub use config::{
+    INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD, UPGRADE_AFTER,
+};
 pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;
 pub use mesh::Mesh;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use libp2p::core::transport::ListenerId;
 use libp2p::{Multiaddr, PeerId};
 
-use crate::address::{circuit, peer_of, without_peer};
+use crate::address::{Transport, circuit, peer_of, without_peer};
 use crate::config::RESERVATION_DURATION;
 use crate::status::ReservationState;
 
@@ -25,6 +25,8 @@ use crate::status::ReservationState;
 pub(crate) const MAX_BOOTSTRAP: usize = 32;
 /// Addresses of one of them. Further ones are left out.
 const MAX_ADDRESSES: usize = 16;
+/// The longest pause before a better connection is tried, in times of the first.
+const MAX_UPGRADE_PAUSE: u32 = 10;
 /// Pauses before further attempts; the last one stays.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
@@ -48,6 +50,11 @@ pub(crate) enum Action {
         peer: Option<PeerId>,
         addresses: Vec<Multiaddr>,
     },
+    /// Connect to this node, to which there is a connection, in a better way.
+    Upgrade {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
     /// Ask this relay, to which there is a connection, for a reservation.
     Reserve { relay: PeerId, listen: Multiaddr },
     /// Close every connection to this relay; it is stuck.
@@ -69,6 +76,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Relays {
     me: PeerId,
     wanted: usize,
+    upgrade_after: Duration,
     slots: Vec<Slot>,
 }
 
@@ -79,6 +87,8 @@ pub(crate) struct Slot {
     addresses: Vec<Multiaddr>,
     /// The address that the current connection uses.
     via: Option<Multiaddr>,
+    /// When a better one is tried, and the pause before that.
+    upgrade: (Instant, Duration),
     link: Link,
     was_up: bool,
     /// It said that it relays.
@@ -104,10 +114,17 @@ enum Link {
 
 impl Relays {
     /// `addresses` without a peer id are dialled to learn it.
-    pub(crate) fn new(me: PeerId, wanted: usize, addresses: &[Multiaddr], now: Instant) -> Self {
+    pub(crate) fn new(
+        me: PeerId,
+        wanted: usize,
+        upgrade_after: Duration,
+        addresses: &[Multiaddr],
+        now: Instant,
+    ) -> Self {
         let mut relays = Self {
             me,
             wanted,
+            upgrade_after,
             slots: Vec::new(),
         };
         relays.learn_all(addresses, now);
@@ -169,8 +186,10 @@ impl Relays {
         if let Some(address) = &dialled {
             self.identify_slot(peer, address);
         }
+        let first = self.upgrade_after;
         let Some(slot) = self.of(&peer) else { return };
         slot.via = dialled.or(slot.via.take());
+        slot.upgrade = (now + first, first);
         if slot.link != Link::Up {
             slot.link = Link::Up;
             slot.was_up = true;
@@ -300,6 +319,7 @@ impl Relays {
         for slot in &mut self.slots {
             actions.extend(slot.age(now));
             actions.extend(slot.dial(now));
+            actions.extend(slot.upgrade(now, self.upgrade_after * MAX_UPGRADE_PAUSE));
         }
         actions.extend(self.reserve(now));
         actions
@@ -333,6 +353,7 @@ impl Slot {
             peer,
             addresses: vec![address],
             via: None,
+            upgrade: (now, Duration::ZERO),
             link: Link::Down,
             was_up: false,
             relays: false,
@@ -423,6 +444,23 @@ impl Slot {
             addresses: self.addresses.clone(),
         };
         report.into_iter().chain([dial]).collect()
+    }
+
+    /// A network may begin to let through what it did not when this node came.
+    fn upgrade(&mut self, now: Instant, most: Duration) -> Option<Action> {
+        let used = Transport::of(self.via.as_ref()?);
+        let (due, pause) = self.upgrade;
+        if self.link != Link::Up || now < due {
+            return None;
+        }
+        let pause = (pause * 2).min(most);
+        self.upgrade = (now + pause, pause);
+        let is_better = |address: &&Multiaddr| Transport::of(address) < used;
+        let better: Vec<Multiaddr> = self.addresses.iter().filter(is_better).cloned().collect();
+        (!better.is_empty()).then_some(Action::Upgrade {
+            peer: self.peer?,
+            addresses: better,
+        })
     }
 
     /// Time alone changes two things: a renewal comes due, and a relay that should have answered is stuck.

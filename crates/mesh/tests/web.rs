@@ -131,6 +131,60 @@ async fn what_looks_like_the_web_is_not_dialled_where_something_better_answers()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_upgraded_when_the_network_lets_a_better_one_through() {
+    let relay = web_relay(1, &["/ip4/127.0.0.1/tcp/0"]).await;
+    let all = dialled(&relay).await;
+    let tcp = all
+        .iter()
+        .find(|a| !a.to_string().contains("/ws/"))
+        .unwrap();
+    let reserved = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gate = reserved.local_addr().unwrap();
+    drop(reserved);
+    let mut config = MeshConfig::new(key(2));
+    config.upgrade_after = Duration::from_millis(200);
+    config.bootstrap = vec![
+        format!("/ip4/127.0.0.1/tcp/{}/p2p/{}", gate.port(), relay.peer_id())
+            .parse()
+            .unwrap(),
+        web_address(&relay).await,
+    ];
+    let (donor, _inbound) = Mesh::start(config).await.unwrap();
+    within("a reservation", donor.reserved(DEADLINE))
+        .await
+        .unwrap();
+    let seen = peer_info(&donor, relay.peer_id()).await.unwrap();
+    assert_eq!(seen.transport, Some(Transport::Wss));
+
+    let opened = TcpListener::bind(gate).await.unwrap();
+    let port = port(tcp);
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = opened.accept().await {
+            let mut outside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            tokio::spawn(async move {
+                // Either side may go when it likes.
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+    within("a better connection", async {
+        loop {
+            let seen = peer_info(&donor, relay.peer_id()).await.unwrap();
+            let status = donor.status().await.unwrap();
+            let held = status.reservations.iter().any(|held| {
+                held.state == ReservationState::Active
+                    && held.address.to_string().contains(&gate.port().to_string())
+            });
+            if seen.transport == Some(Transport::Tcp) && held && status.connections == 1 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_comes_by_sees_a_website() {
     let relay = web_relay(1, &[]).await;
     let at = SocketAddr::from(([127, 0, 0, 1], port(&web_address(&relay).await)));

@@ -14,6 +14,7 @@ fn link(remote: Multiaddr, inbound: bool, relayed: bool) -> Link {
         remote,
         inbound,
         relayed,
+        relay: None,
         inspected: false,
     }
 }

@@ -45,6 +45,7 @@ impl Driver {
             remote: remote.clone(),
             inbound: !endpoint.is_dialer(),
             relayed: endpoint.is_relayed(),
+            relay: relay_of(way(endpoint)),
             inspected: self.is_inspected(&peer, endpoint),
         };
         let Some(entry) = self.book.entry(peer, now) else {
@@ -65,17 +66,44 @@ impl Driver {
                 now,
             );
         }
+        self.keep_the_best(&peer, id);
         self.tell_path(&peer, before);
         self.tell_up(&peer);
         self.flush_waiting(&peer);
     }
 
+    /// Of connections that this node dialled directly, one is enough: the best, but none is taken away from under a
+    /// request or a circuit.
+    fn keep_the_best(&mut self, peer: &PeerId, newest: ConnectionId) {
+        let Some(entry) = self.book.get(peer) else {
+            return;
+        };
+        let (worse, is_best) = entry.beside(newest);
+        if is_best && worse.is_empty() {
+            return;
+        }
+        if !is_best || self.is_needed(peer) {
+            self.swarm.close_connection(newest);
+            return;
+        }
+        tracing::info!(%peer, "upgraded to a better connection");
+        for id in worse {
+            self.swarm.close_connection(id);
+        }
+    }
+
+    /// Whether a request, or a circuit through it, is on the way over the connections to a peer.
+    pub(super) fn is_needed(&self, peer: &PeerId) -> bool {
+        self.is_engaged(peer)
+            || self
+                .book
+                .iter()
+                .any(|(_, entry)| entry.is_reached_through(peer))
+    }
+
     /// Whether a box on the way opens the TLS of this connection, or of the one to the relay that it runs through.
     fn is_inspected(&self, peer: &PeerId, endpoint: &ConnectedPoint) -> bool {
-        let way = match endpoint {
-            ConnectedPoint::Dialer { address, .. } => address,
-            ConnectedPoint::Listener { local_addr, .. } => local_addr,
-        };
+        let way = way(endpoint);
         match relay_of(way) {
             Some(relay) => self.book.get(&relay).is_some_and(Entry::is_inspected),
             None => {
@@ -320,5 +348,13 @@ impl Driver {
         {
             self.tell(MeshEvent::PathChanged(entry.id, path));
         }
+    }
+}
+
+/// The address, of ours or of the peer, that tells of relays on the way.
+fn way(endpoint: &ConnectedPoint) -> &Multiaddr {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => address,
+        ConnectedPoint::Listener { local_addr, .. } => local_addr,
     }
 }

@@ -158,6 +158,13 @@ impl Driver {
         self.dial_now(peer, fallback.addresses, PeerCondition::Always, failed);
     }
 
+    /// Tries for a better connection to a peer, unless somebody needs the one there is.
+    pub(super) fn upgrade(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if !self.is_needed(&peer) && !self.is_dialling(&peer) {
+            self.dial_now(peer, addresses, PeerCondition::Always, Vec::new());
+        }
+    }
+
     fn dial_now(
         &mut self,
         peer: PeerId,

@@ -26,6 +26,7 @@ impl Driver {
         for action in actions {
             match action {
                 Action::Dial { peer, addresses } => self.dial_bootstrap(peer, addresses),
+                Action::Upgrade { peer, addresses } => self.upgrade(peer, addresses),
                 Action::Reserve { relay, listen } => self.reserve(relay, listen),
                 Action::Disconnect(peer) => {
                     // Fails only when the relay has just gone by itself.

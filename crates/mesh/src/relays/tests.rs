@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 const STEADY: f64 = 0.5;
+const UPGRADE: Duration = Duration::from_secs(60);
 
 fn base(port: u16) -> Multiaddr {
     format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap()
@@ -27,7 +28,7 @@ impl Bench {
         let named = |(port, relay): (u16, &PeerId)| base(port).with(Protocol::P2p(*relay));
         let addresses: Vec<Multiaddr> = (1..).zip(&relays).map(named).collect();
         let now = Instant::now();
-        let machine = Relays::new(PeerId::random(), wanted, &addresses, now);
+        let machine = Relays::new(PeerId::random(), wanted, UPGRADE, &addresses, now);
         Self {
             machine,
             relays,
@@ -310,7 +311,7 @@ fn a_denied_request_goes_to_the_relay_that_was_tried_least() {
 #[test]
 fn a_node_named_without_its_id_is_known_after_it_answered() {
     let now = Instant::now();
-    let mut machine = Relays::new(PeerId::random(), 1, &[base(1)], now);
+    let mut machine = Relays::new(PeerId::random(), 1, UPGRADE, &[base(1)], now);
     let dial = Action::Dial {
         peer: None,
         addresses: vec![base(1)],
@@ -332,7 +333,7 @@ fn a_node_named_without_its_id_is_known_after_it_answered() {
 fn two_names_of_one_node_become_one() {
     let (now, relay) = (Instant::now(), PeerId::random());
     let named = base(2).with(Protocol::P2p(relay));
-    let mut machine = Relays::new(PeerId::random(), 1, &[base(1), named], now);
+    let mut machine = Relays::new(PeerId::random(), 1, UPGRADE, &[base(1), named], now);
     assert_eq!(machine.slots.len(), 2);
     machine.tick(now);
     machine.connected(relay, Some(base(1)), now);
@@ -343,8 +344,40 @@ fn two_names_of_one_node_become_one() {
 #[test]
 fn no_more_nodes_are_kept_than_the_limit() {
     let addresses: Vec<Multiaddr> = (1..=100).map(base).collect();
-    let machine = Relays::new(PeerId::random(), 1, &addresses, Instant::now());
+    let machine = Relays::new(PeerId::random(), 1, UPGRADE, &addresses, Instant::now());
     assert_eq!(machine.slots.len(), MAX_BOOTSTRAP);
+}
+
+#[test]
+fn a_worse_connection_is_improved_on_at_pauses_that_double() {
+    let relay = PeerId::random();
+    let quic: Multiaddr = "/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap();
+    let web: Multiaddr = "/ip4/10.0.0.1/tcp/443/tls/ws".parse().unwrap();
+    let named = [&quic, &base(1), &web].map(|a| a.clone().with(Protocol::P2p(relay)));
+    let start = Instant::now();
+    let mut machine = Relays::new(PeerId::random(), 1, UPGRADE, &named, start);
+    let tried = |actions: Vec<Action>| {
+        actions.into_iter().find_map(|action| match action {
+            Action::Upgrade { addresses, .. } => Some(addresses),
+            _ => None,
+        })
+    };
+    machine.tick(start);
+    machine.connected(relay, Some(web), start);
+    let mut at = Vec::new();
+    for second in 1..=3000 {
+        let now = start + Duration::from_secs(second);
+        if let Some(addresses) = tried(machine.tick(now)) {
+            assert_eq!(addresses, [quic.clone(), base(1)]);
+            at.push(second);
+        }
+    }
+    assert_eq!(at, [60, 180, 420, 900, 1500, 2100, 2700]);
+    let now = start + Duration::from_secs(3001);
+    machine.connected(relay, Some(base(1)), now);
+    assert_eq!(tried(machine.tick(now + UPGRADE)), Some(vec![quic.clone()]));
+    machine.connected(relay, Some(quic), now + UPGRADE);
+    assert_eq!(tried(machine.tick(now + UPGRADE * 100)), None);
 }
 
 proptest! {
