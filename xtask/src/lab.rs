@@ -2,30 +2,37 @@
 //!
 //! Everything is made by the run that uses it, carries its id, and is removed when it ends, whatever ends it.
 
+mod authority;
 mod board;
 mod check;
 mod claim;
 mod delay;
+mod inspection;
 mod internet;
 mod measure;
+mod names;
 mod namespace;
 mod nat;
 mod node;
 mod options;
+mod probe;
 mod profile;
 mod reach;
+mod resolver;
 mod scenario;
+mod service;
 mod stop;
 mod tools;
+mod world;
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::shell::{Failure, Result};
 use claim::Claim;
-use internet::Internet;
 use options::{Options, USAGE};
 use stop::Stop;
+use world::{DOH, World};
 
 /// Runs one command of the lab on the checkout in `root`.
 pub fn run(root: &Path, words: &[&str]) -> Result<()> {
@@ -56,16 +63,13 @@ fn hold(options: &Options) -> Result<()> {
     }
     let stop = Stop::listen()?;
     let claim = Claim::take()?;
-    let internet = Internet::make(&claim, "held", options.rtt)?;
-    let relay = internet.host("relay", 1)?;
     let cell = options.first_cell();
-    let [nat_a, nat_b] = cell.nats;
-    let a = internet.site("a", 2, nat_a, cell.profile)?;
-    let b = internet.site("b", 3, nat_b, cell.profile)?;
-    let sites = [("a", &a), ("b", &b)];
+    let world = World::make(&claim, "held", cell, options.rtt)?;
+    let [donor, submitter] = &world.sites;
+    let sites = [("donor", donor), ("submitter", submitter)];
     let sites = sites.map(|(name, site)| {
         format!(
-            "{name}      {} behind {} and {}, seen as {}: ip netns exec {} ...\n",
+            "{name}: {} behind {} and {}, seen as {}: ip netns exec {} ...\n",
             site.inside,
             site.nat().name(),
             cell.profile.name(),
@@ -74,11 +78,13 @@ fn hold(options: &Options) -> Result<()> {
         )
     });
     print!(
-        "run {}\nrelay  {}: ip netns exec {} ...\n{}Ctrl-C removes it.\n",
+        "run {}\nrelay: {}: ip netns exec {} ...\n{}resolver over HTTPS: {DOH}@{}, vouched for by {}\nCtrl-C removes it.\n",
         claim.id(),
-        relay.addresses[0],
-        relay.namespace.name(),
-        sites.concat()
+        world.relay.addresses[0],
+        world.relay.namespace.name(),
+        sites.concat(),
+        world.doh.addresses[0],
+        world.authorities.display()
     );
     while stop.wait(Duration::from_secs(3600)).is_ok() {}
     Ok(())

@@ -3,18 +3,26 @@
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::authority::Authority;
 use super::claim::{self, Claim};
 use super::internet::{Host, Internet};
+use super::names::{Lie, RELAY};
 use super::nat::{Behaviour, Nat};
+use super::probe::Told;
 use super::profile::Profile;
+use super::scenario::Cell;
 use super::stop::Stop;
-use super::{measure, reach, tools};
+use super::world::{DOH, World};
+use super::{inspection, measure, probe, reach, tools};
 use crate::shell::{Failure, Result};
 
+/// What a server is called.
+const SERVER: &str = "server.lab";
 /// The distance that is measured, and how far off it may be.
 const DISTANCE: Duration = Duration::from_millis(100);
 const ERROR: Duration = Duration::from_millis(5);
@@ -48,11 +56,20 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
         stop.check()?;
         said(format!("nat {}: {}", nat.name(), as_promised(claim, nat)?))?;
     }
-    for profile in Profile::ALL {
+    for profile in Profile::ALL
+        .into_iter()
+        .filter(|profile| !profile.by_name())
+    {
         stop.check()?;
         profile_as_promised(claim, profile)?;
-        said(format!("profile {}", profile.name()))?;
+        said(format!("firewall {}", profile.name()))?;
     }
+    for profile in Profile::ALL.into_iter().filter(|profile| profile.by_name()) {
+        stop.check()?;
+        said(names_as_promised(claim, profile)?)?;
+    }
+    stop.check()?;
+    said(inspection_as_promised(claim)?)?;
     stop.check()?;
     said(distance_as_promised(claim)?)
 }
@@ -114,6 +131,11 @@ fn profile_as_promised(claim: &Claim, profile: Profile) -> Result<()> {
     )?;
     let outside = internet.host("outside", 1)?;
     let site = internet.site("inside", 2, Nat::None, profile)?;
+    let foreign = Arc::new(Authority::make("foreign")?);
+    let _box = profile
+        .inspects()
+        .then(|| inspection::start(&site.gate, foreign))
+        .transpose()?;
     for sent in reach::ALL {
         let (promised, fate) = (profile.promise(sent), reach::fate(&site, &outside, sent)?);
         if fate != promised {
@@ -122,6 +144,74 @@ fn profile_as_promised(claim: &Claim, profile: Profile) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a site's resolver says of a relay and of somebody else, by UDP and TCP, and what is said over HTTPS.
+fn names_as_promised(claim: &Claim, profile: Profile) -> Result<String> {
+    let cell = Cell {
+        nats: [Nat::PortRestricted; 2],
+        profile,
+    };
+    let world = World::make(
+        claim,
+        &format!("names-{}", profile.name()),
+        cell,
+        Duration::ZERO,
+    )?;
+    let [site, _] = &world.sites;
+    let [relay, doh] = [&world.relay, &world.doh].map(|host| Told::Address(host.addresses[0]));
+    let lied = match profile.lie() {
+        Lie::None => relay,
+        Lie::NoSuchName => Told::NoSuchName,
+        Lie::Garbage => Told::Garbage,
+        Lie::Silence => Told::Nothing,
+    };
+    let (by_udp, by_tcp) = (probe::by_udp, probe::by_tcp);
+    let told = [
+        by_udp(&site.host, site.near, RELAY)?,
+        by_tcp(&site.host, site.near, RELAY)?,
+        by_udp(&site.host, site.near, DOH)?,
+        probe::by_https(
+            &site.host,
+            world.doh.addresses[0],
+            DOH,
+            &world.authority,
+            RELAY,
+        )?,
+    ];
+    match told == [lied, lied, doh, relay] {
+        true => Ok(format!(
+            "resolver {}: {lied:?} for a relay; over HTTPS the truth",
+            profile.name()
+        )),
+        false => Err(Failure::new(format!(
+            "resolver {}: {told:?}",
+            profile.name()
+        ))),
+    }
+}
+
+/// Behind a box that inspects, a server is who the box says; elsewhere it is who it is.
+fn inspection_as_promised(claim: &Claim) -> Result<String> {
+    let internet = Internet::make(claim, "inspection", Duration::ZERO)?;
+    let server = internet.host("server", 1)?;
+    let read = internet.site("read", 2, Nat::PortRestricted, Profile::Inspected)?;
+    let unread = internet.site("unread", 3, Nat::PortRestricted, Profile::DenyDrop)?;
+    let [own, foreign] = [Authority::make("its own")?, Authority::make("foreign")?];
+    let at = server.addresses[0];
+    let _echo = probe::echo(&server.namespace, at, SERVER, &own)?;
+    let foreign = Arc::new(foreign);
+    let _box = inspection::start(&read.gate, foreign.clone())?;
+    let mut told = Vec::new();
+    for site in [&unread, &read] {
+        for authority in [&own, &*foreign] {
+            told.push(probe::echoes(&site.host, at, SERVER, authority)?);
+        }
+    }
+    match told == [true, false, false, true] {
+        true => Ok("inspection: who trusts the box alone is answered through it, who trusts the server alone is not".to_owned()),
+        false => Err(Failure::new(format!("inspection: {told:?}"))),
+    }
 }
 
 fn nothing_left(id: &str) -> Result<()> {

@@ -29,12 +29,14 @@ pub struct Host {
 
 /// A machine behind a gate that is NAT and firewall.
 pub struct Site {
-    /// Its interfaces are `wan` and `lan`.
-    _gate: Namespace,
+    /// The gate. Its interfaces are `wan` and `lan`.
+    pub gate: Namespace,
     /// The machine.
     pub host: Namespace,
     /// The address of the machine, as it knows it.
     pub inside: Ipv4Addr,
+    /// That of the gate, as the machine knows it.
+    pub near: Ipv4Addr,
     wan: Ipv4Addr,
     nat: Nat,
 }
@@ -89,11 +91,11 @@ impl<'a> Internet<'a> {
                 .ip(&format!("route add {}/24 via {wan}", lan(0)))?;
         }
         gate.nft(&(nat.rules(lan(2), wan) + &profile.rules(nat)))?;
-        let inside = lan(2);
         Ok(Site {
-            _gate: gate,
+            gate,
             host,
-            inside,
+            inside: lan(2),
+            near: lan(1),
             wan,
             nat,
         })

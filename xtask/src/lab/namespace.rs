@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -71,23 +72,34 @@ impl Namespace {
         command
     }
 
+    /// Makes a file of `/etc` for what is started in it.
+    pub fn configure(&self, file: &str, text: &str) -> Result<()> {
+        let path = Path::new(CONFIGURATION).join(&self.name).join(file);
+        let dir = path.parent().unwrap_or(&path);
+        fs::create_dir_all(dir)
+            .and_then(|()| File::create(&path))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    }
+
     /// Does something in it. Sockets that are made stay in it, wherever they are used.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let path = Path::new(PATH).join(&self.name);
-        let failed = |why: String| Failure::new(format!("cannot enter {}: {why}", path.display()));
-        let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
-        // The namespace is the thread's: a thread of its own leaves that of all others alone.
-        let worker = || {
-            move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&file),
-                Some(LinkNameSpaceType::Network),
-            )
-            .map(|()| work())
-        };
-        let done = std::thread::scope(|scope| scope.spawn(worker).join());
-        let done = done.map_err(|_| failed("the work in it panicked".to_owned()))?;
-        done.map_err(|error| failed(error.to_string()))
+        inside(&self.name, work)
     }
+}
+
+/// Does something in the namespace of that name.
+pub fn inside<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let path = Path::new(PATH).join(name);
+    let failed = |why: String| Failure::new(format!("cannot enter {}: {why}", path.display()));
+    let file = File::open(&path).map_err(|error| failed(error.to_string()))?;
+    // The namespace is the thread's: a thread of its own leaves that of all others alone.
+    let worker = || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map(|()| work())
+    };
+    let done = std::thread::scope(|scope| scope.spawn(worker).join());
+    let done = done.map_err(|_| failed("the work in it panicked".to_owned()))?;
+    done.map_err(|error| failed(error.to_string()))
 }
 
 impl Drop for Namespace {

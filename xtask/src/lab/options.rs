@@ -23,8 +23,9 @@ What:
 Options:
   --nat <A,B>        the NATs of donor and submitter: none, full-cone, address-restricted, port-restricted,
                      address-dependent, symmetric; may be given again [default: every pair]
-  --profile <P>      the firewall of both: open, no-udp, only-443, deny-drop, deny-reject;
-                     may be given again [default: every one]
+  --profile <P>      what is between both and the world: open, no-udp, only-443, deny-drop, deny-reject, inspected,
+                     inspected-trusted, dns, dns-nxdomain, dns-garbage, dns-silent; may be given again
+                     [default: every one]
   --rtt <MS>         how far everything is from everything, in milliseconds there and back [default: 0]
   --relay-port <N>   the port of the relay [default: 19999]
   --program <FILE>   the worldcompute to try [default: the one built beside this program]

@@ -1,5 +1,7 @@
 //! What the firewall of a site lets through, beside what its NAT does.
 
+use super::inspection;
+use super::names::Lie;
 use super::nat::Nat;
 
 /// The port of HTTPS.
@@ -18,6 +20,18 @@ pub enum Profile {
     DenyDrop,
     /// The same, and whoever tries is told.
     DenyReject,
+    /// Like `DenyDrop`, and what goes to port 443 is ended and read by a box whose authority nobody trusts.
+    Inspected,
+    /// The same, but the machines trust that authority, and the nodes are told to bear with it.
+    InspectedTrusted,
+    /// Everything passes; relays are known by their names.
+    Dns,
+    /// The same, and the site's resolver says that relays do not exist.
+    DnsNxdomain,
+    /// The same, and it answers nonsense for relays.
+    DnsGarbage,
+    /// The same, and it answers nothing for relays.
+    DnsSilent,
 }
 
 /// What comes of sending something to the other side.
@@ -46,12 +60,18 @@ pub enum Sent {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 11] = [
         Self::Open,
         Self::NoUdp,
         Self::Only443,
         Self::DenyDrop,
         Self::DenyReject,
+        Self::Inspected,
+        Self::InspectedTrusted,
+        Self::Dns,
+        Self::DnsNxdomain,
+        Self::DnsGarbage,
+        Self::DnsSilent,
     ];
 
     /// As it is written on the command line.
@@ -62,7 +82,46 @@ impl Profile {
             Self::Only443 => "only-443",
             Self::DenyDrop => "deny-drop",
             Self::DenyReject => "deny-reject",
+            Self::Inspected => "inspected",
+            Self::InspectedTrusted => "inspected-trusted",
+            Self::Dns => "dns",
+            Self::DnsNxdomain => "dns-nxdomain",
+            Self::DnsGarbage => "dns-garbage",
+            Self::DnsSilent => "dns-silent",
         }
+    }
+
+    /// What the site's resolver says of relays.
+    pub const fn lie(self) -> Lie {
+        match self {
+            Self::DnsNxdomain => Lie::NoSuchName,
+            Self::DnsGarbage => Lie::Garbage,
+            Self::DnsSilent => Lie::Silence,
+            _ => Lie::None,
+        }
+    }
+
+    /// Whether nodes are told where the relay is by its name.
+    pub const fn by_name(self) -> bool {
+        matches!(
+            self,
+            Self::Dns | Self::DnsNxdomain | Self::DnsGarbage | Self::DnsSilent
+        )
+    }
+
+    /// Whether somebody reads what goes to port 443.
+    pub const fn inspects(self) -> bool {
+        matches!(self, Self::Inspected | Self::InspectedTrusted)
+    }
+
+    /// Whether those who are read know of it.
+    pub const fn trusts_inspection(self) -> bool {
+        matches!(self, Self::InspectedTrusted)
+    }
+
+    /// Whether everything passes.
+    const fn is_open(self) -> bool {
+        matches!(self, Self::Open) || self.by_name()
     }
 
     /// What is to come of something, where there is no NAT.
@@ -72,8 +131,8 @@ impl Profile {
             _ => Fate::Vanishes,
         };
         match (self, sent) {
-            (Self::Open, _)
-            | (_, Sent::TcpOut(HTTPS))
+            _ if self.is_open() => Fate::Passes,
+            (_, Sent::TcpOut(HTTPS))
             | (Self::NoUdp, Sent::TcpOut(_) | Sent::TcpIn)
             | (Self::Only443, Sent::TcpIn | Sent::UdpIn) => Fate::Passes,
             _ => denied,
@@ -91,7 +150,9 @@ impl Profile {
             _ => "ct status dnat accept; drop",
         };
         let (out, inbound) = match self {
-            Self::Open => ("accept".to_owned(), as_nat_lets.to_owned()),
+            Self::Open | Self::Dns | Self::DnsNxdomain | Self::DnsGarbage | Self::DnsSilent => {
+                ("accept".to_owned(), as_nat_lets.to_owned())
+            }
             Self::NoUdp => (
                 "meta l4proto udp drop; accept".to_owned(),
                 format!("meta l4proto udp drop; {as_nat_lets}"),
@@ -101,20 +162,26 @@ impl Profile {
                 as_nat_lets.to_owned(),
             ),
             Self::DenyDrop => (format!("tcp dport {HTTPS} accept; drop"), "drop".to_owned()),
+            Self::Inspected | Self::InspectedTrusted => ("drop".to_owned(), "drop".to_owned()),
             Self::DenyReject => (
                 format!("tcp dport {HTTPS} accept; {REJECT}"),
                 REJECT.to_owned(),
             ),
         };
-        format!(
-            "table ip firewall {{\n\
+        let inspection = match self.inspects() {
+            true => inspection::rules(HTTPS),
+            false => String::new(),
+        };
+        inspection
+            + &format!(
+                "table ip firewall {{\n\
              chain input {{ type filter hook input priority filter; iifname \"wan\" ct state new drop; }}\n\
              chain out {{ {out}; }}\n\
              chain inbound {{ {inbound}; }}\n\
              chain forward {{ type filter hook forward priority filter; policy drop; \
              ct state established,related accept; iifname \"lan\" jump out; iifname \"wan\" jump inbound; }}\n\
              }}\n"
-        )
+            )
     }
 }
 
@@ -139,7 +206,9 @@ mod tests {
             ]
             .map(|sent| profile.promise(sent))
         };
-        assert_eq!(fates(Profile::Open), [Passes; 5]);
+        for open in [Profile::Open, Profile::DnsSilent] {
+            assert_eq!(fates(open), [Passes; 5]);
+        }
         assert_eq!(
             fates(Profile::NoUdp),
             [Passes, Passes, Vanishes, Passes, Vanishes]
@@ -148,10 +217,12 @@ mod tests {
             fates(Profile::Only443),
             [Passes, Vanishes, Vanishes, Passes, Passes]
         );
-        assert_eq!(
-            fates(Profile::DenyDrop),
-            [Passes, Vanishes, Vanishes, Vanishes, Vanishes]
-        );
+        for nothing_in in [Profile::DenyDrop, Profile::Inspected] {
+            assert_eq!(
+                fates(nothing_in),
+                [Passes, Vanishes, Vanishes, Vanishes, Vanishes]
+            );
+        }
         assert_eq!(
             fates(Profile::DenyReject),
             [Passes, Refused, Refused, Refused, Refused]

@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::claim::Claim;
-use super::internet::Internet;
+use super::names::RELAY;
 use super::nat::Nat;
 use super::node::{Dial, Node, run_for, text};
 use super::profile::Profile;
 use super::stop::Stop;
+use super::world::{DOH, World};
 use crate::shell::Result;
 
 /// From the start of donor and submitter to a verified result.
@@ -77,11 +78,7 @@ pub struct Trial {
 /// # Errors
 /// When the lab itself fails; what the nodes fail at is an outcome.
 pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) -> Result<Played> {
-    let internet = Internet::make(claim, label, trial.rtt)?;
-    let relay_host = internet.host("relay", 1)?;
-    let [donor_nat, submitter_nat] = cell.nats;
-    let donor_site = internet.site("donor", 2, donor_nat, cell.profile)?;
-    let submitter_site = internet.site("submitter", 3, submitter_nat, cell.profile)?;
+    let world = World::make(claim, label, cell, trial.rtt)?;
     let home = |name: &str| claim.dir(&format!("{label}/{name}"));
     let start = |namespace, name: &str, arguments: &[&str]| {
         Node::start(namespace, &trial.program, home(name)?, arguments, stop)
@@ -89,23 +86,16 @@ pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) 
     let failed = |who: &str, why: String| Ok(Played::failed(cell, format!("{who}: {why}")));
 
     let port = trial.relay_port.to_string();
-    let relay = match start(
-        &relay_host.namespace,
-        "relay",
-        &["relay", "--no-mdns", "--port", &port],
-    )? {
+    let relays = ["relay", "--no-mdns", "--port", &port, "--wss-listen"];
+    let relay = match start(&world.relay.namespace, "relay", &relays)? {
         Ok(relay) => relay,
         Err(why) => return failed("relay", why),
     };
-    let public = format!("/ip4/{}/", relay_host.addresses[0]);
-    let reachable = relay
-        .addresses
-        .iter()
-        .filter(|address| address.starts_with(&public));
-    let bootstrap = reachable.cloned().collect::<Vec<_>>().join(",");
+    let join = joining(&world, cell.profile, &relay);
+    let join: Vec<&str> = join.iter().map(String::as_str).collect();
 
     let begun = Instant::now();
-    let join = ["donor", "join", "--no-mdns", "--bootstrap", &bootstrap];
+    let [donor_site, submitter_site] = &world.sites;
     let donor = match start(&donor_site.host, "donor", &join)? {
         Ok(donor) => donor,
         Err(why) => return failed("donor", why),
@@ -124,6 +114,30 @@ pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) 
         stop,
     };
     two.outcome(cell, begun)
+}
+
+/// How a node joins: by the public addresses of the relay, or by its name.
+fn joining(world: &World, profile: Profile, relay: &Node) -> Vec<String> {
+    let public = format!("/ip4/{}/", world.relay.addresses[0]);
+    let addresses = relay.addresses.iter().map(String::as_str);
+    let addresses: Vec<&str> = addresses
+        .filter(|address| address.starts_with(&public))
+        .collect();
+    let bootstrap = match profile.by_name() {
+        true => format!("/dnsaddr/{RELAY}"),
+        false => addresses.join(","),
+    };
+    world.publish(&addresses);
+    let doh = format!("{DOH}@{}", world.doh.addresses[0]);
+    let authorities = world.authorities.display().to_string();
+    let join = ["donor", "join", "--no-mdns", "--bootstrap", &bootstrap];
+    let names = ["--doh", &doh, "--doh-authorities", &authorities];
+    let inspection: &[&str] = match profile.trusts_inspection() {
+        true => &["--allow-ssl-inspection"],
+        false => &[],
+    };
+    let words = [&join[..], &names[..], inspection].concat();
+    words.into_iter().map(String::from).collect()
 }
 
 /// The nodes of a cell, all up.
