@@ -99,7 +99,8 @@ fn all(claim: &Claim, game: &Game, stop: &Stop) -> Result<Vec<Played>> {
                 }
                 Err(failure) => {
                     cells.lock().unwrap_or_else(PoisonError::into_inner).clear();
-                    *broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                    let mut first = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                    first.get_or_insert(failure);
                 }
             }
         }

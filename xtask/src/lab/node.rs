@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -57,12 +58,13 @@ impl<'a> Node<'a> {
             .arg("--end-with-stdin")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| {
                 Failure::new(format!("cannot start {}: {error}", program.display()))
             })?;
         let printed = child.stdout.take().map(lines);
+        let errors = child.stderr.take().map(all);
         let mut node = Self {
             namespace,
             program,
@@ -80,30 +82,30 @@ impl<'a> Node<'a> {
             .unwrap_or_default();
         node.peer = text(&ready, "peer_id");
         node.addresses = strings(&ready, "addresses");
-        match node.peer.is_empty() {
-            true => Ok(Err(format!("it did not start: {}", node.last_words()))),
-            false => Ok(Ok(node)),
+        if !node.peer.is_empty() {
+            return Ok(Ok(node));
         }
+        node.end();
+        let err = errors.and_then(|errors| errors.join().ok());
+        let out = String::new();
+        let said = Said {
+            out,
+            err: err.unwrap_or_default(),
+        };
+        Ok(Err(format!("it did not start: {}", node.last_words(&said))))
     }
 
     /// Runs a command of the same node, for at most `patience`; what it printed. `None` when it took longer.
-    pub fn ask(
-        &self,
-        arguments: &[&str],
-        patience: Duration,
-        stop: &Stop,
-    ) -> Result<Option<String>> {
+    pub fn ask(&self, arguments: &[&str], patience: Duration, stop: &Stop) -> Result<Option<Said>> {
         let mut command = command(self.namespace, self.program, &self.home);
         command.args(arguments);
         run_for(command, patience, stop)
     }
 
-    /// The same, where JSON is printed. `Null` when there was none in time.
+    /// The same, where JSON is printed; `Null` when there was none in time.
     pub fn ask_json(&self, arguments: &[&str], patience: Duration, stop: &Stop) -> Result<Value> {
-        let printed = self.ask(arguments, patience, stop)?;
-        Ok(printed
-            .and_then(|printed| serde_json::from_str(&printed).ok())
-            .unwrap_or_default())
+        let said = self.ask(arguments, patience, stop)?;
+        Ok(said.map(|said| said.json()).unwrap_or_default())
     }
 
     /// Every dial of the node so far.
@@ -125,17 +127,30 @@ impl<'a> Node<'a> {
             .collect()
     }
 
-    fn last_words(&self) -> String {
+    fn last_words(&self, said: &Said) -> String {
+        let error = text(&said.json(), "error");
         let log = self.log();
-        let last: Value = log
+        let last = log
             .lines()
             .last()
-            .and_then(|line| serde_json::from_str(line).ok())
-            .unwrap_or_default();
-        match text(&last, "message") {
-            message if message.is_empty() => "it left no log".to_owned(),
-            message => message,
+            .and_then(|line| serde_json::from_str(line).ok());
+        let logged = text(&last.unwrap_or_default(), "message");
+        let words = [error, logged, said.err.trim().to_owned()];
+        let first = words.into_iter().find(|words| !words.is_empty());
+        first.unwrap_or_else(|| "it said nothing".to_owned())
+    }
+
+    /// Closing its standard input ends a node in order; one that does not listen is killed.
+    fn end(&mut self) {
+        drop(self.child.stdin.take());
+        let unhurried = Stop::default();
+        let deadline = Instant::now() + END_TIME;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            // Nobody tells this one to stop.
+            let _ = unhurried.wait(LOOK);
         }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     fn log(&self) -> String {
@@ -148,38 +163,41 @@ impl<'a> Node<'a> {
 }
 
 impl Drop for Node<'_> {
-    /// Closing its standard input ends a node in order; one that does not listen is killed.
     fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let unhurried = Stop::default();
-        let deadline = Instant::now() + END_TIME;
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
-            // Nobody tells this one to stop.
-            let _ = unhurried.wait(LOOK);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
+    }
+}
+
+/// What a command printed.
+pub struct Said {
+    pub out: String,
+    err: String,
+}
+
+impl Said {
+    /// The data; else the error, of which `error` says what it is.
+    pub fn json(&self) -> Value {
+        let data = serde_json::from_str(&self.out).ok();
+        let error = || {
+            let mut lines = self.err.lines().rev();
+            lines.find_map(|line| serde_json::from_str(line).ok())
+        };
+        data.or_else(error).unwrap_or_default()
     }
 }
 
 /// Runs a command for at most `patience`; what it printed, whatever it came to. `None` when it took longer.
-pub fn run_for(mut command: Command, patience: Duration, stop: &Stop) -> Result<Option<String>> {
+pub fn run_for(mut command: Command, patience: Duration, stop: &Stop) -> Result<Option<Said>> {
     let failed =
         |error: std::io::Error| Failure::new(format!("cannot run a command of a node: {error}"));
     let mut child = command
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let printed = child.stdout.take().map(|mut stdout| {
-        std::thread::spawn(move || {
-            let mut text = String::new();
-            let _ = stdout.read_to_string(&mut text);
-            text
-        })
-    });
+    let (out, err) = (child.stdout.take().map(all), child.stderr.take().map(all));
     let deadline = Instant::now() + patience;
     let mut told = Ok(());
     let mut ended = false;
@@ -188,14 +206,30 @@ pub fn run_for(mut command: Command, patience: Duration, stop: &Stop) -> Result<
         ended = child.try_wait().map_err(failed)?.is_some();
     }
     if !ended {
+        // It may have ended just now.
         let _ = child.kill();
         let _ = child.wait();
     }
     told?;
-    let text = printed
-        .and_then(|printed| printed.join().ok())
-        .unwrap_or_default();
-    Ok(ended.then_some(text))
+    let text = |reader: Option<JoinHandle<String>>| {
+        let read = reader.and_then(|reader| reader.join().ok());
+        read.unwrap_or_default()
+    };
+    let said = Said {
+        out: text(out),
+        err: text(err),
+    };
+    Ok(ended.then_some(said))
+}
+
+/// Reads to the end, beside whatever else is done.
+fn all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is what there is.
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
 }
 
 /// Text in an object, or nothing.
@@ -250,4 +284,36 @@ fn within(lines: &Receiver<String>, time: Duration, stop: &Stop) -> Result<Optio
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(out: &str, err: &str) -> Value {
+        let (out, err) = (out.to_owned(), err.to_owned());
+        Said { out, err }.json()
+    }
+
+    #[test]
+    fn what_a_command_says_is_its_data_or_its_error() {
+        assert_eq!(text(&said(r#"{"a":"b"}"#, r#"{"error":"no"}"#), "a"), "b");
+        assert_eq!(
+            text(&said("", "warning\n{\"error\":\"no\"}\n"), "error"),
+            "no"
+        );
+        assert!(said("hello", "no JSON").is_null());
+    }
+
+    #[test]
+    fn a_command_that_takes_too_long_is_ended_and_has_said_nothing() {
+        let run = |script: &str, patience| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            run_for(command, patience, &Stop::default()).unwrap()
+        };
+        assert!(run("echo begun; exec sleep 600", Duration::from_millis(100)).is_none());
+        let done = run("echo done; exit 3", Duration::from_secs(600)).unwrap();
+        assert_eq!(done.out, "done\n");
+    }
 }

@@ -27,7 +27,6 @@ Options:
                      inspected-trusted, dns, dns-nxdomain, dns-garbage, dns-silent; may be given again
                      [default: every one]
   --rtt <MS>         how far everything is from everything, in milliseconds there and back [default: 0]
-  --relay-port <N>   the port of the relay [default: 19999]
   --program <FILE>   the worldcompute to try [default: the one built beside this program]
   --at-once <N>      cells at a time [default: two to a core, as memory allows]
   --out <FILE>       write the scoreboard, as JSON when it ends in .json, as Markdown otherwise
@@ -41,7 +40,6 @@ pub struct Options {
     pairs: Vec<[Nat; 2]>,
     profiles: Vec<Profile>,
     pub rtt: Duration,
-    relay_port: u16,
     program: Option<PathBuf>,
     at_once: Option<usize>,
     out: Option<PathBuf>,
@@ -55,7 +53,6 @@ impl Options {
             pairs: Vec::new(),
             profiles: Vec::new(),
             rtt: Duration::ZERO,
-            relay_port: 19999,
             program: None,
             at_once: None,
             out: None,
@@ -82,7 +79,6 @@ impl Options {
             "--nat" => self.pairs.push(pair(value)?),
             "--profile" => self.profiles.push(profile(value)?),
             "--rtt" => self.rtt = rtt(value)?,
-            "--relay-port" => self.relay_port = value.parse().ok().filter(|port| *port > 0)?,
             "--program" => self.program = Some(value.into()),
             "--at-once" => self.at_once = Some(positive(value)?),
             "--out" => self.out = Some(value.into()),
@@ -112,7 +108,6 @@ impl Options {
             trial: Trial {
                 program: there(program, "\nbuild it: cargo build -p worldcompute")?,
                 manifest: there(root.join("examples/hello/job.yaml"), "")?,
-                relay_port: self.relay_port,
                 rtt: self.rtt,
             },
             at_once: self.at_once.unwrap_or_else(board::at_once),
@@ -187,8 +182,6 @@ mod tests {
             &["--nat", "none,moon"],
             &["--profile", ""],
             &["--rtt", "5001"],
-            &["--relay-port", "0"],
-            &["--relay-port", "65536"],
             &["--at-once", "0"],
             &["--speed", "9"],
             &["chekc"],

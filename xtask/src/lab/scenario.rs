@@ -67,8 +67,6 @@ pub struct Trial {
     pub program: PathBuf,
     /// A job that prints [`SAYS`].
     pub manifest: PathBuf,
-    /// The port of the relay.
-    pub relay_port: u16,
     /// How far everything is from everything.
     pub rtt: Duration,
 }
@@ -85,8 +83,7 @@ pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) 
     };
     let failed = |who: &str, why: String| Ok(Played::failed(cell, format!("{who}: {why}")));
 
-    let port = trial.relay_port.to_string();
-    let relays = ["relay", "--no-mdns", "--port", &port, "--wss-listen"];
+    let relays = ["relay", "--no-mdns", "--wss-listen"];
     let relay = match start(&world.relay.namespace, "relay", &relays)? {
         Ok(relay) => relay,
         Err(why) => return failed("relay", why),
@@ -187,6 +184,9 @@ impl Two<'_> {
         if job.is_null() {
             return Ok(Err(self.why_not()?));
         }
+        if !text(&job, "error").is_empty() {
+            return Ok(Err(text(&job, "error")));
+        }
         let ran = job
             .get("executors")
             .and_then(|all| all.get(&self.donor.peer))
@@ -199,6 +199,7 @@ impl Two<'_> {
         let said = self
             .submitter
             .ask(&["job", "results", &id], ANSWER_TIME, self.stop)?;
+        let said = said.map(|said| said.out);
         if said.as_deref() != Some(SAYS) {
             return Ok(Err(format!("the result is {said:?}")));
         }
@@ -212,8 +213,8 @@ impl Two<'_> {
             .arg(evidence)
             .args(["--json", "--executor", &self.donor.peer]);
         verify.args(["--submitter", &self.submitter.peer]);
-        let verdict = run_for(verify, ANSWER_TIME, self.stop)?.unwrap_or_default();
-        let verdict: Value = serde_json::from_str(&verdict).unwrap_or_default();
+        let verdict = run_for(verify, ANSWER_TIME, self.stop)?.map(|said| said.json());
+        let verdict = verdict.unwrap_or_default();
         if verdict.get("ok").and_then(Value::as_bool) != Some(true) {
             return Ok(Err(format!("the evidence does not verify: {verdict}")));
         }
