@@ -3,7 +3,8 @@
 //! Only the part of the format that Gait's packs use is read: files one after the other from the first byte, stored or
 //! deflated, and a central directory that agrees with what stands before each file. Everything that lets readers
 //! disagree is refused: a name twice, bytes before, between or after, encryption, Zip64, links, directories, names that
-//! lead out of a folder. What is refused is a fault of code `verification_failed`; a disk that refuses is one of
+//! lead out of a folder. So is everything that would let bytes vary that nobody reads: times, comments, unknown fields.
+//! Only how the content is compressed is the writer's choice. What is refused is a fault of code `verification_failed`; a disk that refuses is one of
 //! category `io_failure`.
 
 mod header;

@@ -13,7 +13,7 @@ use worldcompute_proof::{SigningKey, VerifyingKey, canonical_json, parse_json_wi
 use crate::clock;
 use crate::in_file::InFile;
 use crate::limits::{MAX_TOKEN_BYTES, from_value, invalid};
-use crate::signature::SignatureObject;
+use crate::signature::{SignatureObject, unverified};
 use crate::wire_time::WireTime;
 
 /// A record as somebody wrote it: what is signed, and the signature on it.
@@ -30,6 +30,16 @@ pub(crate) struct Record {
 pub(crate) enum Unsigned {
     Missing,
     Invalid,
+}
+
+/// Refuses a document that is not in its canonical form: what no digest covers, blanks for one, cannot vary either.
+pub(crate) fn check_form(name: &str, bytes: &[u8], value: &Value) -> Result<()> {
+    match canonical_json(value).is_ok_and(|canonical| canonical == bytes) {
+        true => Ok(()),
+        false => Err(unverified(format!(
+            "{name} is not in canonical form (RFC 8785)"
+        ))),
+    }
 }
 
 impl Record {

@@ -43,10 +43,7 @@ impl SignatureReport {
         match (signatures, key) {
             ([], None) if !required => {}
             ([], _) => report.errors.push("manifest has no signatures".to_owned()),
-            (_, None) => {
-                report.errors.push("public key not configured".to_owned());
-                report.status = SignatureStatus::Skipped;
-            }
+            (_, None) => report.skip(signatures, signable),
             (_, Some(key)) => report.check(signatures, signable, key),
         }
         report.errors.sort();
@@ -63,7 +60,18 @@ impl SignatureReport {
         self
     }
 
-    /// One good signature of the key is enough, unless another claims to be the key's and is not: somebody tampered.
+    /// Without a key, a signature that cannot be anybody's still shows that somebody tampered.
+    fn skip(&mut self, signatures: &[Value], signable: &[u8]) {
+        self.errors.push("public key not configured".to_owned());
+        self.status = SignatureStatus::Skipped;
+        if signatures.iter().any(|one| !may_hold(one, signable)) {
+            self.errors.push(FAILED.to_owned());
+            self.status = SignatureStatus::Failed;
+        }
+    }
+
+    /// One good signature of the key is enough, unless another claims to be the key's and is not, or cannot be
+    /// anybody's: somebody tampered.
     fn check(&mut self, signatures: &[Value], signable: &[u8], key: &VerifyingKey) {
         let mut tampered = false;
         for signature in signatures {
@@ -72,7 +80,7 @@ impl SignatureReport {
                 Ok(()) => self.valid += 1,
                 Err(fault) => {
                     self.errors.push(fault.message().to_owned());
-                    tampered |= claims_to_be_of(signature, key);
+                    tampered |= claims_to_be_of(signature, key) || !may_hold(signature, signable);
                 }
             }
         }
@@ -81,6 +89,11 @@ impl SignatureReport {
             false => SignatureStatus::Failed,
         };
     }
+}
+
+/// Whether somebody may have made this signature of that content.
+fn may_hold(signature: &Value, signable: &[u8]) -> bool {
+    SignatureObject::from_value(signature).is_ok_and(|signature| signature.covers(signable))
 }
 
 fn claims_to_be_of(signature: &Value, key: &VerifyingKey) -> bool {
@@ -100,23 +113,57 @@ mod tests {
         SignatureObject::sign(content, &key).to_value().unwrap()
     }
 
-    /// Status and number of good signatures, for the key of seed 1 and the content `it`.
-    fn checked(signatures: &[Value]) -> (SignatureStatus, usize) {
+    /// Status and number of good signatures, for the key of seed 1, if it is given, and the content `it`.
+    fn checked(signatures: &[Value], with_key: bool) -> (SignatureStatus, usize) {
         let key = SigningKey::from_seed([1; 32]).verifying_key();
-        let report = SignatureReport::of(signatures, b"it", Some(&key), false).concluded();
+        let key = with_key.then_some(&key);
+        let report = SignatureReport::of(signatures, b"it", key, false).concluded();
         assert!(report.status == SignatureStatus::Verified || !report.errors.is_empty());
         (report.status, report.valid)
     }
 
     #[test]
     fn one_good_signature_is_enough_unless_another_is_the_keys_and_bent() {
-        let (good, bent) = (signed(b"it", 1), signed(b"that", 1));
-        let others = [signed(b"it", 2), json!("malformed"), json!({"alg": "x"})];
-        let with = |one: &Value| [others.as_slice(), std::slice::from_ref(one)].concat();
-        assert_eq!(checked(&others), (SignatureStatus::Failed, 0));
-        assert_eq!(checked(&with(&good)), (SignatureStatus::Verified, 1));
-        assert_eq!(checked(&with(&bent)), (SignatureStatus::Failed, 0));
-        assert_eq!(checked(&[good, bent]), (SignatureStatus::Failed, 1));
+        let (good, bent, others) = (signed(b"it", 1), signed(b"that", 1), signed(b"it", 2));
+        let lists = [
+            (vec![&others], (SignatureStatus::Failed, 0)),
+            (vec![&others, &good], (SignatureStatus::Verified, 1)),
+            (vec![&others, &bent], (SignatureStatus::Failed, 0)),
+            (vec![&good, &bent], (SignatureStatus::Failed, 1)),
+        ];
+        for (list, expected) in lists {
+            let list: Vec<Value> = list.into_iter().cloned().collect();
+            assert_eq!(checked(&list, true), expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_nobodys_signature_fails_with_a_key_and_without() {
+        let good = signed(b"it", 1);
+        assert_eq!(
+            checked(std::slice::from_ref(&good), false),
+            (SignatureStatus::Skipped, 0)
+        );
+        let mut extended = signed(b"it", 2);
+        extended["more"] = 1.into();
+        for nobodys in [
+            json!("malformed"),
+            json!({"alg": "x"}),
+            signed(b"that", 2),
+            extended,
+        ] {
+            let list = [good.clone(), nobodys];
+            assert_eq!(
+                checked(&list, true),
+                (SignatureStatus::Failed, 1),
+                "{list:?}"
+            );
+            assert_eq!(
+                checked(&list, false),
+                (SignatureStatus::Failed, 0),
+                "{list:?}"
+            );
+        }
     }
 
     #[test]

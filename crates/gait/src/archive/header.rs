@@ -19,12 +19,19 @@ pub(super) const VERSION: u16 = 20;
 /// The same, on Unix: what Go's writer and Python's say, too.
 pub(super) const MADE_BY: u16 = 3 << 8 | VERSION;
 
+/// 1980-01-01, the first day of the format: the date of every entry, at midnight.
+pub(super) const DATE: u16 = 1 << 5 | 1;
+/// The same moment as Go's writer adds it to what it streams, in seconds since 1970.
+pub(super) const TIME_STAMP: [u8; 9] = [0x55, 0x54, 5, 0, 1, 0x00, 0xa6, 0xce, 0x12];
+/// A regular file of mode 0644.
+pub(super) const FILE: u32 = 0o100_644 << 16;
+/// A file of mode 0644 that does not say that it is one.
+pub(super) const UNSAID_FILE: u32 = 0o644 << 16;
+
 /// Flag: checksum and sizes follow the data.
 pub(super) const STREAMED: u16 = 1 << 3;
 /// Flag: the name is UTF-8.
 pub(super) const UTF8: u16 = 1 << 11;
-/// Flags: how hard the deflater tried.
-pub(super) const EFFORT: u16 = 0b110;
 
 pub(super) const STORED: u16 = 0;
 pub(super) const DEFLATED: u16 = 8;

@@ -15,8 +15,8 @@ use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::Sha256;
 
 use super::header::{
-    Central, Common, DEFLATED, DESCRIPTOR_LEN, EFFORT, END_LEN, End, Fields, LOCAL_LEN, MADE_BY,
-    STORED, STREAMED, Sums, UTF8,
+    Central, Common, DATE, DEFLATED, DESCRIPTOR_LEN, END_LEN, End, FILE, Fields, LOCAL_LEN,
+    MADE_BY, STORED, STREAMED, Sums, TIME_STAMP, UNSAID_FILE, UTF8, VERSION,
 };
 use super::inflate::EntryReader;
 use super::{error_of, excess, fault_of, name};
@@ -28,16 +28,8 @@ use crate::signature::unverified;
 const TOGETHER_FROM: u64 = 4 << 20;
 /// Bytes of that thread's stack.
 const STACK: usize = 256 << 10;
-/// Bytes of an extra field: the time stamp that Go's writer adds is 9.
-const MAX_EXTRA: usize = 64;
 /// Bytes of an entry of the directory.
-const MAX_LISTED: usize = 46 + MAX_ENTRY_NAME + MAX_EXTRA;
-/// The extra field of a time stamp, which changes nothing about the content.
-const TIME_STAMP: u16 = 0x5455;
-/// The kind of an entry in its Unix mode: unsaid, or a regular file.
-const FILE_KINDS: [u32; 2] = [0, 0o100_000];
-/// The permissions of an entry: unsaid, or what every pack has.
-const FILE_MODES: [u32; 2] = [0, 0o644];
+const MAX_LISTED: usize = 46 + MAX_ENTRY_NAME + TIME_STAMP.len();
 
 /// Bytes that can be read anywhere, by several readers at a time.
 pub trait ReadAt: Sync {
@@ -104,6 +96,8 @@ pub struct Entry {
     name: String,
     pub(super) deflated: bool,
     pub(super) sums: Sums,
+    /// Whether it says that it is a file, as every entry of a pack does.
+    is_file: bool,
     /// Where its bytes start.
     data: u64,
 }
@@ -164,6 +158,19 @@ impl<R: ReadAt> Archive<R> {
         &self.entries
     }
 
+    /// Whether the entries come in the order of their names, as they do in every pack.
+    pub fn is_in_order(&self) -> bool {
+        self.entries.is_sorted_by(|one, next| one.name < next.name)
+    }
+
+    /// What to say of one that [is not](Archive::is_in_order).
+    pub(crate) fn disorder(&self) -> Fault {
+        let label = &self.label;
+        unverified(format!(
+            "the entries of {label} are not in the order of their names"
+        ))
+    }
+
     /// The entry of that name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.name == name)
@@ -172,11 +179,15 @@ impl<R: ReadAt> Archive<R> {
     /// Starts to read the entry `name`.
     ///
     /// # Errors
-    /// `verification_failed` when there is none; the refusals of the disk.
+    /// `verification_failed` when there is none, or one that no pack has; the refusals of the disk.
     pub fn read(&self, name: &str) -> Result<EntryReader<'_, R>> {
         let entry = self
             .entry(name)
             .ok_or_else(|| unverified(format!("missing {name}")))?;
+        if !entry.is_file {
+            let message = format!("zip entry {name} does not say that it is a file");
+            return Err(unverified(message));
+        }
         let bytes = ReadFrom {
             source: &self.source,
             at: entry.data,
@@ -364,7 +375,7 @@ impl<'a> Listed<'a> {
             external,
             ..
         } = self.central;
-        if common.flags & !(STREAMED | UTF8 | EFFORT) != 0 {
+        if common.flags & !(STREAMED | UTF8) != 0 || self.misstates_its_name() {
             return Some("is encrypted or uses an unknown feature");
         }
         if ![STORED, DEFLATED].contains(&common.method) {
@@ -376,29 +387,34 @@ impl<'a> Listed<'a> {
         if u64::from(common.sums.size) > MAX_ENTRY_BYTES {
             return Some("is larger than 100 MiB");
         }
-        let (kind, mode) = ((external >> 16) & 0o170_000, (external >> 16) & 0o7777);
-        if !FILE_KINDS.contains(&kind) || !FILE_MODES.contains(&mode) || external & 0xffff != 0 {
+        if ![FILE, UNSAID_FILE].contains(&external) {
             return Some("is no plain file of mode 0644");
         }
-        if made_by != MADE_BY {
+        if (made_by, common.version) != (MADE_BY, VERSION) {
             return Some("was made by another version of the format than 2.0 on Unix");
         }
-        if comment_len != 0 || disk != 0 || internal != 0 || !is_time_stamp(self.extra) {
+        if (common.date, common.time) != (DATE, 0) {
+            return Some("is of another time than 1980-01-01");
+        }
+        if comment_len != 0 || disk != 0 || internal != 0 || !self.has_its_stamp() {
             return Some("has a comment, another part or an unknown extra field");
         }
         name::objection(self.name)
     }
-}
 
-/// True for an extra field that is empty or holds nothing but a time stamp.
-fn is_time_stamp(extra: &[u8]) -> bool {
-    let mut fields = Fields(extra);
-    match (fields.u16(), fields.u16()) {
-        (None, _) => extra.is_empty(),
-        (id, len) => {
-            id == Some(TIME_STAMP)
-                && len.is_some_and(|len| usize::from(len) == fields.0.len())
-                && extra.len() <= MAX_EXTRA
+    /// Whether it says that its name is UTF-8 where ASCII was enough, or the other way round. Go's writer takes a
+    /// tilde, which some code pages lack, for more than ASCII.
+    fn misstates_its_name(&self) -> bool {
+        let says = self.central.common.flags & UTF8 != 0;
+        let tilde = self.name.is_ascii() && self.name.contains('~');
+        says == self.name.is_ascii() && !tilde
+    }
+
+    /// Whether it has the time stamp of what is streamed, or, not being streamed, none.
+    fn has_its_stamp(&self) -> bool {
+        match self.central.common.flags & STREAMED {
+            0 => self.extra.is_empty(),
+            _ => self.extra == TIME_STAMP,
         }
     }
 }
@@ -410,12 +426,15 @@ fn place<R: ReadAt>(source: &R, listed: &Listed<'_>, next: &mut u64) -> io::Resu
     let bytes = read_at(source, *next, LOCAL_LEN as usize + usize::from(head))?;
     let (fixed, rest) = bytes.split_at(LOCAL_LEN as usize);
     let streamed = common.flags & STREAMED != 0;
-    let unsaid = Common {
-        sums: Sums::default(),
+    let expected = Common {
+        sums: if streamed {
+            Sums::default()
+        } else {
+            common.sums
+        },
         ..common
     };
-    let local = Common::read_local(fixed);
-    let agrees = local == Some(common) || (streamed && local == Some(unsaid));
+    let agrees = Common::read_local(fixed) == Some(expected);
     let names = [listed.name.as_bytes(), listed.extra].concat();
     if !agrees || rest != names || u64::from(listed.central.offset) != *next {
         return unsound(format!(
@@ -432,6 +451,7 @@ fn place<R: ReadAt>(source: &R, listed: &Listed<'_>, next: &mut u64) -> io::Resu
         name: listed.name.to_owned(),
         deflated: common.method == DEFLATED,
         sums: common.sums,
+        is_file: listed.central.external == FILE,
         data,
     })
 }

@@ -9,19 +9,15 @@ use flate2::write::DeflateEncoder;
 use worldcompute_durable::{AtomicFile, Mode, scratch_file};
 use worldcompute_fault::{Category, Fault, Result};
 
-use super::header::{Central, Common, DEFLATED, End, MADE_BY, STREAMED, Sums, UTF8, VERSION};
+use super::header::{
+    Central, Common, DATE, DEFLATED, End, FILE, MADE_BY, STREAMED, Sums, TIME_STAMP, UTF8, VERSION,
+};
 use super::{error_of, excess, fault_of, name};
 use crate::limits::{MAX_ENTRIES, MAX_ENTRY_BYTES, at_most};
 
 /// Packs repeat the same keys over and over: the fastest effort finds those, and every further one costs more time
 /// than hashing and writing the bytes together.
 const EFFORT: Compression = Compression::fast();
-/// 1980-01-01, the first day of the format.
-const DATE: u16 = 1 << 5 | 1;
-/// The same moment as Go's writer adds it, in seconds since 1970.
-const TIME_STAMP: [u8; 9] = [0x55, 0x54, 5, 0, 1, 0x00, 0xa6, 0xce, 0x12];
-/// A regular file of mode 0644.
-const FILE: u32 = 0o100_644 << 16;
 
 /// Writes the archive that `fill` makes to `path`, mode 0600, all or nothing.
 ///
@@ -215,6 +211,13 @@ impl<W: Write> Writer<W> {
 pub struct Deflated {
     packed: File,
     sums: Sums,
+}
+
+impl Deflated {
+    /// Whether there is no content.
+    pub const fn is_empty(&self) -> bool {
+        self.sums.size == 0
+    }
 }
 
 /// Content on its way into a [`Deflated`].

@@ -6,7 +6,8 @@ use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, canonical_json, parse_json_within};
 
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
-use crate::pack::Entry;
+use crate::pack::{Entry, MANIFEST_NAME};
+use crate::record::check_form;
 use crate::signature::unverified;
 use crate::wire_time::WireTime;
 
@@ -108,6 +109,7 @@ impl Manifest {
         if manifest.schema_id != SCHEMA_ID || manifest.schema_version != SCHEMA_VERSION {
             return Err(malformed("not a gait.guard.pack_manifest 1.0.0"));
         }
+        check_form(MANIFEST_NAME, bytes, &value)?;
         let expected = pack_id(&manifest.run_id, &manifest.contents)?;
         if manifest.pack_id != expected {
             let actual = &manifest.pack_id;

@@ -9,6 +9,7 @@ use worldcompute_proof::{Sha256, canonical_json, parse_json_within};
 
 use super::{Build, Part};
 use crate::limits::MAX_PACK_MANIFEST_BYTES;
+use crate::record::check_form;
 use crate::signature::{SignatureObject, unverified};
 use crate::wire_time::WireTime;
 
@@ -118,6 +119,7 @@ impl Manifest {
         let value = parse_json_within(bytes, MAX_PACK_MANIFEST_BYTES)
             .map_err(|fault| malformed(fault.message()))?;
         check_schema(&value)?;
+        check_form(super::MANIFEST_NAME, bytes, &value)?;
         let manifest: Self =
             serde_json::from_value(value.clone()).map_err(|error| malformed(&error.to_string()))?;
         manifest.check().map_err(malformed)?;
@@ -160,7 +162,7 @@ impl Manifest {
             members.insert("pack_id".to_owned(), "".into());
         }
         let expected = Sha256::of(canonical_json(&value)?).to_string();
-        if expected == self.pack_id.to_ascii_lowercase() {
+        if expected == self.pack_id {
             return Ok(());
         }
         let message = format!(

@@ -263,6 +263,9 @@ pub(crate) fn compare<'a, R: ReadAt>(
         }
     }
     found.undeclared = names.into_iter().collect();
+    if found.undeclared.is_empty() && !archive.is_in_order() {
+        return Err(archive.disorder());
+    }
     found.missing.sort();
     found.mismatches.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)

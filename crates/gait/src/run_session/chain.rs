@@ -8,7 +8,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::parse_json_within;
 
 use super::journal::Journal;
-use super::record::{Checkpoint, VERSION};
+use super::record::{CHECKPOINT_SCHEMA_ID, Checkpoint, VERSION};
 use crate::artefact;
 use crate::in_file::InFile;
 use crate::limits::{MAX_CHAIN_BYTES, invalid};
@@ -92,6 +92,12 @@ impl Chain {
             .map_err(|error| unverified("parse session chain").caused_by(error))?;
         if chain.schema_id != SCHEMA_ID || chain.schema_version != VERSION {
             return Err(unverified("unsupported session chain schema"));
+        }
+        let is_known = |one: &Checkpoint| {
+            one.schema_id == CHECKPOINT_SCHEMA_ID && one.schema_version == VERSION
+        };
+        if !chain.checkpoints.iter().all(is_known) {
+            return Err(unverified("unsupported session checkpoint schema"));
         }
         if chain.session_id.is_empty() || chain.run_id.is_empty() {
             return Err(unverified("session chain missing session_id/run_id"));
@@ -268,9 +274,11 @@ fn content(checkpoint: &Checkpoint, requirements: &Requirements<'_>) -> Result<V
             report.manifest_digest == checkpoint.manifest_digest,
             "manifest digest mismatch",
         ),
-        // The chain is not signed, the runpack is: its run says which checkpoint of which session it is.
+        // The chain is not signed, the runpack is: it says which checkpoint of which session it is, made when by whom.
         (
-            report.run_id == checkpoint.runpack_run_id(),
+            report.run_id == checkpoint.runpack_run_id()
+                && report.created_at == checkpoint.created_at
+                && report.producer_version == checkpoint.producer_version,
             "is not the one that its runpack was made for",
         ),
         (report.holds() || unsigned, "runpack integrity failure"),

@@ -9,7 +9,7 @@ use worldcompute_proof::SigningKey;
 use super::Session;
 use super::chain::Chain;
 use super::journal::{self, Journal};
-use super::record::{Checkpoint, Event, Line, VERSION, runpack_run_id};
+use super::record::{CHECKPOINT_SCHEMA_ID, Checkpoint, Event, Line, VERSION, runpack_run_id};
 use super::relation::Relation;
 use super::state::State;
 use crate::limits::{MAX_CHECKPOINT_EVENTS, MAX_SESSION_CHECKPOINTS, invalid};
@@ -211,7 +211,7 @@ fn next(
     let header = journal.header()?;
     let last = journal.checkpoints.last();
     let mut checkpoint = Checkpoint {
-        schema_id: "gait.runpack.session_checkpoint".to_owned(),
+        schema_id: CHECKPOINT_SCHEMA_ID.to_owned(),
         schema_version: VERSION.to_owned(),
         created_at: session.now,
         producer_version: session.producer_version.to_owned(),

@@ -14,6 +14,8 @@ use crate::text::{lower, sorted_set};
 
 /// The `schema_version` of everything in a session.
 pub(super) const VERSION: &str = "1.0.0";
+/// The `schema_id` of a checkpoint.
+pub(super) const CHECKPOINT_SCHEMA_ID: &str = "gait.runpack.session_checkpoint";
 /// The verdicts an event can report.
 pub(super) const SESSION_VERDICTS: [&str; 4] = ["allow", "block", "dry_run", "require_approval"];
 

@@ -5,9 +5,11 @@ use serde_json::{Map, Value};
 use worldcompute_fault::Result;
 use worldcompute_proof::{Sha256, SigningKey, canonical_json, parse_json_within};
 
+use super::MANIFEST;
 use super::record::VERSION;
 use super::stamp::Stamp;
 use crate::limits::{MAX_MANIFEST_BYTES, invalid};
+use crate::record::check_form;
 use crate::signature::{SignatureObject, unverified};
 
 const SCHEMA_ID: &str = "gait.runpack.manifest";
@@ -34,7 +36,7 @@ pub struct Manifest {
     pub run_id: String,
     pub schema_id: String,
     pub schema_version: String,
-    /// Kept as written: one that is malformed proves nothing and harms nothing.
+    /// Kept as written, to be judged one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Value>,
 }
@@ -96,12 +98,14 @@ impl Manifest {
 }
 
 impl Stated {
-    /// Reads a manifest; `verification_failed` for anything that is not exactly one, an unknown member included.
+    /// Reads a manifest; `verification_failed` for anything that is not exactly one, an unknown member or a blank
+    /// included.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let malformed = |why: &str| unverified(format!("parse manifest.json: {why}"));
         let value = parse_json_within(bytes, MAX_MANIFEST_BYTES)
             .map_err(|fault| malformed(fault.message()))?;
         check_schema(&value)?;
+        check_form(MANIFEST, bytes, &value)?;
         let manifest =
             serde_json::from_value(value.clone()).map_err(|error| malformed(&error.to_string()))?;
         match value {

@@ -9,6 +9,7 @@ use worldcompute_fault::Result;
 use worldcompute_proof::VerifyingKey;
 
 use super::manifest::{Manifest, ManifestFile, Stated};
+use super::stamp::Stamp;
 use super::{INTENTS, MANIFEST, REFS, RESULTS, RUN};
 use crate::archive::{Archive, ReadAt};
 use crate::limits::MAX_MANIFEST_BYTES;
@@ -51,6 +52,12 @@ pub struct Report {
     pub signatures_total: usize,
     #[serde(skip_serializing_if = "is_none")]
     pub signatures_valid: usize,
+    /// When its manifest says that it was made.
+    #[serde(skip)]
+    pub(crate) created_at: Stamp,
+    /// By which version, as its manifest says.
+    #[serde(skip)]
+    pub(crate) producer_version: String,
     #[serde(skip)]
     signed_as_required: bool,
 }
@@ -147,7 +154,7 @@ fn examine<R: ReadAt>(
     let declared = declared(manifest)?;
     let (missing_files, mut hash_mismatches) = check_files(archive, manifest, &declared)?;
     let digest = stated.digest()?;
-    if !digest.eq_ignore_ascii_case(&manifest.manifest_digest) {
+    if digest != manifest.manifest_digest {
         hash_mismatches.push(HashMismatch {
             path: MANIFEST.to_owned(),
             expected: manifest.manifest_digest.clone(),
@@ -163,10 +170,12 @@ fn examine<R: ReadAt>(
     );
     let report = Report {
         run_id: manifest.run_id.clone(),
+        created_at: manifest.created_at,
+        producer_version: manifest.producer_version.clone(),
         manifest_digest: manifest.manifest_digest.clone(),
         files_checked: manifest.files.len(),
         missing_files,
-        undeclared_files: undeclared(archive, &declared),
+        undeclared_files: undeclared(archive, &declared)?,
         hash_mismatches,
         signed_as_required: passes(signatures.status, requirements.ask()),
         signature_status: signatures.status,
@@ -216,12 +225,16 @@ fn check_files<R: ReadAt>(
     Ok((missing, mismatches))
 }
 
-fn undeclared<R: ReadAt>(archive: &Archive<R>, declared: &BTreeSet<String>) -> Vec<String> {
+/// What is there that the manifest does not name; where there is nothing, the order of what is there is checked.
+fn undeclared<R: ReadAt>(archive: &Archive<R>, declared: &BTreeSet<String>) -> Result<Vec<String>> {
     let names = archive.entries().iter().map(|entry| entry.name());
     let mut undeclared: Vec<String> = names
         .filter(|name| *name != MANIFEST && !declared.contains(*name))
         .map(str::to_owned)
         .collect();
     undeclared.sort();
-    undeclared
+    match undeclared.is_empty() && !archive.is_in_order() {
+        true => Err(archive.disorder()),
+        false => Ok(undeclared),
+    }
 }

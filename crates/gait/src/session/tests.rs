@@ -149,7 +149,7 @@ fn whatever_is_moved_changed_or_added_shows() {
         "session_record_missing"
     );
     let spaced = broken(&|lines| lines[1] = lines[1].replacen(':', ": ", 1));
-    assert_eq!(spaced, "session_chain_broken");
+    assert_eq!(spaced, "session_record_unverified");
     let forged = broken(&|lines| lines[0] = lines[0].replace("tool.1", "tool.9"));
     assert_eq!(forged, "session_record_unverified");
     let counted = broken(&|lines| lines[3] = lines[3].replace("\"count\":3", "\"count\":2"));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use worldcompute_durable::open_to_read;
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Sha256, VerifyingKey};
+use worldcompute_proof::{Sha256, VerifyingKey, canonicalize_json};
 
 use super::close::{self, Closing};
 use super::log::Place;
@@ -78,6 +78,9 @@ impl<'a> Walk<'a> {
         }
         let place: Place = serde_json::from_slice(line)
             .map_err(|_| self.broken("session_record_unverified", "is no record of a session"))?;
+        if canonicalize_json(line).map_or(true, |canonical| canonical != line) {
+            return Err(self.broken("session_record_unverified", "is not in canonical form"));
+        }
         if place.schema_id == close::SCHEMA_ID {
             return self.end(line);
         }

@@ -81,6 +81,17 @@ impl Artefacts {
         ]
     }
 
+    /// The pack of a job, which nobody signed.
+    pub fn job_pack(&self) -> Sample {
+        let path = self.path("eight");
+        gait::demo::durable(&self.path("jobs"), &path).unwrap();
+        Sample {
+            kind: "pack",
+            path,
+            signed: false,
+        }
+    }
+
     fn runpack(&self) -> PathBuf {
         let (made, _) = gait::demo::record(self.dir.path()).unwrap();
         self.put("one", &std::fs::read(made).unwrap())
