@@ -2,6 +2,7 @@
 
 mod document;
 mod file;
+mod lint;
 mod locate;
 mod normalise;
 mod report;

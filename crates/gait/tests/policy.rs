@@ -77,6 +77,66 @@ fn a_policy_that_says_deny_or_blocked_is_invalid_input() {
 }
 
 #[test]
+fn what_is_odd_about_a_valid_policy_is_told_and_changes_nothing() {
+    let gait = Gait::new();
+    let freeze = |zone: &str, end: &str| {
+        format!(
+            "default_verdict: block\nrules:\n- name: f\n  effect: allow\n  freeze_window:\n    timezone: {zone}\n    \
+             windows:\n    - {{start: '2026-01-01T00:00:00', end: '{end}'}}\n"
+        )
+    };
+    let end = "2026-01-02T00:00:00";
+    for (text, odd) in [
+        (POLICY.to_owned(), None),
+        (freeze("Europe/Berlin", end), None),
+        ("default_verdict: !!str block\n".to_owned(), None),
+        (format!("\u{feff}{POLICY}"), Some("byte order mark")),
+        (
+            "# one\ndefault_verdict: !!python/name:os.system block\n".to_owned(),
+            Some("line 2 has a YAML tag"),
+        ),
+        (
+            "!!python/object:x {default_verdict: block}\n".to_owned(),
+            Some("line 1 has a YAML tag"),
+        ),
+        (
+            freeze("Mars/Olympus", end),
+            Some("rule f: freeze_window.timezone \"Mars/Olympus\" is no time zone"),
+        ),
+        (
+            freeze("UTC", "2025-01-01T00:00:00"),
+            Some("rule f: freeze_window.windows[0] is no range"),
+        ),
+    ] {
+        let path = gait.file("policy.yaml", &text);
+        let (code, json) = gait.json(&["policy", "validate", &path]);
+        assert_eq!(
+            (code, &json["default_verdict"]),
+            (0, &"block".into()),
+            "{text}"
+        );
+        let warnings = json
+            .get("warnings")
+            .map(|list| list.as_array().unwrap().clone());
+        let told: Vec<_> = warnings
+            .iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        assert_eq!(
+            (told.len(), warnings.is_some()),
+            (odd.iter().len(), odd.is_some()),
+            "{json}"
+        );
+        let human = gait.run(&["policy", "validate", &path]).stdout;
+        assert_eq!(human.contains("\nwarning: "), odd.is_some(), "{human}");
+        if let Some(odd) = odd {
+            assert!(told[0].contains(odd) && human.contains(odd), "{json}");
+        }
+    }
+}
+
+#[test]
 fn files_that_are_not_there_are_a_matter_of_the_disk() {
     let gait = Gait::new();
     let policy = gait.file("policy.yaml", POLICY);

@@ -324,3 +324,20 @@ fn a_hundred_thousand_intents_fit_into_the_memory_of_a_few() {
     let starved = gait.within(2 << 10, &replay);
     assert_ne!(starved.code, 0, "the limit does not limit");
 }
+
+#[test]
+fn a_run_in_which_nothing_was_called_is_recorded_with_a_warning() {
+    let gait = Gait::new();
+    let warnings = |input: Value| {
+        let path = gait.file("run.json", input.to_string());
+        let (code, json) = gait.json(&["run", "record", "--input", &path]);
+        assert_eq!(code, 0, "{json}");
+        json["warnings"].to_string()
+    };
+    let run = json!({"run_id": "run_x"});
+    let result = json!({"intent_id": "i", "status": "ok", "result": {}});
+    let empty = "no intents and no results";
+    assert!(warnings(json!({"run": run})).contains(empty));
+    assert!(warnings(json!({"run": run, "intents": [], "results": []})).contains(empty));
+    assert!(!warnings(json!({"run": run, "results": [result]})).contains(empty));
+}

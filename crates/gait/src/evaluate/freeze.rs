@@ -159,6 +159,24 @@ impl Freeze {
         decision
     }
 
+    /// What the clause cannot be understood for, so that it blocks whenever it is asked.
+    pub(crate) fn oddities(&self) -> Vec<String> {
+        if self.timezone.rules.is_none() {
+            let name = &self.timezone.name;
+            return vec![format!(
+                "timezone {name:?} is no time zone: whatever the rule matches is blocked"
+            )];
+        }
+        let invalid = self.windows.iter().enumerate();
+        let invalid = invalid.filter(|(_, window)| window.instants.is_none());
+        let told = invalid.map(|(index, _)| {
+            format!(
+                "windows[{index}] is no range of times such as 2006-01-02T15:04:05: whatever the rule matches is blocked"
+            )
+        });
+        told.collect()
+    }
+
     fn inactive(&self, at: Timestamp) -> FreezeDecision {
         FreezeDecision {
             effect: self.effect,

@@ -44,6 +44,8 @@ pub struct Recorded {
     pub manifest_digest: String,
     /// The key that signed it.
     pub key_id: Option<String>,
+    /// Whether nothing was called, as far as it says: it has no intents and no results.
+    pub is_empty: bool,
 }
 
 #[derive(Default)]
@@ -138,11 +140,13 @@ impl Recorder {
     pub fn finish(self, path: &Path, key: Option<&SigningKey>) -> Result<Recorded> {
         let (mut manifest, entries) = self.close()?;
         let key_id = key.map(|key| manifest.sign(key)).transpose()?;
+        let is_empty = entries.intents.is_empty() && entries.results.is_empty();
         entries.write(&manifest, path)?;
         Ok(Recorded {
             run_id: manifest.run_id,
             manifest_digest: manifest.manifest_digest,
             key_id,
+            is_empty,
         })
     }
 

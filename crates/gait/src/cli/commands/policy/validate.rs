@@ -13,7 +13,7 @@ use crate::cli::command::{Command, Context, Outcome, Positionals};
 /// `gait policy validate`
 pub static VALIDATE: Command = Command {
     words: &["policy", "validate"],
-    help: "Read a policy strictly, bring it into normal form, and say what it is.",
+    help: "Read a policy strictly, bring it into normal form, and say what it is and what is odd about it.",
     flags: &[],
     positionals: Positionals::Interleaved {
         min: 1,
@@ -24,7 +24,7 @@ pub static VALIDATE: Command = Command {
 };
 
 fn run(_: &Context, args: &Args) -> Result<Outcome> {
-    let policy = Policy::load(Path::new(super::path(args)?))?;
+    let (policy, warnings) = Policy::load_with_warnings(Path::new(super::path(args)?))?;
     let summary = format!(
         "policy validate ok: default={} rules={} digest={}",
         policy.default_verdict(),
@@ -39,5 +39,12 @@ fn run(_: &Context, args: &Args) -> Result<Outcome> {
         "summary": summary,
     });
     super::set_count(&mut fields, "rule_count", policy.rule_count());
-    Outcome::ok(&fields, summary)
+    let mut human = summary;
+    for warning in &warnings {
+        human += &format!("\nwarning: {warning}");
+    }
+    if !warnings.is_empty() {
+        super::set(&mut fields, "warnings", json!(warnings));
+    }
+    Outcome::ok(&fields, human)
 }

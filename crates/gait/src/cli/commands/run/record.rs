@@ -46,6 +46,8 @@ pub static RECORD: Command = Command {
 const MISSING: &str = "missing required --input <run_record.json>";
 const STRIPPED: &str =
     "reference capture stripped raw intent arguments and raw result payloads after digesting";
+const EMPTY: &str =
+    "the run has no intents and no results: the runpack shows of no call that it was made";
 const KEPT: &str =
     "raw capture keeps intent arguments and result payloads: share this runpack with care";
 
@@ -89,6 +91,9 @@ fn run(context: &Context, args: &Args) -> Result<Outcome> {
     input.record(&mut recorder, !run_id.is_empty())?;
     let path = path(args, &input)?;
     let recorded = recorder.finish(&path, signer.as_ref().map(|signer| &signer.key))?;
+    if recorded.is_empty {
+        warnings.push(EMPTY.to_owned());
+    }
     let stored = handover.map(|handover| handover.hand_over(&path));
     answer(&recorded, &path, &warnings, stored.transpose()?)
 }
