@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use gait::oplog::{self, Ended};
 use gait::{SystemClock, SystemEnvironment, VERSION, clock};
-use worldcompute_fault::{Fault, Migration, Result};
+use worldcompute_fault::{Category, Fault, Migration, Result};
 
 use args::{Args, Parsed};
 use command::{Command, Context};
@@ -107,7 +107,8 @@ fn version() -> String {
     format!("gait {VERSION}")
 }
 
-/// No command has these words: the first that none has, and the usage of the longest group before it.
+/// No command has these words. A group that is named without one of its commands, as one that is asked about, is answered
+/// with its usage.
 fn unknown(arguments: &[String]) -> Exit {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let group = usage::longest_group(&words);
@@ -116,22 +117,26 @@ fn unknown(arguments: &[String]) -> Exit {
     match rest.first() {
         Some(word) if args::is_help(word) => Output::human().text(&usage),
         Some(word) if !word.starts_with('-') => {
-            let told = format!("unknown command: gait {}\n\n{usage}", words_of(group, word));
-            Output::human().text(&told).or(Exit::InvalidInput)
+            Output::new(args::asks_for_json(arguments), correlation::new_id())
+                .fault(&no_command(group, word))
         }
         _ => Output::human().text(&usage).or(Exit::InvalidInput),
     }
 }
 
-/// The words of a command, the last of which none has. It is repeated only if it could be one: who leaves out a command
-/// may give anything in its place.
-fn words_of<'a>(group: &[&'a str], word: &'a str) -> String {
+/// The refusal of a word that no command has behind those of `group`. It is repeated only if it could be one: who leaves
+/// out a command may give anything in its place.
+fn no_command(group: &[&str], word: &str) -> Fault {
     let could_be = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
-    let shown = match word.len() <= MAX_WORD && word.bytes().all(could_be) {
-        true => word,
-        false => "...",
+    let word = Some(word).filter(|word| word.len() <= MAX_WORD && word.bytes().all(could_be));
+    let words = [&["gait"], group, &[word.unwrap_or("...")]].concat();
+    let usage = [&["gait"], group, &["--help"]].concat().join(" ");
+    let hint = match word.and_then(|word| usage::nearest(group, word)) {
+        Some(nearest) => format!("did you mean {nearest}? {usage} lists the commands"),
+        None => format!("{usage} lists the commands"),
     };
-    [group, &[shown]].concat().join(" ")
+    let message = format!("unknown command: {}", words.join(" "));
+    Fault::new(Category::InvalidInput, "unknown_command", message).hint(hint)
 }
 
 fn invoke(command: &'static Command, rest: &[String]) -> Exit {

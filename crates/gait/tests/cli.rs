@@ -115,11 +115,33 @@ fn an_unknown_flag_is_refused_on_standard_output_in_both_modes() {
 }
 
 #[test]
-fn an_unknown_command_prints_the_usage_and_never_json() {
-    let run = Gait::new().run(&["frobnicate", "--json"]);
-    assert_eq!(run.code, 6);
-    let told = "unknown command: gait frobnicate\n\nusage:\n";
-    assert!(run.stdout.starts_with(told), "{}", run.stdout);
+fn an_unknown_command_is_refused_with_the_nearest_one_in_both_modes() {
+    let gait = Gait::new();
+    for (words, error, hint) in [
+        (
+            &["verfy"][..],
+            "gait verfy",
+            "did you mean gait verify? gait --help lists the commands",
+        ),
+        (
+            &["gate", "evil"],
+            "gait gate evil",
+            "did you mean gait gate eval? gait gate --help lists the commands",
+        ),
+        (
+            &["frobnicate"],
+            "gait frobnicate",
+            "gait --help lists the commands",
+        ),
+    ] {
+        let (code, json) = gait.json(words);
+        assert_eq!((code, &json["error_code"]), (6, &"unknown_command".into()));
+        assert_eq!(json["error"], format!("unknown command: {error}"));
+        assert_eq!(json["hint"], hint);
+        let run = gait.run(words);
+        let told = format!("Error: unknown command: {error}\n  hint: {hint}\n");
+        assert_eq!((run.code, run.stdout, run.stderr), (6, told, String::new()));
+    }
 }
 
 #[test]

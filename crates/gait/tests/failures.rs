@@ -12,6 +12,13 @@ use std::path::Path;
 use support::Gait;
 
 const FAILURES: &[(&str, &[&str])] = &[
+    ("no such command", &["frob"]),
+    ("no such command, but one like it", &["verfiy"]),
+    ("no such command of a group", &["gate", "evl"]),
+    (
+        "no such command of a group in a group",
+        &["run", "session", "begin"],
+    ),
     ("version with a stray argument", &["version", "stray"]),
     ("version with an unknown flag", &["version", "--frobnicate"]),
     (
@@ -714,9 +721,12 @@ fn a_message_names_the_file_and_the_member_that_is_wrong() {
 fn a_word_that_is_no_command_is_named_unless_it_could_be_a_secret() {
     let gait = Gait::new();
     for (args, shown) in [
-        (&["gate", "evil"][..], "unknown command: gait gate evil\n"),
-        (&["evil"], "unknown command: gait evil\n"),
-        (&["ghp_Planted7"], "unknown command: gait ...\n"),
+        (
+            &["gate", "evil"][..],
+            "Error: unknown command: gait gate evil\n",
+        ),
+        (&["evil"], "Error: unknown command: gait evil\n"),
+        (&["ghp_Planted7"], "Error: unknown command: gait ...\n"),
         (&["gate"], "usage:\n"),
         (&["gate", "--json"], "usage:\n"),
     ] {
