@@ -7,6 +7,7 @@
 //! - [`Pending`]: a file that takes its place first and its content later;
 //! - [`OwnedLock`]: mutual exclusion between processes, released by the kernel when its owner dies;
 //! - [`LockFile`]: the same, also understood by programs whose lock is that a file is there;
+//! - [`NewDirs`]: directories that go again when that fails which they were made for;
 //! - [`open_to_read`], [`read_bounded`], [`read_guarded`], [`read_trusted`], [`read_private`], [`private_dir`], [`output_dir`]: limits and least-privilege modes.
 //!
 //! Everything blocks: in async code call it from a blocking thread. The crate is for Unix systems. Each step that
@@ -26,7 +27,7 @@ mod stream;
 mod temp;
 
 pub use atomic::{Pending, create_new, create_new_on, write_atomic, write_atomic_on};
-pub use dir::{output_dir, private_dir};
+pub use dir::{NewDirs, output_dir, private_dir};
 pub use disk::{Disk, Mode, OsDisk};
 pub use journal::{Journal, Limits, Recovered};
 pub use lines::{append_line, append_line_on, last_line, torn_tail};

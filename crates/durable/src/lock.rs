@@ -78,6 +78,8 @@ pub struct OwnedLock {
     file: Locked,
     path: PathBuf,
     previous: Option<Owner>,
+    /// Whether the file was not there before.
+    made: bool,
 }
 
 impl OwnedLock {
@@ -98,6 +100,27 @@ impl OwnedLock {
         &self.path
     }
 
+    /// Releases the lock after something that came to nothing: a file that was made for it goes, too. Whoever waits for
+    /// it sees that the file is no longer in its place, and takes a new one.
+    pub fn undo(self) {
+        if self.made && self.file.is_at(&self.path).unwrap_or(false) {
+            // Still held, so nobody else has it. One that stays is the next owner's.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Does `work` under the lock and releases it. When that fails, the lock is [undone](OwnedLock::undo).
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn during<T>(self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = work();
+        if done.is_err() {
+            self.undo();
+        }
+        done
+    }
+
     fn acquire_with(
         path: &Path,
         options: LockOptions,
@@ -109,13 +132,14 @@ impl OwnedLock {
     }
 
     fn attempt(path: &Path) -> Result<Option<Self>> {
-        let file = open(path).map_err(|error| cannot_lock(path, &error))?;
-        Self::take(file, path).map_err(|error| cannot_lock(path, &error))
+        open(path)
+            .and_then(|(file, made)| Self::take(file, made, path))
+            .map_err(|error| cannot_lock(path, &error))
     }
 
     /// `Ok(None)` when somebody else has the lock, or when the file was removed or replaced since it was opened: then
     /// it is not the lock.
-    fn take(file: File, path: &Path) -> io::Result<Option<Self>> {
+    fn take(file: File, made: bool, path: &Path) -> io::Result<Option<Self>> {
         let Some(file) = Locked::try_new(file)? else {
             return Ok(None);
         };
@@ -128,6 +152,7 @@ impl OwnedLock {
             file,
             path: path.to_owned(),
             previous,
+            made,
         }))
     }
 }
@@ -139,16 +164,22 @@ impl Drop for OwnedLock {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// The file, and whether it was made just now.
+fn open(path: &Path) -> io::Result<(File, bool)> {
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
-    OpenOptions::new()
+    let mut options = OpenOptions::new();
+    options
         .read(true)
         .write(true)
-        .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(flags)
-        .open(path)
+        .custom_flags(flags);
+    match options.create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return Ok((made?, true)),
+    }
+    let found = options.create_new(false).create(true).open(path)?;
+    Ok((found, false))
 }
 
 #[expect(
@@ -235,11 +266,19 @@ mod tests {
         let path = dir.path().join("lock");
         let opened = open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert!(OwnedLock::take(opened, &path).unwrap().is_none());
+        assert!(
+            OwnedLock::take(opened.0, opened.1, &path)
+                .unwrap()
+                .is_none()
+        );
         let opened = open(&path).unwrap();
         let other = dir.path().join("other");
         open(&other).unwrap();
         std::fs::rename(&other, &path).unwrap();
-        assert!(OwnedLock::take(opened, &path).unwrap().is_none());
+        assert!(
+            OwnedLock::take(opened.0, opened.1, &path)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -104,17 +104,17 @@ impl Listener {
             ..LockOptions::default()
         };
         let lock = OwnedLock::acquire(Path::new(&lock), once)?;
-        remove_dead(path)?;
-        let listener = UnixListener::bind(path)
-            .map_err(|error| failed(&path.display().to_string(), &error))?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(path, mode)
-            .map_err(|error| failed(&path.display().to_string(), &error))?;
-        Ok(Self::Unix(UnixSocket {
-            listener,
-            path: path.to_owned(),
-            _lock: lock,
-        }))
+        match bind(path) {
+            Ok(listener) => Ok(Self::Unix(UnixSocket {
+                listener,
+                path: path.to_owned(),
+                _lock: lock,
+            })),
+            Err(fault) => {
+                lock.undo();
+                Err(fault)
+            }
+        }
     }
 
     /// Where it listens, with the port that the system chose.
@@ -133,6 +133,16 @@ impl Drop for UnixSocket {
         // The lock is still held, so this is no other service's socket. One left behind is replaced by the next.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Binds the socket, which nobody else does meanwhile.
+fn bind(path: &Path) -> Result<UnixListener> {
+    remove_dead(path)?;
+    let cannot = |error| failed(&path.display().to_string(), &error);
+    let listener = UnixListener::bind(path).map_err(cannot)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(path, mode).map_err(cannot)?;
+    Ok(listener)
 }
 
 fn remove_dead(path: &Path) -> Result<()> {

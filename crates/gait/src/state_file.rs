@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use worldcompute_durable::{
-    LockFile, LockForm, LockOptions, Mode, output_dir, read_trusted, write_atomic,
+    LockFile, LockForm, LockOptions, Mode, NewDirs, read_trusted, write_atomic,
 };
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::parse_json_within;
@@ -46,6 +46,8 @@ pub(crate) struct StateFile<'a> {
 pub(crate) struct Held<'a> {
     file: StateFile<'a>,
     _lock: LockFile,
+    /// Below the lock, which is gone when they go.
+    dirs: NewDirs,
 }
 
 impl<'a> StateFile<'a> {
@@ -70,11 +72,10 @@ impl<'a> StateFile<'a> {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 
-    /// Takes the lock, after making the directory on a first run.
+    /// Takes the lock, after making the directory on a first run; one that nothing is written to goes again.
     pub(crate) fn lock(self) -> Result<Held<'a>> {
-        if let Some(dir) = self.path.parent() {
-            output_dir(dir).map_err(|fault| self.recoded(&fault, self.kind.lock_failed))?;
-        }
+        let dirs = NewDirs::make(self.path.parent().unwrap_or(Path::new("")))
+            .map_err(|fault| self.recoded(&fault, self.kind.lock_failed))?;
         let lock = LockFile::acquire(&lock_path(self.path), &self.kind.lock, self.kind.wait);
         let lock = lock.map_err(|fault| match fault.category() {
             Category::StateContention => self.recoded(&fault, self.kind.lock_timeout),
@@ -83,6 +84,7 @@ impl<'a> StateFile<'a> {
         Ok(Held {
             file: self,
             _lock: lock,
+            dirs,
         })
     }
 
@@ -109,8 +111,8 @@ impl<'a> StateFile<'a> {
 }
 
 impl Held<'_> {
-    /// Replaces the state.
-    pub(crate) fn write<S: Serialize>(&self, state: &S) -> Result<()> {
+    /// Replaces the state, and lets others at it.
+    pub(crate) fn write<S: Serialize>(self, state: &S) -> Result<()> {
         let kind = self.file.kind;
         let bytes = json_file(state)?;
         if bytes.len() > kind.max_bytes {
@@ -124,7 +126,9 @@ impl Held<'_> {
                 .hint("remove entries that are no longer needed"));
         }
         write_atomic(self.file.path, &bytes, Mode::Private)
-            .map_err(|fault| self.file.recoded(&fault, kind.unavailable))
+            .map_err(|fault| self.file.recoded(&fault, kind.unavailable))?;
+        self.dirs.keep();
+        Ok(())
     }
 
     /// The file as such, for its faults.

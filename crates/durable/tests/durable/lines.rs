@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{pipe, put};
-use worldcompute_durable::{Mode, append_line, last_line, output_dir, torn_tail};
+use worldcompute_durable::{Mode, NewDirs, append_line, last_line, output_dir, torn_tail};
 
 #[test]
 fn lines_follow_one_another_and_the_last_is_read_back_without_reading_the_rest() {
@@ -110,6 +110,21 @@ fn a_pipe_or_directory_in_the_place_of_the_file_takes_no_line() {
         assert!(append_line(&path, b"a", Mode::Private).is_err());
         assert!(last_line(&path, 10).is_err());
     }
+}
+
+#[test]
+fn directories_that_came_to_nothing_go_again_unless_somebody_uses_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (above, deep) = (dir.path().join("a"), dir.path().join("a/b/c"));
+    drop(NewDirs::make(&deep).unwrap());
+    assert!(!above.exists());
+    NewDirs::make(&deep).unwrap().keep();
+    drop(NewDirs::make(&deep).unwrap());
+    assert!(deep.is_dir(), "what was there before stays");
+    let further = NewDirs::make(&deep.join("d/e")).unwrap();
+    append_line(&deep.join("d/file"), b"1", Mode::Private).unwrap();
+    drop(further);
+    assert!(deep.join("d").is_dir() && !deep.join("d/e").exists());
 }
 
 #[test]

@@ -226,3 +226,31 @@ fn a_lock_is_never_taken_through_a_symbolic_link() {
     assert!(OwnedLock::acquire(&path, ONCE).is_err());
     assert_eq!(fs::read(dir.path().join("victim")).unwrap(), b"precious");
 }
+
+#[test]
+fn a_lock_that_is_undone_leaves_no_file_that_was_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    OwnedLock::acquire(&path, ONCE).unwrap().undo();
+    assert_eq!(names(dir.path()), [""; 0]);
+    drop(OwnedLock::acquire(&path, ONCE).unwrap());
+    OwnedLock::acquire(&path, ONCE).unwrap().undo();
+    assert_eq!(names(dir.path()), ["lock"]);
+}
+
+#[test]
+fn who_waits_for_a_lock_that_is_undone_gets_one_that_excludes_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lock");
+    for _ in 0..20 {
+        let first = OwnedLock::acquire(&path, ONCE).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| OwnedLock::acquire(&path, PATIENT));
+            first.undo();
+            let _second = waiting.join().unwrap().unwrap();
+            let third = OwnedLock::acquire(&path, ONCE).unwrap_err();
+            assert_eq!(third.code(), "state_contention");
+        });
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 use worldcompute_durable::{
-    Disk, LockOptions, Mode, OwnedLock, append_line_on, last_line, output_dir, read_private,
+    Disk, LockOptions, Mode, NewDirs, OwnedLock, append_line_on, last_line, read_private,
     write_atomic_on,
 };
 use worldcompute_fault::{Category, Fault, Result};
@@ -65,8 +65,22 @@ impl<'a> Store<'a> {
     }
 
     pub(super) fn create(&self, state: JobState, event: Event) -> Result<JobState> {
-        output_dir(&self.dir)?;
-        let _lock = self.lock()?;
+        let (dirs, lock) = self.place().or_else(|fault| match fault.code() {
+            // Who failed to create this job at the same time took the directory away again.
+            "job_not_found" => self.place(),
+            _ => Err(fault),
+        })?;
+        let created = lock.during(|| self.begin(state, event))?;
+        dirs.keep();
+        Ok(created)
+    }
+
+    fn place(&self) -> Result<(NewDirs, OwnedLock)> {
+        let dirs = NewDirs::make(&self.dir)?;
+        Ok((dirs, self.lock()?))
+    }
+
+    fn begin(&self, state: JobState, event: Event) -> Result<JobState> {
         self.recover()?;
         if self.state_path().symlink_metadata().is_ok() {
             let message = format!("job already exists: {}", self.id);
@@ -79,15 +93,12 @@ impl<'a> Store<'a> {
 
     /// The state, and what `more` reads under the same lock.
     pub(super) fn read<T>(&self, more: impl FnOnce(&Self) -> Result<T>) -> Result<(JobState, T)> {
-        let lock = match self.lock() {
+        let read = || Ok((self.agreed()?, more(self)?));
+        match self.lock() {
             // What nobody can write is read as it is, unless a change is under way that somebody has to complete.
-            Err(fault) if UNWRITABLE.contains(&fault.code()) && !self.has_pending() => None,
-            locked => Some(locked?),
-        };
-        if lock.is_some() {
-            self.recover()?;
+            Err(fault) if UNWRITABLE.contains(&fault.code()) && !self.has_pending() => read(),
+            locked => locked?.during(|| self.recover().and_then(|()| read())),
         }
-        Ok((self.agreed()?, more(self)?))
     }
 
     /// The state, which the last event has to bear out. Whatever comes before that is read by [`Store::events`].
@@ -111,12 +122,13 @@ impl<'a> Store<'a> {
         now: Timestamp,
         change: impl FnOnce(&mut JobState) -> Result<Event>,
     ) -> Result<JobState> {
-        let _lock = self.lock()?;
-        self.recover()?;
-        let previous = self.agreed()?;
-        let mut updated = previous.clone();
-        let event = change(&mut updated)?;
-        self.commit(Some(previous), updated, event, WireTime::at(now))
+        self.lock()?.during(|| {
+            self.recover()?;
+            let previous = self.agreed()?;
+            let mut updated = previous.clone();
+            let event = change(&mut updated)?;
+            self.commit(Some(previous), updated, event, WireTime::at(now))
+        })
     }
 
     /// Every event. A last line without its break was never acknowledged.

@@ -1,11 +1,11 @@
 //! Keeping a run as a fixture.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 
-use worldcompute_durable::{AtomicFile, LockOptions, Mode, OwnedLock, output_dir, write_atomic};
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_durable::{AtomicFile, LockOptions, Mode, NewDirs, OwnedLock, write_atomic};
+use worldcompute_fault::{Fault, Result};
 
 use super::CONFIG;
 use super::config::{Config, Listed, SCHEMA_ID, VERSION};
@@ -15,7 +15,7 @@ use super::trajectory;
 use crate::archive::{Archive, fault_of};
 use crate::limits::{MAX_FIXTURE_NAME, invalid};
 use crate::record::json_file;
-use crate::runpack::{self, Requirements, Runpack};
+use crate::runpack::Runpack;
 use crate::text::lower;
 
 /// The folder of all fixtures.
@@ -42,8 +42,8 @@ pub struct Initialised {
 /// runpack of another run than a capture receipt says, and for a `gait.yaml` that is none; those of writing.
 pub fn init(source: &Source, name: &str) -> Result<Initialised> {
     Config::load_or_new(Path::new(CONFIG))?;
-    let sound = Sound::open(&source.runpack)?;
-    let run_id = sound.run_id.clone();
+    let pack = sound(&source.runpack)?;
+    let run_id = pack.manifest().run_id.clone();
     if let Some(expected) = source.run_id.as_ref().filter(|id| **id != run_id) {
         return Err(another_run(expected, &run_id));
     }
@@ -54,76 +54,61 @@ pub fn init(source: &Source, name: &str) -> Result<Initialised> {
     if !is_valid(&name) {
         return Err(invalid(format!("invalid fixture name: {name}")));
     }
-    let dir = Path::new(FIXTURES).join(&name);
-    output_dir(&dir)?;
+    let meta = expectations(&pack, &name, &run_id, source.checkpoint.as_ref())?;
+    let fixtures = NewDirs::make(Path::new(FIXTURES))?;
     // Who keeps another fixture at the same time must find this one when it lists them all.
-    let lock = Path::new(FIXTURES).join(LOCK);
-    let _lock = OwnedLock::acquire(&lock, LockOptions::default())?;
+    let lock = OwnedLock::acquire(&Path::new(FIXTURES).join(LOCK), LockOptions::default())?;
+    let kept = lock.during(|| keep(pack, &meta))?;
+    fixtures.keep();
+    Ok(kept)
+}
+
+/// Writes the fixture, and then the list of all; what is wrong with another fixture is found before anything is written.
+fn keep(pack: Runpack, meta: &Meta) -> Result<Initialised> {
     let known = Config::load_or_new(Path::new(CONFIG))?;
+    let others = others(&meta.name)?;
+    let dir = Path::new(FIXTURES).join(&meta.name);
+    let dirs = NewDirs::make(&dir)?;
     let runpack = dir.join(RUNPACK);
-    sound.copy(&runpack)?;
-    let meta = expectations(&runpack, &name, &run_id, source.checkpoint.as_ref())?;
-    write_atomic(&dir.join(META), &json_file(&meta)?, Mode::Private)?;
-    list_all(known)?;
+    copy(pack, &runpack)?;
+    write_atomic(&dir.join(META), &json_file(meta)?, Mode::Private)?;
+    dirs.keep();
+    list_all(known, others, listed(meta, &dir)?)?;
     Ok(Initialised {
-        run_id,
-        fixture_name: name,
+        run_id: meta.run_id.clone(),
+        fixture_name: meta.name.clone(),
         fixture_dir: dir,
         runpack_path: runpack,
     })
 }
 
-/// A runpack, or a pack with one, that is what its manifest says: what is copied is the file that was verified.
-struct Sound {
-    archive: Archive<File>,
-    run_id: String,
+/// The runpack at `source`, or that in the pack there, if it is what its manifest says: what is copied is the file that
+/// was verified.
+fn sound(source: &Path) -> Result<Runpack> {
+    let archive = Archive::open(source)?;
+    match archive.entry(NESTED) {
+        Some(_) => Runpack::of(archive.nested(NESTED)?),
+        None => Runpack::of(archive),
+    }
 }
 
-impl Sound {
-    fn open(source: &Path) -> Result<Self> {
-        let archive = Archive::open(source)?;
-        let anybody = Requirements::default();
-        let report = match archive.entry(NESTED) {
-            Some(_) => runpack::verify_archive(&archive.nested(NESTED)?, &anybody)?,
-            None => runpack::verify_archive(&archive, &anybody)?,
-        };
-        match report.holds() {
-            true => Ok(Self {
-                archive,
-                run_id: report.run_id,
-            }),
-            false => Err(Fault::new(
-                Category::VerificationFailed,
-                "verification_failed",
-                "source runpack failed integrity checks",
-            )),
-        }
-    }
-
-    fn copy(self, to: &Path) -> Result<()> {
-        let mut file = AtomicFile::create(to, Mode::Private)?;
-        let copied = match self.archive.entry(NESTED) {
-            Some(_) => io::copy(&mut self.archive.read(NESTED)?, &mut file),
-            None => {
-                let mut source = self.archive.into_inner();
-                source
-                    .rewind()
-                    .and_then(|()| io::copy(&mut source, &mut file))
-            }
-        };
-        copied.map_err(|error| fault_of(&format!("copy to {}", to.display()), error))?;
-        file.commit()
-    }
+fn copy(pack: Runpack, to: &Path) -> Result<()> {
+    let mut file = AtomicFile::create(to, Mode::Private)?;
+    let mut source = pack.into_file();
+    source
+        .rewind()
+        .and_then(|()| io::copy(&mut source, &mut file))
+        .map_err(|error| fault_of(&format!("copy to {}", to.display()), error))?;
+    file.commit()
 }
 
 /// What the run did is what is expected from now on.
 fn expectations(
-    runpack: &Path,
+    pack: &Runpack,
     name: &str,
     run_id: &str,
     checkpoint: Option<&(PathBuf, u64)>,
 ) -> Result<Meta> {
-    let pack = Runpack::open(runpack)?;
     let digest = pack.refs()?.context_set_digest.trim().to_owned();
     let conformance = if digest.is_empty() { "" } else { "required" };
     Ok(Meta {
@@ -132,8 +117,8 @@ fn expectations(
         name: name.to_owned(),
         run_id: run_id.to_owned(),
         runpack: RUNPACK.to_owned(),
-        expected_tool_sequence: trajectory::tools(&pack)?,
-        expected_verdict_sequence: trajectory::verdicts(&pack)?,
+        expected_tool_sequence: trajectory::tools(pack)?,
+        expected_verdict_sequence: trajectory::verdicts(pack)?,
         context_conformance: conformance.to_owned(),
         expected_context_set_digest: digest,
         session_chain: checkpoint
@@ -144,20 +129,34 @@ fn expectations(
     })
 }
 
-/// Lists every fixture of the working directory. What else the configuration said before stays as it is.
-fn list_all(known: Config) -> Result<()> {
+/// Every fixture of the working directory but that of this name.
+fn others(name: &str) -> Result<Vec<Listed>> {
     let cannot_list = |error: io::Error| Fault::io(format_args!("list {FIXTURES}"), &error);
-    let mut fixtures = Vec::new();
+    let mut others = Vec::new();
     for entry in fs::read_dir(FIXTURES).map_err(cannot_list)? {
-        let name = entry.map_err(cannot_list)?.file_name();
-        let Some(name) = name.to_str().filter(|name| is_valid(name)) else {
+        let entry = entry.map_err(cannot_list)?.file_name();
+        let is_other = |other: &&str| is_valid(other) && *other != name;
+        let Some(other) = entry.to_str().filter(is_other) else {
             continue;
         };
-        let dir = Path::new(FIXTURES).join(name);
+        let dir = Path::new(FIXTURES).join(other);
         if dir.join(META).exists() {
-            fixtures.push(listed(name, &dir)?);
+            let meta = Meta::load(&dir.join(META))?;
+            if meta.name != other {
+                return Err(invalid(format!(
+                    "fixture metadata name mismatch for {other}"
+                )));
+            }
+            others.push(listed(&meta, &dir)?);
         }
     }
+    Ok(others)
+}
+
+/// Lists the fixtures of the working directory. What else the configuration said before stays as it is.
+fn list_all(known: Config, others: Vec<Listed>, new: Listed) -> Result<()> {
+    let mut fixtures = others;
+    fixtures.push(new);
     let elsewhere = known.fixtures.into_iter().filter(|listed| {
         !Path::new(&listed.runpack).starts_with(FIXTURES)
             && fixtures.iter().all(|found| found.name != listed.name)
@@ -174,13 +173,8 @@ fn list_all(known: Config) -> Result<()> {
     write_atomic(Path::new(CONFIG), &json_file(&config)?, Mode::Private)
 }
 
-fn listed(name: &str, dir: &Path) -> Result<Listed> {
-    let meta = Meta::load(&dir.join(META))?;
-    if meta.name != name {
-        return Err(invalid(format!(
-            "fixture metadata name mismatch for {name}"
-        )));
-    }
+fn listed(meta: &Meta, dir: &Path) -> Result<Listed> {
+    let name = &meta.name;
     if Path::new(&meta.runpack)
         .file_name()
         .is_none_or(|file| *file != *meta.runpack)
@@ -190,9 +184,9 @@ fn listed(name: &str, dir: &Path) -> Result<Listed> {
         )));
     }
     Ok(Listed {
-        name: meta.name,
-        run_id: meta.run_id,
-        runpack: dir.join(meta.runpack).display().to_string(),
+        name: name.clone(),
+        run_id: meta.run_id.clone(),
+        runpack: dir.join(&meta.runpack).display().to_string(),
     })
 }
 

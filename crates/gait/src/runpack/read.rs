@@ -29,9 +29,21 @@ impl Runpack {
     /// # Errors
     /// `verification_failed` when it does not hold; the refusals of the disk.
     pub fn open(path: &Path) -> Result<Self> {
-        let archive = Archive::open(path)?;
+        Self::of(Archive::open(path)?)
+    }
+
+    /// [`Runpack::open`] for an archive that is open already.
+    ///
+    /// # Errors
+    /// As [`Runpack::open`].
+    pub(crate) fn of(archive: Archive<File>) -> Result<Self> {
         let manifest = verify::checked(&archive)?;
         Ok(Self { archive, manifest })
+    }
+
+    /// The file that it was read from.
+    pub(crate) fn into_file(self) -> File {
+        self.archive.into_inner()
     }
 
     /// Its manifest.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use worldcompute_durable::{LockFile, LockForm, LockOptions, last_line, output_dir};
+use worldcompute_durable::{LockFile, LockForm, LockOptions, NewDirs, last_line};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, VerifyingKey, canonicalize_json};
 
@@ -41,6 +41,8 @@ pub struct OpenSession<'a> {
     path: &'a Path,
     link: Link,
     _lock: LockFile,
+    /// Below the lock, which is gone when they go.
+    dirs: NewDirs,
 }
 
 /// What a line says about its place.
@@ -84,9 +86,7 @@ impl<'a> SessionLog<'a> {
     ///
     /// Errors: `session_closed`, `session_log_corrupt`, `session_lock_timeout`, and those of reading and locking.
     pub fn open(self) -> Result<OpenSession<'a>> {
-        if let Some(dir) = self.path.parent() {
-            output_dir(dir)?;
-        }
+        let dirs = NewDirs::make(self.path.parent().unwrap_or(Path::new("")))?;
         let lock = LockFile::acquire(&self.lock_path(), &LOCK, WAIT).map_err(contended)?;
         record_log::check(self.path, RECORDS)?;
         let last = last_line(self.path, MAX_TRACE_BYTES as u64)?;
@@ -101,6 +101,7 @@ impl<'a> SessionLog<'a> {
             path: self.path,
             link,
             _lock: lock,
+            dirs,
         })
     }
 
@@ -142,8 +143,9 @@ impl OpenSession<'_> {
 
     /// Appends the trace that was signed with [`OpenSession::link`]; returns its number.
     pub(crate) fn append(self, trace: &SignedTrace) -> Result<u64> {
+        let sequence = self.link.sequence;
         self.append_line(&canonicalize_json(trace.bytes())?)?;
-        Ok(self.link.sequence)
+        Ok(sequence)
     }
 
     /// Verifies every record; what a dead writer left of a last one is cut off by the next.
@@ -175,8 +177,10 @@ impl OpenSession<'_> {
         ))
     }
 
-    pub(super) fn append_line(&self, line: &[u8]) -> Result<()> {
-        record_log::append(self.path, line, RECORDS)
+    pub(super) fn append_line(self, line: &[u8]) -> Result<()> {
+        record_log::append(self.path, line, RECORDS)?;
+        self.dirs.keep();
+        Ok(())
     }
 }
 
