@@ -216,7 +216,7 @@ pub struct JoinArgs {
     pub process: ProcessArgs,
 
     /// Listen on nothing but circuits through the bootstrap relays
-    #[arg(long, requires = "bootstrap", conflicts_with = "port")]
+    #[arg(long, requires = "bootstrap", conflicts_with_all = ["port", "wss_listen"])]
     pub circuit_only: bool,
 
     /// Classes of work to run: scientific, public-good-ml, rendering, indexing, self-improvement, general

@@ -81,6 +81,8 @@ pub(crate) fn dialable(address: &Multiaddr, peer: &PeerId) -> bool {
         Protocol::Ip4(ip) => ip.is_unspecified() || ip.is_multicast(),
         Protocol::Ip6(ip) => ip.is_unspecified() || ip.is_multicast(),
         Protocol::Tcp(port) | Protocol::Udp(port) => port == 0,
+        // Who gives an address does not choose what is asked for there.
+        Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
         _ => false,
     });
     let ends_there = peer_of(address).is_none_or(|end| end == *peer);
@@ -180,6 +182,9 @@ mod tests {
         assert!(!dialable(&address("/ip4/10.0.0.1/tcp/0"), &peer));
         assert!(!dialable(&address("/ip4/224.0.0.1/udp/1/quic-v1"), &peer));
         assert!(!dialable(&address("/p2p-circuit"), &peer));
+        let web = |path: &str| address(&format!("/ip4/10.0.0.1/tcp/443/tls/{path}"));
+        assert!(dialable(&web("ws"), &peer));
+        assert!(!dialable(&web("x-parity-ws/%2Fadmin"), &peer));
         let through_itself = circuit(&address("/ip4/10.0.0.1/tcp/4001"), peer, peer);
         assert!(!dialable(&through_itself, &peer));
     }

@@ -211,11 +211,12 @@ impl Entry {
 
     /// Whether what is said to it goes through a box that opens TLS.
     pub(crate) fn is_inspected(&self) -> bool {
-        let best = self
+        let path = self.path();
+        let mut best = self
             .connections
             .values()
-            .min_by_key(|connection| connection.path);
-        best.is_some_and(|connection| connection.link.inspected)
+            .filter(|connection| Some(connection.path) == path);
+        best.any(|connection| connection.link.inspected)
     }
 
     /// The best path there is.

@@ -18,10 +18,11 @@ use futures_rustls::rustls::pki_types::CertificateDer;
 use futures_rustls::rustls::pki_types::pem::PemObject;
 use futures_rustls::rustls::{ClientConfig, RootCertStore};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use libp2p::Multiaddr;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use worldcompute_fault::{Category, Fault};
 
@@ -35,8 +36,12 @@ const DOH_TIMEOUT: Duration = Duration::from_secs(5);
 const DOH_ATTEMPTS: usize = 2;
 /// Resolvers over HTTPS.
 pub const MAX_DOH_SERVERS: usize = 8;
-/// Addresses taken from one name.
-const MAX_ADDRESSES: usize = 16;
+/// Addresses of a host that are dialled, one after the other.
+const MAX_ADDRESSES: usize = 4;
+/// Entries taken from one name.
+const MAX_ENTRIES: usize = 32;
+/// Questions that the system may take its time over. With more, it counts as silent.
+const MAX_ASKED: usize = 8;
 /// What an entry of `/dnsaddr` begins with, and where it is kept (the multiformats' specification of DNSADDR).
 const DNSADDR: (&str, &str) = ("dnsaddr=", "_dnsaddr.");
 
@@ -136,6 +141,7 @@ impl Family {
 /// Finds what is behind a name.
 pub(crate) struct Names {
     asks_system: bool,
+    asking: Arc<Semaphore>,
     system: Option<TokioResolver>,
     doh: Option<TokioResolver>,
 }
@@ -146,6 +152,7 @@ impl Names {
     pub(crate) fn new(config: &NameConfig) -> Result<Self, Fault> {
         Ok(Self {
             asks_system: !config.doh_only,
+            asking: Arc::new(Semaphore::new(MAX_ASKED)),
             system: (!config.doh_only).then(system).flatten(),
             doh: over_https(config)?,
         })
@@ -158,7 +165,7 @@ impl Names {
     pub(crate) async fn addresses(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
         let mut said = Vec::new();
         if self.asks_system {
-            match timeout(SYSTEM_TIMEOUT, of_system(host, family)).await {
+            match timeout(SYSTEM_TIMEOUT, self.of_system(host, family)).await {
                 Ok(Ok(found)) if !found.is_empty() => return Ok(found),
                 Ok(Ok(_)) => said.push("the system knows no such address".to_owned()),
                 Ok(Err(error)) => said.push(format!("the system: {error}")),
@@ -207,17 +214,28 @@ impl Names {
     }
 }
 
+impl Names {
+    /// A lookup that is not waited for goes on in a thread of its own, so their number is bounded.
+    async fn of_system(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
+        let Ok(asking) = self.asking.clone().try_acquire_owned() else {
+            return Err(io::Error::other("too many of its lookups hang"));
+        };
+        let host = host.to_owned();
+        let lookup = tokio::spawn(async move {
+            // The port is for the form's sake.
+            let found = tokio::net::lookup_host((host, 0)).await;
+            drop(asking);
+            found.map(|found| taken(found.map(|address| address.ip()), family))
+        });
+        lookup.await.map_err(io::Error::other)?
+    }
+}
+
 fn unknown(host: &str, said: &[String]) -> io::Error {
     io::Error::new(
         io::ErrorKind::NotFound,
         format!("the name {host} is unknown: {}", said.join("; ")),
     )
-}
-
-async fn of_system(host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
-    // The port is for the form's sake.
-    let found = tokio::net::lookup_host((host, 0)).await?;
-    Ok(taken(found.map(|address| address.ip()), family))
 }
 
 async fn of_resolver(
@@ -255,7 +273,7 @@ async fn texts(
         .answers()
         .iter()
         .filter_map(|record| entry(&record.data))
-        .take(MAX_ADDRESSES)
+        .take(MAX_ENTRIES)
         .collect())
 }
 
@@ -286,6 +304,7 @@ fn over_https(config: &NameConfig) -> Result<Option<TokioResolver>, Fault> {
     let mut options = ResolverOpts::default();
     options.timeout = DOH_TIMEOUT;
     options.attempts = DOH_ATTEMPTS;
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // What is in this machine's file of hosts was the system's to say.
     options.use_hosts_file = hickory_resolver::config::ResolveHosts::Never;
     TokioResolver::builder_with_config(

@@ -1,6 +1,6 @@
 //! WebSocket over TLS: what passes where nothing but the web does.
 //!
-//! Seen from a firewall this is a visit to a website: TCP to port 443, TLS with the site's name and `http/1.1`, then
+//! Seen from a firewall this is a visit to a website: TCP to port 443, TLS with the site's name, where it has one, and `http/1.1`, then
 //! an upgrade to WebSocket (RFC 6455). Whoever comes by with a browser gets a page. Inside run Noise and yamux, as
 //! they do over TCP, so a box that opens the TLS on its way sees nothing more; that there is one is told all the same
 //! ([`trust`]).
@@ -37,7 +37,7 @@ use trust::{Refusal, Roots, Trust};
 
 pub(crate) use trust::Sightings;
 
-/// Warnings about one and the same certificate are given once; of so many certificates.
+/// A warning about the same host and issuer is given once. Of so many it is remembered; then they are told again.
 const MAX_WARNED: usize = 256;
 
 /// The transport, on top of one for TCP whose addresses hold no names.
@@ -173,7 +173,10 @@ where
 /// A site that inspects does so at each attempt; telling it once is enough.
 fn warn_once(host: &str, refusal: &Refusal, warned: &Mutex<HashSet<String>>) {
     let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
-    if warned.len() < MAX_WARNED && warned.insert(refusal.fingerprint.clone()) {
+    if warned.len() >= MAX_WARNED {
+        warned.clear();
+    }
+    if warned.insert(format!("{host} {}", refusal.issuer)) {
         tracing::warn!(
             host,
             fingerprint = refusal.fingerprint,

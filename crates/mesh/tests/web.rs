@@ -30,8 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use worldcompute_mesh::wire::DispatchStatus;
 use worldcompute_mesh::{
-    Certificate, DialCounts, Inspection, Mesh, MeshConfig, Multiaddr, Path, ReservationState,
-    Transport,
+    Certificate, DialCounts, Inspection, Mesh, MeshConfig, MeshEvent, Multiaddr, Path,
+    ReservationState, Transport,
 };
 
 const WEB: &str = "/ip4/127.0.0.1/tcp/0/tls/ws";
@@ -122,6 +122,8 @@ async fn what_looks_like_the_web_is_dialled_when_nothing_better_answers() {
 async fn what_looks_like_the_web_is_not_dialled_where_something_better_answers() {
     let relay = web_relay(1, &LOOPBACK).await;
     let (donor, _inbound) = hidden(2, &[&relay]).await;
+    let status = donor.status().await.unwrap();
+    assert_eq!((status.connections, status.dials.succeeded), (1, 1));
     let seen = peer_info(&donor, relay.peer_id()).await.unwrap();
     assert!(
         seen.transport < Some(Transport::Wss),
@@ -157,16 +159,7 @@ async fn a_connection_is_upgraded_when_the_network_lets_a_better_one_through() {
     assert_eq!(seen.transport, Some(Transport::Wss));
 
     let opened = TcpListener::bind(gate).await.unwrap();
-    let port = port(tcp);
-    tokio::spawn(async move {
-        while let Ok((mut inside, _)) = opened.accept().await {
-            let mut outside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-            tokio::spawn(async move {
-                // Either side may go when it likes.
-                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-            });
-        }
-    });
+    pass_through(opened, port(tcp), Duration::ZERO);
     within("a better connection", async {
         loop {
             let seen = peer_info(&donor, relay.peer_id()).await.unwrap();
@@ -182,6 +175,55 @@ async fn a_connection_is_upgraded_when_the_network_lets_a_better_one_through() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_connections_that_both_come_late_one_is_kept_and_kept_up() {
+    for (tcp_late, web_late) in [(900, 0), (900, 800)] {
+        let relay = web_relay(1, &["/ip4/127.0.0.1/tcp/0"]).await;
+        let all = dialled(&relay).await;
+        let tcp = all
+            .iter()
+            .find(|a| !a.to_string().contains("/ws/"))
+            .unwrap();
+        let web = web_address(&relay).await;
+        let mut config = MeshConfig::new(key(2));
+        for (address, late) in [(tcp, tcp_late), (&web, web_late)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = listener.local_addr().unwrap().port();
+            pass_through(listener, port(address), Duration::from_millis(late));
+            config.bootstrap.push(at_port(address, at));
+        }
+        let (donor, _inbound) = Mesh::start(config).await.unwrap();
+        within("one connection by TCP", async {
+            loop {
+                let status = donor.status().await.unwrap();
+                let seen = peer_info(&donor, relay.peer_id()).await;
+                let by_tcp = seen.is_some_and(|seen| seen.transport == Some(Transport::Tcp));
+                if by_tcp && status.connections == 1 && status.dials.succeeded == 2 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        within("a reservation", donor.reserved(DEADLINE))
+            .await
+            .unwrap();
+        // A relay that sees two connections of one peer takes it for one that came back, after a second.
+        let mut events = donor.subscribe();
+        let lost = tokio::time::timeout(Duration::from_secs(3), async {
+            loop {
+                if let MeshEvent::Reservation(held) = events.recv().await.unwrap()
+                    && held.state == ReservationState::Lost
+                {
+                    return held;
+                }
+            }
+        })
+        .await;
+        assert!(lost.is_err(), "{lost:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,13 +342,30 @@ async fn inspected_in_a_process_of_its_own() {
     println!("inspected: true");
 }
 
+/// Passes connections on to a port of this machine, each after a while.
+fn pass_through(listener: TcpListener, port: u16, late: Duration) {
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                let mut outside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                // Either side may go when it likes.
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+}
+
+fn at_port(address: &Multiaddr, port: u16) -> Multiaddr {
+    let mut parts: Vec<String> = address.to_string().split('/').map(str::to_owned).collect();
+    parts[4] = port.to_string();
+    parts.join("/").parse().unwrap()
+}
+
 /// A donor that gets to the relay, whose address it knows, through the inspector's port only.
 fn through(seed: u8, real: &Multiaddr, inspector: u16) -> MeshConfig {
     let mut config = MeshConfig::new(key(seed));
-    let parts: Vec<String> = real.to_string().split('/').map(str::to_owned).collect();
-    let mut redirected = parts;
-    redirected[4] = inspector.to_string();
-    config.bootstrap = vec![redirected.join("/").parse().unwrap()];
+    config.bootstrap = vec![at_port(real, inspector)];
     config
 }
 

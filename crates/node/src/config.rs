@@ -157,6 +157,23 @@ impl Config {
             let many = format!("external: more than {MAX_EXTERNAL} addresses");
             return Err(invalid(many).hint("name fewer"));
         }
+        if self.wss_port.is_some() && self.circuit_only {
+            return Err(invalid(
+                "wss_port: listens, and circuit_only listens on nothing".to_owned(),
+            )
+            .hint("give one of them"));
+        }
+        if self.wss_port == Some(self.port) && self.port != 0 {
+            let port = self.port;
+            return Err(invalid(format!("wss_port: {port} is the port for TCP too"))
+                .hint("give each a port of its own"));
+        }
+        if self.tls_cert.is_some() && self.wss_port.is_none() {
+            return Err(
+                invalid("tls_cert: nobody is shown it without wss_port".to_owned())
+                    .hint("listen with --wss-listen, or leave the certificate out"),
+            );
+        }
         if self.tls_cert.is_some() != self.tls_key.is_some() {
             let (given, missing) = match self.tls_cert {
                 Some(_) => ("tls_cert", "tls_key"),

@@ -27,8 +27,15 @@ pub fn parse(addresses: &[String]) -> Result<Vec<Multiaddr>> {
 pub fn parse_own(addresses: &[String]) -> Result<Vec<Multiaddr>> {
     addresses
         .iter()
-        .map(|text| text.parse().map_err(|_| invalid_own(text)))
+        .map(|text| own(text).ok_or_else(|| invalid_own(text)))
         .collect()
+}
+
+fn own(text: &str) -> Option<Multiaddr> {
+    let leads_here = text.contains("/tcp/") || text.contains("/udp/");
+    text.parse()
+        .ok()
+        .filter(|_| leads_here && !text.contains("/p2p-circuit"))
 }
 
 /// TCP and QUIC on one port of every interface. Unless `exact`, a port that is taken is replaced by any free one.
@@ -56,7 +63,12 @@ pub fn addresses(port: u16, exact: bool) -> Result<Vec<Multiaddr>> {
 /// The mesh binds its sockets itself; this look before it turns a taken port into a clear answer.
 fn free(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    port == 0 || (TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok())
+    port == 0 || (is_free(port) && UdpSocket::bind(address).is_ok())
+}
+
+/// The same for TCP alone.
+pub fn is_free(port: u16) -> bool {
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok()
 }
 
 fn with_peer(address: Multiaddr, text: &str) -> Result<Multiaddr> {

@@ -1,6 +1,6 @@
 //! What a node shows and believes where it meets others in the guise of the web.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use worldcompute_durable::{self as durable, Mode};
@@ -9,6 +9,7 @@ use worldcompute_mesh::{Certificate, Inspection, MAX_PEM, MeshConfig, Multiaddr,
 
 use crate::config::Config;
 use crate::home::Home;
+use crate::listen;
 
 /// Applies what the operator chose about names and TLS, and listens for the web if that was asked for.
 ///
@@ -22,7 +23,14 @@ pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<
     let Some(port) = config.wss_port else {
         return Ok(());
     };
-    mesh.certificate = Some(Arc::new(certificate(config, home)?));
+    if !listen::is_free(port) {
+        return Err(taken(port));
+    }
+    let certificate = certificate(config, home)?;
+    for address in &mut mesh.external {
+        *address = certificate.complete(address.clone());
+    }
+    mesh.certificate = Some(Arc::new(certificate));
     mesh.listen.push(address(port)?);
     Ok(())
 }
@@ -45,6 +53,16 @@ fn names(config: &Config) -> Result<NameConfig> {
     Ok(names)
 }
 
+/// Two listeners on one port would each get some of the connections, and the wrong certificate looks like inspection.
+fn taken(port: u16) -> Fault {
+    Fault::new(
+        Category::StateContention,
+        "port_in_use",
+        format!("port {port} for --wss-listen is in use"),
+    )
+    .hint("choose another with --wss-listen PORT, or end what has it")
+}
+
 fn address(port: u16) -> Result<Multiaddr> {
     let text = format!("/ip4/0.0.0.0/tcp/{port}/tls/ws");
     text.parse().map_err(|_| {
@@ -61,10 +79,16 @@ fn certificate(config: &Config, home: &Home) -> Result<Certificate> {
     match (&config.tls_cert, &config.tls_key) {
         (Some(certificate), Some(key)) => Certificate::from_pem(
             &durable::read_bounded(certificate, MAX_PEM as u64)?,
-            &durable::read_private(key, MAX_PEM as u64)?,
+            // A tool that renews certificates keeps links to the newest.
+            &durable::read_private(&followed(key)?, MAX_PEM as u64)?,
         ),
         _ => own(&home.certificate()),
     }
+}
+
+fn followed(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .map_err(|error| Fault::io(format!("read {}", path.display()), &error))
 }
 
 fn own(path: &Path) -> Result<Certificate> {
@@ -88,7 +112,7 @@ mod tests {
 
     fn on_the_web() -> Config {
         Config {
-            wss_port: Some(443),
+            wss_port: Some(0),
             ..Config::default()
         }
     }
@@ -98,7 +122,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
         let first = configured(&on_the_web(), &home).unwrap();
-        assert_eq!(first.listen[0].to_string(), "/ip4/0.0.0.0/tcp/443/tls/ws");
+        assert_eq!(first.listen[0].to_string(), "/ip4/0.0.0.0/tcp/0/tls/ws");
         let kept = std::fs::read(home.certificate()).unwrap();
         assert!(
             configured(&on_the_web(), &home)
@@ -135,6 +159,36 @@ mod tests {
         let fault = configured(&on_the_web(), &home).err().unwrap();
         assert_eq!(fault.code(), "tls_certificate");
         assert_eq!(std::fs::read(home.certificate()).unwrap(), b"spoilt");
+    }
+
+    #[test]
+    fn an_external_address_names_the_certificate_that_is_shown_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let mut mesh = MeshConfig::new(worldcompute_proof::SigningKey::from_seed([1; 32]));
+        let external = ["/dns4/relay.example/tcp/443/tls/ws", "/ip4/192.0.2.1/tcp/1"];
+        mesh.external = external.map(|text| text.parse().unwrap()).into();
+        configure(&mut mesh, &on_the_web(), &home).unwrap();
+        let shown = mesh.external[0].to_string();
+        assert!(
+            shown.starts_with("/dns4/relay.example/tcp/443/tls/certhash/uEi"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("/ws"), "{shown}");
+        assert_eq!(mesh.external[1].to_string(), external[1]);
+    }
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::at(directory.path());
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let config = Config {
+            wss_port: Some(listener.local_addr().unwrap().port()),
+            ..Config::default()
+        };
+        let fault = configured(&config, &home).err().unwrap();
+        assert_eq!(fault.code(), "port_in_use");
     }
 
     #[test]

@@ -150,6 +150,9 @@ fn public_names_stay_readable() {
         "/dns4/relay.worldcompute.org/tcp/443/tls/ws/p2p/{PEER}/p2p-circuit/p2p/{PEER}"
     ));
     stays(&format!(
+        "/ip4/203.0.113.7/tcp/443/tls/certhash/uEiAKNbkZbtLKKneWDO72tSMs9G5CiKMaQX8Wg2XXZNZF1g/ws/p2p/{PEER}/p2p-circuit"
+    ));
+    stays(&format!(
         "evidence/01JD4XHYV8ZK3N5Q7R9T2W4Y6B/01JD4XHYV8ZK3N5Q7R9T2W4Y6C/{CID}"
     ));
     stays("AB:CD:EF:01:23:45:67:89:AB:CD:EF:01:23:45:67:89:AB:CD:EF:01");

@@ -66,6 +66,13 @@ impl Driver {
                 now,
             );
         }
+        if endpoint.is_relayed() && !self.is_dialling(&peer) {
+            let why = "nothing but a circuit answered".to_owned();
+            let action = self
+                .relays
+                .dial_failed(Some(peer), &[], why, now, rand::random());
+            self.perform_all(action);
+        }
         self.keep_the_best(&peer, id);
         self.tell_path(&peer, before);
         self.tell_up(&peer);
@@ -137,7 +144,9 @@ impl Driver {
         if !last {
             return self.tell_path(&peer, before);
         }
-        self.sightings.left(&peer);
+        if !self.is_dialling(&peer) {
+            self.sightings.left(&peer);
+        }
         if matches!(cause, Some(ConnectionError::KeepAliveTimeout)) {
             return;
         }

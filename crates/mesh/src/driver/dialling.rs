@@ -19,6 +19,8 @@ use crate::inbound::busy;
 const HEAD_START: Duration = Duration::from_millis(500);
 /// Addresses of one dial.
 const MAX_DIALLED: usize = 12;
+/// Those among them that look like the web, of one dial.
+const MAX_WEB_DIALLED: usize = 4;
 /// Requests to one peer that wait for a connection.
 const MAX_WAITING: usize = 256;
 /// Searches for the addresses of unknown peers under way.
@@ -85,10 +87,12 @@ impl Driver {
         }
     }
 
-    fn is_dialling(&self, peer: &PeerId) -> bool {
-        self.attempts
-            .values()
-            .any(|attempt| attempt.peer == Some(*peer))
+    pub(super) fn is_dialling(&self, peer: &PeerId) -> bool {
+        self.fallbacks.contains_key(peer)
+            || self
+                .attempts
+                .values()
+                .any(|attempt| attempt.peer == Some(*peer))
     }
 
     fn known_addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
@@ -117,11 +121,12 @@ impl Driver {
 
     /// Dials over QUIC, TCP and circuits at once, and over TLS when these come to nothing or take long: what passes for a
     /// website costs a relay more than they do.
-    fn dial(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>, condition: PeerCondition) {
-        addresses.truncate(MAX_DIALLED);
-        let (web, others): (Vec<_>, Vec<_>) = addresses
+    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, condition: PeerCondition) {
+        let (mut web, mut others): (Vec<_>, Vec<_>) = addresses
             .into_iter()
             .partition(|address| Transport::of(address) == Transport::Wss);
+        web.truncate(MAX_WEB_DIALLED);
+        others.truncate(MAX_DIALLED);
         if web.is_empty() || others.is_empty() {
             let addresses = if web.is_empty() { others } else { web };
             return self.dial_now(peer, addresses, condition, Vec::new());
@@ -150,6 +155,9 @@ impl Driver {
         let Some(fallback) = self.fallbacks.remove(&peer) else {
             return;
         };
+        if self.is_direct(&peer) {
+            return;
+        }
         let reason = match failed.as_slice() {
             [] => "no answer yet".to_owned(),
             failed => dial::in_words(failed),

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
 use super::{Command, Driver};
@@ -15,7 +15,7 @@ use crate::names::Names;
 
 /// When an answer is looked at again.
 const EVERY: Duration = Duration::from_secs(600);
-/// When a question that was not answered is asked again.
+/// When a question that was not answered is asked again, first; then after twice as long, up to [`EVERY`].
 const AGAIN: Duration = Duration::from_secs(5);
 /// Names behind one name.
 const MAX_LOOKUPS: usize = 8;
@@ -35,8 +35,9 @@ impl Driver {
         seeds: Vec<Multiaddr>,
         commands: mpsc::WeakSender<Command>,
     ) {
-        if !seeds.is_empty() {
-            self.tasks.spawn(follow(names, seeds, commands));
+        for seed in seeds {
+            self.tasks
+                .spawn(follow(names.clone(), seed, commands.clone()));
         }
     }
 
@@ -47,62 +48,84 @@ impl Driver {
     }
 }
 
-async fn follow(names: Arc<Names>, seeds: Vec<Multiaddr>, commands: mpsc::WeakSender<Command>) {
+async fn follow(names: Arc<Names>, seed: Multiaddr, commands: mpsc::WeakSender<Command>) {
+    let mut again = AGAIN;
     loop {
-        let mut pause = EVERY;
-        for seed in &seeds {
-            let found = match expand(&names, seed).await {
-                Ok(found) => found,
-                Err(error) => {
-                    tracing::info!(%seed, %error, "nobody is found behind a name");
-                    pause = AGAIN;
-                    continue;
+        let pause = match expand(&names, &seed).await {
+            Ok(found) => {
+                tracing::info!(name = %seed, nodes = found.len(), "found behind a name");
+                let Some(commands) = commands.upgrade() else {
+                    return;
+                };
+                if commands.send(Command::Seeds(found)).await.is_err() {
+                    return;
                 }
-            };
-            tracing::info!(%seed, nodes = found.len(), "found behind a name");
-            let Some(commands) = commands.upgrade() else {
-                return;
-            };
-            if commands.send(Command::Seeds(found)).await.is_err() {
-                return;
+                again = AGAIN;
+                EVERY
             }
-        }
+            Err(error) => {
+                tracing::info!(name = %seed, %error, "nobody is found behind a name");
+                let pause = again;
+                again = (again * 2).min(EVERY);
+                pause
+            }
+        };
         tokio::time::sleep(pause).await;
     }
 }
 
 /// The addresses behind a name, those behind names among them included. Only such as say whose they are, and none but
-/// those of the peer that the name is asked for.
+/// those of the peer that a name is asked for.
 async fn expand(names: &Names, seed: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
-    let wanted = peer_of(seed);
     let mut asked = Vec::new();
-    let mut names_left = vec![seed.clone()];
+    let mut left = vec![seed.clone()];
     let mut found = Vec::new();
-    while let Some(name) = names_left.pop() {
+    let mut failed = unnamed();
+    while let Some(name) = left.pop() {
         let Some(Protocol::Dnsaddr(host)) = name.iter().next() else {
             continue;
         };
-        if asked.contains(&host.to_string()) || asked.len() >= MAX_LOOKUPS {
+        if asked.contains(&name) || asked.len() >= MAX_LOOKUPS {
             continue;
         }
-        asked.push(host.to_string());
-        for entry in names.entries(&host).await? {
-            let theirs = wanted.is_none() || peer_of(&entry) == wanted;
-            match is_seed(&entry) {
-                true => names_left.push(entry),
-                false if theirs && peer_of(&entry).is_some() && !is_relayed(&entry) => {
-                    found.push(entry);
-                }
-                false => {}
+        asked.push(name.clone());
+        let entries = match names.entries(&host).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                failed = error;
+                continue;
             }
-        }
+        };
+        let (further, nodes): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_seed);
+        let wanted = peer_of(&name);
+        found.extend(nodes.into_iter().filter(|node| is_wanted(node, wanted)));
+        left.extend(
+            further
+                .into_iter()
+                .filter_map(|next| asking_for(next, wanted)),
+        );
     }
     found.truncate(MAX_FOUND);
     match found.is_empty() {
-        true => Err(io::Error::new(
-            io::ErrorKind::NotFound,
-            "the entries name no node",
-        )),
+        true => Err(failed),
         false => Ok(found),
+    }
+}
+
+fn unnamed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the entries name no node")
+}
+
+fn is_wanted(node: &Multiaddr, wanted: Option<PeerId>) -> bool {
+    let peer = peer_of(node);
+    peer.is_some() && (wanted.is_none() || peer == wanted) && !is_relayed(node)
+}
+
+/// A name among the entries of a name stands for the same peer, if that one stands for one.
+fn asking_for(next: Multiaddr, wanted: Option<PeerId>) -> Option<Multiaddr> {
+    match (peer_of(&next), wanted) {
+        (None, Some(peer)) => Some(next.with(Protocol::P2p(peer))),
+        (Some(peer), Some(wanted)) if peer != wanted => None,
+        _ => Some(next),
     }
 }

@@ -10,6 +10,8 @@ use libp2p::multihash::Multihash;
 
 use super::certificate::{Certificate, Fingerprint};
 
+/// What is asked for. An address cannot choose it: it comes from strangers, and the request goes to whoever answers.
+pub(super) const ROOT: &str = "/";
 /// The code of SHA-256 in a multihash.
 const SHA2_256: u64 = 0x12;
 
@@ -22,8 +24,6 @@ pub(super) struct Target {
     pub name: ServerName<'static>,
     /// The same for HTTP, with the port unless it is that of the web.
     pub host: String,
-    /// What is asked for there.
-    pub path: String,
     /// The one certificate that is right.
     pub pin: Option<Fingerprint>,
 }
@@ -59,7 +59,6 @@ impl Target {
             } else {
                 format!("{host}:{port}")
             },
-            path: layer.path,
             pin: layer.pin,
         })
     }
@@ -78,17 +77,13 @@ fn in_url(ip: IpAddr) -> String {
 struct Layer {
     sni: Option<String>,
     pin: Option<Fingerprint>,
-    path: String,
 }
 
 impl Layer {
     fn of<'a>(parts: &mut impl Iterator<Item = Protocol<'a>>) -> Option<Self> {
         let mut layer = Self::default();
         match parts.next()? {
-            Protocol::Wss(path) => {
-                layer.path = path.into_owned();
-                return Some(layer);
-            }
+            Protocol::Wss(path) => return (path == ROOT).then_some(layer),
             Protocol::Tls => {}
             _ => return None,
         }
@@ -96,10 +91,7 @@ impl Layer {
             match parts.next()? {
                 Protocol::Sni(name) if layer.sni.is_none() => layer.sni = Some(name.into_owned()),
                 Protocol::Certhash(hash) if layer.pin.is_none() => layer.pin = Some(pinned(&hash)?),
-                Protocol::Ws(path) => {
-                    layer.path = path.into_owned();
-                    return Some(layer);
-                }
+                Protocol::Ws(path) => return (path == ROOT).then_some(layer),
                 _ => return None,
             }
         }
@@ -115,7 +107,7 @@ fn pinned(hash: &Multihash<64>) -> Option<Fingerprint> {
 /// The TCP address below one to listen on: `/ip4/../tcp/../tls/ws`.
 pub(super) fn listened(address: &Multiaddr) -> Option<Multiaddr> {
     let target = Target::of(address)?;
-    (target.pin.is_none() && target.path == "/").then_some(target.tcp)
+    target.pin.is_none().then_some(target.tcp)
 }
 
 /// What a listener's TCP address becomes for those outside.
@@ -138,8 +130,18 @@ impl Facade {
         {
             suffix.push(Protocol::Certhash(hash));
         }
-        suffix.push(Protocol::Ws("/".into()));
+        suffix.push(Protocol::Ws(ROOT.into()));
         Self { suffix }
+    }
+
+    /// The address, if it is one of this transport and names neither certificate nor host, with what this one is known by.
+    pub(super) fn completed(&self, address: &Multiaddr) -> Option<Multiaddr> {
+        let bare: Multiaddr = address
+            .iter()
+            .take_while(|part| *part != Protocol::Tls)
+            .collect();
+        let is_bare = bare.iter().count() + 2 == address.iter().count();
+        (is_bare && address.iter().last() == Some(Protocol::Ws(ROOT.into()))).then(|| self.on(bare))
     }
 
     fn on(&self, tcp: Multiaddr) -> Multiaddr {
@@ -179,7 +181,7 @@ impl Facade {
                 // Whoever dialled listens elsewhere, if at all: nothing is known but where they came from.
                 send_back_addr: send_back_addr
                     .with(Protocol::Tls)
-                    .with(Protocol::Ws("/".into())),
+                    .with(Protocol::Ws(ROOT.into())),
             },
             other => other,
         }
@@ -198,10 +200,7 @@ mod tests {
     fn an_address_says_whom_to_ask_for() {
         let plain = target("/ip4/192.0.2.1/tcp/443/tls/ws").unwrap();
         assert_eq!(plain.tcp, "/ip4/192.0.2.1/tcp/443".parse().unwrap());
-        assert_eq!(
-            (plain.host.as_str(), plain.path.as_str()),
-            ("192.0.2.1", "/")
-        );
+        assert_eq!(plain.host, "192.0.2.1");
         assert_eq!(plain.pin, None);
         let short = target("/ip4/192.0.2.1/tcp/443/wss").unwrap();
         assert_eq!(short, plain);
@@ -233,7 +232,7 @@ mod tests {
                 .parse::<Multiaddr>()
                 .unwrap()
                 .with(Protocol::Certhash(hash))
-                .with(Protocol::Ws("/".into()))
+                .with(Protocol::Ws(ROOT.into()))
         };
         for address in [
             "/ip4/192.0.2.1/tcp/443".to_owned(),
@@ -243,6 +242,9 @@ mod tests {
             "/dns4/relay.example/tcp/443/tls/ws".to_owned(),
             "/ip4/192.0.2.1/tcp/443/tls/sni/a/sni/b/ws".to_owned(),
             "/ip4/192.0.2.1/tcp/443/tls/ws/tcp/1".to_owned(),
+            "/ip4/192.0.2.1/tcp/443/tls/x-parity-ws/%2Fadmin%2Freboot".to_owned(),
+            "/ip4/192.0.2.1/tcp/443/tls/x-parity-ws/.intranet".to_owned(),
+            "/ip4/192.0.2.1/tcp/443/x-parity-wss/%2Fadmin".to_owned(),
             format!("/ip4/192.0.2.1/tcp/443/tls/ws/p2p/{peer}/p2p-circuit"),
             tls(hash).to_string(),
             tls(short).to_string(),
@@ -252,15 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_no_path_and_brings_no_pin() {
+    fn a_listener_brings_no_pin() {
         let listened = |text: &str| listened(&text.parse().unwrap());
         assert_eq!(
             listened("/ip4/0.0.0.0/tcp/443/tls/ws"),
             Some("/ip4/0.0.0.0/tcp/443".parse().unwrap())
-        );
-        assert_eq!(
-            listened("/ip4/0.0.0.0/tcp/443/tls/x-parity-ws/%2Fhidden"),
-            None
         );
         let certificate = Certificate::self_signed().unwrap().0;
         let pinned = Facade::of(&certificate).on("/ip4/0.0.0.0/tcp/443".parse().unwrap());

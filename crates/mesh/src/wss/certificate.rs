@@ -6,6 +6,7 @@ use futures_rustls::rustls::crypto::aws_lc_rs;
 use futures_rustls::rustls::pki_types::pem::PemObject;
 use futures_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::{self, ServerConfig};
+use libp2p::Multiaddr;
 use rcgen::{CertificateParams, KeyPair};
 use sha2::{Digest, Sha256};
 use worldcompute_fault::{Category, Fault};
@@ -13,6 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::address::Facade;
 use super::trust;
 
 /// Bytes of a file of certificates, or of a key.
@@ -83,6 +85,12 @@ impl Certificate {
         };
         certificate.server()?;
         Ok(certificate)
+    }
+
+    /// An address of this node over TLS that names neither host nor certificate, with what the certificate is known by.
+    /// Any other address as it is.
+    pub fn complete(&self, address: Multiaddr) -> Multiaddr {
+        Facade::of(self).completed(&address).unwrap_or(address)
     }
 
     /// The name to ask for it by, if an authority vouches for that name.

@@ -9,11 +9,13 @@ use async_tungstenite::tungstenite::ClientRequestBuilder;
 use async_tungstenite::{accept_async_with_config, client_async_with_config};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::address::Target;
+use super::address::{ROOT, Target};
 use super::stream::{ByteStream, config, of_websocket};
 
 /// Bytes of a request before its body.
 const MAX_HEAD: usize = 8 * 1024;
+/// What ends it.
+const END: &[u8] = b"\r\n\r\n";
 /// Lines of it.
 const MAX_HEADERS: usize = 64;
 
@@ -26,7 +28,7 @@ pub(super) async fn knock<S>(tls: S, target: &Target) -> io::Result<ByteStream<P
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let url = format!("wss://{}{}", target.host, target.path);
+    let url = format!("wss://{}{ROOT}", target.host);
     let url = url
         .parse()
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -61,18 +63,22 @@ where
 async fn read_head<S: AsyncRead + Unpin>(tls: &mut S) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut part = [0; 1024];
-    while head.len() < MAX_HEAD && !ends(&head) {
+    loop {
         let count = tls.read(&mut part).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        // The end may have begun in what came before.
+        let seen = head.len().saturating_sub(END.len() - 1);
         head.extend(part.iter().take(count));
+        if head.len() >= MAX_HEAD || ends(head.get(seen..).unwrap_or_default()) {
+            return Ok(head);
+        }
     }
-    Ok(head)
 }
 
 fn ends(head: &[u8]) -> bool {
-    head.windows(4).any(|window| window == b"\r\n\r\n")
+    head.windows(END.len()).any(|window| window == END)
 }
 
 /// What a visitor is answered. None for who asks for WebSocket.
@@ -87,7 +93,10 @@ fn answer(head: &[u8]) -> Option<Vec<u8>> {
         header.name.eq_ignore_ascii_case("upgrade")
             && header.value.eq_ignore_ascii_case(b"websocket")
     });
-    match (request.method, request.path) {
+    let path = request
+        .path
+        .map(|path| path.split_once('?').map_or(path, |(path, _)| path));
+    match (request.method, path) {
         (Some("GET"), _) if upgrades => None,
         (Some("GET"), Some("/")) => Some(response("200 OK", PAGE, true)),
         (Some("HEAD"), Some("/")) => Some(response("200 OK", PAGE, false)),
@@ -212,6 +221,7 @@ mod tests {
         .concat();
         for (bytes, status) in [
             (b"GET /admin HTTP/1.1\r\n\r\n".as_slice(), "404"),
+            (b"GET /?utm=1 HTTP/1.1\r\n\r\n", "200"),
             (b"POST / HTTP/1.1\r\n\r\n", "405"),
             (b"POST / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", "405"),
             (b"\x16\x03\x01\r\n\r\n", "400"),

@@ -9,8 +9,10 @@ use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use async_tungstenite::tungstenite::{Bytes, Error, Message};
 use futures::{AsyncRead, AsyncWrite, Sink, Stream};
 
-/// A message of more bytes is refused. Noise writes 64 KiB and a few bytes at most.
-const MAX_MESSAGE: usize = 128 * 1024;
+/// A message of more bytes is refused. Noise makes frames of 64 KiB and a few bytes.
+const MAX_MESSAGE: usize = 66 * 1024;
+/// Messages without a byte for us, one after the other. Proxies send some; more are a way to make us work.
+const MAX_EMPTY: u32 = 32;
 /// Kept for each connection and direction.
 const BUFFER: usize = 16 * 1024;
 
@@ -28,6 +30,8 @@ pub(crate) struct ByteStream<S> {
     socket: WebSocketStream<S>,
     /// What came in and was not read yet.
     left: Bytes,
+    /// Messages since the last that had something in it.
+    empty: u32,
 }
 
 impl<S> ByteStream<S> {
@@ -35,6 +39,7 @@ impl<S> ByteStream<S> {
         Self {
             socket,
             left: Bytes::new(),
+            empty: 0,
         }
     }
 }
@@ -46,6 +51,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ByteStream<S> {
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         while self.left.is_empty() {
+            if self.empty > MAX_EMPTY {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "message after message with nothing in it",
+                )));
+            }
+            self.empty += 1;
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
                 Some(Ok(Message::Binary(bytes))) => self.left = bytes,
                 // Answered below; some proxies send them.
@@ -62,6 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ByteStream<S> {
                 Some(Err(error)) => return Poll::Ready(Err(of_websocket(error))),
             }
         }
+        self.empty = 0;
         let count = buffer.len().min(self.left.len());
         let bytes = self.left.split_to(count);
         buffer
@@ -136,6 +149,20 @@ mod tests {
         assert_eq!(read, b"one two");
         theirs.close(None).await.unwrap();
         assert_eq!(ours.read(&mut read).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn messages_with_nothing_in_them_end_the_connection_when_they_are_too_many() {
+        for empty in [Message::binary(""), Message::Ping("!".into())] {
+            for (count, fails) in [(MAX_EMPTY, false), (MAX_EMPTY + 1, true)] {
+                let (mut ours, mut theirs) = pair().await;
+                for _ in 0..count {
+                    theirs.send(empty.clone()).await.unwrap();
+                }
+                theirs.send(Message::binary("x")).await.unwrap();
+                assert_eq!(ours.read(&mut [0; 8]).await.is_err(), fails, "{count}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -312,7 +312,11 @@ impl Sightings {
         if seen.at.len() >= MAX_SIGHTINGS {
             seen.at.clear();
         }
-        seen.at.insert(address, trust);
+        // Of two handshakes with one address the worse counts.
+        let known = seen.at.entry(address).or_insert(trust);
+        if trust == Trust::Inspected {
+            *known = trust;
+        }
     }
 
     /// This peer answers behind it.

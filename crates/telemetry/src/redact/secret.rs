@@ -52,6 +52,9 @@ static LONG_HEX: LazyLock<Regex> =
     LazyLock::new(|| pattern(&format!("[0-9a-fA-F]{{{},}}", MAX_DIGEST_DIGITS + 1)));
 static BYTE_ARRAY: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?-u)\[\s*(?:\d{1,3}\s*,\s*){31,}(?:\d{1,3}\s*)?\]"));
+/// What the address of a relay names its certificate by: a SHA-256 multihash in base64.
+static CERTIFICATE_HASH: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"/certhash/uEiA[A-Za-z0-9_-]{43}(?:/|$)"));
 static PUBLIC: LazyLock<Regex> = LazyLock::new(|| {
     pattern(concat!(
         r"^(?:12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|16Uiu2HA[1-9A-HJ-NP-Za-km-z]{45}|Qm[1-9A-HJ-NP-Za-km-z]{44}",
@@ -251,6 +254,7 @@ fn bare_len(text: &str) -> usize {
 
 /// Whether a long token is something to read (a path, a name, public ids) rather than random characters.
 fn is_readable(token: &str) -> bool {
+    let token = CERTIFICATE_HASH.replace_all(token, "");
     let parts = token.split(|c: char| !c.is_ascii_alphanumeric());
     let rest: Vec<u8> = parts
         .filter(|part| !is_public(part))
