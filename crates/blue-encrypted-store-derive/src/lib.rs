@@ -1,10 +1,14 @@
 //! `#[derive(Entity)]` for records of the encrypted store; documented at `blue_encrypted_store::Entity`.
 //!
 //! A field is sealed unless it says `#[clear]`, so that what is added to a record later, or was forgotten, is secret. What
-//! says so has to be of a type that may be cleartext at all, which the compiler checks.
+//! says so has to be of a type that may be cleartext at all, and so has the id, which the compiler checks. What would be
+//! dropped, or be found at run time alone, is refused here.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::meta::ParseNestedMeta;
+use syn::parse::Parse;
 use syn::spanned::Spanned;
 use syn::{
     Attribute, Data, DeriveInput, Error, Field, Fields, Ident, LitInt, LitStr, Meta, Result,
@@ -41,31 +45,59 @@ struct Settings {
 
 impl Settings {
     fn of(input: &DeriveInput) -> Result<Self> {
+        refuse_serde(&input.attrs)?;
         let (mut name, mut padded_to) = (None, None);
         for attribute in input.attrs.iter().filter(|a| a.path().is_ident("entity")) {
             attribute.parse_nested_meta(|meta| {
                 if meta.path.is_ident("name") {
-                    name = Some(meta.value()?.parse()?);
+                    once(&mut name, &meta)
                 } else if meta.path.is_ident("padded_to") {
-                    padded_to = Some(meta.value()?.parse()?);
+                    once(&mut padded_to, &meta)
                 } else {
-                    return Err(meta.error("expected `name` or `padded_to`"));
+                    Err(meta.error("expected `name` or `padded_to`"))
                 }
-                Ok(())
             })?;
         }
         let missing = || Error::new(input.span(), "say `#[entity(name = \"..\")]`");
-        Ok(Self {
-            name: name.ok_or_else(missing)?,
-            padded_to,
-        })
+        let name = name.ok_or_else(missing)?;
+        padded_to.as_ref().map_or(Ok(()), check_padding)?;
+        Ok(Self { name, padded_to })
+    }
+}
+
+fn once<T: Parse>(setting: &mut Option<T>, meta: &ParseNestedMeta<'_>) -> Result<()> {
+    if setting.is_some() {
+        return Err(meta.error("it is said twice"));
+    }
+    *setting = Some(meta.value()?.parse()?);
+    Ok(())
+}
+
+fn check_padding(to: &LitInt) -> Result<()> {
+    match to.base10_parse::<usize>()? {
+        0 => Err(Error::new(
+            to.span(),
+            "payloads have no multiple of 0 bytes",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The halves are types of their own, field by field: what serde is told of this one would be lost.
+fn refuse_serde(attributes: &[Attribute]) -> Result<()> {
+    match attributes.iter().find(|a| a.path().is_ident("serde")) {
+        None => Ok(()),
+        Some(told) => Err(Error::new(
+            told.span(),
+            "serde is not told this of the halves: give the field a type that is serialised so",
+        )),
     }
 }
 
 /// The fields of a record by what becomes of them.
 #[derive(Default)]
 struct Record<'a> {
-    id: Option<&'a Ident>,
+    id: Option<&'a Field>,
     clear: Vec<&'a Field>,
     sealed: Vec<&'a Field>,
     listed: Option<&'a Ident>,
@@ -103,7 +135,7 @@ impl<'a> Record<'a> {
             Place::Sealed => self.sealed.push(field),
             Place::Clear => self.clear.push(field),
             Place::Id if self.id.is_some() => return twice("id"),
-            Place::Id => self.id = field.ident.as_ref(),
+            Place::Id => self.id = Some(field),
             Place::Listed if self.listed.is_some() => return twice("field to be listed by"),
             Place::Listed => {
                 self.clear.push(field);
@@ -130,7 +162,38 @@ impl<'a> Record<'a> {
         };
         let clear = half("Clear", "whoever reads the table may read", &self.clear);
         let sealed = half("Sealed", "are encrypted", &self.sealed);
-        quote! { #clear #sealed }
+        let name = format_ident!("{name}Clear");
+        quote! {
+            #clear
+            impl ::blue_encrypted_store::ClearHalf for #name {}
+            #sealed
+        }
+    }
+
+    /// What the compiler is asked about what lies in the clear.
+    fn checks(&self, settings: &Settings) -> TokenStream {
+        let seen = self.clear.iter().copied().chain(self.id);
+        let types = seen.map(|Field { ty, .. }| {
+            quote_spanned! { ty.span() => may_be_clear::<#ty>(); }
+        });
+        let names = idents(&self.clear).into_iter().map(|name| {
+            let text = name.unraw().to_string();
+            let refusal = format!("a cleartext field cannot be named {text}: the store has one of that name");
+            quote_spanned! { name.span() => assert!(::blue_encrypted_store::derived::is_field_name(#text), #refusal); }
+        });
+        let name = &settings.name;
+        let refusal = format!(
+            "{:?} is no type of records: a lowercase slug other than \"dek\" and \"manifest\"",
+            name.value()
+        );
+        quote! {
+            const _: () = {
+                const fn may_be_clear<T: ::blue_encrypted_store::ClearField>() {}
+                #(#types)*
+                #(#names)*
+                assert!(::blue_encrypted_store::derived::is_type_name(#name), #refusal);
+            };
+        }
     }
 
     fn implementation(&self, input: &DeriveInput, settings: &Settings) -> TokenStream {
@@ -139,21 +202,18 @@ impl<'a> Record<'a> {
         let entity_type = &settings.name;
         let padded_to = settings.padded_to.iter();
         let [of_clear, of_sealed] = [&self.clear, &self.sealed].map(|half| idents(half));
-        let id = self.id.iter();
-        let own_id = self
-            .id
-            .map_or(quote! { ::std::string::String::new() }, |id| {
-                quote! { ::std::clone::Clone::clone(&self.#id) }
-            });
+        let own = idents(self.id.as_slice());
+        let (id, read) = match self.id {
+            Some(Field { ty, .. }) => (
+                quote! { #(::std::string::ToString::to_string(&self.#own))* },
+                quote! { #(#own: <#ty as ::std::convert::TryFrom<::std::string::String>>::try_from(_id)?,)* },
+            ),
+            None => (quote! { ::std::string::String::new() }, TokenStream::new()),
+        };
         let listed = self.listed.iter();
-        let checks = self.clear.iter().map(|Field { ty, .. }| {
-            quote_spanned! { ty.span() => may_be_clear::<#ty>(); }
-        });
+        let checks = self.checks(settings);
         quote! {
-            const _: () = {
-                const fn may_be_clear<T: ::blue_encrypted_store::ClearField>() {}
-                #(#checks)*
-            };
+            #checks
             impl ::blue_encrypted_store::Entity for #name {
                 const TYPE: &'static str = #entity_type;
                 #(const PADDED_TO: usize = #padded_to;)*
@@ -161,13 +221,17 @@ impl<'a> Record<'a> {
                 type Sealed = #sealed;
 
                 fn id(&self) -> ::std::string::String {
-                    #own_id
+                    #id
                 }
                 fn split(self) -> (#clear, #sealed) {
                     (#clear { #(#of_clear: self.#of_clear),* }, #sealed { #(#of_sealed: self.#of_sealed),* })
                 }
-                fn join(_id: ::std::string::String, clear: #clear, sealed: #sealed) -> Self {
-                    Self { #(#id: _id,)* #(#of_clear: clear.#of_clear,)* #(#of_sealed: sealed.#of_sealed),* }
+                fn join(
+                    _id: ::std::string::String, clear: #clear, sealed: #sealed,
+                ) -> ::blue_encrypted_store::derived::Result<Self> {
+                    ::std::result::Result::Ok(
+                        Self { #read #(#of_clear: clear.#of_clear,)* #(#of_sealed: sealed.#of_sealed),* }
+                    )
                 }
                 #(fn listed_as(clear: &#clear) -> ::std::option::Option<::std::string::String> {
                     ::std::option::Option::Some(::std::string::ToString::to_string(&clear.#listed))
@@ -195,6 +259,7 @@ fn named_fields(input: &DeriveInput) -> Result<impl Iterator<Item = &Field>> {
 }
 
 fn place(field: &Field) -> Result<Place> {
+    refuse_serde(&field.attrs)?;
     let mut place = Place::Sealed;
     for attribute in &field.attrs {
         let named = match attribute.path() {

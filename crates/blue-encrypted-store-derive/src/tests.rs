@@ -50,8 +50,22 @@ fn every_cleartext_field_is_asked_whether_it_may_be() {
 }
 
 #[test]
+fn the_id_is_asked_the_same_and_names_are_asked_of_the_store() {
+    let expanded = expand(&parse_quote! {
+        #[entity(name = "call")]
+        struct Call { #[id] id: Number, #[clear] r#type: Word, note: Secret }
+    });
+    let expanded = expanded.unwrap().to_string();
+    assert!(expanded.contains("may_be_clear :: < Number > ()"));
+    assert!(expanded.contains("impl :: blue_encrypted_store :: ClearHalf for CallClear"));
+    assert!(expanded.contains("is_field_name (\"type\")"));
+    assert!(!expanded.contains("is_field_name (\"note\")"));
+    assert!(expanded.contains("is_type_name (\"call\")"));
+}
+
+#[test]
 fn what_is_said_wrongly_is_refused() {
-    let cases: [(DeriveInput, &str); 13] = [
+    let cases: [(DeriveInput, &str); 18] = [
         (
             parse_quote! { struct A { #[id] id: String } },
             "say `#[entity(name",
@@ -99,6 +113,26 @@ fn what_is_said_wrongly_is_refused() {
         (
             parse_quote! { #[entity(name = "a")] struct A(String); },
             "named fields",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta")] struct A { #[serde(with = "hex")] a: Key } },
+            "serde is not told",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta")] #[serde(rename_all = "camelCase")] struct A { a: Key } },
+            "serde is not told",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta", padded_to = 0)] struct A { a: Key } },
+            "no multiple of 0",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta", padded_to = 8, padded_to = 16)] struct A { a: Key } },
+            "said twice",
+        ),
+        (
+            parse_quote! { #[entity(name = "a")] #[entity(name = "b")] struct A { #[id] id: Id } },
+            "said twice",
         ),
         (
             parse_quote! { #[entity(name = "a")] enum A { B } },

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use blue_encrypted_store::{
-    Batch, Entity, Kind, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
+    Batch, ClearHalf, Entity, Kind, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
 };
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
+use worldcompute_fault::Result;
 
 /// Live records of the partition that is committed to.
 const RECORDS: usize = 1_000;
@@ -29,6 +30,8 @@ struct Clear {
     status: String,
 }
 
+impl ClearHalf for Clear {}
+
 impl Entity for Task {
     const TYPE: &'static str = "task";
     type Clear = Clear;
@@ -43,8 +46,8 @@ impl Entity for Task {
         (Clear { status }, detail)
     }
 
-    fn join(id: String, Clear { status }: Clear, detail: String) -> Self {
-        Self { id, status, detail }
+    fn join(id: String, Clear { status }: Clear, detail: String) -> Result<Self> {
+        Ok(Self { id, status, detail })
     }
 }
 

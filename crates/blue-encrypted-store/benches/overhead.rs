@@ -44,6 +44,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use embedded::Engine;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Runtime;
+use worldcompute_fault::Result;
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -68,8 +69,8 @@ impl Entity for Record {
         ((), self.payload)
     }
 
-    fn join(id: String, (): (), payload: String) -> Self {
-        Self { id, payload }
+    fn join(id: String, (): (), payload: String) -> Result<Self> {
+        Ok(Self { id, payload })
     }
 }
 

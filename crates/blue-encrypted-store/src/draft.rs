@@ -259,8 +259,8 @@ mod tests {
             ((), self.1)
         }
 
-        fn join(id: String, _: (), sealed: String) -> Self {
-            Self(id, sealed)
+        fn join(id: String, _: (), sealed: String) -> Result<Self> {
+            Ok(Self(id, sealed))
         }
     }
 

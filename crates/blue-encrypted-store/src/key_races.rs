@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use tokio::sync::Notify;
-use worldcompute_fault::{Category, Fault};
+use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::Anchor;
 use crate::client;
@@ -189,8 +189,8 @@ impl Entity for Early {
         ((), "x".repeat(40_000))
     }
 
-    fn join(id: String, _clear: (), _sealed: String) -> Self {
-        Self(id)
+    fn join(id: String, _clear: (), _sealed: String) -> Result<Self> {
+        Ok(Self(id))
     }
 }
 

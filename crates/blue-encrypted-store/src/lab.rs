@@ -8,6 +8,7 @@ use dynoxide::actions::delete_item::DeleteItemRequest;
 use dynoxide::actions::put_item::PutItemRequest;
 use dynoxide::actions::scan::ScanRequest;
 use serde::{Deserialize, Serialize};
+use worldcompute_fault::Result;
 use zeroize::Zeroizing;
 
 use crate::anchor::Anchor;
@@ -19,7 +20,8 @@ use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::Table;
 use crate::{
-    Batch, Entity, Kind, META, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath,
+    Batch, ClearHalf, Entity, Kind, META, Partition, PartitionVersion, Realm, Store, StoreConfig,
+    StorePath,
 };
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
@@ -66,11 +68,7 @@ impl Lab {
         self.open(Arc::new(Anchor::memory()), 1).await.unwrap()
     }
 
-    pub(crate) async fn open(
-        &self,
-        anchor: Arc<Anchor>,
-        key: u8,
-    ) -> worldcompute_fault::Result<Store> {
+    pub(crate) async fn open(&self, anchor: Arc<Anchor>, key: u8) -> Result<Store> {
         self.open_with(anchor, key, Sources::system()).await
     }
 
@@ -79,7 +77,7 @@ impl Lab {
         anchor: Arc<Anchor>,
         key: u8,
         sources: Sources,
-    ) -> worldcompute_fault::Result<Store> {
+    ) -> Result<Store> {
         let config = StoreConfig::new(StorePath::Memory);
         let keys = Arc::new(MemoryKey([key; 32]));
         Store::open_on(self.ground(anchor), config, keys, sources).await
@@ -90,7 +88,7 @@ impl Lab {
         &self,
         config: StoreConfig,
         keys: Arc<dyn KeyProvider>,
-    ) -> worldcompute_fault::Result<Store> {
+    ) -> Result<Store> {
         let ground = self.ground(self.anchor.clone());
         Store::open_on(ground, config, keys, Sources::system()).await
     }
@@ -198,6 +196,8 @@ pub(crate) struct TaskClear {
     pub(crate) reason: Option<String>,
 }
 
+impl ClearHalf for TaskClear {}
+
 impl Entity for Task {
     const TYPE: &'static str = "task";
     type Clear = TaskClear;
@@ -211,8 +211,8 @@ impl Entity for Task {
         (self.clear, self.secret)
     }
 
-    fn join(id: String, clear: TaskClear, secret: String) -> Self {
-        Self { id, clear, secret }
+    fn join(id: String, clear: TaskClear, secret: String) -> Result<Self> {
+        Ok(Self { id, clear, secret })
     }
 
     fn listed_as(clear: &TaskClear) -> Option<String> {
@@ -239,8 +239,8 @@ impl Entity for Job {
         ((), self)
     }
 
-    fn join(_id: String, _clear: (), sealed: Self) -> Self {
-        sealed
+    fn join(_id: String, _clear: (), sealed: Self) -> Result<Self> {
+        Ok(sealed)
     }
 }
 

@@ -13,7 +13,7 @@
 //! use std::sync::Arc;
 //!
 //! use blue_encrypted_store::{
-//!     Batch, Entity, Kind, LocalFileKeyProvider, PartitionVersion, Store, StoreConfig, StorePath,
+//!     Batch, Entity, Id, Kind, Label, LocalFileKeyProvider, PartitionVersion, Store, StoreConfig, StorePath,
 //! };
 //!
 //! /// Everybody who reads the table sees the status, and nobody without the key the notes.
@@ -21,9 +21,9 @@
 //! #[entity(name = "visit")]
 //! struct Visit {
 //!     #[id]
-//!     id: String,
+//!     id: Id,
 //!     #[clear]
-//!     status: String,
+//!     status: Label,
 //!     notes: String,
 //! }
 //!
@@ -36,7 +36,8 @@
 //! let patient = store.partition(Kind::custom("patient")?, "p1")?;
 //!
 //! let mut batch = Batch::new();
-//! batch.insert(Visit { id: "v1".into(), status: "open".into(), notes: "slept badly".into() })?;
+//! let (id, status) = (Id::parse("v1")?, Label::parse("open")?);
+//! batch.insert(Visit { id, status, notes: "slept badly".into() })?;
 //! let version = patient.commit(batch, PartitionVersion::NONE).await?;
 //!
 //! let snapshot = patient.load().await?.ok_or("nothing was committed")?;
@@ -45,7 +46,7 @@
 //!
 //! // Cleartext changes without encrypting the payload anew; a commit on an outdated version is refused.
 //! let mut batch = Batch::new();
-//! batch.update_clear(&visit, VisitClear { status: "done".into() })?;
+//! batch.update_clear(&visit, VisitClear { status: Label::parse("done")? })?;
 //! patient.commit(batch, version).await?;
 //! # Ok(())
 //! # }
@@ -113,6 +114,9 @@
 //!
 //! Take one of the others to search in encrypted values, or to add encryption to a table that exists.
 
+#[cfg(test)]
+extern crate self as blue_encrypted_store;
+
 mod anchor;
 #[cfg(test)]
 mod attacks;
@@ -153,6 +157,7 @@ mod keys;
 mod kms;
 #[cfg(test)]
 mod lab;
+mod label;
 mod local_key;
 mod manifest;
 mod name;
@@ -194,7 +199,7 @@ pub use bundle::{BundleInfo, Imported, MAX_BUNDLE_BYTES, MAX_BUNDLE_ROW_BYTES};
 pub use config::{StoreConfig, StorePath};
 pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
-pub use entity::{ClearField, Entity, META, Stored};
+pub use entity::{ClearField, ClearHalf, Entity, META, Stored};
 pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
 pub use kek::KeyLifetime;
 pub use keys::{
@@ -202,6 +207,7 @@ pub use keys::{
 };
 #[cfg(feature = "aws")]
 pub use kms::{AwsKmsKeyProvider, KmsKeyArn, MAX_ARN_BYTES};
+pub use label::{Label, MAX_LABEL_BYTES};
 pub use local_key::LocalFileKeyProvider;
 pub use manifest::MAX_PARTITION_RECORDS;
 pub use name::{Id, Kind, MAX_ID_BYTES, PartitionKey};
@@ -219,4 +225,8 @@ pub use verify::{
 #[doc(hidden)]
 pub mod derived {
     pub use serde::*;
+    pub use worldcompute_fault::Result;
+
+    pub use crate::name::is_type_name;
+    pub use crate::record::is_field_name;
 }

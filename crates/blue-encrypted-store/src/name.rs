@@ -18,8 +18,6 @@ pub(crate) const ROOT: &str = "manifest";
 pub(crate) const DEK: &str = "dek";
 /// The kind of the partitions in which the audit lies.
 const AUDIT: &str = "audit";
-/// The types that no entity may have.
-const RESERVED_TYPES: [&str; 2] = [DEK, ROOT];
 
 /// A lowercase slug or a ULID: `[a-z0-9][a-z0-9._-]*`, or 26 characters of Crockford's base 32 in upper case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,9 +35,23 @@ impl Id {
         )))
     }
 
+    /// A number, with zeros before it up to so many digits, 20 at most: then ids are in the order of their numbers.
+    pub fn of_number(number: u64, digits: usize) -> Self {
+        let digits = digits.min(20);
+        Self(format!("{number:0digits$}"))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = Fault;
+
+    fn try_from(text: String) -> Result<Self> {
+        Self::parse(&text)
     }
 }
 
@@ -49,11 +61,26 @@ impl fmt::Display for Id {
     }
 }
 
-fn is_slug(text: &str) -> bool {
-    let edge = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    text.len() <= MAX_ID_BYTES
-        && text.bytes().next().is_some_and(edge)
-        && text.bytes().all(|b| edge(b) || b"._-".contains(&b))
+/// Also asked by the compiler, of derived types.
+pub(crate) const fn is_slug(text: &str) -> bool {
+    const fn edge(b: u8) -> bool {
+        b.is_ascii_lowercase() || b.is_ascii_digit()
+    }
+    let Some((first, mut rest)) = text.as_bytes().split_first() else {
+        return false;
+    };
+    while let Some((b, after)) = rest.split_first() {
+        if !edge(*b) && !matches!(b, b'.' | b'_' | b'-') {
+            return false;
+        }
+        rest = after;
+    }
+    edge(*first) && text.len() <= MAX_ID_BYTES
+}
+
+/// Whether records may be of this type: the [`META`] record is.
+pub const fn is_type_name(text: &str) -> bool {
+    is_slug(text) && !matches!(text.as_bytes(), b"dek" | b"manifest")
 }
 
 fn is_ulid(text: &str) -> bool {
@@ -243,11 +270,11 @@ impl fmt::Display for RecordId {
 }
 
 fn check_type(entity_type: &str) -> Result<()> {
-    if is_slug(entity_type) && !RESERVED_TYPES.contains(&entity_type) {
+    if is_type_name(entity_type) {
         return Ok(());
     }
     Err(invalid(format!(
-        "{entity_type:.200?} is no type of records: a lowercase slug, not one of {RESERVED_TYPES:?}"
+        "{entity_type:.200?} is no type of records: a lowercase slug other than {DEK:?} and {ROOT:?}"
     )))
 }
 
@@ -385,6 +412,25 @@ mod tests {
         ] {
             assert_eq!(Id::parse(bad).unwrap_err().code(), "invalid_id", "{bad}");
         }
+    }
+
+    #[test]
+    fn an_id_of_a_number_is_one_and_in_the_order_of_numbers() {
+        for (number, digits) in [(0, 0), (7, 6), (u64::MAX, 3), (1, usize::MAX)] {
+            let id = Id::of_number(number, digits);
+            assert_eq!(Id::parse(id.as_str()).unwrap(), id);
+            assert_eq!(id.as_str().parse::<u64>().unwrap(), number);
+        }
+        assert_eq!(Id::of_number(7, 6).as_str(), "000007");
+        assert!(Id::of_number(9, 6) < Id::of_number(10, 6));
+    }
+
+    #[test]
+    fn no_type_of_records_has_a_name_of_the_stores_own_rows() {
+        for own in [DEK, ROOT, "", "Task", "a#b", &"t".repeat(MAX_ID_BYTES + 1)] {
+            assert!(!is_type_name(own), "{own}");
+        }
+        assert!(is_type_name(META) && is_type_name("task"));
     }
 
     #[test]

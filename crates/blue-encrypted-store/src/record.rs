@@ -49,6 +49,28 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     ENVELOPE.contains(&name) || name.starts_with(INDEX_PREFIX)
 }
 
+/// The same the other way round, as the compiler asks it of derived types.
+pub const fn is_field_name(name: &str) -> bool {
+    let mut reserved = ENVELOPE.as_slice();
+    while let [known, rest @ ..] = reserved {
+        if equal(known.as_bytes(), name.as_bytes()) {
+            return false;
+        }
+        reserved = rest;
+    }
+    !matches!(name.as_bytes(), [b'g', b's', b'i', ..])
+}
+
+const fn equal(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let ([a, rest @ ..], [b, others @ ..]) = (one, other) {
+        if *a != *b {
+            return false;
+        }
+        (one, other) = (rest, others);
+    }
+    one.is_empty() && other.is_empty()
+}
+
 /// The partition that rows belong to, and the store that it belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope {
@@ -250,7 +272,7 @@ impl VerifiedRow {
             .map_err(|error| not_an_entity::<E>(scope, error.classify()))?;
         let sealed = serde_json::from_slice(&payload)
             .map_err(|error| not_an_entity::<E>(scope, error.classify()))?;
-        Ok(E::join(record.id.clone(), clear, sealed))
+        E::join(record.id.clone(), clear, sealed)
     }
 }
 

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use tempfile::NamedTempFile;
+use worldcompute_fault::Result;
 
 use crate::anchor::Anchor;
 use crate::lab::{Item, Job, Lab, Task, job, partition, put, secrets, table, task, text, version};
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::vectors::{Fixed, Vectors};
-use crate::{Batch, Entity, Kind, META, PartitionVersion, Snapshot, Store, StoreConfig, StorePath};
+use crate::{
+    Batch, ClearHalf, Entity, Kind, META, PartitionVersion, Snapshot, Store, StoreConfig, StorePath,
+};
 
 const PK: &str = "job#j1";
 
@@ -85,6 +88,8 @@ struct AnyTask {
     sealed: Value,
 }
 
+impl ClearHalf for Map<String, Value> {}
+
 impl Entity for AnyTask {
     const TYPE: &'static str = "task";
     type Clear = Map<String, Value>;
@@ -98,8 +103,8 @@ impl Entity for AnyTask {
         (self.clear, self.sealed)
     }
 
-    fn join(id: String, clear: Self::Clear, sealed: Value) -> Self {
-        Self { id, clear, sealed }
+    fn join(id: String, clear: Self::Clear, sealed: Value) -> Result<Self> {
+        Ok(Self { id, clear, sealed })
     }
 }
 

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use blue_encrypted_store::{Batch, Entity, Kind, META, Partition, PartitionVersion, Store};
+use blue_encrypted_store::{Batch, Entity, Id, Kind, Partition, PartitionVersion, Store};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::PeerId;
+
+use crate::base64_bytes::Base64;
 
 /// How many numbers are reserved at a time.
 pub const BLOCK: u64 = 64;
@@ -176,8 +178,8 @@ struct Writer {
 }
 
 /// The head of the log.
-#[derive(Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Default, Entity)]
+#[entity(name = "meta")]
 struct Head {
     /// Up to here, every number had its result or lies in a gap.
     settled: u64,
@@ -197,8 +199,8 @@ impl Writer {
                 let head = snapshot
                     .get::<Head>("")?
                     .ok_or_else(|| broken("it has no head".to_owned()))?;
-                for served in snapshot.entities::<Served>()? {
-                    kept.keep(served.into_value(), &[]);
+                for exit in snapshot.entities::<Exit>()? {
+                    kept.keep(exit.into_value().into(), &[]);
                 }
                 (snapshot.version(), head.into_value())
             }
@@ -248,10 +250,10 @@ impl Writer {
 
     async fn write(&mut self, served: &Served, superseded: &[u64]) -> Result<()> {
         let mut batch = Batch::new();
-        batch.put(served.clone())?;
+        batch.put(Exit::from(served.clone()))?;
         let mut head = self.head.clone();
         for exit in superseded {
-            batch.remove::<Served>(&exit.to_string())?;
+            batch.remove::<Exit>(&exit.to_string())?;
             head.drop_result(*exit);
         }
         if !superseded.is_empty() {
@@ -375,79 +377,55 @@ impl Kept {
     }
 }
 
-impl Entity for Head {
-    const TYPE: &'static str = META;
-    type Clear = ();
-    type Sealed = Self;
-
-    fn id(&self) -> String {
-        String::new()
-    }
-
-    fn split(self) -> ((), Self) {
-        ((), self)
-    }
-
-    fn join(_: String, (): (), sealed: Self) -> Self {
-        sealed
-    }
-}
-
-/// The sealed half of [`Served`].
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ServedSealed {
+/// [`Served`] as it is stored.
+#[derive(Entity)]
+#[entity(name = "exit")]
+struct Exit {
+    #[id]
+    number: Id,
     exit: u64,
     submitter: PeerId,
     lease: String,
     at: Timestamp,
-    #[serde(with = "crate::base64_bytes")]
-    result: Vec<u8>,
+    result: Base64,
 }
 
-impl Entity for Served {
-    const TYPE: &'static str = "exit";
-    type Clear = ();
-    type Sealed = ServedSealed;
-
-    fn id(&self) -> String {
-        self.exit.to_string()
-    }
-
-    fn split(self) -> ((), ServedSealed) {
-        let Self {
+impl From<Served> for Exit {
+    fn from(served: Served) -> Self {
+        let Served {
             exit,
             submitter,
             lease,
             at,
             result,
-        } = self;
-        (
-            (),
-            ServedSealed {
-                exit,
-                submitter,
-                lease,
-                at,
-                result,
-            },
-        )
+        } = served;
+        Self {
+            number: Id::of_number(exit, 0),
+            exit,
+            submitter,
+            lease,
+            at,
+            result: Base64(result),
+        }
     }
+}
 
-    fn join(_: String, (): (), sealed: ServedSealed) -> Self {
-        let ServedSealed {
+impl From<Exit> for Served {
+    fn from(stored: Exit) -> Self {
+        let Exit {
             exit,
             submitter,
             lease,
             at,
             result,
-        } = sealed;
+            ..
+        } = stored;
         Self {
             exit,
             submitter,
             lease,
             at,
-            result,
+            result: result.0,
         }
     }
 }

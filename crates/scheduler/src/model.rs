@@ -1,5 +1,7 @@
 //! Jobs, tasks and leases as they are shown and stored.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Problem;
@@ -57,6 +59,12 @@ impl JobState {
     /// Whether nothing can happen to the job any more.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

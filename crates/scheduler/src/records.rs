@@ -15,15 +15,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blue_encrypted_store::{
-    Batch, CrossPartition, Entity, Kind, Partition, PartitionVersion, Snapshot, Store, Stored,
+    Batch, CrossPartition, Entity, Kind, Partition, PartitionVersion, Snapshot, Store,
 };
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::SignedReceipt;
 
 use crate::broker::{Commit, StoredJob};
 use crate::manifest::VerifiedManifest;
-use crate::{JobId, JobRecord, JobState, TaskRecord};
-use entities::{Receipt, Submission};
+use crate::{JobId, JobRecord, JobState};
+use entities::{Job, Receipt, Submission, Task};
 
 /// The records of every job in one store.
 pub struct Records {
@@ -142,16 +142,16 @@ impl Records {
         let Some(snapshot) = self.snapshot(id).await? else {
             return Ok(());
         };
-        let Some(job) = snapshot.get::<JobRecord>("")? else {
+        let Some(job) = snapshot.get::<Job>("")? else {
             return Err(foreign(id, "it has no job record"));
         };
-        if !job.value().state.is_final() {
+        if !job.value().is_final() {
             return Err(still_open(id));
         }
         let mut batch = Batch::new();
         batch.delete(&job)?;
         delete_all::<Submission>(&mut batch, &snapshot)?;
-        delete_all::<TaskRecord>(&mut batch, &snapshot)?;
+        delete_all::<Task>(&mut batch, &snapshot)?;
         delete_all::<Receipt>(&mut batch, &snapshot)?;
         let partition = self.store.partition(Kind::JOB, &id.to_string())?;
         partition.commit(batch, snapshot.version()).await.map(drop)
@@ -305,12 +305,12 @@ fn batch(
         return Err(foreign(id, "the receipts are not those of the commit"));
     }
     let mut batch = Batch::new();
-    batch.put(commit.job.clone())?;
+    batch.put(Job::from(commit.job.clone()))?;
     if commit.first {
-        batch.put(Submission::of(manifest, &commit.options))?;
+        batch.put(Submission::of(manifest, &commit.options)?)?;
     }
     for task in &commit.tasks {
-        batch.put(task.clone())?;
+        batch.put(Task::from(task.clone()))?;
     }
     for receipt in receipts {
         batch.put(Receipt::of(receipt))?;
@@ -320,9 +320,9 @@ fn batch(
 
 fn stored_job(id: JobId, snapshot: &Snapshot) -> Result<StoredJob> {
     let job = snapshot
-        .get::<JobRecord>("")?
-        .ok_or_else(|| foreign(id, "it has no job record"))?
-        .into_value();
+        .get::<Job>("")?
+        .ok_or_else(|| foreign(id, "it has no job record"))?;
+    let job = JobRecord::from(job.into_value());
     if job.id != id {
         return Err(foreign(id, "the job record is of another job"));
     }
@@ -331,14 +331,9 @@ fn stored_job(id: JobId, snapshot: &Snapshot) -> Result<StoredJob> {
         .ok_or_else(|| foreign(id, "what was submitted is missing"))?
         .into_value();
     let (manifest, options) = submission.open(id)?;
-    let stored = snapshot.entities::<TaskRecord>()?;
-    if stored
-        .iter()
-        .any(|task| task.id() != task.value().index.to_string())
-    {
-        return Err(foreign(id, "a task lies in the place of another"));
-    }
-    let mut tasks: Vec<_> = stored.into_iter().map(Stored::into_value).collect();
+    let stored = snapshot.entities::<Task>()?.into_iter();
+    let opened = stored.map(|task| task.into_value().open(id));
+    let mut tasks = opened.collect::<Result<Vec<_>>>()?;
     tasks.sort_by_key(|task| task.index);
     if tasks
         .last()

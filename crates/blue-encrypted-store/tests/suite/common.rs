@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blue_encrypted_store::{
-    Entity, Kind, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
+    Entity, Id, Kind, Label, LocalFileKeyProvider, Partition, Store, StoreConfig, StorePath,
 };
 use worldcompute_fault::Result;
 
@@ -12,16 +12,16 @@ use worldcompute_fault::Result;
 #[entity(name = "note")]
 pub struct Note {
     #[id]
-    pub id: String,
+    pub id: Id,
     #[clear]
-    pub status: String,
+    pub status: Label,
     pub text: String,
 }
 
 pub fn note(id: impl Into<String>, text: impl Into<String>) -> Note {
     Note {
-        id: id.into(),
-        status: "open".to_owned(),
+        id: Id::parse(&id.into()).unwrap(),
+        status: Label::parse("open").unwrap(),
         text: text.into(),
     }
 }

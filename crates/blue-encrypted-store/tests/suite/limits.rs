@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::common::{Note, key_path, note};
 use blue_encrypted_store::{
-    Batch, Entity, Kind, LocalFileKeyProvider, MAX_BATCH_RECORDS, MAX_CLEAR_FIELDS, MAX_ID_BYTES,
-    MAX_ITEM_BYTES, MAX_NAME_BYTES, PartitionVersion, Store, StoreConfig, StorePath,
+    Batch, ClearHalf, Entity, Kind, LocalFileKeyProvider, MAX_BATCH_RECORDS, MAX_CLEAR_FIELDS,
+    MAX_ID_BYTES, MAX_ITEM_BYTES, MAX_NAME_BYTES, PartitionVersion, Store, StoreConfig, StorePath,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use worldcompute_fault::{Category, Result};
 
@@ -17,24 +18,30 @@ struct Free {
     sealed: Value,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+struct AnyClear(Value);
+
+impl ClearHalf for AnyClear {}
+
 impl Entity for Free {
     const TYPE: &'static str = "free";
-    type Clear = Value;
+    type Clear = AnyClear;
     type Sealed = Value;
 
     fn id(&self) -> String {
         "f1".to_owned()
     }
 
-    fn split(self) -> (Value, Value) {
-        (self.clear, self.sealed)
+    fn split(self) -> (AnyClear, Value) {
+        (AnyClear(self.clear), self.sealed)
     }
 
-    fn join(_id: String, clear: Value, sealed: Value) -> Self {
-        Self { clear, sealed }
+    fn join(_id: String, AnyClear(clear): AnyClear, sealed: Value) -> Result<Self> {
+        Ok(Self { clear, sealed })
     }
 
-    fn listed_as(clear: &Value) -> Option<String> {
+    fn listed_as(AnyClear(clear): &AnyClear) -> Option<String> {
         Some(clear.get("status")?.as_str()?.to_owned())
     }
 }
@@ -134,6 +141,7 @@ async fn cleartext_that_grows_beside_a_large_payload_is_refused() {
     let snapshot = partition.load().await.unwrap().unwrap();
     let stored = snapshot.get::<Free>("f1").unwrap().unwrap();
     let clear = json!({"status": "y".repeat(200), "note": "n".repeat(10_000)});
+    let clear = AnyClear(clear);
     let fault = Batch::new().update_clear(&stored, clear).err().unwrap();
     assert_eq!(fault.code(), "item_too_large");
 }
@@ -146,7 +154,7 @@ impl Entity for Longest {
         "tttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt",
         "tttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttttt"
     );
-    type Clear = BTreeMap<String, String>;
+    type Clear = ();
     type Sealed = String;
 
     fn id(&self) -> String {
@@ -154,14 +162,14 @@ impl Entity for Longest {
     }
 
     fn split(self) -> (Self::Clear, String) {
-        (BTreeMap::new(), self.0)
+        ((), self.0)
     }
 
-    fn join(_id: String, _clear: Self::Clear, text: String) -> Self {
-        Self(text)
+    fn join(_id: String, (): (), text: String) -> Result<Self> {
+        Ok(Self(text))
     }
 
-    fn listed_as(_clear: &Self::Clear) -> Option<String> {
+    fn listed_as((): &()) -> Option<String> {
         Some("s".repeat(MAX_NAME_BYTES))
     }
 }

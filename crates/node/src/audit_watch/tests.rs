@@ -23,8 +23,8 @@ impl Entity for Note {
         ((), ())
     }
 
-    fn join(id: String, _clear: (), _sealed: ()) -> Self {
-        Self(id)
+    fn join(id: String, _clear: (), _sealed: ()) -> Result<Self> {
+        Ok(Self(id))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which field of which record of a dialogue is cleartext.
 
-use blue_encrypted_store::Entity;
+use blue_encrypted_store::{Entity, Id, Label};
 use gait::runpack::{Manifest, Receipt, Refs, Run, TimelineEvent};
 use jiff::Timestamp;
 use worldcompute_fault::{Category, Fault, Result};
@@ -12,7 +12,7 @@ use super::Summary;
 #[entity(name = "meta")]
 pub struct Dialogue {
     #[clear(listed)]
-    pub status: String,
+    pub status: Label,
     #[clear]
     pub recorded_at: Timestamp,
     #[clear]
@@ -41,7 +41,7 @@ pub struct Dialogue {
 #[entity(name = "intent", padded_to = 128)]
 pub struct Intent {
     #[id]
-    pub id: String,
+    pub id: Id,
     pub line: String,
 }
 
@@ -50,7 +50,7 @@ pub struct Intent {
 #[entity(name = "result", padded_to = 128)]
 pub struct Outcome {
     #[id]
-    pub id: String,
+    pub id: Id,
     pub line: String,
 }
 
@@ -59,9 +59,9 @@ pub struct Outcome {
 #[entity(name = "decision")]
 pub struct Decision {
     #[id]
-    pub id: String,
+    pub id: Id,
     #[clear]
-    pub verdict: String,
+    pub verdict: Label,
     pub trace: String,
 }
 
@@ -70,7 +70,7 @@ pub struct Decision {
 #[entity(name = "approval")]
 pub struct Approval {
     #[id]
-    pub id: String,
+    pub id: Id,
     #[clear]
     pub approved: bool,
     pub record: String,
@@ -81,7 +81,7 @@ pub struct Approval {
 #[entity(name = "reference")]
 pub struct Reference {
     #[id]
-    pub id: String,
+    pub id: Id,
     pub receipt: Receipt,
 }
 
@@ -90,7 +90,7 @@ pub struct Reference {
 #[entity(name = "event")]
 pub struct Event {
     #[id]
-    pub id: String,
+    pub id: Id,
     pub event: TimelineEvent,
 }
 
@@ -113,8 +113,8 @@ impl Dialogue {
 }
 
 /// The id of the record at `index` of its type: ids are in the order of the records.
-pub fn id(index: usize) -> String {
-    format!("{index:06}")
+pub fn id(index: usize) -> Id {
+    Id::of_number(index as u64, 6)
 }
 
 /// How many of a type there are.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use blue_encrypted_store::{Batch, Entity, Snapshot};
+use blue_encrypted_store::{Batch, Entity, Id, Label, Snapshot};
 use gait::limits::MAX_TRACE_BYTES;
 use gait::runpack::{Recorder, Refs, Run, Runpack, Stamp};
 use gait::trace;
@@ -49,7 +49,7 @@ impl Parts {
             })
             .collect();
         let dialogue = Dialogue {
-            status: RECORDED.to_owned(),
+            status: Label::parse(RECORDED)?,
             recorded_at: now,
             intents: count(&intents)?,
             decisions: count(&decisions)?,
@@ -193,7 +193,7 @@ fn events(runpack: &Runpack) -> Result<Vec<Event>> {
 }
 
 /// Reading ends when there is more than a dialogue holds.
-fn next_id<T>(before: &[T]) -> Result<String> {
+fn next_id<T>(before: &[T]) -> Result<Id> {
     match before.len() < MAX_DIALOGUE_RECORDS {
         true => Ok(id(before.len())),
         false => Err(too_long()),
@@ -216,7 +216,7 @@ fn changed(message: &str) -> Fault {
     )
 }
 
-fn numbered<T>(paths: &[PathBuf], read: impl Fn(String, &str) -> Result<T>) -> Result<Vec<T>> {
+fn numbered<T>(paths: &[PathBuf], read: impl Fn(Id, &str) -> Result<T>) -> Result<Vec<T>> {
     let one = |(index, path): (usize, &PathBuf)| {
         let bytes = read_bounded(path, MAX_TRACE_BYTES as u64)?;
         let text = String::from_utf8(bytes).map_err(|_| invalid(path, "is no JSON"))?;
@@ -225,16 +225,16 @@ fn numbered<T>(paths: &[PathBuf], read: impl Fn(String, &str) -> Result<T>) -> R
     paths.iter().enumerate().map(one).collect()
 }
 
-fn decision(id: String, text: &str) -> Result<Decision> {
+fn decision(id: Id, text: &str) -> Result<Decision> {
     let trace = trace::unverified_trace(text.as_bytes())?;
     Ok(Decision {
         id,
-        verdict: trace.verdict.to_string(),
+        verdict: Label::parse(&trace.verdict.to_string())?,
         trace: text.to_owned(),
     })
 }
 
-fn approval(id: String, text: &str) -> Result<Approval> {
+fn approval(id: Id, text: &str) -> Result<Approval> {
     let value = parse_json_within(text.as_bytes(), MAX_TRACE_BYTES)?;
     let approved = value.get("approved").and_then(Value::as_bool);
     let is_record = value

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::{Desk, countersigned, donor, file, job_id, manifest, memory, submitter};
-use blue_encrypted_store::{Batch, Entity, Kind};
-use worldcompute_fault::WcCode;
+use blue_encrypted_store::{Batch, ClearHalf, Entity, Kind};
+use worldcompute_fault::{Result, WcCode};
 use worldcompute_ledger::receipt::{SignedReceipt, Status};
 use worldcompute_scheduler::broker::{COMMIT_TASKS, Event, Options};
 use worldcompute_scheduler::records::Records;
-use worldcompute_scheduler::{JobRecord, JobState, LeaseState, TaskState};
+use worldcompute_scheduler::{JobState, LeaseState, TaskState};
 
 #[tokio::test]
 async fn a_job_reads_back_as_it_was_committed() {
@@ -224,9 +224,9 @@ async fn a_commit_behind_the_back_of_the_records_is_noticed_and_does_not_block_t
     let id = desk.submit(manifest(1, 1)).await;
     let partition = store.partition(Kind::JOB, &id.to_string()).unwrap();
     let snapshot = partition.load().await.unwrap().unwrap();
-    let job = snapshot.get::<JobRecord>("").unwrap().unwrap().into_value();
+    let job = snapshot.get::<ForgedTask>("0").unwrap().unwrap();
     let mut batch = Batch::new();
-    batch.put(job).unwrap();
+    batch.put(job.into_value()).unwrap();
     partition.commit(batch, snapshot.version()).await.unwrap();
 
     desk.tell_ran(desk.dispatched[0].0, 0, Status::Succeeded);
@@ -375,8 +375,8 @@ impl Entity for Forged {
         ((), self.1)
     }
 
-    fn join(id: String, (): (), sealed: serde_json::Value) -> Self {
-        Self(id, sealed)
+    fn join(id: String, (): (), sealed: serde_json::Value) -> Result<Self> {
+        Ok(Self(id, sealed))
     }
 }
 
@@ -403,23 +403,29 @@ async fn a_receipt_in_the_place_of_another_is_refused_even_with_the_stores_own_k
 }
 
 /// A task record as this crate writes it, to be written in another place.
-struct ForgedTask(String, serde_json::Value, serde_json::Value);
+struct ForgedTask(String, AnyClear, serde_json::Value);
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+struct AnyClear(serde_json::Value);
+
+impl ClearHalf for AnyClear {}
 
 impl Entity for ForgedTask {
     const TYPE: &'static str = "task";
-    type Clear = serde_json::Value;
+    type Clear = AnyClear;
     type Sealed = serde_json::Value;
 
     fn id(&self) -> String {
         self.0.clone()
     }
 
-    fn split(self) -> (serde_json::Value, serde_json::Value) {
+    fn split(self) -> (AnyClear, serde_json::Value) {
         (self.1, self.2)
     }
 
-    fn join(id: String, clear: serde_json::Value, sealed: serde_json::Value) -> Self {
-        Self(id, clear, sealed)
+    fn join(id: String, clear: AnyClear, sealed: serde_json::Value) -> Result<Self> {
+        Ok(Self(id, clear, sealed))
     }
 }
 
