@@ -7,7 +7,11 @@
     store_format.py write --key FILE [--tenant T] [--user U]
         Takes {"Items": [..], "partition": "job#j1", "at": time, "put": [{"type", "id", "clear", "status", "payload"}],
         "remove": [[type, id]]} and prints the table with one commit more. Without Items, it sets up a store. With "do":
-        "rotate" or "erase" it does that to the partition instead, with "begin_epoch" or "end_epochs" to the store.
+        "rotate" or "erase" it does that to the partition instead, with "begin_epoch" or "end_epochs" to the store; with
+        "export" it prints the partition's "bundle" in hexadecimal, too.
+    store_format.py bundle --key FILE [--floor EPOCH]
+        Takes a bundle on standard input, and prints what is in it, or {"refused": code, "why": ..} and exits with 1. Keys
+        under epochs below the floor are refused.
     store_format.py vectors [--check]
         Makes the vectors of the Rust crate, or compares them; and counts the changed bytes that it refuses.
 """
@@ -740,6 +744,9 @@ def write(request: dict, umk: bytes, tenant: str, user: str) -> dict:
             end_epochs(table, umk, at)
         case "rotate":
             Commit(table, request["partition"], at).rotate()
+        case "export":
+            bundle = export(table, request["partition"], at)
+            return {"bundle": bundle.hex(), "Items": table.items()}
         case "erase":
             return {"certificate": erase(table, request["partition"], at), "Items": table.items()}
         case None:
@@ -817,6 +824,132 @@ def certificate(place: Place, tombstone: dict, lane: "Lane", keys: int, others: 
     )
     key = expand(place.store.own, b"blue/v1/erasure")
     return {"erasure": erasure, "mac": mac(key, canonical_json(erasure).encode()).hex()}
+
+
+# Section 17: bundles.
+BUNDLE = b"blue/v1/bundle\n"
+MAX_BUNDLE_BYTES, MAX_ROW_BYTES, MAX_NAME_BYTES = 16 << 30, 512 << 10, 257
+MAX_ROWS = MAX_KEYS + 1 + MAX_REFERENCES + MAX_RECORDS
+
+
+class Origin:
+    """The store that a bundle is from, as far as the bundle tells."""
+
+    def __init__(self, umk: bytes, id: str, tenant: str, user: str, epoch: int, floor: int):
+        self.id, self.owner, self.epoch, self.floor = id, (tenant, user), epoch, floor
+        self.kek_of = lambda epoch: kek_of(umk, id, tenant, user, epoch)
+        self.own = self.kek_of(OWN)
+
+
+def bundle_key(store) -> bytes:
+    return expand(store.own, b"blue/v1/bundle")
+
+
+def in_order(partition: Partition) -> list:
+    """The sort keys of its rows, as they stand in a bundle."""
+    live = [record.row["sk"][1] for record in partition.records.values()]
+    keys = [f"dek#{version:04}" for version in partition.keys]
+    chunks = [f"manifest#{number:02}" for number in sorted(partition.chunks)]
+    return [*sorted(keys, key=str.encode), "manifest", *chunks, *sorted(live, key=str.encode)]
+
+
+def bundle_of(partition: Partition, at: str) -> bytes:
+    place, rows = partition.place, [partition.rows[sk] for sk in in_order(partition)]
+    store, key = place.store, bundle_key(place.store)
+    names = b"".join(lp(name.encode()) for name in (store.id, *store.owner))
+    header = BUNDLE + names + u64(store.epoch) + kcv(key) + lp(place.pk.encode())
+    header += u64(partition.version) + lp(at.encode()) + u64(len(rows))
+    body = header + b"".join(lp(canonical(row) + row["seal"][1]) for row in rows)
+    return body + mac(key, body)
+
+
+def export(table: Table, pk: str, at: str) -> bytes:
+    partition = table.partition(pk)
+    require(partition.version > 0, "partition_not_found", pk)
+    bundle, records = bundle_of(partition, at), len(partition.records)
+    key_id = f"export#{pk}#{partition.version}#{bundle[-32:].hex()}"
+    table.record(lane_of(partition.place), at, "Boundary", key_id, records)
+    return bundle
+
+
+class Cut:
+    """Bytes that are taken one piece after another."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        self.at += count
+        require(self.at <= len(self.data), "bundle_malformed", "it ends too early")
+        return self.data[self.at - count : self.at]
+
+    def integer(self) -> int:
+        return int.from_bytes(self.take(8), "big")
+
+    def field(self, most: int) -> bytes:
+        length = int.from_bytes(self.take(4), "big")
+        require(length <= most, "bundle_malformed", "a name or a row is too long")
+        return self.take(length)
+
+    def text(self, most: int) -> str:
+        try:
+            return self.field(most).decode()
+        except UnicodeDecodeError:
+            raise Refused("bundle_malformed", "no UTF-8") from None
+
+    def ended(self) -> bool:
+        return self.at == len(self.data)
+
+
+def decoded_row(data: bytes) -> dict:
+    """The row of its canonical encoding and seal: in its only spelling, or refused."""
+    require(len(data) >= 32, "bundle_malformed", "a row without a seal")
+    cut, row = Cut(data[:-32]), {}
+    while not cut.ended():
+        name, tag = cut.text(MAX_ROW_BYTES), cut.take(1)
+        row[name] = attribute_of(tag, cut.field(MAX_ROW_BYTES))
+    row["seal"] = ("B", data[-32:])
+    require(canonical(row) == data[:-32], "bundle_malformed", "a row in another spelling")
+    return row
+
+
+def attribute_of(tag: bytes, value: bytes):
+    if tag == b"B":
+        return "B", value
+    if tag in (b"T", b"0"):
+        require(value in ((b"\0", b"\1") if tag == b"T" else (b"",)), "bundle_malformed", "a value that is none")
+        return ("BOOL", value == b"\1") if tag == b"T" else ("NULL", True)
+    require(tag in (b"S", b"N"), "bundle_malformed", "an unknown type")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        raise Refused("bundle_malformed", "no UTF-8") from None
+    require(tag == b"S" or text == canonical_number(text), "bundle_malformed", "a number in another spelling")
+    return tag.decode(), text
+
+
+def read_bundle(data: bytes, umk: bytes, floor: int = FIRST) -> dict:
+    require(len(data) <= MAX_BUNDLE_BYTES, "bundle_too_large", f"{len(data)} bytes")
+    cut = Cut(data)
+    require(cut.take(len(BUNDLE)) == BUNDLE, "bundle_malformed", "another beginning")
+    owner = [cut.text(MAX_NAME_BYTES) for _ in range(3)]
+    epoch, check = cut.integer(), cut.take(8)
+    kind, _, id = cut.text(MAX_NAME_BYTES).partition("#")
+    version, created_at, count = cut.integer(), cut.text(MAX_NAME_BYTES), cut.integer()
+    named = all(map(is_id, (*owner, id))) and SLUG.fullmatch(kind) and kind != "audit" and is_time(created_at)
+    require(bool(named) and version > 0 and count <= MAX_ROWS, "bundle_malformed", "a header of nothing")
+    rows = [decoded_row(cut.field(MAX_ROW_BYTES)) for _ in range(count)]
+    covered, seal = data[: cut.at], cut.take(32)
+    require(cut.ended(), "bundle_malformed", "more bytes after the MAC")
+    place = Place(Origin(umk, *owner, epoch, floor), kind, id)
+    key = bundle_key(place.store)
+    require(hmac.compare_digest(check, kcv(key)), "bundle_of_another_key", "its check value is of another key")
+    require(hmac.compare_digest(seal, mac(key, covered)), "bundle_seal_mismatch", "it was changed")
+    names = [get(row, "sk", "S") for row in rows]
+    partition = Partition(place, dict(zip(names, rows)))
+    require(names == in_order(partition), "bundle_malformed", "other rows, or another order")
+    require(partition.version == version, "bundle_malformed", "the root is of another version")
+    return {"store": place.store.id, "partition": place.pk, "created_at": created_at, **partition.shown()}
 
 
 # Section 14: the audit.
@@ -978,6 +1111,8 @@ def later_vectors(umk: bytes, own: dict, at: str) -> dict:
     ]
     chunk = manifest_row(new, keys[0], "manifest#01", at, [entry(records[0])])
     root = root_row(new, keys[1], at, 3, [entry(records[1])], {1: chunk}, 1, 1)
+    whole = [*wrapped, *records, chunk, root]
+    bundle = bundle_of(Partition(new, {row["sk"][1]: row for row in whole}), at)
     erased = Place(store, "job", "j2")
     tombstone = tombstone_row(erased, at)
     events = [
@@ -990,10 +1125,11 @@ def later_vectors(umk: bytes, own: dict, at: str) -> dict:
         event_id = uuid.UUID(f"019b7c8d-0000-7000-8000-0000000000{count:02}")
         lanes[number].append(at, event_id, operation, key_id, "/".join(owner), times)
     audit = [row for number in sorted(lanes) for _, row in sorted(lanes[number].rows.items())]
-    rows = [own, *wrapped, *records, chunk, root, tombstone, *audit]
+    rows = [own, *whole, tombstone, *audit]
     return dict(
         Items=[to_item(row) for row in rows], deks=[dek.hex() for dek in deks], wrap_nonces=[nonce.hex() for nonce in nonces],
-        certificate=certificate(erased, tombstone, lanes[lane_of(erased)], 1, 2),
+        certificate=certificate(erased, tombstone, lanes[lane_of(erased)], 1, 2), bundle=bundle.hex(),
+        bundle_sha256=sha256(bundle).hex(),
     )
 
 
@@ -1028,8 +1164,12 @@ def changed_bytes(items: list):
 
 
 def read(items: list, umk: bytes, tenant: str, user: str) -> dict:
+    return or_refused(lambda: Table(items, umk, tenant, user).shown())
+
+
+def or_refused(show) -> dict:
     try:
-        return Table(items, umk, tenant, user).shown()
+        return show()
     except Refused as refused:
         return {"refused": refused.code, "why": refused.why}
 
@@ -1042,7 +1182,41 @@ def check_vectors(made: dict) -> int:
     outcomes = [(place, is_believed(place, read(items, *owner))) for table in tables for place, items in changed_bytes(table)]
     accepted = [place for place, believed in outcomes if believed]
     print(f"{records} records read; {len(outcomes)} changed bytes, {len(accepted)} accepted {accepted}")
-    return 0 if records == 5 and {"erased": made["updated_at"]} in good and not accepted else 1
+    holds = records == 5 and {"erased": made["updated_at"]} in good and not accepted
+    return 0 if holds and check_bundle(bytes.fromhex(made["later"]["bundle"]), owner[0]) else 1
+
+
+def check_bundle(bundle: bytes, umk: bytes) -> bool:
+    """Reads the bundle; then with each byte changed, with each cut, and with what somebody with the key makes of its rows."""
+    changed = [bundle[:at] + bytes([bundle[at] ^ 1]) + bundle[at + 1 :] for at in range(len(bundle))]
+    cuts = [bundle[:end] for end in range(len(bundle))] + [bundle + b"\0"]
+    forged = list(forgeries(bundle, umk))
+    accepted = [sum(is_read(other, umk) for other in others) for others in (changed, cuts, forged)]
+    retired = is_read(bundle, umk, 3)
+    print(f"a bundle: {len(changed)} changed bytes, {len(cuts)} cuts, {len(forged)} forgeries, {accepted} accepted")
+    return is_read(bundle, umk) and accepted == [0, 0, 0] and not retired
+
+
+def is_read(bundle: bytes, umk: bytes, floor: int = FIRST) -> bool:
+    try:
+        return bool(read_bundle(bundle, umk, floor))
+    except Refused:
+        return False
+
+
+def forgeries(bundle: bytes, umk: bytes):
+    """Rows left out, twice, and in each other's place, under a MAC that holds."""
+    cut = Cut(bundle)
+    cut.take(len(BUNDLE))
+    key = bundle_key(Origin(umk, *(cut.text(MAX_NAME_BYTES) for _ in range(3)), FIRST, FIRST))
+    cut.take(16), cut.field(MAX_NAME_BYTES), cut.take(8), cut.field(MAX_NAME_BYTES)
+    header, count = bundle[: cut.at], cut.integer()
+    rows = [lp(cut.field(MAX_ROW_BYTES)) for _ in range(count)]
+    lists = [rows[:at] + rows[at + 1 :] for at in range(count)] + [rows[: at + 1] + rows[at:] for at in range(count)]
+    lists += [rows[:at] + [rows[at + 1], rows[at]] + rows[at + 2 :] for at in range(count - 1)]
+    for forged in lists:
+        body = header + u64(len(forged)) + b"".join(forged)
+        yield body + mac(key, body)
 
 
 def is_believed(place: str, found: dict) -> bool:
@@ -1060,6 +1234,9 @@ def main() -> int:
         command.add_argument("--key", required=True, type=pathlib.Path)
         command.add_argument("--tenant", default="local")
         command.add_argument("--user", default="local")
+    command = commands.add_parser("bundle")
+    command.add_argument("--key", required=True, type=pathlib.Path)
+    command.add_argument("--floor", default=FIRST, type=int)
     commands.add_parser("vectors").add_argument("--check", action="store_true")
     options = parser.parse_args()
     if options.command == "vectors":
@@ -1071,6 +1248,10 @@ def main() -> int:
             print(f"{VECTORS} is not what this program makes", file=sys.stderr)
             return 1
         return check_vectors(made)
+    if options.command == "bundle":
+        shown = or_refused(lambda: read_bundle(sys.stdin.buffer.read(), options.key.read_bytes(), options.floor))
+        print(json.dumps(shown))
+        return int("refused" in shown)
     owner = options.key.read_bytes(), options.tenant, options.user
     if options.command == "write":
         print(json.dumps(write(json.load(sys.stdin), *owner)))

@@ -10,7 +10,9 @@ use tempfile::NamedTempFile;
 use worldcompute_fault::Result;
 
 use crate::anchor::Anchor;
-use crate::lab::{Item, Job, Lab, Task, job, partition, put, secrets, table, task, text, version};
+use crate::lab::{
+    Item, Job, Lab, MemoryKey, Task, job, partition, put, secrets, table, task, text, version,
+};
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::vectors::{Fixed, Vectors};
@@ -36,9 +38,9 @@ impl Python {
         Some(Self(PathBuf::from(script)))
     }
 
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
+    fn run(&self, arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(input.as_bytes()).unwrap();
+        file.write_all(input.as_ref()).unwrap();
         file.rewind().unwrap();
         let mut command = Command::new("python3");
         command.arg(&self.0).args(arguments);
@@ -46,7 +48,7 @@ impl Python {
     }
 
     /// Runs a command with the lab's master key.
-    fn run_with_key(&self, command: &str, input: &str) -> Output {
+    fn run_with_key(&self, command: &str, input: impl AsRef<[u8]>) -> Output {
         let mut key = NamedTempFile::new().unwrap();
         key.write_all(&[1; 32]).unwrap();
         self.run(&[command, "--key", key.path().to_str().unwrap()], input)
@@ -63,7 +65,20 @@ impl Python {
         self.change(table, change).0
     }
 
-    /// The same, and the certificate that it gave.
+    /// What it makes of a bundle.
+    fn bundle(&self, bytes: &[u8]) -> Value {
+        let output = self.run_with_key("bundle", bytes);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    /// A bundle that it has exported, in a file, and the table after that.
+    fn export(&self, table: &[Item], change: Value) -> (Vec<Item>, NamedTempFile) {
+        let (items, answer) = self.change(table, change);
+        let bytes = hex::decode(answer["bundle"].as_str().unwrap());
+        (items, file_of(&bytes.unwrap()))
+    }
+
+    /// The same, and all that it answered.
     fn change(&self, table: &[Item], change: Value) -> (Vec<Item>, Value) {
         let mut request = change;
         request["Items"] = json!(table);
@@ -71,8 +86,14 @@ impl Python {
         let answer: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         let items = serde_json::from_value(answer["Items"].clone()).unwrap();
-        (items, answer["certificate"].clone())
+        (items, answer)
     }
+}
+
+fn file_of(bytes: &[u8]) -> NamedTempFile {
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
 }
 
 /// One line, as `aws dynamodb scan` would print it.
@@ -172,7 +193,8 @@ fn the_committed_vectors_are_what_the_second_implementation_makes() {
     println!("scripts/store_format.py: {}", said.trim());
     assert_eq!(
         said.trim(),
-        "5 records read; 6405 changed bytes, 0 accepted []"
+        "5 records read; 6405 changed bytes, 0 accepted []\n\
+         a bundle: 2634 changed bytes, 2635 cuts, 17 forgeries, [0, 0, 0] accepted"
     );
 }
 
@@ -378,7 +400,7 @@ async fn changes_of_keys_of_both_implementations_follow_each_other() {
             stranger.close().await.unwrap();
         }
     }
-    let (table, certificate) = python.change(
+    let (table, answer) = python.change(
         &lab.dump(),
         json!({"partition": PK, "at": at(3), "do": "erase"}),
     );
@@ -386,7 +408,7 @@ async fn changes_of_keys_of_both_implementations_follow_each_other() {
     let stranger = lab.stranger().await;
     let gone = partition(&stranger, "j1").load().await.unwrap_err();
     assert_eq!(gone.code(), "partition_erased");
-    let certificate = serde_json::from_value(certificate).unwrap();
+    let certificate = serde_json::from_value(answer["certificate"].clone()).unwrap();
     stranger.check_certificate(&certificate).await.unwrap();
     partition(&stranger, "j2").erase().await.unwrap();
     stranger.close().await.unwrap();
@@ -401,4 +423,87 @@ async fn changes_of_keys_of_both_implementations_follow_each_other() {
             .unwrap()
             .is_sound()
     );
+}
+
+/// What both show of a bundle's partition.
+fn of_a_bundle(mut there: Value) -> Value {
+    for record in there["records"].as_array_mut().unwrap() {
+        record.as_object_mut().unwrap().remove("status");
+    }
+    json!({ "version": there["version"], "records": there["records"], "uncommitted": there["uncommitted"] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_this_implementation_is_read_by_the_second() {
+    let Some(python) = Python::find() else { return };
+    let (_lab, store) = filled(200).await;
+    let here = partition(&store, "j1");
+    here.rotate().await.unwrap();
+    put(&here, &[("t000", "under the second key")]).await;
+    store.rotate_kek().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bundle");
+    let info = here.export(&path).await.unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let there = python.bundle(&bytes);
+    assert_eq!(there["store"], info.store);
+    assert_eq!(
+        (&there["partition"], &there["created_at"]),
+        (&json!(PK), &json!(info.created_at))
+    );
+    let snapshot = here.load().await.unwrap().unwrap();
+    assert_eq!(of_a_bundle(there), shown(&snapshot));
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    assert!(python.bundle(&bytes)["refused"].is_string());
+    println!("scripts/store_format.py: a bundle of 201 records read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_of_the_second_implementation_is_imported_here_and_elsewhere() {
+    let Some(python) = Python::find() else { return };
+    let (lab, store) = filled(70).await;
+    store.close().await.unwrap();
+    let change = json!({"partition": PK, "at": "2030-01-01T00:00:00.000000001Z", "do": "export"});
+    let (table, bundle) = python.export(&lab.dump(), change);
+    lab.restore(&table);
+    let before = shown(
+        &partition(&lab.stranger().await, "j1")
+            .load()
+            .await
+            .unwrap()
+            .unwrap(),
+    );
+    lab.rows(PK).values().for_each(|row| lab.delete(row));
+    let here = lab.stranger().await;
+    let imported = here.import(bundle.path(), None).await.unwrap();
+    assert_eq!((imported.written, imported.records), (true, 71));
+    let after = partition(&here, "j1").load().await.unwrap().unwrap();
+    assert_eq!(shown(&after), before);
+    assert!(here.verify(&[], &mut |_| {}).await.unwrap().is_sound());
+
+    let (elsewhere, source) = (Lab::new(), Arc::new(MemoryKey([1; 32])));
+    let there = elsewhere.store().await;
+    let imported = there.import(bundle.path(), Some(source)).await.unwrap();
+    assert_eq!((imported.records, imported.version_now), (71, 1));
+    let found = secrets(&partition(&there, "j1")).await;
+    assert_eq!(found, secrets(&partition(&here, "j1")).await);
+}
+
+#[tokio::test]
+async fn the_bundle_of_the_vectors_is_imported() {
+    let later = Vectors::read().later();
+    let bytes = hex::decode(later.text("bundle")).unwrap();
+    assert_eq!(
+        hex::encode(crate::crypto::sha256(&bytes)),
+        later.text("bundle_sha256")
+    );
+    let mut items = later.items();
+    items.retain(|item| text(item, "pk") != PK);
+    let store = vectors_store(&items).await;
+    let imported = store.import(file_of(&bytes).path(), None).await.unwrap();
+    assert_eq!((imported.records, imported.version_now), (2, 3));
+    let snapshot = partition(&store, "j1").load().await.unwrap().unwrap();
+    let stored = snapshot.get::<AnyTask>("t1").unwrap().unwrap();
+    assert_eq!(stored.value().sealed, json!("under key 1"));
 }
