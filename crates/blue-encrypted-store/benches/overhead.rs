@@ -36,9 +36,9 @@ use aws_sdk_dynamodb::types::{
 };
 use aws_smithy_runtime_api::client::http::{SharedHttpConnector, http_client_fn};
 use blue_encrypted_store::{
-    Backend, Batch, Entity, KekContext, KekHandle, KeyError, KeyProvider, Kind, LocalEndpoint,
-    LocalFileKeyProvider, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath,
-    UmkHandle,
+    Backend, Batch, DekContext, DekHandle, EncryptedDek, Entity, KekContext, KekHandle, KeyError,
+    KeyProvider, Kind, LocalEndpoint, LocalFileKeyProvider, Partition, PartitionVersion, Realm,
+    Store, StoreConfig, StorePath, UmkHandle,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use embedded::Engine;
@@ -115,6 +115,15 @@ impl KeyProvider for Counted {
     ) -> Result<KekHandle, KeyError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         self.keys.derive_kek(umk, context).await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
     }
 }
 

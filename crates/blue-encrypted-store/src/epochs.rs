@@ -16,7 +16,6 @@ use crate::check::Check;
 use crate::identity::{MAX_EPOCHS, STORE, StoreRow};
 use crate::keyring::{Epochs, Wrapping};
 use crate::manifest::{SealPrefix, prefix};
-use crate::name::PartitionKey;
 use crate::partition::{MAX_SWEPT_KEYS, Partition, Shared};
 use crate::plan::{MAX_FLIP_ACTIONS, Open, Stray};
 use crate::reader::Stand;
@@ -28,14 +27,15 @@ use crate::verify::history::History;
 use crate::{Kind, MAX_VERIFIED_PARTITIONS, META, Store};
 
 /// How often the keys of a partition are wrapped anew when somebody else writes it meanwhile.
-const MAX_ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: u32 = 8;
 
 impl Store {
     /// Begins the next epoch of the key that wraps data keys, and says its number. Reads and writes go on meanwhile.
     ///
     /// # Errors
-    /// `too_many_key_epochs` while 16 are in use; `state_contention` when somebody else has begun one; those of the key
-    /// provider and of [`Store::open`].
+    /// `too_many_key_epochs` while 16 are in use; `state_contention` when somebody else has begun one;
+    /// `key_provider_unsound` when the provider gives the key of another epoch for the new one; those of the key provider and
+    /// of [`Store::open`].
     pub async fn rotate_kek(&self) -> Result<u64> {
         let row = self.0.refresh().await?;
         let Epochs { current, floor } = row.epochs;
@@ -63,6 +63,10 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Partition::load`], for the first partition whose keys are not to be had; `state_contention`;
+    /// `audit_chain_broken` when any event of the audit is not what was written, however old: nothing then says which
+    /// partitions there are and how far they have come. Events cannot be mended; export the partitions, import them into a
+    /// new store and discard this one, and its epochs end with its master key.
+    ///
     /// `too_many_kinds` when somebody filled the table with partitions of more kinds than there can be.
     pub async fn retire_keks(&self) -> Result<usize> {
         let row = self.0.refresh().await?;
@@ -92,7 +96,7 @@ impl Store {
         let others = found.iter().filter(|pk| !ours.contains(*pk));
         let (mut wrapped, mut failed) = (0_usize, None);
         for pk in ours.iter().chain(others) {
-            let is_ours = ours.contains(pk) || history.may_have_missed(pk);
+            let is_ours = ours.contains(pk) || history.may_have_missed(&self.0.kinds, pk);
             match self.wrap_one_anew(pk, &history).await {
                 Ok(anew) => wrapped = wrapped.saturating_add(anew),
                 Err(fault) if fault.retryable() => return Err(fault),
@@ -105,7 +109,7 @@ impl Store {
     }
 
     async fn wrap_one_anew(&self, pk: &str, history: &History) -> Result<usize> {
-        let key = PartitionKey::found(pk)?;
+        let key = self.0.kinds.partition(pk)?;
         match key.kind == Kind::AUDIT {
             true => Ok(0),
             false => self.handle(key).wrap_anew(history).await,
@@ -117,7 +121,10 @@ impl Partition {
     /// Wraps its data keys anew that are under an older epoch; says how many these were. Only those of what is there and
     /// verifies: keys of a partition that has ended, and keys that nothing needs, were put back, and are deleted again.
     async fn wrap_anew(&self, history: &History) -> Result<usize> {
-        for _ in 0..MAX_ATTEMPTS {
+        for attempt in 0..MAX_ATTEMPTS {
+            if attempt > 0 {
+                self.0.store.sources.pause(attempt).await?;
+            }
             match self.0.wrap_anew(history).await {
                 Err(fault) if fault.code() == "partition_erased" => {
                     return self.erase_again().await.map(|()| 0);
@@ -196,7 +203,7 @@ impl Shared {
         let (lane, pk) = (self.lane(), self.scope.key.to_string());
         let put = self.store.audit.transact(lane, &pk, actions, Vec::new());
         let Audited::Done(mark) = put.await? else {
-            self.store.refresh().await?;
+            self.store.learn_from_now_on().await?;
             return Ok(false);
         };
         self.store.reach(lane, mark).await?;

@@ -119,7 +119,10 @@ impl Opener<'_> {
             seal: [0; 32],
         };
         let kek = self.kek(&umk, &new, tenant, user).await?;
-        if same(&kcv(kek.bytes()), &new.kcv) {
+        let own = KekContext::of(&new.store, tenant, user);
+        let own = self.derive(&umk, &own).await?;
+        let others = [new.kcv, kcv(own.bytes())];
+        if others.iter().any(|other| same(&kcv(kek.bytes()), other)) {
             return Err(unsound());
         }
         new.row(&kek)

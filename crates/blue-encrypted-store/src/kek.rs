@@ -61,16 +61,21 @@ impl Keks {
     }
 
     /// Takes over a key that has just been derived.
+    ///
+    /// # Errors
+    /// `encryption_key_changed`; `key_provider_unsound` for the key of another epoch.
     pub(crate) fn keep(&self, epoch: u64, kek: KekHandle) -> Result<()> {
         let slot = self.slot(epoch);
-        let kept = slot.state().settle(Ok(kek), self.lifetime);
+        let kek = self.own_of(epoch, kek);
+        let kept = slot.state().settle(kek, self.lifetime);
         kept.map(drop)
     }
 
     /// The key of that epoch.
     ///
     /// # Errors
-    /// Those of the provider; `encryption_key_changed` when it gives another key than before.
+    /// Those of the provider; `encryption_key_changed` when it gives another key than before, `key_provider_unsound` when it
+    /// gives that of another epoch.
     pub(crate) async fn get(&self, epoch: u64) -> Result<Arc<KekHandle>> {
         let slot = self.slot(epoch);
         let answers = {
@@ -85,6 +90,7 @@ impl Keks {
             return answer;
         }
         let derived = self.derive(epoch).await;
+        let derived = derived.and_then(|kek| self.own_of(epoch, kek));
         slot.state().settle(derived, self.lifetime)
     }
 
@@ -96,13 +102,21 @@ impl Keks {
     pub(crate) async fn derive_new(&self, epoch: u64) -> Result<KekHandle> {
         let umk = self.umk().await?;
         let own = self.derive_from(&umk, OWN).await?;
-        let own_kcv = kcv(own.bytes());
         self.slot(OWN).state().known(own)?;
         let kek = self.derive_from(&umk, epoch).await?;
-        if same(&kcv(kek.bytes()), &own_kcv) {
-            return Err(unsound());
+        self.own_of(epoch, kek)
+    }
+
+    /// The key, unless it is that of another epoch, too: then retiring one would retire nothing.
+    fn own_of(&self, epoch: u64, kek: KekHandle) -> Result<KekHandle> {
+        let found = kcv(kek.bytes());
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = slots.iter().filter(|(known, _)| **known != epoch);
+        let mut others = others.filter_map(|(_, slot)| slot.state().kcv);
+        match others.any(|other| same(&other, &found)) {
+            true => Err(unsound()),
+            false => Ok(kek),
         }
-        Ok(kek)
     }
 
     async fn derive(&self, epoch: u64) -> Result<KekHandle> {

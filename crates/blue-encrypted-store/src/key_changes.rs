@@ -11,9 +11,11 @@ use crate::anchor::Anchor;
 use crate::attacks::changed;
 use crate::identity::MAX_EPOCHS;
 use crate::keyring::MAX_DATA_KEYS;
-use crate::keys::{KekContext, KekHandle, KeyError, KeyProvider, UmkHandle};
-use crate::lab::{Item, Lab, MemoryKey, Task, partition, put, secrets, task, text, version};
-use crate::{Batch, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+use crate::keys::{KekContext, KeyError};
+use crate::lab::{
+    Item, Lab, Meddling, MemoryKey, Task, partition, put, secrets, task, text, version,
+};
+use crate::{Batch, Partition, PartitionVersion, Store, StoreConfig, StorePath};
 
 const PK: &str = "job#j1";
 
@@ -516,26 +518,10 @@ async fn of_two_that_begin_an_epoch_at_a_time_one_does() {
 struct Counting(AtomicUsize);
 
 #[async_trait]
-impl KeyProvider for Counting {
-    fn realm(&self) -> Realm {
-        Realm::Any
-    }
-
-    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
-        MemoryKey([1; 32]).get_umk().await
-    }
-
-    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
-        self.get_umk().await
-    }
-
-    async fn derive_kek(
-        &self,
-        umk: &UmkHandle,
-        context: &KekContext,
-    ) -> Result<KekHandle, KeyError> {
+impl Meddling for Counting {
+    async fn deriving(&self, context: &KekContext) -> Result<KekContext, KeyError> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        MemoryKey([1; 32]).derive_kek(umk, context).await
+        Ok(context.clone())
     }
 }
 

@@ -10,12 +10,10 @@ use worldcompute_fault::{Category, Result};
 use crate::anchor::Anchor;
 use crate::kek::KeyLifetime;
 use crate::keyring::MAX_DATA_KEYS;
-use crate::keys::{
-    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
-};
-use crate::lab::{Item, Lab, MemoryKey, Task, partition, put, secrets, text};
+use crate::keys::{DekContext, KekContext, KeyError};
+use crate::lab::{Item, Lab, Meddling, MemoryKey, Task, partition, put, secrets, text};
 use crate::verify::Problem;
-use crate::{Batch, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+use crate::{Batch, PartitionVersion, Store, StoreConfig, StorePath};
 
 const PK: &str = "job#j1";
 
@@ -195,45 +193,27 @@ struct Odd {
 }
 
 #[async_trait]
-impl KeyProvider for Odd {
-    fn realm(&self) -> Realm {
-        Realm::Any
+impl Meddling for Odd {
+    fn master_key(&self) -> u8 {
+        1 + self.changed.load(Ordering::SeqCst)
     }
 
-    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
-        let key = 1 + self.changed.load(Ordering::SeqCst);
-        MemoryKey([key; 32]).get_umk().await
-    }
-
-    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
-        self.get_umk().await
-    }
-
-    async fn derive_kek(
-        &self,
-        umk: &UmkHandle,
-        context: &KekContext,
-    ) -> Result<KekHandle, KeyError> {
+    async fn deriving(&self, context: &KekContext) -> Result<KekContext, KeyError> {
         let mut context = context.clone();
-        if self.same_for_all.load(Ordering::SeqCst) > 0 {
-            context.epoch = 0;
+        match self.same_for_all.load(Ordering::SeqCst) {
+            0 => {}
+            // The key of epoch 0, or that of another one.
+            epoch => context.epoch = context.epoch.min(u64::from(epoch) - 1),
         }
-        MemoryKey([0; 32]).derive_kek(umk, &context).await
+        Ok(context)
     }
 
-    async fn decrypt_dek(
-        &self,
-        kek: &KekHandle,
-        encrypted: &EncryptedDek,
-        context: &DekContext,
-    ) -> Result<DekHandle, KeyError> {
+    async fn unwrapping(&self, context: &DekContext) -> Result<(), KeyError> {
         let last = u64::from(self.opens_nothing_after.load(Ordering::SeqCst));
-        if last > 0 && context.epoch > last {
-            return Err(KeyError::Tag);
+        match last > 0 && context.epoch > last {
+            true => Err(KeyError::Tag),
+            false => Ok(()),
         }
-        MemoryKey([0; 32])
-            .decrypt_dek(kek, encrypted, context)
-            .await
     }
 }
 
@@ -256,12 +236,24 @@ async fn no_epoch_begins_under_another_master_key_than_the_stores() {
 }
 
 #[tokio::test]
-async fn no_epoch_begins_with_a_provider_that_gives_one_key_for_all() {
-    let (lab, keys, store) = odd().await;
+async fn no_epoch_begins_with_a_provider_that_gives_one_key_for_several() {
+    // That of epoch 0 for all, and that of epoch 1 for all from then on.
+    for deaf_from in [1, 2] {
+        let (lab, keys, store) = odd().await;
+        keys.same_for_all.store(deaf_from, Ordering::SeqCst);
+        let fault = store.rotate_kek().await.unwrap_err();
+        assert_eq!(fault.code(), "key_provider_unsound");
+        assert_eq!(epochs(&lab), (1, false));
+    }
+}
+
+#[tokio::test]
+async fn a_provider_that_is_deaf_to_epochs_sets_nothing_up() {
+    let (lab, keys) = (Lab::new(), Arc::new(Odd::default()));
     keys.same_for_all.store(1, Ordering::SeqCst);
-    let fault = store.rotate_kek().await.unwrap_err();
+    let fault = lab.try_store_with(config(), keys).await.unwrap_err();
     assert_eq!(fault.code(), "key_provider_unsound");
-    assert_eq!(epochs(&lab), (1, false));
+    assert!(lab.dump().is_empty());
 }
 
 #[tokio::test]

@@ -176,6 +176,18 @@ pub struct EncryptedDek {
     pub(crate) epoch: u64,
 }
 
+impl EncryptedDek {
+    /// The DEK encrypted for its place, as this crate does it.
+    ///
+    /// # Errors
+    /// `crypto_failed` when the operating system gives no random bytes.
+    pub fn wrap(kek: &KekHandle, dek: &DekHandle, context: &DekContext) -> Result<Self, KeyError> {
+        let mut nonce = GcmNonce::default();
+        random(&mut nonce)?;
+        wrap(kek, context, &dek.0, nonce)
+    }
+}
+
 /// Why a key is not to be had.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KeyError {
@@ -265,17 +277,15 @@ pub trait KeyProvider: Send + Sync {
         Ok((dek, wrapped))
     }
 
-    /// A DEK that there is, wrapped anew: for its place under another key.
+    /// A DEK that there is, wrapped: for its place, or anew under another key. It has no body here, lest a provider with a
+    /// wrapping of its own forgets it: what this one wraps, [`KeyProvider::decrypt_dek`] opens. Who has none of its own
+    /// calls [`EncryptedDek::wrap`].
     async fn encrypt_dek(
         &self,
         kek: &KekHandle,
         dek: &DekHandle,
         context: &DekContext,
-    ) -> Result<EncryptedDek, KeyError> {
-        let mut nonce = GcmNonce::default();
-        random(&mut nonce)?;
-        wrap(kek, context, &dek.0, nonce)
-    }
+    ) -> Result<EncryptedDek, KeyError>;
 
     /// The DEK out of its wrapping.
     async fn decrypt_dek(

@@ -26,7 +26,10 @@ use zeroize::Zeroizing;
 
 use crate::backend::{Realm, check_aws};
 use crate::crypto::Key;
-use crate::keys::{KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, mixed};
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
+    mixed,
+};
 use crate::only_to_aws::OnlyToAws;
 
 /// The longest ARN of a key.
@@ -306,6 +309,15 @@ impl KeyProvider for AwsKmsKeyProvider {
         let mut message = context.message();
         message.push(FIRST_BLOCK);
         Ok(KekHandle::new(self.checked(self.mac(message).await?)?))
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
     }
 }
 

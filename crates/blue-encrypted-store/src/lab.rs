@@ -15,7 +15,9 @@ use crate::anchor::Anchor;
 use crate::client;
 use crate::config::DEFAULT_TABLE;
 use crate::embedded::Engine;
-use crate::keys::{KeyError, KeyProvider, UmkHandle};
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::Table;
@@ -41,6 +43,87 @@ impl KeyProvider for MemoryKey {
 
     async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
         self.get_umk().await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
+    }
+}
+
+/// What a test has happen where a provider of keys is asked for one.
+#[async_trait::async_trait]
+pub(crate) trait Meddling: Send + Sync {
+    /// The master key of now.
+    fn master_key(&self) -> u8 {
+        1
+    }
+
+    /// Which key is derived when one is asked for.
+    async fn deriving(&self, context: &KekContext) -> Result<KekContext, KeyError> {
+        Ok(context.clone())
+    }
+
+    /// Before a data key is wrapped.
+    async fn wrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
+        Ok(())
+    }
+
+    /// Before a data key is unwrapped.
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
+        Ok(())
+    }
+}
+
+fn key_of(meddler: &impl Meddling) -> MemoryKey {
+    MemoryKey([meddler.master_key(); 32])
+}
+
+#[async_trait::async_trait]
+impl<M: Meddling> KeyProvider for M {
+    fn realm(&self) -> Realm {
+        Realm::Any
+    }
+
+    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+        key_of(self).get_umk().await
+    }
+
+    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+        key_of(self).create_umk().await
+    }
+
+    async fn derive_kek(
+        &self,
+        umk: &UmkHandle,
+        context: &KekContext,
+    ) -> Result<KekHandle, KeyError> {
+        let context = self.deriving(context).await?;
+        key_of(self).derive_kek(umk, &context).await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        self.wrapping(context).await?;
+        key_of(self).encrypt_dek(kek, dek, context).await
+    }
+
+    async fn decrypt_dek(
+        &self,
+        kek: &KekHandle,
+        encrypted: &EncryptedDek,
+        context: &DekContext,
+    ) -> Result<DekHandle, KeyError> {
+        self.unwrapping(context).await?;
+        key_of(self).decrypt_dek(kek, encrypted, context).await
     }
 }
 

@@ -9,7 +9,9 @@ use zeroize::Zeroizing;
 
 use crate::backend::Realm;
 use crate::crypto::{KEY_BYTES, Key, random};
-use crate::keys::{KeyError, KeyProvider, UmkHandle};
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
 use crate::task::blocking;
 
 /// The master key as 32 raw bytes in a file of mode 0600 in a directory of mode 0700.
@@ -52,6 +54,15 @@ impl KeyProvider for LocalFileKeyProvider {
 
     async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
         self.run(create).await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
     }
 }
 

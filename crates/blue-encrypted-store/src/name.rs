@@ -143,29 +143,6 @@ impl Kind {
         )))
     }
 
-    /// The kind of that name, which a table has and this program may never have heard of.
-    ///
-    /// # Errors
-    /// `invalid_id`; `too_many_kinds` after [`MAX_KINDS`] such names, which stay in memory.
-    pub(crate) fn found(name: &str) -> Result<Self> {
-        if let Some(kind) = Self::ALL.iter().find(|kind| kind.0 == name) {
-            return Ok(*kind);
-        }
-        if !is_slug(name) {
-            return Err(invalid(format!("{name:.200?} is not a lowercase slug")));
-        }
-        let mut kinds = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kind) = kinds.get(name) {
-            return Ok(Self(kind));
-        }
-        if kinds.len() >= MAX_KINDS {
-            return Err(too_many_kinds());
-        }
-        let kind: &'static str = String::leak(name.to_owned());
-        kinds.insert(kind);
-        Ok(Self(kind))
-    }
-
     /// The text.
     pub const fn as_str(self) -> &'static str {
         self.0
@@ -180,8 +157,79 @@ fn too_many_kinds() -> Fault {
 
 /// The most kinds of partitions that are looked for in a table.
 pub(crate) const MAX_KINDS: usize = 1_000;
-/// The kinds that tables were found to have.
-static FOUND: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+/// The most names of kinds that a process keeps: those of a hundred tables that somebody filled with them.
+const MAX_NAMES: usize = 100 * MAX_KINDS;
+/// The names of kinds that tables were found to have. They stay in memory, each once.
+static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+
+/// The kinds that one table was found to have: what somebody put into another is none of it.
+#[derive(Default)]
+pub(crate) struct Kinds(Mutex<BTreeSet<&'static str>>);
+
+impl Kinds {
+    /// The kind of that name, which a table has and this program may never have heard of.
+    ///
+    /// # Errors
+    /// `invalid_id`; `too_many_kinds` after [`MAX_KINDS`] such names.
+    pub(crate) fn kind(&self, name: &str) -> Result<Kind> {
+        if let Some(kind) = Kind::ALL.iter().find(|kind| kind.0 == name) {
+            return Ok(*kind);
+        }
+        if !is_slug(name) {
+            return Err(invalid(format!("{name:.200?} is not a lowercase slug")));
+        }
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = kinds.get(name) {
+            return Ok(Kind(kind));
+        }
+        if kinds.len() >= MAX_KINDS {
+            return Err(too_many_kinds());
+        }
+        let name = kept(name).ok_or_else(too_many_kinds)?;
+        kinds.insert(name);
+        Ok(Kind(name))
+    }
+
+    /// The partition that a partition key names, which prints as that key again.
+    ///
+    /// # Errors
+    /// `invalid_id`, `too_many_kinds`.
+    pub(crate) fn partition(&self, pk: &str) -> Result<PartitionKey> {
+        let (kind, id) = pk
+            .split_once('#')
+            .ok_or_else(|| invalid(format!("{pk:.200?} is no partition")))?;
+        // First: a name that is none adds no kind.
+        let id = Id::parse(id)?;
+        let kind = self.kind(kind)?;
+        Ok(PartitionKey { kind, id })
+    }
+
+    /// The same for a partition that holds records.
+    ///
+    /// # Errors
+    /// `invalid_id`, also for those of the audit; `too_many_kinds`.
+    pub(crate) fn partition_of_records(&self, pk: &str) -> Result<PartitionKey> {
+        let key = self.partition(pk)?;
+        match key.kind {
+            Kind::AUDIT => Err(invalid(format!("{pk:.200?} is of the store's own audit"))),
+            _ => Ok(key),
+        }
+    }
+}
+
+/// The name for as long as the process lives; `None` when there are too many.
+fn kept(name: &str) -> Option<&'static str> {
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return Some(known);
+    }
+    if names.len() >= MAX_NAMES {
+        return None;
+    }
+    let name: &'static str = String::leak(name.to_owned());
+    names.insert(name);
+    Some(name)
+}
 
 /// One partition of the table. Prints as its partition key, `{kind}#{id}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,32 +247,6 @@ impl fmt::Display for PartitionKey {
 }
 
 impl PartitionKey {
-    /// The partition that a partition key names, which prints as that key again.
-    ///
-    /// # Errors
-    /// `invalid_id`.
-    pub(crate) fn found(pk: &str) -> Result<Self> {
-        let (kind, id) = pk
-            .split_once('#')
-            .ok_or_else(|| invalid(format!("{pk:.200?} is no partition")))?;
-        Ok(Self {
-            kind: Kind::found(kind)?,
-            id: Id::parse(id)?,
-        })
-    }
-
-    /// The same for a partition that holds records.
-    ///
-    /// # Errors
-    /// `invalid_id`, also for those of the audit.
-    pub(crate) fn named(pk: &str) -> Result<Self> {
-        let key = Self::found(pk)?;
-        match key.kind {
-            Kind::AUDIT => Err(invalid(format!("{pk:.200?} is of the store's own audit"))),
-            _ => Ok(key),
-        }
-    }
-
     /// SHA-256 of the canonical address `{kind}:{id}/entity:{type}/{subkey}` of a record here.
     pub(crate) fn aad(&self, place: &Place) -> Digest {
         let Self { kind, id } = self;
@@ -465,19 +487,34 @@ mod tests {
 
     #[test]
     fn a_partition_key_that_is_found_prints_as_it_was_and_kinds_do_not_fill_the_memory() {
+        let kinds = Kinds::default();
         for good in ["job#j1", "kind-0#01J9ZC3F5V7K8M0N1P2Q3R4S5T"] {
-            assert_eq!(PartitionKey::found(good).unwrap().to_string(), good);
+            assert_eq!(kinds.partition(good).unwrap().to_string(), good);
         }
-        assert_eq!(PartitionKey::found("job#j1").unwrap().kind, Kind::JOB);
+        assert_eq!(kinds.partition("job#j1").unwrap().kind, Kind::JOB);
         for bad in ["", "job", "#j1", "job#", "Job#j1", "job#j1#j2", "a b#c"] {
-            assert!(PartitionKey::found(bad).is_err(), "{bad}");
+            assert!(kinds.partition(bad).is_err(), "{bad}");
         }
-        let taken = (0..=MAX_KINDS).filter(|number| Kind::found(&format!("kind-{number}")).is_ok());
-        assert!(taken.count() <= MAX_KINDS);
-        let fault = Kind::found("one-too-many").unwrap_err();
+        assert!(kinds.partition_of_records("audit#00").is_err());
+        let taken = (0..=MAX_KINDS).filter(|number| kinds.kind(&format!("kind-{number}")).is_ok());
+        assert_eq!(taken.count(), MAX_KINDS);
+        let fault = kinds.kind("one-too-many").unwrap_err();
         assert_eq!(fault.code(), "too_many_kinds");
-        assert!(Kind::found("kind-0").is_ok());
-        assert_eq!(Kind::found("ledger").unwrap(), Kind::LEDGER);
+        assert!(kinds.kind("kind-0").is_ok());
+        assert_eq!(kinds.kind("ledger").unwrap(), Kind::LEDGER);
+    }
+
+    #[test]
+    fn kinds_of_one_table_and_names_that_are_none_take_no_room_from_another() {
+        let (full, other) = (Kinds::default(), Kinds::default());
+        for number in 0..MAX_KINDS {
+            full.kind(&format!("of-one-{number}")).unwrap();
+        }
+        for number in 0..=MAX_KINDS {
+            assert!(other.partition(&format!("of-none-{number}#No Id")).is_err());
+        }
+        assert!(full.kind("of-the-other").is_err());
+        assert_eq!(other.kind("of-the-other").unwrap().as_str(), "of-the-other");
     }
 
     #[test]

@@ -236,7 +236,7 @@ impl Shared {
 
     /// Why a first commit was refused, if that was not because somebody else was quicker.
     async fn refused_first(&self, pk: &str) -> Result<()> {
-        self.store.refresh().await?;
+        self.store.learn_from_now_on().await?;
         let root = self.store.table.get(pk, ROOT).await?;
         refuse_erased(&self.store, &self.scope, root.as_ref()).await
     }

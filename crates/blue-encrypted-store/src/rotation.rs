@@ -86,7 +86,7 @@ impl Shared {
         let event = Draft::dek(Operation::Rotate, &self.scope.key, key.version);
         let rotated = self.store.audit.transact(lane, &pk, actions, vec![event]);
         let Audited::Done(mark) = rotated.await? else {
-            self.store.refresh().await?;
+            self.store.learn_from_now_on().await?;
             return Err(self.contended());
         };
         self.spend(0);

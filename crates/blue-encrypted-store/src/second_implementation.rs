@@ -56,7 +56,7 @@ impl Python {
 
     /// What it makes of a table.
     fn read(&self, table: &[Item]) -> Value {
-        let output = self.run_with_key("read", &scan(table));
+        let output = self.run_with_key("read", scan(table));
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
     }
 
@@ -82,7 +82,7 @@ impl Python {
     fn change(&self, table: &[Item], change: Value) -> (Vec<Item>, Value) {
         let mut request = change;
         request["Items"] = json!(table);
-        let output = self.run_with_key("write", &request.to_string());
+        let output = self.run_with_key("write", request.to_string());
         let answer: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
         let items = serde_json::from_value(answer["Items"].clone()).unwrap();

@@ -1,11 +1,15 @@
 //! Time and randomness, so that tests can stop both.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use worldcompute_fault::Result;
 
 use crate::crypto;
+
+/// The longest pause between two attempts is two to the power of this, in milliseconds.
+const MAX_BACKOFF: u32 = 6;
 
 /// Where a store gets its time and its random bytes.
 pub(crate) struct Sources {
@@ -34,6 +38,14 @@ impl Sources {
         let next = last.saturating_add(SignedDuration::from_nanos(1));
         *last = (self.now)().max(next.unwrap_or(*last));
         *last
+    }
+
+    /// Longer from attempt to attempt, and hardly ever the same for two who wait for each other.
+    pub(crate) async fn pause(&self, attempt: u32) -> Result<()> {
+        let [first, ..] = self.random()?;
+        let most = 1_u32 << attempt.min(MAX_BACKOFF);
+        tokio::time::sleep(Duration::from_millis(1) * most * u32::from(first) / 256).await;
+        Ok(())
     }
 
     /// 32 random bytes.

@@ -25,7 +25,7 @@ use crate::kek::{Keks, OWN};
 use crate::keyring::Wrapping;
 use crate::keys::KekContext;
 use crate::manifest::prefix;
-use crate::name::{Place, SortKey};
+use crate::name::{Kinds, Place, SortKey};
 use crate::partition::Shared;
 use crate::record::Scope;
 use crate::row::Row;
@@ -55,6 +55,7 @@ pub(crate) struct Inner {
     learning: Flight,
     /// The partitions that somebody holds a handle on.
     partitions: Mutex<HashMap<PartitionKey, Weak<Shared>>>,
+    pub(crate) kinds: Kinds,
 }
 
 struct KnownRow {
@@ -109,6 +110,12 @@ impl Inner {
         self.learning.join(refresh).await
     }
 
+    /// The same for those who have seen that something has changed: who began to read it before is not waited for.
+    pub(crate) async fn learn_from_now_on(&self) -> Result<()> {
+        let refresh = Box::pin(async { self.refresh().await.map(drop) });
+        self.learning.join_next(refresh).await
+    }
+
     fn is_informed(&self) -> bool {
         let known = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         known.read_at.elapsed() < self.row_lifetime
@@ -131,7 +138,7 @@ impl Inner {
         let known = self.row();
         let later = |found: StoreRow| found.epochs != known.epochs;
         if StoreRow::read(row).is_ok_and(later)
-            && let Err(fault) = self.refresh().await
+            && let Err(fault) = self.learn_from_now_on().await
         {
             return match fault.category() {
                 Category::VerificationFailed => Ok(Some(Check::Seal)),
@@ -271,6 +278,7 @@ impl Store {
             row_lifetime: config.key_lifetime.max_age,
             learning: Flight::default(),
             partitions: Mutex::default(),
+            kinds: Kinds::default(),
         })))
     }
 
@@ -318,7 +326,8 @@ impl Store {
     /// # Errors
     /// `invalid_id`, also for the audit's.
     pub fn partition_named(&self, name: &str) -> Result<Partition> {
-        PartitionKey::named(name).map(|key| self.handle(key))
+        let key = self.0.kinds.partition_of_records(name)?;
+        Ok(self.handle(key))
     }
 
     pub(crate) fn handle(&self, key: PartitionKey) -> Partition {

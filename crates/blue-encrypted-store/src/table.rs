@@ -73,6 +73,8 @@ pub(crate) enum When {
     },
     /// Its seal starts with this.
     Sealed(SealPrefix),
+    /// It has no seal at all, if there is any.
+    Unsealed,
     /// It is not of this entity type, if there is any.
     Other(&'static str),
 }
@@ -563,6 +565,12 @@ impl When {
                     (":s".to_owned(), blob(seal.to_vec())),
                 ];
                 let condition = format!("partition_version = :v AND {SEAL} = :s");
+                (Some(condition), Some(values.into()))
+            }
+            Self::Unsealed => {
+                let values = [(":b".to_owned(), text("B"))];
+                let condition =
+                    format!("attribute_not_exists({SEAL}) OR NOT attribute_type({SEAL}, :b)");
                 (Some(condition), Some(values.into()))
             }
             Self::Other(entity_type) => {

@@ -24,7 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::backend::Realm;
 use crate::crypto::{Digest, Key, random, same, sha256};
-use crate::keys::{KeyError, KeyProvider, UmkHandle};
+use crate::keys::{
+    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
+};
 use crate::task::blocking;
 use blob::{Blob, MAX_BLOB_BYTES};
 use chip::Chip;
@@ -215,6 +217,15 @@ impl KeyProvider for Tpm2KeyProvider {
     async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
         let key = self.run(Place::create).await?;
         Ok(UmkHandle::new(key))
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
     }
 }
 

@@ -18,7 +18,8 @@ use crate::identity::{Opener, StoreRow};
 use crate::kek::{Keks, KeyLifetime};
 use crate::keyring::{DataKey, Epochs, Kept, Keyring, Wrapping, dek_row};
 use crate::keys::{
-    DekContext, DekHandle, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle, wrap,
+    DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
+    wrap,
 };
 use crate::lab::{self, Item, text};
 use crate::manifest::{Live, VerifiedRoot};
@@ -158,6 +159,15 @@ impl KeyProvider for Fixed {
 
     async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
         self.get_umk().await
+    }
+
+    async fn encrypt_dek(
+        &self,
+        kek: &KekHandle,
+        dek: &DekHandle,
+        context: &DekContext,
+    ) -> Result<EncryptedDek, KeyError> {
+        EncryptedDek::wrap(kek, dek, context)
     }
 }
 

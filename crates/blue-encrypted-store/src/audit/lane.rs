@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex as Slot, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -21,8 +20,6 @@ use crate::table::{Action, MAX_ACTIONS, Outcome, When};
 
 /// How often events are linked anew because others wrote to the lane.
 const MAX_ATTEMPTS: u32 = 32;
-/// The longest pause between two attempts is two to the power of this, in milliseconds.
-const MAX_BACKOFF: u32 = 6;
 
 /// What a process knows of a lane.
 pub(super) struct State {
@@ -143,7 +140,7 @@ impl Chain {
             match self.attempt(audit, lane, (pk, &work), &events).await? {
                 Attempt::Done(mark) => return Ok(Audited::Done(mark)),
                 Attempt::Refused => return Ok(Audited::Refused),
-                Attempt::Overtaken => pause(audit, attempt).await?,
+                Attempt::Overtaken => audit.sources.pause(attempt).await?,
             }
         }
         Err(overtaken(lane))
@@ -267,14 +264,6 @@ fn link(audit: &Audit, lane: Lane, head: Head, events: &[&Waiting]) -> (Head, Ve
     let (next, action) = head.advance((seq, hash), &audit.signer, lane, &audit.sources);
     actions.push(action);
     (next, actions)
-}
-
-/// Longer from attempt to attempt, and hardly ever the same for two who wait for each other.
-async fn pause(audit: &Audit, attempt: u32) -> Result<()> {
-    let [first, ..] = audit.sources.random()?;
-    let most = 1_u32 << attempt.min(MAX_BACKOFF);
-    tokio::time::sleep(Duration::from_millis(1) * most * u32::from(first) / 256).await;
-    Ok(())
 }
 
 pub(super) fn overtaken(lane: Lane) -> Fault {

@@ -8,17 +8,16 @@ use aws_smithy_runtime_api::client::http::HttpConnector;
 use dynoxide::AttributeValue;
 use proptest::prelude::*;
 use worldcompute_fault::{Category, Fault};
-use zeroize::Zeroizing;
 
 use super::faulty::{Fate, Faulty};
 use super::queue::{Draft, MAX_WAITING, Queue};
 use super::*;
 use crate::client;
 use crate::config::DEFAULT_TABLE;
-use crate::keys::{DekContext, DekHandle, EncryptedDek, KeyError, KeyProvider, UmkHandle};
-use crate::lab::{Lab, MemoryKey, Task, partition, put, secrets, task, text};
+use crate::keys::{DekContext, KeyError};
+use crate::lab::{Lab, Meddling, MemoryKey, Task, partition, put, secrets, task, text};
 use crate::store::Ground;
-use crate::{Batch, Kind, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+use crate::{Batch, Kind, Partition, PartitionVersion, Store, StoreConfig, StorePath};
 
 /// Operation, key, outcome, count.
 type Line = (String, String, String, u64);
@@ -211,33 +210,12 @@ async fn a_read_that_fails_its_checks_is_on_record() {
 struct Forbidden;
 
 #[async_trait]
-impl KeyProvider for Forbidden {
-    fn realm(&self) -> Realm {
-        Realm::Any
-    }
-
-    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
-        Ok(UmkHandle::new(Zeroizing::new([1; 32])))
-    }
-
-    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
-        self.get_umk().await
-    }
-
-    async fn generate_dek(
-        &self,
-        _kek: &KekHandle,
-        _context: &DekContext,
-    ) -> Result<(DekHandle, EncryptedDek), KeyError> {
+impl Meddling for Forbidden {
+    async fn wrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
         Err(Fault::new(Category::PolicyBlocked, "key_release_denied", "no").into())
     }
 
-    async fn decrypt_dek(
-        &self,
-        _kek: &KekHandle,
-        _encrypted: &EncryptedDek,
-        _context: &DekContext,
-    ) -> Result<DekHandle, KeyError> {
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
         Err(KeyError::Tag)
     }
 }

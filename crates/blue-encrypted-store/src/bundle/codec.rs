@@ -14,7 +14,7 @@ use crate::crypto::{Digest, Key, hmac_key, lp, same};
 use crate::keyring::MAX_DATA_KEYS;
 use crate::keys::KCV_BYTES;
 use crate::manifest::MAX_CHUNKS;
-use crate::name::{MAX_ID_BYTES, PartitionKey, parse_time, time};
+use crate::name::{Kinds, MAX_ID_BYTES, PartitionKey, parse_time, time};
 use crate::row::{Attribute, Row, SEAL};
 use crate::{Id, MAX_PARTITION_RECORDS};
 
@@ -77,7 +77,8 @@ impl Header {
             user,
             epoch: integer(&mut from)?,
             check: array(&mut from)?,
-            partition: PartitionKey::named(&text(&mut from)?)
+            partition: Kinds::default()
+                .partition_of_records(&text(&mut from)?)
                 .map_err(|_| malformed("a name is none"))?,
             version: integer(&mut from)?,
             created_at: parse_time(&text(&mut from)?)

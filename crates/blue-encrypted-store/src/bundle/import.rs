@@ -28,7 +28,7 @@ use crate::partition::{MAX_SWEPT_KEYS, Shared};
 use crate::plan;
 use crate::reader::Stand;
 use crate::record::{Content, Scope, VerifiedRow, build};
-use crate::row::{Row, SEAL};
+use crate::row::{Attribute, Row, SEAL};
 use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, Order, Outcome, When};
 use crate::task::blocking;
 use crate::verify::history::History;
@@ -395,10 +395,30 @@ async fn batch(mut reader: Reader, mut proof: Proof) -> Result<(Reader, Proof, V
 struct Target<'a> {
     shared: &'a Shared,
     pk: String,
-    /// The first half of the seal of each row, none of one without a proper seal.
-    present: HashMap<String, Option<SealPrefix>>,
+    present: HashMap<String, Seal>,
     staged: BTreeSet<String>,
     same_epoch: Action,
+}
+
+/// What tells a row that is there from one that takes its place.
+enum Seal {
+    /// The first half of it.
+    Of(SealPrefix),
+    Missing,
+    /// One of another length, or of a row that cannot be read.
+    Odd,
+}
+
+impl Seal {
+    fn of(row: Option<&Row>) -> Self {
+        match row {
+            Some(row) if !matches!(row.0.get(SEAL), Some(Attribute::Bytes(_))) => Self::Missing,
+            Some(row) => row
+                .array::<32>(SEAL)
+                .map_or(Self::Odd, |seal| Self::Of(crate::manifest::prefix(&seal))),
+            None => Self::Odd,
+        }
+    }
 }
 
 impl<'a> Target<'a> {
@@ -413,8 +433,7 @@ impl<'a> Target<'a> {
                 .await?;
             after = page.rows.last().map(|(sk, _)| sk.clone());
             for (sk, row) in page.rows {
-                let seal = row.and_then(|row| row.array::<32>(SEAL)).ok();
-                present.insert(sk, seal.as_ref().map(crate::manifest::prefix));
+                present.insert(sk, Seal::of(row.as_ref().ok()));
             }
             crate::table::check_count(&pk, present.len(), MAX_PRESENT)?;
             if !page.more || after.is_none() {
@@ -433,9 +452,10 @@ impl<'a> Target<'a> {
     fn unchanged(&self, sk: &str) -> When {
         match self.present.get(sk) {
             None => When::Absent,
-            Some(Some(seal)) => When::Sealed(*seal),
-            Some(None) if sk == ROOT => When::Other(TOMBSTONE),
-            Some(None) => When::Always,
+            Some(Seal::Of(seal)) => When::Sealed(*seal),
+            Some(Seal::Missing) if sk == ROOT => When::Unsealed,
+            Some(Seal::Odd) if sk == ROOT => When::Other(TOMBSTONE),
+            Some(_) => When::Always,
         }
     }
 
@@ -519,7 +539,7 @@ impl<'a> Target<'a> {
     }
 
     async fn refused(&self) -> Result<Fault> {
-        self.shared.store.refresh().await?;
+        self.shared.store.learn_from_now_on().await?;
         Ok(self.shared.contended())
     }
 

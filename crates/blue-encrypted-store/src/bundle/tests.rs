@@ -15,11 +15,9 @@ use super::*;
 use crate::anchor::Anchor;
 use crate::audit::{AuditOutcome, Operation};
 use crate::crypto::{hmac, hmac_key};
-use crate::keys::{
-    DekContext, DekHandle, EncryptedDek, KekHandle, KeyError, KeyProvider, UmkHandle,
-};
-use crate::lab::{Lab, MemoryKey, partition, put, secrets, task, version};
-use crate::{Batch, Partition, PartitionVersion, Realm, Store, StoreConfig, StorePath};
+use crate::keys::{DekContext, KeyError};
+use crate::lab::{Lab, Meddling, MemoryKey, partition, put, secrets, task, version};
+use crate::{Batch, Partition, PartitionVersion, Store, StoreConfig, StorePath};
 
 /// A store with a partition, a place for bundles.
 struct World {
@@ -212,48 +210,39 @@ async fn a_bundle_of_an_erased_partition_does_not_bring_it_back() {
     assert_eq!(world.lab.rows(PK), rows);
 }
 
-/// Has a partition erased by somebody else when it opens a data key for the last time that it is told of.
+/// Has the partition erased by somebody else, or imported, when it opens a data key for the last time that it is told of.
 struct Late {
     opened: AtomicUsize,
     last: usize,
-    victim: Partition,
+    other: Store,
+    path: Option<PathBuf>,
 }
 
 impl Late {
-    fn new(victim: Partition, last: usize) -> Arc<Self> {
-        let opened = AtomicUsize::new(0);
+    fn new(other: &Store, last: usize) -> Arc<Self> {
+        Self::importing(other, None, last)
+    }
+
+    fn importing(other: &Store, path: Option<&Path>, last: usize) -> Arc<Self> {
         Arc::new(Self {
-            opened,
+            opened: AtomicUsize::new(0),
             last,
-            victim,
+            other: other.clone(),
+            path: path.map(Path::to_owned),
         })
     }
 }
 
 #[async_trait]
-impl KeyProvider for Late {
-    fn realm(&self) -> Realm {
-        Realm::Any
-    }
-
-    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
-        MemoryKey([1; 32]).get_umk().await
-    }
-
-    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
-        self.get_umk().await
-    }
-
-    async fn decrypt_dek(
-        &self,
-        kek: &KekHandle,
-        dek: &EncryptedDek,
-        context: &DekContext,
-    ) -> Result<DekHandle, KeyError> {
+impl Meddling for Late {
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
         if self.opened.fetch_add(1, Ordering::SeqCst) + 1 == self.last {
-            self.victim.erase().await.unwrap();
+            match &self.path {
+                Some(path) => drop(self.other.import(path, None).await.unwrap()),
+                None => drop(partition(&self.other, "j1").erase().await.unwrap()),
+            }
         }
-        MemoryKey([1; 32]).decrypt_dek(kek, dek, context).await
+        Ok(())
     }
 }
 
@@ -265,7 +254,7 @@ async fn an_erasure_while_a_bundle_is_imported_leaves_nothing_of_it() {
         let path = world.exported().await;
         world.lose();
         let eraser = world.lab.stranger().await;
-        let keys = Late::new(partition(&eraser, "j1"), last);
+        let keys = Late::new(&eraser, last);
         let config = StoreConfig::new(StorePath::Memory);
         let store = world.lab.try_store_with(config, keys).await.unwrap();
         assert_eq!(code(store.import(&path, None).await), told);
@@ -273,7 +262,7 @@ async fn an_erasure_while_a_bundle_is_imported_leaves_nothing_of_it() {
 
         let (lab, other) = elsewhere().await;
         let eraser = lab.open(Arc::new(Anchor::memory()), 2).await.unwrap();
-        let source = Late::new(partition(&eraser, "j1"), last);
+        let source = Late::new(&eraser, last);
         assert_eq!(code(other.import(&path, Some(source)).await), told);
         assert_eq!(lab.keys(PK, ""), ["manifest"]);
     }
@@ -290,13 +279,29 @@ async fn an_erasure_in_the_place_of_a_damaged_root_is_not_written_over() {
     world.lab.put(&root);
     let eraser = world.lab.stranger().await;
     // Once to verify the bundle, once to write.
-    let keys = Late::new(partition(&eraser, "j1"), 2);
+    let keys = Late::new(&eraser, 2);
     let config = StoreConfig::new(StorePath::Memory);
     let store = world.lab.try_store_with(config, keys).await.unwrap();
     assert!(store.import(&path, None).await.is_err());
     assert_eq!(world.lab.keys(PK, ""), ["manifest"]);
     let fault = partition(&world.lab.stranger().await, "j1").load().await;
     assert_eq!(code(fault), "partition_erased");
+}
+
+#[tokio::test]
+async fn of_two_imports_in_the_place_of_a_damaged_root_one_is_refused() {
+    let world = World::filled(3).await;
+    let path = world.exported().await;
+    let mut root = world.lab.rows(PK).remove("manifest").unwrap();
+    root.remove("seal");
+    world.lab.put(&root);
+    let other = world.lab.stranger().await;
+    // Once to verify the bundle, twice for what is there, once to write.
+    let keys = Late::importing(&other, Some(&path), 4);
+    let config = StoreConfig::new(StorePath::Memory);
+    let store = world.lab.try_store_with(config, keys).await.unwrap();
+    assert_eq!(code(store.import(&path, None).await), "state_contention");
+    assert!(other.verify(&[], &mut |_| {}).await.unwrap().is_sound());
 }
 
 #[tokio::test]

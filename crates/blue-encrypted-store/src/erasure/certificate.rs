@@ -146,7 +146,7 @@ impl Store {
         is_unchanged(&keys, certificate)?;
         let scope = Scope {
             store: store.id().to_owned(),
-            key: PartitionKey::named(&erasure.partition)?,
+            key: store.kinds.partition_of_records(&erasure.partition)?,
         };
         let remembered = store.audit.has_ended(&scope.key);
         is_gone(store, &scope, &keys, erasure).await?;

@@ -6,12 +6,16 @@ use worldcompute_fault::{Category, Fault};
 use crate::audit::{Draft, Lane, Operation};
 use crate::lab::{Item, Lab, partition, put, text};
 use crate::name::PartitionKey;
-use crate::{ErasureCertificate, Store};
+use crate::{ErasureCertificate, Id, Kind, Store};
 
 const PK: &str = "job#j1";
 
 fn lane() -> Lane {
-    Lane::of(&PartitionKey::found(PK).unwrap())
+    let id = Id::parse("j1").unwrap();
+    Lane::of(&PartitionKey {
+        kind: Kind::JOB,
+        id,
+    })
 }
 
 /// The partition's rows among all.

@@ -9,9 +9,8 @@ use tokio::sync::Semaphore;
 use worldcompute_fault::{Category, Fault};
 
 use super::{Keks, KeyLifetime};
-use crate::Realm;
-use crate::keys::{KekContext, KekHandle, KeyError, KeyProvider, UmkHandle};
-use crate::lab::MemoryKey;
+use crate::keys::{KekContext, KeyError};
+use crate::lab::Meddling;
 
 /// A provider that answers when it is let, and refuses or changes its key when it is told to.
 struct Slow {
@@ -37,31 +36,18 @@ impl Slow {
 }
 
 #[async_trait]
-impl KeyProvider for Slow {
-    fn realm(&self) -> Realm {
-        Realm::Any
+impl Meddling for Slow {
+    fn master_key(&self) -> u8 {
+        u8::try_from(self.key.load(Ordering::SeqCst)).unwrap()
     }
 
-    async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
-        let key = self.key.load(Ordering::SeqCst);
-        MemoryKey([u8::try_from(key).unwrap(); 32]).get_umk().await
-    }
-
-    async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
-        self.get_umk().await
-    }
-
-    async fn derive_kek(
-        &self,
-        umk: &UmkHandle,
-        context: &KekContext,
-    ) -> Result<KekHandle, KeyError> {
+    async fn deriving(&self, context: &KekContext) -> Result<KekContext, KeyError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         if self.refuses.load(Ordering::SeqCst) > 0 {
             return Err(Fault::new(Category::NetworkTransient, "refused", "no").into());
         }
-        MemoryKey([0; 32]).derive_kek(umk, context).await
+        Ok(context.clone())
     }
 }
 

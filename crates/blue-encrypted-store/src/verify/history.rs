@@ -9,6 +9,7 @@ use worldcompute_fault::Result;
 
 use crate::audit::{AuditOutcome, ChainReport, CryptoAuditEvent, Lane, Operation};
 use crate::keyring::Epochs;
+use crate::name::Kinds;
 use crate::reader::Stand;
 use crate::{PartitionKey, Store};
 
@@ -94,8 +95,10 @@ impl History {
     }
 
     /// Whether commits of a partition may be on record in another store alone.
-    pub(crate) fn may_have_missed(&self, pk: &str) -> bool {
-        PartitionKey::found(pk).is_ok_and(|key| self.continued.contains(&Lane::of(&key)))
+    pub(crate) fn may_have_missed(&self, kinds: &Kinds, pk: &str) -> bool {
+        kinds
+            .partition(pk)
+            .is_ok_and(|key| self.continued.contains(&Lane::of(&key)))
     }
 
     /// What is wrong with a partition that was found to stand so after this was read.

@@ -263,6 +263,22 @@ async fn a_partition_that_is_put_back_alone_is_named_by_who_has_never_seen_it() 
 }
 
 #[tokio::test]
+async fn an_erased_partition_whose_lane_was_cut_back_to_match_is_told_by_a_checkpoint_alone() {
+    let lab = filled().await;
+    let before = lab.dump();
+    let store = lab.store().await;
+    partition(&store, "j1").erase().await.unwrap();
+    let checkpoint = store.audit_checkpoint().await.unwrap();
+    store.close().await.unwrap();
+    lab.restore(&before);
+    // Nothing in the table contradicts it, and this machine remembers nothing.
+    assert_eq!(strangers_words(&lab).await, []);
+    let stranger = lab.stranger().await;
+    let report = stranger.verify_checkpoint(&checkpoint).await.unwrap();
+    assert!(!report.is_whole(), "{report:?}");
+}
+
+#[tokio::test]
 async fn an_erased_partition_that_is_put_back_is_named_by_who_has_never_seen_it() {
     let lab = filled().await;
     let before = lab.rows(PK);
