@@ -787,6 +787,39 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_is_told_from_every_other_row_by_its_place_and_its_seal() {
+        let (_, rows) = filled(2 * CHUNK_ENTRIES);
+        let (sk, row) = rows.chunks.first_key_value().unwrap();
+        let Some(SortKey::Chunk(number)) = SortKey::parse(sk) else {
+            panic!("{sk}");
+        };
+        let is_chunk =
+            |row: &Row, number| VerifiedRoot::is_chunk(&scope(), &keyring(), row, number);
+        assert!(is_chunk(row, number));
+        assert!(!is_chunk(row, number + 1) && !is_chunk(&rows.root, number));
+        let mut changed = row.clone();
+        changed.set_bytes("entries", Vec::new());
+        assert!(!is_chunk(&changed, number));
+    }
+
+    #[test]
+    fn as_many_rows_are_listed_as_a_partition_has_records_and_they_are_counted() {
+        let mut listing = Listing {
+            header: Manifest::empty(BTreeSet::new()).header,
+            chunks: BTreeMap::new(),
+            rows: HashMap::new(),
+        };
+        let entry = |id: usize| (Arc::from(format!("task#{id}")), listed(id, 1));
+        listing.add(INLINE, (0..3).map(entry).collect()).unwrap();
+        assert_eq!(listing.len(), 3);
+        let most = (3..MAX_PARTITION_RECORDS).map(entry).collect();
+        listing.add(1, most).unwrap();
+        assert_eq!(listing.len(), MAX_PARTITION_RECORDS);
+        let one_more = vec![entry(MAX_PARTITION_RECORDS)];
+        assert_eq!(listing.add(2, one_more), Err(Check::Manifest));
+    }
+
+    #[test]
     fn small_partitions_have_no_chunks() {
         let (mut manifest, mut rows) = filled(CHUNK_ENTRIES);
         assert_eq!(
