@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::shell::{Failure, Result};
@@ -12,12 +13,24 @@ pub fn missing() -> Option<String> {
         return Some("network namespaces need root".to_owned());
     }
     let programs = [("ip", "-V", "iproute2"), ("nft", "--version", "nftables")];
-    programs
+    let program = programs
         .into_iter()
         .find_map(|(program, version, package)| {
             let why = call(program, &[version]).err()?;
             Some(format!("{} (package {package})", why.message))
-        })
+        });
+    let tun = || {
+        let there = Path::new("/dev/net/tun").exists();
+        (!there).then(|| "there is no /dev/net/tun".to_owned())
+    };
+    program.or_else(not_let).or_else(tun)
+}
+
+/// Why this machine makes no namespaces with rules in them, as a container that is not let; the one that is tried is
+/// gone with the program in it.
+fn not_let() -> Option<String> {
+    let arguments = ["--net", "--mount", "nft", "add table ip probe"];
+    call("unshare", &arguments).err().map(|why| why.message)
 }
 
 /// Runs `ip` with the words of `line`.
