@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Runs two builds of gait in turn, one run of each after the other, so that whatever else the machine does slows both, and
-# prints the medians of both with their ratio. It judges nothing: a limit on a ratio would fail on a busy machine.
+# prints a table of the medians of both with their ratio. It judges nothing: a limit on a ratio would fail on a busy machine.
 #
 #   scripts/compare_releases.sh [old] [new]
 #
 # Each is a program, or a commit that is built in a tree of its own. By default the new one is the checkout, the old one
-# the last tag, or the commit before where there is no tag. What a decision costs inside of a process is no command:
-# `cargo bench -p gait --bench decide` prints that.
+# the last tag, or the commit before where there is no tag. What the old one cannot do is left out of its column. What a
+# decision costs inside of a process is no command: `cargo bench -p gait --bench decide` prints that.
 set -euo pipefail
 [[ $# -le 2 ]] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 6; }
 cd "$(dirname "$0")/.."
@@ -22,21 +22,23 @@ program() {
         return
     fi
     git worktree add --quiet --detach "$work/tree" "$2"
-    (cd "$work/tree" && CARGO_TARGET_DIR=$built/compared cargo build --quiet --release --locked -p gait)
-    cp "$built/compared/release/gait" "$work/$1"
+    # One folder for all builds: a library that several need in the same version is compiled once.
+    (cd "$work/tree" && CARGO_TARGET_DIR=$built cargo build --quiet --release --locked -p gait)
+    cp "$built/release/gait" "$work/$1"
     git worktree remove --force "$work/tree"
 }
 
-program old "${1:-$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse HEAD~1)}"
+readonly old=${1:-$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --short HEAD~1)}
+program old "$old"
 [[ $# -eq 2 ]] || cargo build --quiet --release --locked -p gait
 program new "${2:-$built/release/gait}"
 
-WORK=$work python3 - <<'PY'
+OLD=$old NEW=${2:-the checkout} WORK=$work python3 - <<'PY'
 import http.client, json, os, shutil, socket, statistics, subprocess, sys, tempfile, time
 
 work = os.environ["WORK"]
 SIDES = ("old", "new")
-RUNS, ASKED = 41, 2001
+RUNS, ASKED = 101, 2001
 POLICY = """default_verdict: block
 fail_closed: {enabled: true, required_fields: [targets]}
 rules:
@@ -52,6 +54,10 @@ INTENT = {
     "targets": [{"kind": "path", "value": "/srv/app/config.yaml", "operation": "read", "endpoint_class": "fs.read"}],
     "context": {"identity": "a", "workspace": "/srv/app", "risk_class": "low", "session_id": "s1"},
 }
+
+
+class Failed(Exception):
+    """A build that cannot do what is measured."""
 
 
 class Side:
@@ -75,13 +81,16 @@ class Side:
         done = subprocess.run(**self.command([*args, "--json"]), capture_output=True, text=True)
         elapsed = time.perf_counter() - start
         if done.returncode != 0:
-            sys.exit(f"{self.program} {' '.join(args)}: exit {done.returncode}: {done.stdout[:300].strip()}")
+            raise Failed(f"{self.program} {' '.join(args)}: exit {done.returncode}: {done.stdout[:300].strip()}")
         return elapsed
 
     def serve(self):
         args = ["gate", "serve", "--policy", "policy.yaml", "--trace-dir", "", "--json", *SIGNED]
         self.service = subprocess.Popen(**self.command(args), stdout=subprocess.PIPE, text=True)
-        address = json.loads(self.service.stdout.readline())["listen"]
+        said = self.service.stdout.readline()
+        address = json.loads(said or "{}").get("listen")
+        if address is None:
+            raise Failed(f"{self.program} {' '.join(args)}: {said[:300].strip()}")
         self.connection = http.client.HTTPConnection("gate")
         self.connection.sock = socket.socket(socket.AF_UNIX)
         self.connection.sock.connect(os.path.join(self.folder, address))
@@ -93,22 +102,43 @@ class Side:
         answer = self.connection.getresponse().read()
         elapsed = time.perf_counter() - start
         if json.loads(answer).get("verdict") != "allow":
-            sys.exit(f"{self.program} gate serve: {answer[:300]}")
+            raise Failed(f"{self.program} gate serve: {answer[:300]}")
         return elapsed
 
 
-def compare(what, times):
-    medians = {side: statistics.median(times[side]) * 1000 for side in SIDES}
-    ratio = medians["new"] / medians["old"]
-    print(f"{what:<52}{medians['old']:>10.3f}{medians['new']:>10.3f}{ratio:>8.2f}")
+def row(what, of, times):
+    """One line of the table; a build that has no times has failed."""
+    taken = {side: of(times[side]) * 1000 for side in SIDES if times.get(side)}
+    cells = [f"{taken[side]:.3f}" if side in taken else "-" for side in SIDES]
+    cells.append(f"{taken['new'] / taken['old']:.2f}" if len(taken) == 2 else "-")
+    print(f"| {what} | {' | '.join(cells)} |", flush=True)
 
 
-def in_turn(count, once):
-    times = {side: [] for side in SIDES}
+def able(once):
+    """The builds that can do it, after doing it twice."""
+    can = []
+    for side in SIDES:
+        try:
+            once(sides[side])
+            once(sides[side])
+            can.append(side)
+        except Failed as failed:
+            print(failed, file=sys.stderr)
+            if side == "new":
+                sys.exit(1)
+    return can
+
+
+def in_turn(count, once, builds):
+    times = {side: [] for side in builds}
     for number in range(count):
-        for side in SIDES if number % 2 == 0 else reversed(SIDES):
+        for side in builds if number % 2 == 0 else reversed(builds):
             times[side].append(once(sides[side]))
     return times
+
+
+def late(times):
+    return statistics.quantiles(times, n=100)[98]
 
 
 SIGNED = ["--key-mode", "prod", "--private-key", "keys/gait_private.key"]
@@ -126,18 +156,22 @@ memory = tempfile.mkdtemp(dir="/dev/shm") if os.path.isdir("/dev/shm") else None
 if memory:
     commands["gate eval, the trace in memory (no fsync)"] = [*EVAL, f"{memory}/trace.json"]
 try:
-    print(f"{'medians in ms':<52}{'old':>10}{'new':>10}{'ratio':>8}")
+    print(f"| median in ms, {os.cpu_count()} cores | {os.environ['OLD']} | {os.environ['NEW']} | ratio |")
+    print("|---|---|---|---|")
     for what, args in commands.items():
-        in_turn(2, lambda side: side.run(args))
-        compare(f"{what}, {RUNS} runs", in_turn(RUNS, lambda side: side.run(args)))
-    for side in sides.values():
-        side.serve()
-    in_turn(50, Side.ask)
-    served = in_turn(ASKED, Side.ask)
-    compare(f"gate serve, {ASKED} requests", served)
-    late = {side: statistics.quantiles(served[side], n=100)[98] * 1000 for side in SIDES}
-    ratio = late["new"] / late["old"]
-    print(f"{'gate serve, p99, the client included':<52}{late['old']:>10.3f}{late['new']:>10.3f}{ratio:>8.2f}")
+        once = lambda side: side.run(args)
+        row(f"{what}, {RUNS} runs", statistics.median, in_turn(RUNS, once, able(once)))
+    serving = []
+    for side in SIDES:
+        try:
+            sides[side].serve()
+            serving.append(side)
+        except Failed as failed:
+            print(failed, file=sys.stderr)
+    in_turn(50, Side.ask, serving)
+    served = in_turn(ASKED, Side.ask, serving)
+    row(f"gate serve, {ASKED} requests", statistics.median, served)
+    row("gate serve, p99 of them, the client included", late, served)
 finally:
     for side in sides.values():
         if hasattr(side, "service"):
