@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The encrypted store against Amazon's DynamoDB Local, the real one: the suite that the embedded engine passes, and the
-# loops that kill client and server. Nothing leaves this machine: server and tests share a network of their own.
+# The encrypted store against Amazon's DynamoDB Local, the real one: the suite that the embedded engine passes, the loops
+# that kill client and server, and a node with its commands. Nothing leaves this machine: server and tests share a network of their own.
 # Usage: tests/system/dynamodb_local.sh
 #
 # DYNAMODB_LOCAL_CACHE names the folder that keeps the server between runs; its licence forbids passing it on.
@@ -55,7 +55,7 @@ isolated() {
 }
 
 inside() {
-    local library=$1 suite=$2
+    local library=$1 suite=$2 worldcompute=$3
     ip link set lo up
     export DYNAMODB_LOCAL_HOME
     DYNAMODB_LOCAL_HOME=$(dirname "$(jar)")
@@ -69,6 +69,7 @@ inside() {
     "$library" --exact parity::every_engine_gives_the_same_answers --nocapture
     "$library" faults::on_a_network --nocapture
     "$suite" kill --nocapture --test-threads 1
+    BLUE_TABLE=node tests/system/node_store.sh "$worldcompute" "$folder/home"
 }
 
 # Waits until the server answers at all, for at most 120 s: to a request without a signature it says 400.
@@ -93,4 +94,6 @@ tools
 server
 library=$(program blue_encrypted_store --lib)
 suite=$(program suite --test suite)
-isolated "$(realpath "$library")" "$(realpath "$suite")"
+# Tests of the command line are built with the program, two folders up from them.
+commands=$(program key_release --test key_release)
+isolated "$(realpath "$library")" "$(realpath "$suite")" "$(realpath "$(dirname "$commands")/../worldcompute")"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A second opinion on AWS KMS: the store with its master key in moto, a KMS that others wrote.
+# A second opinion on AWS KMS: the store, and a node with its commands, with the master key in moto, a KMS that others wrote.
 # moto is installed into a folder of this user's cache; where that cannot be done, the test is skipped and says so.
 # Usage: tests/system/kms_moto.sh
 set -euo pipefail
@@ -44,4 +44,27 @@ KMS_ENDPOINT="http://127.0.0.1:$port" \
     cargo test --workspace --features blue-encrypted-store/aws --test suite -- --nocapture kms_endpoint >"$work/tests.log" 2>&1 \
     || { cat "$work/tests.log" >&2; fail "the tests against moto"; }
 grep -q "^test result: ok. 3 passed" "$work/tests.log" || { cat "$work/tests.log" >&2; fail "not every test ran"; }
-echo "kms_moto: 3 tests passed against ${moto}"
+
+# Tests of the command line are built with the program, two folders up from them.
+commands=$(cargo test --workspace --features blue-encrypted-store/aws --no-run --test key_release 2>&1 | tee -a "$work/tests.log" \
+    | sed -n 's/.*Executable .*(\(.*\/key_release-[0-9a-f]*\))$/\1/p')
+[ -n "$commands" ] || { cat "$work/tests.log" >&2; fail "the program was not built"; }
+worldcompute=$(realpath "$(dirname "$commands")/../worldcompute")
+
+# key: makes an HMAC key and says its ARN.
+key() {
+    AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test "$venv/bin/python" - "$1" <<'PYTHON'
+import sys, boto3
+kms = boto3.client("kms", endpoint_url=sys.argv[1], region_name="us-east-1")
+print(kms.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")["KeyMetadata"]["Arn"])
+PYTHON
+}
+
+export KMS_ENDPOINT="http://127.0.0.1:$port" BLUE_KEYS
+BLUE_KEYS=kms:$(key "$KMS_ENDPOINT")
+tests/system/node_store.sh "$worldcompute" "$work/home" || fail "a node with its key in moto"
+[ ! -e "$work/home/keys/umk.key" ] || fail "a key was made in a file"
+BLUE_KEYS=kms:$(key "$KMS_ENDPOINT")
+! "$worldcompute" --home "$work/home" --json store status >"$work/other.json" 2>&1 || fail "another key opened the store"
+grep -q encryption_key_changed "$work/other.json" || fail "another key: $(cat "$work/other.json")"
+echo "kms_moto: 3 tests and a node passed against ${moto}"

@@ -198,6 +198,11 @@ impl Aws {
         self.endpoint.as_ref()
     }
 
+    /// The region, if one was named, or found ([`crate::StoreConfig::resolved`]).
+    pub fn named_region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
     /// With what the caller has loaded or put together: other sources of credentials, proxies, an HTTP client.
     #[cfg(feature = "aws")]
     #[must_use]

@@ -50,7 +50,7 @@ fn with_retries(builder: Builder) -> Builder {
 #[cfg(all(feature = "aws", test))]
 pub(crate) use remote::to_endpoint;
 #[cfg(feature = "aws")]
-pub(crate) use remote::{at_endpoint, in_aws};
+pub(crate) use remote::{at_endpoint, found, in_aws};
 
 /// Over a network, which an answer may not come back on.
 #[cfg(feature = "aws")]
@@ -78,28 +78,41 @@ mod remote {
         with_timeouts(nobodys(Builder::new())).endpoint_url(endpoint.as_str())
     }
 
+    /// The same AWS with the region named, and with all that every program of the AWS SDK finds.
+    ///
+    /// # Errors
+    /// `region_missing`.
+    pub(crate) async fn found(aws: Aws) -> Result<Aws> {
+        let sdk = match aws.sdk {
+            Some(found) => *found,
+            None => aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await,
+        };
+        let region = aws.region.or_else(|| sdk.region().map(ToString::to_string));
+        Ok(Aws {
+            region: Some(region.ok_or_else(no_region)?),
+            endpoint: aws.endpoint,
+            sdk: Some(Box::new(sdk)),
+        })
+    }
+
     /// The client of AWS. Finds region and credentials now, so that what is missing is told before anything is done.
     ///
     /// # Errors
     /// `region_missing`, `credentials_missing`.
     pub(crate) async fn in_aws(aws: &Aws) -> Result<Client> {
-        let found = match &aws.sdk {
-            Some(found) => (**found).clone(),
-            None => aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await,
-        };
-        let region = aws.region.clone().map(Region::new);
-        let Some(region) = region.or_else(|| found.region().cloned()) else {
-            return Err(missing(
-                "region_missing",
-                "no region of AWS is configured",
-                "set AWS_REGION, or region in the profile file",
-            ));
+        let Aws {
+            region: Some(region),
+            endpoint,
+            sdk: Some(found),
+        } = found(aws.clone()).await?
+        else {
+            return Err(no_region());
         };
         check_credentials(&found).await?;
-        let mut builder = with_timeouts(with_retries(Builder::from(&found)))
-            .region(region)
+        let mut builder = with_timeouts(with_retries(Builder::from(&*found)))
+            .region(Region::new(region))
             .interceptor(OnlyToAws);
-        if let Some(endpoint) = &aws.endpoint {
+        if let Some(endpoint) = &endpoint {
             builder = builder.endpoint_url(endpoint.as_str());
         }
         Ok(Client::from_conf(builder.build()))
@@ -126,6 +139,14 @@ mod remote {
         credentials
             .map(drop)
             .map_err(|error| none().caused_by(&error))
+    }
+
+    fn no_region() -> Fault {
+        missing(
+            "region_missing",
+            "no region of AWS is configured",
+            "set AWS_REGION, or region in the profile file",
+        )
     }
 
     fn missing(code: &'static str, message: &'static str, hint: &'static str) -> Fault {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::audit::{AuditReads, Habits, OnAuditBreak, TraceSource};
+#[cfg(feature = "aws")]
+use crate::client;
 use crate::{Backend, KeyLifetime, Profile};
 
 /// The name of a table unless it is configured.
@@ -78,21 +80,16 @@ impl StoreConfig {
     /// What is empty counts as not set.
     ///
     /// # Errors
-    /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`; `invalid_environment` for what is
-    /// not UTF-8.
+    /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`, `invalid_table_name`;
+    /// `invalid_environment` for what is not UTF-8.
     pub fn from_env(embedded: StorePath) -> Result<Self> {
-        Self::from_vars(embedded, |name| match env::var(name) {
-            Ok(value) => Ok(Some(value)),
-            Err(env::VarError::NotPresent) => Ok(None),
-            Err(env::VarError::NotUnicode(_)) => Err(not_unicode(name)),
-        })
+        Self::from_vars(embedded, variable)
     }
 
     fn from_vars(
         embedded: StorePath,
-        var: impl Fn(&str) -> Result<Option<String>>,
+        set: impl Fn(&'static str) -> Result<Option<String>>,
     ) -> Result<Self> {
-        let set = |name| Ok::<_, Fault>(var(name)?.filter(|value| !value.is_empty()));
         let profile = match set("BLUE_PROFILE")? {
             Some(name) => Profile::parse(&name)?,
             None => Profile::Local,
@@ -103,7 +100,25 @@ impl StoreConfig {
         if let Some(table) = set("BLUE_TABLE")? {
             config.table = table;
         }
+        config.check_table()?;
         Ok(config)
+    }
+
+    /// The same with what it leaves to the AWS SDK: region and credentials are looked for now, and the table is not.
+    ///
+    /// # Errors
+    /// `backend_not_built` for a table that this program cannot reach; `region_missing`.
+    pub async fn resolved(self) -> Result<Self> {
+        #[cfg(feature = "aws")]
+        if let Backend::Aws(aws) = self.backend {
+            let backend = Backend::Aws(client::found(aws).await?);
+            return Ok(Self { backend, ..self });
+        }
+        #[cfg(not(feature = "aws"))]
+        if !matches!(self.backend, Backend::Embedded(_)) {
+            return Err(crate::store::not_built());
+        }
+        Ok(self)
     }
 
     /// In the table of this name: 3 to 255 letters, digits, `_`, `-` and `.`.
@@ -221,6 +236,15 @@ impl StoreConfig {
     }
 }
 
+/// What the environment says; what is empty counts as not set.
+pub(crate) fn variable(name: &'static str) -> Result<Option<String>> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => Err(not_unicode(name)),
+    }
+}
+
 fn not_unicode(name: &str) -> Fault {
     let message = format!("the environment variable {name} is not UTF-8");
     Fault::new(Category::InvalidInput, "invalid_environment", message)
@@ -234,7 +258,9 @@ mod tests {
     fn of(vars: &[(&str, &str)]) -> Result<StoreConfig> {
         StoreConfig::from_vars(StorePath::Memory, |name| {
             let found = vars.iter().find(|(known, _)| *known == name);
-            Ok(found.map(|(_, value)| (*value).to_owned()))
+            Ok(found
+                .map(|(_, value)| (*value).to_owned())
+                .filter(|value| !value.is_empty()))
         })
     }
 
@@ -268,6 +294,7 @@ mod tests {
             code(&[("DYNAMODB_ENDPOINT", "localhost")]),
             "invalid_endpoint"
         );
+        assert_eq!(code(&[("BLUE_TABLE", "a b")]), "invalid_table_name");
         let refused = StoreConfig::from_vars(StorePath::Memory, |name| Err(not_unicode(name)));
         assert_eq!(refused.err().unwrap().code(), "invalid_environment");
     }

@@ -151,7 +151,8 @@ where
     }
 }
 
-fn our_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
+/// What an interceptor of ours refused.
+pub(crate) fn our_fault(error: &(dyn Error + 'static)) -> Option<Fault> {
     let mut source = Some(error);
     while let Some(error) = source {
         if let Some(fault) = error.downcast_ref::<Fault>() {

@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 
 use crate::backend::{Realm, check_aws};
 use crate::crypto::Key;
+use crate::failure::our_fault;
 use crate::keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
     mixed,
@@ -179,6 +180,9 @@ impl AwsKmsKeyProvider {
     }
 
     fn refused(&self, error: &SdkError<GenerateMacError>) -> Fault {
+        if let Some(fault) = our_fault(error) {
+            return fault;
+        }
         match error {
             SdkError::ServiceError(service) => self.service_fault(service.err()),
             SdkError::TimeoutError(_) => self.unreachable(error),

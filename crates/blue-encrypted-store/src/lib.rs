@@ -72,6 +72,8 @@
 //! | `Tpm2KeyProvider` (feature `tpm2`) | sealed to this machine's TPM 2.0, its firmware and its Secure Boot state | one machine, tables anywhere |
 //! | your own [`KeyProvider`] | wherever you keep it | a gate that rules on each key, another key service |
 //!
+//! [`KeySource::from_env`] chooses one by `BLUE_KEYS`, as [`StoreConfig::from_env`] chooses the table.
+//!
 //! A provider is asked for a KEK again after [`KeyLifetime`], so that a key which is disabled stops the store.
 //!
 //! # What is protected
@@ -151,6 +153,7 @@ mod key_changes;
 mod key_ends;
 #[cfg(test)]
 mod key_races;
+mod key_source;
 mod keyring;
 mod keys;
 #[cfg(any(feature = "aws", test))]
@@ -202,6 +205,7 @@ pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, ClearHalf, Entity, META, Stored};
 pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
 pub use kek::KeyLifetime;
+pub use key_source::{KeySource, Registers};
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
 };

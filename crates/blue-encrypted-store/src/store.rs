@@ -428,7 +428,7 @@ async fn remote(_backend: &Backend) -> Result<Client> {
     Err(not_built())
 }
 
-fn not_built() -> Fault {
+pub(crate) fn not_built() -> Fault {
     let message = "this program was built for embedded tables only";
     Fault::new(Category::DependencyMissing, "backend_not_built", message)
         .hint("build it with the feature aws of blue-encrypted-store")

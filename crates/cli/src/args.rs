@@ -12,7 +12,8 @@ use worldcompute_proof::PeerId;
 use crate::demo::picture::MAX_TILES;
 
 pub use self::store::{
-    DialogueCommand, EraseArgs, ExportArgs, ImportArgs, RotateArgs, StoreCommand, WalkArgs,
+    DialogueCommand, EraseArgs, ExportArgs, ImportArgs, ResealArgs, RotateArgs, SealArgs,
+    StoreCommand, WalkArgs,
 };
 
 /// What `--version` says, behind the program's name.

@@ -225,7 +225,7 @@ fn a_store_is_made_once_and_told_as_it_is() {
     let world = World::bare();
     let absent = json!({
         "state": "absent", "backend": "embedded", "at": "[home]/store/worldcompute.db",
-        "table": "blue-encrypted-store", "key": "[home]/keys/umk.key",
+        "table": "blue-encrypted-store", "keys": "file", "key": "[home]/keys/umk.key",
     });
     assert_eq!(world.json(&["store", "status"]), absent);
     assert!(!world.home().exists(), "a question makes no home");
@@ -233,7 +233,7 @@ fn a_store_is_made_once_and_told_as_it_is() {
         json!({
             "store_id": "[id]", "created": created, "backend": "embedded",
             "at": "[home]/store/worldcompute.db", "table": "blue-encrypted-store",
-            "key": "[home]/keys/umk.key",
+            "keys": "file", "key": "[home]/keys/umk.key",
         })
     };
     assert_eq!(world.json(&["store", "init"]), made(true));
@@ -248,7 +248,7 @@ fn a_store_is_made_once_and_told_as_it_is() {
         json!({
             "state": "ready", "store_id": "[id]", "backend": "embedded",
             "at": "[home]/store/worldcompute.db", "table": "blue-encrypted-store",
-            "key": "[home]/keys/umk.key", "bytes": null, "audit_events": null,
+            "keys": "file", "key": "[home]/keys/umk.key", "bytes": null, "audit_events": null,
         })
     );
     for file in [world.database(), world.key()] {
@@ -587,7 +587,8 @@ fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     let aws = "https://dynamodb.eu-central-1.amazonaws.com";
     for (variables, code) in [
         (&[("BLUE_PROFILE", "prod")][..], "invalid_profile"),
-        (&[("BLUE_PROFILE", "aws")], "keys_of_another_realm"),
+        #[cfg(not(feature = "aws"))]
+        (&[("BLUE_PROFILE", "aws")], "backend_not_built"),
         (&[("DYNAMODB_ENDPOINT", "localhost")], "invalid_endpoint"),
         (&[("DYNAMODB_ENDPOINT", aws)], "endpoint_is_aws"),
         (
@@ -634,6 +635,93 @@ fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     assert_eq!(world.json(&["store", "verify"])["ok"], true);
     let made: Value = serde_json::from_slice(&named(&fresh).stdout).unwrap();
     assert_eq!(made["table"], "another-table");
+}
+
+#[test]
+fn daemon_and_commands_take_the_key_that_the_environment_names_or_say_why_not() {
+    let world = World::bare();
+    let daemon = ["donor", "join", "--no-mdns", "--port", "0"];
+    let job = ["job", "run", &example("hello/hello.wat")];
+    let commands: [&[&str]; 5] = [
+        &["store", "init"],
+        &["store", "setup-tables"],
+        &["store", "status"],
+        &daemon,
+        &job,
+    ];
+    let secret = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    for (keys, code) in [
+        ("File", "invalid_keys"),
+        ("file:/tmp/umk.key", "invalid_keys"),
+        ("kms", "invalid_keys"),
+        ("tpm2:umk.tpm2", "invalid_keys"),
+        (secret, "invalid_keys"),
+        #[cfg(not(feature = "aws"))]
+        (
+            "kms:arn:aws:kms:eu-central-1:123456789012:key/a",
+            "keys_not_built",
+        ),
+        #[cfg(not(feature = "tpm2"))]
+        ("tpm2", "keys_not_built"),
+        #[cfg(not(feature = "tpm2"))]
+        ("tpm2:/keys/umk.tpm2", "keys_not_built"),
+    ] {
+        for arguments in commands {
+            let output = worldcompute(&world.home())
+                .args(arguments)
+                .arg("--json")
+                .env("BLUE_KEYS", keys)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1), "{arguments:?} {keys}");
+            let fault = text(&output.stderr);
+            assert!(fault.contains(code), "{arguments:?} {keys}: {fault}");
+            assert!(!fault.contains(secret), "{fault}");
+            let made = [
+                world.home().join("identity.key"),
+                world.key(),
+                world.database(),
+            ];
+            assert!(
+                !made.iter().any(|file| file.exists()),
+                "{arguments:?} {keys}"
+            );
+        }
+    }
+    let named = worldcompute(&world.home())
+        .args(["store", "init", "--json"])
+        .env("BLUE_KEYS", "file")
+        .output()
+        .unwrap();
+    assert!(named.status.success(), "{}", text(&named.stderr));
+    assert!(world.key().exists());
+}
+
+#[test]
+fn a_key_that_no_tpm_keeps_is_not_sealed_and_none_is_made() {
+    let world = World::new();
+    let copy = world.bundle("copy");
+    for arguments in [
+        &["store", "seal", "--fresh", &copy][..],
+        &["store", "seal", &copy],
+        &["store", "reseal"],
+    ] {
+        let fault = world.fault(arguments);
+        assert_eq!(fault["error_code"], "keys_not_sealed", "{arguments:?}");
+    }
+    assert!(!Path::new(&copy).exists());
+    let zeros = "0".repeat(64);
+    for wrong in [
+        &["--pcr0", &zeros][..],
+        &["--pcr7", &zeros],
+        &["--pcr0", "00", "--pcr7", &zeros],
+        &["--pcr0", &zeros, "--pcr7", "x"],
+    ] {
+        let output = world.run(&[&["store", "reseal"], wrong].concat());
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+    assert_eq!(world.json(&["store", "verify"])["ok"], true);
 }
 
 /// The job's partition, as `verify --list` names it.

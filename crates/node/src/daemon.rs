@@ -26,7 +26,7 @@ use crate::home::{Home, OpenHome};
 use crate::listen;
 use crate::policies::{gate, policy};
 use crate::serve;
-use crate::storage::Storage;
+use crate::storage::{Storage, StoreSite};
 use crate::submitter::{Submitter, SubmitterParts};
 use crate::web;
 
@@ -150,10 +150,16 @@ impl Node {
     /// # Errors
     /// Those of [`Node::start`] but WC-023.
     pub async fn start_unreached(options: NodeOptions) -> Result<Running> {
+        let site = options.storage.site(&options.home).await?;
         let home = options.home.open(&options.config)?;
         let (mesh, inbound) = join(&home, &options).await?;
         let control = Control::bind(home.paths().socket());
-        let assembled = async { Ok((control?, assemble(home, &options, mesh.clone()).await?)) };
+        let assembled = async {
+            Ok((
+                control?,
+                assemble(home, &site, &options, mesh.clone()).await?,
+            ))
+        };
         let (control, node) = match assembled.await {
             Ok(parts) => parts,
             Err(fault) => {
@@ -384,9 +390,14 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
     Mesh::start(mesh).await
 }
 
-async fn assemble(home: OpenHome, options: &NodeOptions, mesh: Mesh) -> Result<Node> {
+async fn assemble(
+    home: OpenHome,
+    site: &StoreSite,
+    options: &NodeOptions,
+    mesh: Mesh,
+) -> Result<Node> {
     let paths = home.paths();
-    let store = options.storage.site(paths)?.open(&home).await?;
+    let store = site.open(&home).await?;
     let limits = Limits {
         max_object: api::MAX_CONTENT_BYTES as u64,
         max_total: options.config.content_bytes,

@@ -98,7 +98,7 @@ impl Release {
 }
 
 /// A provider of keys that nobody reaches without a permit.
-pub struct Vault<P> {
+pub struct Vault<P: ?Sized> {
     keys: Arc<P>,
     node: PeerId,
 }
@@ -111,13 +111,13 @@ pub struct Vault<P> {
 /// Unlocked { keys, release, spent }
 /// # }
 /// ```
-pub struct Unlocked<P> {
+pub struct Unlocked<P: ?Sized> {
     keys: Arc<P>,
     release: Release,
     spent: Arc<Redeemed>,
 }
 
-impl<P> Clone for Unlocked<P> {
+impl<P: ?Sized> Clone for Unlocked<P> {
     fn clone(&self) -> Self {
         Self {
             keys: self.keys.clone(),
@@ -127,13 +127,10 @@ impl<P> Clone for Unlocked<P> {
     }
 }
 
-impl<P> Vault<P> {
+impl<P: ?Sized> Vault<P> {
     /// Locks the provider `keys` of `node` in.
-    pub fn new(keys: P, node: PeerId) -> Self {
-        Self {
-            keys: Arc::new(keys),
-            node,
-        }
+    pub fn new(keys: Arc<P>, node: PeerId) -> Self {
+        Self { keys, node }
     }
 
     /// Gives out the keys of `release`, if `permit` is for exactly that. Without one there are no keys:
@@ -167,7 +164,7 @@ impl<P> Vault<P> {
     }
 }
 
-impl<P> Unlocked<P> {
+impl<P: ?Sized> Unlocked<P> {
     /// The provider, for what was given out and nothing else.
     fn keys(&self, wanted: &Release) -> Result<&P, KeyError> {
         if self.release == *wanted {
@@ -184,7 +181,7 @@ impl<P> Unlocked<P> {
 }
 
 /// A [`KeyProvider`] that asks the gate before it gives out a key.
-pub struct GatedKeys<P> {
+pub struct GatedKeys<P: ?Sized> {
     vault: Vault<P>,
     desk: Arc<Desk>,
     /// What the gate said, yes or no: whoever may not have a key gets no second record by asking again.
@@ -198,9 +195,9 @@ struct Desk {
     log: PathBuf,
 }
 
-impl<P> GatedKeys<P> {
+impl<P: ?Sized> GatedKeys<P> {
     /// Guards the provider `keys` of `node` by `gate`, whose decisions are kept in the file `log`.
-    pub fn new(keys: P, gate: Gate, node: PeerId, log: PathBuf) -> Self {
+    pub fn new(keys: Arc<P>, gate: Gate, node: PeerId, log: PathBuf) -> Self {
         Self {
             vault: Vault::new(keys, node),
             desk: Arc::new(Desk { gate, node, log }),
@@ -276,7 +273,7 @@ fn is_denial(fault: &Fault) -> bool {
 }
 
 #[async_trait]
-impl<P: KeyProvider> KeyProvider for GatedKeys<P> {
+impl<P: KeyProvider + ?Sized> KeyProvider for GatedKeys<P> {
     fn realm(&self) -> Realm {
         self.vault.keys.realm()
     }

@@ -28,7 +28,7 @@ pub use blue_encrypted_store as store;
 pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};
 pub use daemon::{Node, NodeOptions, Roles, Running};
 pub use home::{HOME_VARIABLE, Home, OpenHome};
-pub use storage::{SiteView, Storage, StoreSite, VARIABLES, is_key_loss};
+pub use storage::{SiteView, Storage, StoreSite, VARIABLES, is_absent, is_key_loss};
 pub use worldcompute_durable as durable;
 pub use worldcompute_ledger::receipt;
 pub use worldcompute_scheduler::{evidence, manifest};

@@ -1,4 +1,4 @@
-//! The encrypted store of a node: where it is, with which keys it is opened, and what is left when the key is lost.
+//! The encrypted store of a node: where it is, with which key it is opened, and what is left when the key is lost.
 //!
 //! The daemon and the commands that look after the store ask the same question in the same way, so they never mean
 //! different tables.
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blue_encrypted_store::{
-    Aws, Backend, LocalFileKeyProvider, OnAuditBreak, Store, StoreConfig, StorePath, TraceSource,
-    forbid_core_dumps,
+    Aws, Backend, KeyProvider, KeySource, OnAuditBreak, Registers, Store, StoreConfig, StorePath,
+    TraceSource, forbid_core_dumps,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -20,12 +20,16 @@ use crate::home::{Home, OpenHome};
 use crate::keys::GatedKeys;
 use crate::policies::gate;
 
-/// The environment variables that say where a store is ([`StoreConfig::from_env`]).
-pub const VARIABLES: [&str; 4] = [
+/// The environment variables that say where a store is, and where its key ([`StoreConfig::from_env`],
+/// [`KeySource::from_env`]).
+pub const VARIABLES: [&str; 7] = [
     "BLUE_PROFILE",
     "DYNAMODB_ENDPOINT",
     "BLUE_TABLE",
     "BLUE_STORE_ID",
+    "BLUE_KEYS",
+    "KMS_ENDPOINT",
+    "BLUE_TPM",
 ];
 
 /// Where a node keeps its store.
@@ -38,16 +42,17 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The store of the node in `home`.
+    /// The store of the node in `home`. Touches neither.
     ///
     /// # Errors
-    /// Those of [`StoreConfig::from_env`].
-    pub fn site(self, home: &Home) -> Result<StoreSite> {
-        let file = StorePath::File(home.store());
-        let config = match self {
-            Self::Configured => StoreConfig::from_env(file)?,
-            Self::InHome => StoreConfig::new(file),
+    /// Those of [`StoreConfig::from_env`], [`StoreConfig::resolved`] and [`KeySource::from_env`].
+    pub async fn site(self, home: &Home) -> Result<StoreSite> {
+        let (file, key) = (StorePath::File(home.store()), home.store_key());
+        let (config, keys) = match self {
+            Self::Configured => (StoreConfig::from_env(file)?, KeySource::from_env(key)?),
+            Self::InHome => (StoreConfig::new(file), KeySource::File(key)),
         };
+        let config = config.resolved().await?;
         let config = match config.backend() {
             Backend::Embedded(_) => config,
             _ => config.anchor(home.remote_anchor()),
@@ -55,6 +60,7 @@ impl Storage {
         Ok(StoreSite {
             home: home.clone(),
             config: config.trace_source(TraceSource::new(correlation)),
+            keys,
         })
     }
 }
@@ -68,6 +74,7 @@ fn correlation() -> Option<[u8; 16]> {
 pub struct StoreSite {
     home: Home,
     config: StoreConfig,
+    keys: KeySource,
 }
 
 /// The same in words.
@@ -75,12 +82,14 @@ pub struct StoreSite {
 pub struct SiteView {
     /// `embedded`, `endpoint` or `aws`.
     pub backend: &'static str,
-    /// The file, the server's URL, or the endpoint in AWS where one is named.
+    /// The file, the server's URL, or the region of AWS, with the endpoint where one is named.
     pub at: String,
     /// The table's name.
     pub table: String,
-    /// The file of the master key.
-    pub key: PathBuf,
+    /// What keeps the master key: `file`, `kms` or `tpm2`.
+    pub keys: &'static str,
+    /// The file that it is in, sealed or not, or its ARN.
+    pub key: String,
 }
 
 impl StoreSite {
@@ -96,8 +105,18 @@ impl StoreSite {
             backend,
             at,
             table: self.config.table_name().to_owned(),
-            key: self.home.store_key(),
+            keys: self.keys.kind(),
+            key: self.key(),
         }
+    }
+
+    /// The file of the master key, or what `BLUE_KEYS` says of one that is in no file.
+    fn key(&self) -> String {
+        let file = self.keys.file();
+        file.map_or_else(
+            || self.keys.to_string().trim_start_matches("kms:").to_owned(),
+            |file| file.display().to_string(),
+        )
     }
 
     /// The file of a store that is embedded in its node.
@@ -108,12 +127,17 @@ impl StoreSite {
         }
     }
 
+    /// The file of a store that can be reset: embedded, and so is what a new key takes the place of.
+    pub fn resettable(&self) -> Option<PathBuf> {
+        self.keys.file().and_then(|_| self.file())
+    }
+
     /// Opens it as a daemon does: one in the home is made where there is none, every other has to be there.
     ///
     /// # Errors
     /// Those of [`Store::open`], `key_release_denied`.
     pub async fn open(&self, home: &OpenHome) -> Result<Store> {
-        let opened = Store::open(self.config.clone(), Arc::new(self.keys(home)?)).await;
+        let opened = Store::open(self.config.clone(), self.keys(home).await?).await;
         opened.map_err(|fault| self.explained(fault))
     }
 
@@ -124,7 +148,7 @@ impl StoreSite {
     pub async fn inspect(&self, home: &OpenHome) -> Result<Store> {
         let config = self.config.clone().must_exist();
         let config = config.on_audit_break(OnAuditBreak::Inspect);
-        let opened = Store::open(config, Arc::new(self.keys(home)?)).await;
+        let opened = Store::open(config, self.keys(home).await?).await;
         opened.map_err(|fault| self.explained(fault))
     }
 
@@ -133,7 +157,7 @@ impl StoreSite {
     /// # Errors
     /// Those of [`Store::set_up`].
     pub async fn set_up(&self, home: &OpenHome) -> Result<Store> {
-        let made = Store::set_up(self.config.clone(), Arc::new(self.keys(home)?)).await;
+        let made = Store::set_up(self.config.clone(), self.keys(home).await?).await;
         made.map_err(|fault| self.explained(fault))
     }
 
@@ -145,7 +169,7 @@ impl StoreSite {
     /// `store_not_lost` when the store opens; whatever else keeps it from opening, tampering above all: then nothing is
     /// deleted. `store_not_here` for a store that is not in the home.
     pub async fn reset(&self, home: &OpenHome, kept: impl FnOnce(&Path)) -> Result<Store> {
-        let Some(file) = self.file() else {
+        let (Some(file), Some(key)) = (self.file(), self.keys.file()) else {
             return Err(not_here(&self.view()));
         };
         match self.inspect(home).await {
@@ -153,27 +177,59 @@ impl StoreSite {
             Err(fault) => return Err(fault),
             Ok(store) => return store.close().await.and(Err(not_lost())),
         }
-        if let Some(aside) = set_aside(self.home.store_key()).await? {
+        if let Some(aside) = set_aside(key.to_owned()).await? {
             kept(&aside);
         }
         Store::discard(file).await?;
         self.set_up(home).await
     }
 
-    fn keys(&self, home: &OpenHome) -> Result<GatedKeys<LocalFileKeyProvider>> {
+    /// Seals the master key in the TPM: the one in the file `copy`, or a fresh one that is put there first. A store that is
+    /// there has to open with it, or it is not kept.
+    ///
+    /// # Errors
+    /// Those of [`KeySource::seal`] and [`KeySource::seal_fresh`]; those of [`StoreSite::inspect`], when the store is there.
+    pub async fn seal(&self, home: &OpenHome, copy: &Path, fresh: bool) -> Result<Registers> {
         forbid_core_dumps()?;
-        Ok(GatedKeys::new(
-            LocalFileKeyProvider::new(self.home.store_key()),
+        let sealed = match fresh {
+            true => self.keys.seal_fresh(copy).await?,
+            false => self.keys.seal(copy).await?,
+        };
+        match self.inspect(home).await {
+            Ok(store) => store.close().await?,
+            Err(fault) if is_absent(&fault) => {}
+            Err(fault) => {
+                if let (true, Some(file)) = (is_key_loss(&fault), self.keys.file()) {
+                    set_aside(file.to_owned()).await?;
+                }
+                return Err(fault);
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Seals the master key anew, to what the TPM's registers hold and to `next`.
+    ///
+    /// # Errors
+    /// Those of [`KeySource::reseal`].
+    pub async fn reseal(&self, next: Option<Registers>) -> Result<Registers> {
+        forbid_core_dumps()?;
+        self.keys.reseal(next).await
+    }
+
+    async fn keys(&self, home: &OpenHome) -> Result<Arc<GatedKeys<dyn KeyProvider>>> {
+        forbid_core_dumps()?;
+        Ok(Arc::new(GatedKeys::new(
+            self.keys.provider().await?,
             gate(home, &self.home.keys_policy())?,
             home.key().peer_id(),
             self.home.key_decisions(),
-        ))
+        )))
     }
 
     /// The next action, where it depends on this program rather than on the store.
     fn explained(&self, fault: Fault) -> Fault {
-        let key = self.home.store_key();
-        let (key, in_home) = (key.display(), self.file().is_some());
+        let in_home = self.file().is_some();
         match fault.code() {
             "table_not_found" | "store_not_set_up" if in_home => {
                 fault.hint("set the store up with 'worldcompute store init'")
@@ -181,15 +237,42 @@ impl StoreSite {
             "table_not_found" | "store_not_set_up" => fault.hint(
                 "set the store up with 'worldcompute store setup-tables', or look at BLUE_TABLE, the endpoint and the region",
             ),
-            "encryption_key_changed" | "encryption_key_missing" if in_home => fault.hint(format!(
-                "put the store's key back at {key} from a backup; if it is lost, 'worldcompute store init' on a terminal asks whether to reset the database"
-            )),
-            "encryption_key_changed" | "encryption_key_missing" => fault.hint(format!(
-                "put the store's key back at {key} from a backup; a table of another node is not to be shared: name one of your own in BLUE_TABLE"
-            )),
+            "encryption_key_changed" | "encryption_key_missing" => {
+                let (key, or) = (self.way_back(), self.or_else());
+                fault.hint(format!("{key}; {or}"))
+            }
             _ => fault,
         }
     }
+
+    /// How the store gets its key again.
+    fn way_back(&self) -> String {
+        let key = self.key();
+        match self.keys.kind() {
+            "file" => format!("put the store's key back at {key} from a backup"),
+            "tpm2" => format!(
+                "put the sealed key back at {key}, or seal its copy with 'worldcompute store seal'"
+            ),
+            _ => "set BLUE_KEYS to the key that the store was set up with".to_owned(),
+        }
+    }
+
+    /// What there is to do when it does not.
+    fn or_else(&self) -> &'static str {
+        match self.resettable() {
+            Some(_) => {
+                "if it is lost, 'worldcompute store init' on a terminal asks whether to reset the database"
+            }
+            None => {
+                "a table of another node is not to be shared: name one of your own in BLUE_TABLE"
+            }
+        }
+    }
+}
+
+/// Whether there is no store yet.
+pub fn is_absent(fault: &Fault) -> bool {
+    ["table_not_found", "store_not_set_up"].contains(&fault.code())
 }
 
 /// Whether the store's key is gone or another one: what a reset is for. Tampering never is.
@@ -198,8 +281,11 @@ pub fn is_key_loss(fault: &Fault) -> bool {
 }
 
 fn place_in(aws: &Aws) -> String {
-    let endpoint = aws.named_endpoint().map(ToString::to_string);
-    endpoint.unwrap_or_else(|| "AWS".to_owned())
+    let region = aws.named_region().unwrap_or_default();
+    match aws.named_endpoint() {
+        Some(endpoint) => format!("{region} through {endpoint}"),
+        None => region.to_owned(),
+    }
 }
 
 fn not_lost() -> Fault {
@@ -250,7 +336,7 @@ async fn set_aside(key: PathBuf) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use blue_encrypted_store::KeyProvider;
+    use blue_encrypted_store::LocalFileKeyProvider;
 
     use super::*;
 
@@ -259,7 +345,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("home"));
         let opened = home.open(&crate::Config::default()).unwrap();
-        let site = Storage::InHome.site(&home).unwrap();
+        let site = Storage::InHome.site(&home).await.unwrap();
         let old = site.open(&opened).await.unwrap();
         let id = old.id().to_owned();
         old.close().await.unwrap();

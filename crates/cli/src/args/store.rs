@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
+use worldcompute_proof::Sha256;
 
 #[derive(Debug, Subcommand)]
 pub enum StoreCommand {
@@ -34,6 +35,10 @@ pub enum StoreCommand {
     Rotate(RotateArgs),
     /// Destroy a partition's keys and records for good, and print the certificate
     Erase(EraseArgs),
+    /// Seal the master key in this machine's TPM
+    Seal(SealArgs),
+    /// Seal it anew: before an update of the firmware, and after it
+    Reseal(ResealArgs),
     /// Recorded sessions of agents
     #[command(
         subcommand,
@@ -74,8 +79,8 @@ pub struct ImportArgs {
     #[arg(value_hint = ValueHint::FilePath)]
     pub file: PathBuf,
 
-    /// The master key of the store that the file is from, where that is another one
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// The master key of the store that the file is from, where that is another one: a file, kms:ARN or tpm2:FILE
+    #[arg(long, value_name = "KEY", value_hint = ValueHint::FilePath)]
     pub source_key: Option<PathBuf>,
 }
 
@@ -103,6 +108,34 @@ pub struct EraseArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store seal --fresh /media/safe/umk.key\n  worldcompute store seal /media/safe/umk.key\n\nBLUE_KEYS=tpm2 has this node use it. The copy opens the store without the TPM: keep it where no machine reads it."
+)]
+pub struct SealArgs {
+    /// The key in the clear: a file of 32 bytes and mode 0600, in a directory of mode 0700
+    #[arg(value_name = "COPY", value_hint = ValueHint::FilePath)]
+    pub copy: PathBuf,
+
+    /// Make a key there first
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store reseal --pcr0 3d45.. --pcr7 b5c0..\n  worldcompute store reseal\n\nWith the values that an update will bring the key opens before and after it. Without them it opens with those of now alone."
+)]
+pub struct ResealArgs {
+    /// What PCR 0 will hold, SHA-256 bank: 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", requires = "pcr7")]
+    pub pcr0: Option<Sha256>,
+
+    /// What PCR 7 will hold
+    #[arg(long, value_name = "HEX", requires = "pcr0")]
+    pub pcr7: Option<Sha256>,
 }
 
 #[derive(Debug, Subcommand)]

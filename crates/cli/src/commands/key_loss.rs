@@ -32,7 +32,7 @@ pub async fn or_reset<T>(
 
 /// Asks whoever sits at a terminal. Whatever is no clear yes is a no, which is the fault that was there before.
 async fn ask(context: &Context, home: &Home, storage: Storage, lost: Fault) -> Result<()> {
-    let Some(file) = storage.site(home)?.file() else {
+    let Some(file) = storage.site(home).await?.resettable() else {
         return Err(lost);
     };
     if !question::can_ask(context) {
@@ -55,7 +55,7 @@ async fn reset(context: &Context, home: &Home, storage: Storage) -> Result<()> {
         let note = format!("The key that was there is now {}.", path.display());
         context.output.note(&note);
     };
-    let store = storage.site(home)?.reset(&opened, kept).await?;
+    let store = storage.site(home).await?.reset(&opened, kept).await?;
     let id = store.id().to_owned();
     store.close().await?;
     context

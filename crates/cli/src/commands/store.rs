@@ -3,6 +3,7 @@
 mod bundle;
 mod dialogue;
 mod keys;
+mod seal;
 mod walk;
 
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::store::Store;
-use worldcompute_node::{Config, Home, OpenHome, SiteView, Storage, StoreSite};
+use worldcompute_node::{Config, Home, OpenHome, SiteView, Storage, StoreSite, is_absent};
 
 use super::daemon::StopSignal;
 use super::{Context, key_loss};
@@ -35,6 +36,8 @@ async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> 
         StoreCommand::Import(args) => bundle::import(context, &args).await,
         StoreCommand::Rotate(args) => keys::rotate(context, &args).await,
         StoreCommand::Erase(args) => keys::erase(context, &args).await,
+        StoreCommand::Seal(args) => seal::seal(context, &args).await,
+        StoreCommand::Reseal(args) => seal::reseal(context, &args).await,
         StoreCommand::Dialogue(command) => dialogue::run(context, command).await,
     }
 }
@@ -47,8 +50,8 @@ struct Held {
 
 impl Held {
     /// Lays the home out where there is none.
-    fn new(home: &Home) -> Result<Self> {
-        let site = Storage::Configured.site(home)?;
+    async fn new(home: &Home) -> Result<Self> {
+        let site = Storage::Configured.site(home).await?;
         let opened = home.open(&Config::load(&home.config())?);
         let home = opened.map_err(|fault| match fault.category() {
             Category::StateContention => fault.hint(
@@ -60,11 +63,11 @@ impl Held {
     }
 
     /// One that is there.
-    fn existing(home: &Home) -> Result<Self> {
+    async fn existing(home: &Home) -> Result<Self> {
         if !home.is_enrolled() {
             return Err(no_node(home));
         }
-        Self::new(home)
+        Self::new(home).await
     }
 
     /// The store, to be looked into.
@@ -92,14 +95,14 @@ struct Made {
 async fn init(context: &Context) -> Result<ExitCode> {
     let home = context.home()?;
     let made = key_loss::or_reset(context, &home, Storage::Configured, async || {
-        let held = Held::new(&home)?;
+        let held = Held::new(&home).await?;
         made(&held, async |held| held.site.open(&held.home).await).await
     });
     print_made(context, &made.await?)
 }
 
 async fn set_up_tables(context: &Context) -> Result<ExitCode> {
-    let held = Held::new(&context.home()?)?;
+    let held = Held::new(&context.home()?).await?;
     let made = made(&held, async |held| held.site.set_up(&held.home).await);
     print_made(context, &made.await?)
 }
@@ -121,10 +124,6 @@ async fn made(held: &Held, make: impl AsyncFn(&Held) -> Result<Store>) -> Result
     })
 }
 
-fn is_absent(fault: &Fault) -> bool {
-    ["table_not_found", "store_not_set_up"].contains(&fault.code())
-}
-
 fn print_made(context: &Context, made: &Made) -> Result<ExitCode> {
     context.output.data(made, |made| {
         let was = if made.created { "made" } else { "is there" };
@@ -139,7 +138,8 @@ fn where_it_is(site: &SiteView) -> Vec<String> {
         format!("backend  {}", site.backend),
         format!("at       {}", site.at),
         format!("table    {}", site.table),
-        format!("key      {}", site.key.display()),
+        format!("keys     {}", site.keys),
+        format!("key      {}", site.key),
     ]
 }
 
@@ -176,12 +176,16 @@ impl Status {
 async fn status(context: &Context) -> Result<ExitCode> {
     let home = context.home()?;
     let mut recorded = Ok(());
-    let status = match Held::existing(&home) {
+    let untold = async |state| {
+        let site = Storage::Configured.site(&home).await?;
+        Ok::<_, Fault>(Status::new(state, &site))
+    };
+    let status = match Held::existing(&home).await {
         Ok(held) => look(&held, &mut recorded).await?,
-        Err(fault) if is_absent(&fault) => Status::new("absent", &Storage::Configured.site(&home)?),
+        Err(fault) if is_absent(&fault) => untold("absent").await?,
         Err(fault) if fault.category() == Category::StateContention => {
             context.output.note(fault.message());
-            Status::new("in_use", &Storage::Configured.site(&home)?)
+            untold("in_use").await?
         }
         Err(fault) => return Err(fault),
     };

@@ -45,7 +45,7 @@ impl Machine {
     fn keys(&self, policy: &str) -> GatedKeys<LocalFileKeyProvider> {
         let provider = LocalFileKeyProvider::new(self.umk());
         let node = self.key.peer_id();
-        GatedKeys::new(provider, self.gate(policy), node, self.log())
+        GatedKeys::new(Arc::new(provider), self.gate(policy), node, self.log())
     }
 
     async fn open(&self, policy: &str) -> Result<Store> {
@@ -230,7 +230,7 @@ async fn no_verdict_but_allow_gives_out_a_key() {
 fn a_permit_for_anything_else_opens_nothing() {
     let machine = Machine::new();
     let node = machine.key.peer_id();
-    let vault = Vault::new((), node);
+    let vault = Vault::new(Arc::new(()), node);
     let job = |store: &str| Release::Partitions {
         store: store.to_owned(),
         kind: Kind::JOB,
@@ -258,7 +258,9 @@ fn what_a_permit_has_opened_gives_out_nothing_else() {
     let node = machine.key.peer_id();
     let intent = Release::Store.intent(&node).unwrap();
     let permit = machine.permit(&starter::keys_policy(), &intent);
-    let unlocked = Vault::new((), node).open(permit, Release::Store).unwrap();
+    let unlocked = Vault::new(Arc::new(()), node)
+        .open(permit, Release::Store)
+        .unwrap();
     assert!(unlocked.keys(&Release::Store).is_ok());
     let job = Release::Partitions {
         store: "a".to_owned(),

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use serde::Serialize;
 use worldcompute_fault::Result;
-use worldcompute_node::store::{BundleInfo, Imported, KeyProvider, LocalFileKeyProvider};
+use worldcompute_node::store::{BundleInfo, Imported, KeySource};
 
 use super::Held;
 use crate::args::{ExportArgs, ImportArgs};
@@ -21,7 +20,7 @@ struct Exported<'a> {
 
 /// Writes a partition to a file.
 pub async fn export(context: &Context, args: &ExportArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?)?.inspect().await?;
+    let store = Held::existing(&context.home()?).await?.inspect().await?;
     let partition = store.partition_named(&args.partition)?;
     let bundle = partition.export(&args.output).await?;
     store.close().await?;
@@ -45,10 +44,11 @@ pub async fn export(context: &Context, args: &ExportArgs) -> Result<ExitCode> {
 
 /// Reads a partition from a file.
 pub async fn import(context: &Context, args: &ImportArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?)?.inspect().await?;
-    let source = args.source_key.as_ref();
-    let source =
-        source.map(|path| Arc::new(LocalFileKeyProvider::new(path)) as Arc<dyn KeyProvider>);
+    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let source = match &args.source_key {
+        Some(named) => Some(source(named)?.provider().await?),
+        None => None,
+    };
     let imported = store.import(&args.file, source).await?;
     store.close().await?;
     context.output.data(&imported, |it: &Imported| {
@@ -62,4 +62,14 @@ pub async fn import(context: &Context, args: &ImportArgs) -> Result<ExitCode> {
         )
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A setting as of `BLUE_KEYS`, or the file of a key.
+fn source(named: &Path) -> Result<KeySource> {
+    match named.to_str() {
+        Some(text) if text.starts_with("kms:") || text.starts_with("tpm2:") => {
+            KeySource::named(text, named)
+        }
+        _ => Ok(KeySource::File(named.to_owned())),
+    }
 }

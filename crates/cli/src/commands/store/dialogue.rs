@@ -13,7 +13,7 @@ use crate::commands::Context;
 
 /// Runs one command on dialogues.
 pub async fn run(context: &Context, command: DialogueCommand) -> Result<ExitCode> {
-    let held = Held::existing(&context.home()?)?;
+    let held = Held::existing(&context.home()?).await?;
     match command {
         DialogueCommand::Record {
             runpack,

@@ -36,7 +36,7 @@ struct Listed {
 
 /// Looks through every partition and through the audit.
 pub async fn verify(context: &Context, args: &WalkArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?)?.inspect().await?;
+    let store = Held::existing(&context.home()?).await?.inspect().await?;
     let mut walk = Walk::new(context.output, args.list);
     let report = store.verify(&[], &mut |step| walk.step(step)).await;
     walk.bar.finish_and_clear();
@@ -68,7 +68,7 @@ struct Chains {
 
 /// Verifies the audit alone.
 pub async fn verify_chain(context: &Context) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?)?.inspect().await?;
+    let store = Held::existing(&context.home()?).await?.inspect().await?;
     let report = store.verify_chain().await?;
     let chains = Chains {
         ok: report.is_whole(),
