@@ -70,6 +70,37 @@ inside() {
     "$library" faults::on_a_network --nocapture
     "$suite" kill --nocapture --test-threads 1
     BLUE_TABLE=node tests/system/node_store.sh "$worldcompute" "$folder/home"
+    elsewhere "$worldcompute" "$folder/home"
+    move "$worldcompute" "$folder/moved"
+}
+
+# Without the endpoint the home makes no empty store of its own.
+elsewhere() {
+    ! env -u DYNAMODB_ENDPOINT "$1" --home "$2" --json job run examples/hello/hello.wat </dev/null 2>"$folder/answer" \
+        || fail "a node whose store is elsewhere ran a job"
+    grep -q store_elsewhere "$folder/answer" || fail "elsewhere: $(cat "$folder/answer")"
+    ! compgen -G "$2/store/*.db" || fail "a node whose store is elsewhere has made another"
+}
+
+# A store goes from the home to the server, partition by partition, as docs/store/operating.md says.
+move() {
+    local program=$1 home=$2 bundles=$folder/bundles partition
+    store() { "$program" --home "$home" --json store "$@" </dev/null; }
+    mkdir "$bundles"
+    (
+        unset DYNAMODB_ENDPOINT
+        [[ $("$program" --home "$home" job run examples/hello/hello.wat </dev/null) = hello ]]
+        store verify --list | grep -o '"partition":"[^"]*"' | cut -d'"' -f4 | while read -r partition; do
+            store export "$partition" --output "$bundles/${partition/\#/-}.bundle" >/dev/null
+        done
+    ) || fail "a store in the home is not exported"
+    export BLUE_TABLE=moved
+    store setup-tables --move | grep -q '"created":true' || fail "the move"
+    for bundle in "$bundles"/*.bundle; do
+        store import "$bundle" --source-key "$home/keys/umk.key" >/dev/null || fail "import $bundle"
+    done
+    store verify | grep -q '"ok":true' || fail "what was moved is not sound"
+    echo "dynamodb_local: $(find "$bundles" -type f | wc -l) partitions moved from a home to the server"
 }
 
 # Waits until the server answers at all, for at most 120 s: to a request without a signature it says 400.

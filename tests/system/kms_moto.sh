@@ -66,5 +66,5 @@ tests/system/node_store.sh "$worldcompute" "$work/home" || fail "a node with its
 [ ! -e "$work/home/keys/umk.key" ] || fail "a key was made in a file"
 BLUE_KEYS=kms:$(key "$KMS_ENDPOINT")
 ! "$worldcompute" --home "$work/home" --json store status >"$work/other.json" 2>&1 || fail "another key opened the store"
-grep -q encryption_key_changed "$work/other.json" || fail "another key: $(cat "$work/other.json")"
+grep -q keys_elsewhere "$work/other.json" || fail "another key: $(cat "$work/other.json")"
 echo "kms_moto: 3 tests and a node passed against ${moto}"

@@ -13,7 +13,7 @@ use crate::demo::picture::MAX_TILES;
 
 pub use self::store::{
     DialogueCommand, EraseArgs, ExportArgs, ImportArgs, ResealArgs, RotateArgs, SealArgs,
-    StoreCommand, WalkArgs,
+    SetupArgs, StoreCommand, WalkArgs,
 };
 
 /// What `--version` says, behind the program's name.

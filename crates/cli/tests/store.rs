@@ -629,12 +629,120 @@ fn daemon_and_commands_mean_the_store_that_the_environment_names() {
     };
     let refused = text(&named(&world).stderr);
     assert!(
-        refused.contains("another_table"),
+        refused.contains("store_elsewhere"),
         "it knows its store: {refused}"
     );
     assert_eq!(world.json(&["store", "verify"])["ok"], true);
     let made: Value = serde_json::from_slice(&named(&fresh).stdout).unwrap();
     assert_eq!(made["table"], "another-table");
+}
+
+/// A program of this home with these variables, to its end.
+fn with(world: &World, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    worldcompute(&world.home())
+        .args(arguments)
+        .arg("--json")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_home_whose_store_is_elsewhere_gets_no_empty_one_beside_it() {
+    let world = World::bare();
+    support::json(&world.home(), &["donor", "enroll"]);
+    let place = world.home().join("store/place.json");
+    let known = r#"{"keys":"file","place":{"backend":"endpoint","table":"mine","url":"http://127.0.0.1:8000"}}"#;
+    put(&place, known.as_bytes());
+    let hello = example("hello/hello.wat");
+    let commands: [&[&str]; 6] = [
+        &["store", "init"],
+        &["store", "setup-tables"],
+        &["store", "status"],
+        &["store", "verify"],
+        &["donor", "join", "--no-mdns", "--port", "0"],
+        &["job", "run", &hello],
+    ];
+    for arguments in commands {
+        let fault = world.fault(arguments);
+        assert_eq!(fault["error_code"], "store_elsewhere", "{arguments:?}");
+        let hint = fault["hint"].as_str().unwrap();
+        let road = "set DYNAMODB_ENDPOINT=http://127.0.0.1:8000, set BLUE_TABLE=mine;";
+        assert!(hint.starts_with(road), "{hint}");
+        if let Some((screen, status)) = world.dialogue(arguments, "y\n") {
+            assert_eq!(status, Some(1));
+            assert!(!screen.contains(QUESTION), "{screen}");
+        }
+    }
+    for broken in ["", "{}", &known.replace("endpoint", "nowhere")] {
+        put(&place, broken.as_bytes());
+        for arguments in commands {
+            let fault = world.fault(arguments);
+            assert_eq!(fault["error_code"], "place_malformed", "{arguments:?}");
+        }
+    }
+    put(&place, known.as_bytes());
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o666)).unwrap();
+    let fault = world.fault(&["store", "init"]);
+    assert_eq!(fault["error_code"], "insecure_permissions");
+    assert!(!world.database().exists() && !world.key().exists());
+}
+
+#[test]
+fn a_store_is_moved_by_exporting_and_importing_and_the_old_one_stays_with_its_key() {
+    let world = World::new();
+    world.used();
+    let (first, partition) = (holds(&world), job_partition(&world));
+    let bundle = world.bundle("moved");
+    world.json(&["store", "export", &partition, "--output", &bundle]);
+    let second = &[("BLUE_TABLE", "second")];
+    let there = |arguments: &[&str]| -> Value {
+        let output = with(&world, second, arguments);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let refused = with(&world, second, &["store", "setup-tables"]);
+    assert!(text(&refused.stderr).contains("store_elsewhere"));
+    let made = there(&["store", "setup-tables", "--move"]);
+    assert_eq!(
+        (&made["created"], &made["table"]),
+        (&json!(true), &json!("second"))
+    );
+    assert_ne!(
+        made["key"],
+        json!(world.key()),
+        "a place has a key of its own"
+    );
+    let key = world.key().display().to_string();
+    there(&["store", "import", &bundle, "--source-key", &key]);
+    assert_eq!(there(&["store", "verify"])["ok"], true);
+    for arguments in [&["store", "init"][..], &["store", "verify"]] {
+        let fault = world.fault(arguments);
+        assert_eq!(fault["error_code"], "store_elsewhere", "{arguments:?}");
+        assert!(
+            fault["hint"]
+                .as_str()
+                .unwrap()
+                .starts_with("set BLUE_TABLE=second;")
+        );
+    }
+    let back = world.json(&["store", "setup-tables", "--move"]);
+    assert_eq!(back["created"], false);
+    assert_eq!(holds(&world), first);
+    let left = with(&world, second, &["store", "verify"]);
+    assert!(text(&left.stderr).contains("store_elsewhere"));
+}
+
+#[test]
+fn a_move_that_fails_leaves_the_store_where_it_was() {
+    let world = World::new();
+    let before = holds(&world);
+    let variables = [("BLUE_TABLE", "second"), ("BLUE_STORE_ID", "deadbeef")];
+    let failed = with(&world, &variables, &["store", "setup-tables", "--move"]);
+    assert!(text(&failed.stderr).contains("another_store"));
+    assert_eq!(holds(&world), before);
 }
 
 #[test]

@@ -95,17 +95,34 @@ impl Home {
 
     /// The encrypted store's database file.
     pub fn store(&self) -> PathBuf {
-        self.root.join("store/worldcompute.db")
+        self.store_called(None)
     }
 
-    /// What is remembered of a store that is not in the home.
-    pub fn remote_anchor(&self) -> PathBuf {
-        self.root.join("store/remote.anchor")
+    /// The database file of the store of this name, or the home's own.
+    pub fn store_called(&self, name: Option<&str>) -> PathBuf {
+        let name = name.unwrap_or("worldcompute");
+        self.root.join(format!("store/{name}.db"))
+    }
+
+    /// Where the store is.
+    pub fn store_place(&self) -> PathBuf {
+        self.root.join("store/place.json")
+    }
+
+    /// What is remembered of the store of this name, which is not in the home.
+    pub fn remote_anchor(&self, name: &str) -> PathBuf {
+        self.root.join(format!("store/{name}.anchor"))
     }
 
     /// The user master key of the encrypted store.
     pub fn store_key(&self) -> PathBuf {
-        self.root.join("keys/umk.key")
+        self.store_key_called(None)
+    }
+
+    /// The same of the store of this name, or of the home's own.
+    pub fn store_key_called(&self, name: Option<&str>) -> PathBuf {
+        let name = name.map_or_else(String::new, |name| format!("-{name}"));
+        self.root.join(format!("keys/umk{name}.key"))
     }
 
     /// The certificate that a node of its own making shows where it listens for the web, with its key.

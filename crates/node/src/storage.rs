@@ -20,6 +20,10 @@ use crate::home::{Home, OpenHome};
 use crate::keys::GatedKeys;
 use crate::policies::gate;
 
+use self::place::{Memory, Place};
+
+mod place;
+
 /// The environment variables that say where a store is, and where its key ([`StoreConfig::from_env`],
 /// [`KeySource::from_env`]).
 pub const VARIABLES: [&str; 7] = [
@@ -47,21 +51,32 @@ impl Storage {
     /// # Errors
     /// Those of [`StoreConfig::from_env`], [`StoreConfig::resolved`] and [`KeySource::from_env`].
     pub async fn site(self, home: &Home) -> Result<StoreSite> {
-        let (file, key) = (StorePath::File(home.store()), home.store_key());
-        let (config, keys) = match self {
-            Self::Configured => (StoreConfig::from_env(file)?, KeySource::from_env(key)?),
-            Self::InHome => (StoreConfig::new(file), KeySource::File(key)),
+        let config = self.config(home.store())?.resolved().await?;
+        let place = Place::of(&config);
+        let name = place.name()?;
+        let config = match (config.backend(), &name) {
+            (Backend::Embedded(_), name) => self.config(home.store_called(name.as_deref()))?,
+            (_, Some(name)) => config.anchor(home.remote_anchor(name)),
+            (_, None) => config,
         };
-        let config = config.resolved().await?;
-        let config = match config.backend() {
-            Backend::Embedded(_) => config,
-            _ => config.anchor(home.remote_anchor()),
-        };
+        let key = home.store_key_called(name.as_deref());
         Ok(StoreSite {
             home: home.clone(),
             config: config.trace_source(TraceSource::new(correlation)),
-            keys,
+            keys: match self {
+                Self::Configured => KeySource::from_env(key)?,
+                Self::InHome => KeySource::File(key),
+            },
+            place,
+            moving: false,
         })
+    }
+
+    fn config(self, file: PathBuf) -> Result<StoreConfig> {
+        match self {
+            Self::Configured => StoreConfig::from_env(StorePath::File(file)),
+            Self::InHome => Ok(StoreConfig::new(StorePath::File(file))),
+        }
     }
 }
 
@@ -75,6 +90,9 @@ pub struct StoreSite {
     home: Home,
     config: StoreConfig,
     keys: KeySource,
+    place: Place,
+    /// Whether the home's store is to be here from now on, wherever it was.
+    moving: bool,
 }
 
 /// The same in words.
@@ -132,13 +150,25 @@ impl StoreSite {
         self.keys.file().and_then(|_| self.file())
     }
 
+    /// The same for a home whose store is to be here from now on. What was elsewhere stays there, with its key and its
+    /// anchor.
+    #[must_use]
+    pub fn moving(self) -> Self {
+        Self {
+            moving: true,
+            ..self
+        }
+    }
+
     /// Opens it as a daemon does: one in the home is made where there is none, every other has to be there.
     ///
     /// # Errors
-    /// Those of [`Store::open`], `key_release_denied`.
+    /// Those of [`Store::open`], `key_release_denied`; `store_elsewhere` where the home's store is at another place,
+    /// `keys_elsewhere` where another provider has its key.
     pub async fn open(&self, home: &OpenHome) -> Result<Store> {
+        let known = self.known()?;
         let opened = Store::open(self.config.clone(), self.keys(home).await?).await;
-        opened.map_err(|fault| self.explained(fault))
+        self.opened(known.as_ref(), opened)
     }
 
     /// Opens what is there to look into it, also when its audit is not what it was; makes nothing.
@@ -146,19 +176,44 @@ impl StoreSite {
     /// # Errors
     /// Those of [`StoreSite::open`], `store_not_set_up`.
     pub async fn inspect(&self, home: &OpenHome) -> Result<Store> {
+        let known = self.known()?;
         let config = self.config.clone().must_exist();
         let config = config.on_audit_break(OnAuditBreak::Inspect);
         let opened = Store::open(config, self.keys(home).await?).await;
-        opened.map_err(|fault| self.explained(fault))
+        self.opened(known.as_ref(), opened)
     }
 
     /// Makes table, store and master key where they are missing, and opens the store.
     ///
     /// # Errors
-    /// Those of [`Store::set_up`].
+    /// Those of [`Store::set_up`] and [`StoreSite::open`].
     pub async fn set_up(&self, home: &OpenHome) -> Result<Store> {
+        let known = self.known()?;
         let made = Store::set_up(self.config.clone(), self.keys(home).await?).await;
-        made.map_err(|fault| self.explained(fault))
+        self.opened(known.as_ref(), made)
+    }
+
+    /// What the home knows of its store, which has to be here.
+    fn known(&self) -> Result<Option<Memory>> {
+        let known = Memory::read(&self.home)?;
+        match &known {
+            Some(known) if !self.moving => known.check(&self.place)?,
+            _ => {}
+        }
+        Ok(known)
+    }
+
+    /// Remembers a store that opens before anything is written to it; explains why another one does not.
+    fn opened(&self, known: Option<&Memory>, opened: Result<Store>) -> Result<Store> {
+        let store = opened.map_err(|fault| self.explained(known, fault))?;
+        let now = Memory {
+            place: self.place.clone(),
+            keys: self.keys.to_string(),
+        };
+        if known != Some(&now) {
+            now.write(&self.home)?;
+        }
+        Ok(store)
     }
 
     /// After the key was lost: deletes the store in the home with all that it holds, and sets up a new one with a new
@@ -190,6 +245,7 @@ impl StoreSite {
     /// # Errors
     /// Those of [`KeySource::seal`] and [`KeySource::seal_fresh`]; those of [`StoreSite::inspect`], when the store is there.
     pub async fn seal(&self, home: &OpenHome, copy: &Path, fresh: bool) -> Result<Registers> {
+        self.known()?;
         forbid_core_dumps()?;
         let sealed = match fresh {
             true => self.keys.seal_fresh(copy).await?,
@@ -199,7 +255,8 @@ impl StoreSite {
             Ok(store) => store.close().await?,
             Err(fault) if is_absent(&fault) => {}
             Err(fault) => {
-                if let (true, Some(file)) = (is_key_loss(&fault), self.keys.file()) {
+                let is_wrong = is_key_loss(&fault) || fault.code() == KEYS_ELSEWHERE;
+                if let (true, Some(file)) = (is_wrong, self.keys.file()) {
                     set_aside(file.to_owned()).await?;
                 }
                 return Err(fault);
@@ -213,6 +270,7 @@ impl StoreSite {
     /// # Errors
     /// Those of [`KeySource::reseal`].
     pub async fn reseal(&self, next: Option<Registers>) -> Result<Registers> {
+        self.known()?;
         forbid_core_dumps()?;
         self.keys.reseal(next).await
     }
@@ -228,8 +286,14 @@ impl StoreSite {
     }
 
     /// The next action, where it depends on this program rather than on the store.
-    fn explained(&self, fault: Fault) -> Fault {
+    fn explained(&self, known: Option<&Memory>, fault: Fault) -> Fault {
         let in_home = self.file().is_some();
+        let known = known.filter(|known| known.place == self.place);
+        if let Some(known) = known.filter(|known| known.keys != self.keys.to_string())
+            && is_key_loss(&fault)
+        {
+            return keys_elsewhere(&known.keys, &self.keys);
+        }
         match fault.code() {
             "table_not_found" | "store_not_set_up" if in_home => {
                 fault.hint("set the store up with 'worldcompute store init'")
@@ -268,6 +332,20 @@ impl StoreSite {
             }
         }
     }
+}
+
+/// The code of a key of another provider.
+const KEYS_ELSEWHERE: &str = "keys_elsewhere";
+
+/// A setting that somebody forgot is no lost key.
+fn keys_elsewhere(known: &str, meant: &KeySource) -> Fault {
+    let message = format!(
+        "the key of this home's store was that of BLUE_KEYS={known}, and that of {meant} does not open it"
+    );
+    let hint = format!(
+        "set BLUE_KEYS={known}; only the same master key opens the store, whatever keeps it"
+    );
+    Fault::new(Category::InvalidInput, KEYS_ELSEWHERE, message).hint(hint)
 }
 
 /// Whether there is no store yet.

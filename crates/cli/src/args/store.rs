@@ -13,10 +13,7 @@ pub enum StoreCommand {
     )]
     Init,
     /// Make table and store where the environment says: once for each table outside of this machine
-    #[command(
-        after_help = "Examples:\n  worldcompute store setup-tables\n  worldcompute store setup-tables --json\n\nDYNAMODB_ENDPOINT, BLUE_PROFILE and BLUE_TABLE say where; its id goes into BLUE_STORE_ID of every process."
-    )]
-    SetupTables,
+    SetupTables(SetupArgs),
     /// Where the store is, and how it stands
     #[command(after_help = "Example:\n  worldcompute store status --json")]
     Status,
@@ -45,6 +42,16 @@ pub enum StoreCommand {
         after_help = "Examples:\n  gait run record --input run.json --store ~/.local/share/worldcompute\n  worldcompute store dialogue list"
     )]
     Dialogue(DialogueCommand),
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store setup-tables\n  worldcompute store setup-tables --json\n\nDYNAMODB_ENDPOINT, BLUE_PROFILE and BLUE_TABLE say where; its id goes into BLUE_STORE_ID of every process. The home remembers the place, and has no other."
+)]
+pub struct SetupArgs {
+    /// Have the home's store here from now on; what was elsewhere stays there, with its key
+    #[arg(long = "move")]
+    pub moves: bool,
 }
 
 #[derive(Debug, Args)]

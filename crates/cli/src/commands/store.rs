@@ -15,7 +15,7 @@ use worldcompute_node::{Config, Home, OpenHome, SiteView, Storage, StoreSite, is
 
 use super::daemon::StopSignal;
 use super::{Context, key_loss};
-use crate::args::StoreCommand;
+use crate::args::{SetupArgs, StoreCommand};
 
 /// Runs one store command.
 pub async fn run(context: &Context, command: StoreCommand) -> Result<ExitCode> {
@@ -28,7 +28,7 @@ pub async fn run(context: &Context, command: StoreCommand) -> Result<ExitCode> {
 async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> {
     match command {
         StoreCommand::Init => init(context).await,
-        StoreCommand::SetupTables => set_up_tables(context).await,
+        StoreCommand::SetupTables(args) => set_up_tables(context, &args).await,
         StoreCommand::Status => status(context).await,
         StoreCommand::Verify(args) => walk::verify(context, &args).await,
         StoreCommand::VerifyChain => walk::verify_chain(context).await,
@@ -101,8 +101,11 @@ async fn init(context: &Context) -> Result<ExitCode> {
     print_made(context, &made.await?)
 }
 
-async fn set_up_tables(context: &Context) -> Result<ExitCode> {
-    let held = Held::new(&context.home()?).await?;
+async fn set_up_tables(context: &Context, args: &SetupArgs) -> Result<ExitCode> {
+    let mut held = Held::new(&context.home()?).await?;
+    if args.moves {
+        held.site = held.site.moving();
+    }
     let made = made(&held, async |held| held.site.set_up(&held.home).await);
     print_made(context, &made.await?)
 }
