@@ -89,9 +89,9 @@ move() {
     mkdir "$bundles"
     (
         unset DYNAMODB_ENDPOINT
-        [[ $("$program" --home "$home" job run examples/hello/hello.wat </dev/null) = hello ]]
+        [[ $("$program" --home "$home" job run examples/hello/hello.wat </dev/null) = hello ]] || exit 1
         store verify --list | grep -o '"partition":"[^"]*"' | cut -d'"' -f4 | while read -r partition; do
-            store export "$partition" --output "$bundles/${partition/\#/-}.bundle" >/dev/null
+            store export "$partition" --output "$bundles/${partition/\#/-}.bundle" >/dev/null || exit 1
         done
     ) || fail "a store in the home is not exported"
     export BLUE_TABLE=moved

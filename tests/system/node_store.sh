@@ -14,7 +14,7 @@ said() { "$program" --home "$home" --json "$@" </dev/null; }
 says() {
     local wanted=$1 answer
     shift
-    answer=$(said "$@") || fail "$*: $answer"
+    answer=$(said "$@") || fail "$*: exit status $?: $answer"
     grep -qF "$wanted" <<<"$answer" || fail "$*: no $wanted in $answer"
 }
 

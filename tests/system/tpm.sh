@@ -37,7 +37,8 @@ stop() {
 }
 trap 'stop; rm -rf "$work"' EXIT
 cargo test --workspace --features blue-encrypted-store/tpm2 --lib -- --nocapture tpm:: 2>&1 | tee "$log" || fail "the tests with swtpm"
-! grep -q '^skipped: ' "$log" || fail "swtpm is installed and does not run"
+! grep -q 'skipped: ' "$log" || fail "swtpm is installed and does not run"
+grep -Eq '^test result: ok\. [1-9]' "$log" || fail "no test ran"
 
 # Tests of the command line are built with the program, two folders up from them.
 commands=$(cargo test --workspace --features blue-encrypted-store/tpm2 --no-run --test key_release 2>&1 | tee -a "$log" \
@@ -61,7 +62,7 @@ switch_on() {
 # What an update of the firmware does: TPM2_PCR_Extend of PCR 0 with 32 zero bytes, under the empty password.
 readonly zeros=$(printf '%064d' 0)
 extend_pcr0() {
-    local command=8002000000410000018200000000000000094000000900000000000000000001000b$zeros
+    local command=80020000004100000182000000000000000940000009000000000000000001000b$zeros
     exec {tpm}<>"/dev/tcp/127.0.0.1/$port"
     bytes "$command" >&"$tpm"
     head -c 10 <&"$tpm" | od -An -tx1 | tr -d ' \n' | grep -q '00000000$' || fail "PCR 0 was not extended"

@@ -125,16 +125,17 @@ struct State {
     journal: Option<(PathBuf, Journal)>,
     /// The journal is written anew when it has this many records more than marks.
     slack: u64,
+    /// Whether the store was known before it was opened.
+    was_known: bool,
 }
 
 /// Waits for who had it before: a store that was just dropped may still be letting go of it.
-fn open_journal(path: &Path) -> Result<(Journal, Recovered)> {
-    let opened =
-        LockOptions::default().retry(&mut || match Journal::open(path, Limits::default()) {
-            Err(fault) if fault.category() == Category::StateContention => Ok(None),
-            opened => opened.map(Some),
-        })?;
-    opened.map_or_else(|| Journal::open(path, Limits::default()), Ok)
+fn patiently<T>(open: impl Fn() -> Result<T>) -> Result<T> {
+    let opened = LockOptions::default().retry(&mut || match open() {
+        Err(fault) if fault.category() == Category::StateContention => Ok(None),
+        opened => opened.map(Some),
+    })?;
+    opened.map_or_else(open, Ok)
 }
 
 impl Anchor {
@@ -150,20 +151,26 @@ impl Anchor {
 
     /// The journal is written anew when it has `slack` records more than marks.
     pub(crate) fn file_with(path: &Path, slack: u64) -> Result<Self> {
-        let (journal, recovered) = open_journal(path)?;
+        let (journal, recovered) = patiently(|| Journal::open(path, Limits::default()))?;
         let mut state = State {
             slack,
-            ..State::default()
+            ..State::of(path, recovered)?
         };
-        if recovered.torn_bytes > 0 {
-            let (path, bytes) = (path.display(), recovered.torn_bytes);
-            tracing::warn!(%path, bytes, "an unfinished record was cut off: a rollback by one version would not show");
-        }
-        for record in recovered.records {
-            state.apply(serde_json::from_slice(&record).map_err(|error| unreadable(path, &error))?);
-        }
         state.journal = Some((path.to_owned(), journal));
         Ok(Self(Mutex::new(state)))
+    }
+
+    /// What the journal at `path` says, if there is one; what is remembered from here on is in memory. Blocks.
+    pub(crate) fn as_it_is(path: &Path) -> Result<Self> {
+        match patiently(|| Journal::read(path, Limits::default())) {
+            Err(fault) if fault.code() == "not_found" => Ok(Self::memory()),
+            read => Ok(Self(Mutex::new(State::of(path, read?)?))),
+        }
+    }
+
+    /// Whether anything outside of the table knew the store when it was opened.
+    pub(crate) fn was_known(&self) -> bool {
+        self.state().was_known
     }
 
     /// The store that this machine knows under this name.
@@ -237,6 +244,19 @@ pub(crate) fn check_floor(
 }
 
 impl State {
+    fn of(path: &Path, recovered: Recovered) -> Result<Self> {
+        if recovered.torn_bytes > 0 {
+            let (path, bytes) = (path.display(), recovered.torn_bytes);
+            tracing::warn!(%path, bytes, "the last record is unfinished and does not count: a rollback by one version would not show");
+        }
+        let mut state = Self::default();
+        for record in recovered.records {
+            state.apply(serde_json::from_slice(&record).map_err(|error| unreadable(path, &error))?);
+        }
+        state.was_known = state.identity.is_some();
+        Ok(state)
+    }
+
     fn apply(&mut self, record: Record) {
         match record {
             Record::Store(identity) => self.identity = Some(identity),
@@ -310,6 +330,8 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
     use crate::{Id, Kind};
 
@@ -358,6 +380,38 @@ mod tests {
         assert_eq!(anchor.identity(), Some(identity));
         assert_eq!(anchor.mark("job#j1"), Some(mark(3)));
         assert_eq!(anchor.mark("job#j2"), None);
+    }
+
+    #[test]
+    fn who_only_reads_an_anchor_neither_makes_nor_changes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        let reader = Anchor::as_it_is(&path).unwrap();
+        assert!(!reader.was_known());
+        advance(&reader, "j1", 1).unwrap();
+        assert!(!path.exists());
+        let identity = Identity::new("s1", &[0], Epochs::FIRST);
+        let anchor = Anchor::file(&path).unwrap();
+        anchor.remember(identity.clone()).unwrap();
+        assert!(!anchor.was_known(), "it was not, when it was opened");
+        advance(&anchor, "j1", 3).unwrap();
+        drop(anchor);
+        // The last append was cut off by a crash: that is for the next writer to mend.
+        let mut torn = std::fs::read(&path).unwrap();
+        torn.truncate(torn.len() - 1);
+        std::fs::File::create(&path)
+            .unwrap()
+            .write_all(&torn)
+            .unwrap();
+        let reader = Anchor::as_it_is(&path).unwrap();
+        assert!(reader.was_known());
+        assert_eq!(
+            (reader.identity(), reader.mark("job#j1")),
+            (Some(identity), None)
+        );
+        advance(&reader, "j1", 9).unwrap();
+        assert_eq!(reader.mark("job#j1"), Some(mark(9)));
+        assert_eq!(std::fs::read(&path).unwrap(), torn);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct StoreConfig {
     pub(crate) store_id: Option<String>,
     pub(crate) must_exist: bool,
     pub(crate) anchor: Option<PathBuf>,
+    pub(crate) leaves_anchor: bool,
     pub(crate) tenant: String,
     pub(crate) user: String,
     pub(crate) key_lifetime: KeyLifetime,
@@ -64,6 +65,7 @@ impl StoreConfig {
             store_id: None,
             must_exist: false,
             anchor: None,
+            leaves_anchor: false,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
             key_lifetime: KeyLifetime::default(),
@@ -104,7 +106,7 @@ impl StoreConfig {
         Ok(config)
     }
 
-    /// The same with what it leaves to the AWS SDK: region and credentials are looked for now, and the table is not.
+    /// The same with what it leaves to the AWS SDK: region and credentials are found here, and the table is not asked.
     ///
     /// # Errors
     /// `backend_not_built` for a table that this program cannot reach; `region_missing`.
@@ -150,6 +152,14 @@ impl StoreConfig {
     #[must_use]
     pub fn anchor(mut self, path: impl Into<PathBuf>) -> Self {
         self.anchor = Some(path.into());
+        self
+    }
+
+    /// Compares with what is remembered outside of the table, and leaves that as it is: for those who look into a store
+    /// before they trust it. Where nothing is remembered, nothing is, and [`crate::Store::is_anchored`] says so.
+    #[must_use]
+    pub const fn leave_anchor(mut self) -> Self {
+        self.leaves_anchor = true;
         self
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::backend::Backend;
 use crate::check::Check;
 use crate::client;
 use crate::config::{Limits, StoreConfig, StorePath};
-use crate::embedded::{self, Engine, beside};
+use crate::embedded::{self, Engine};
 use crate::flight::Flight;
 use crate::identity::{self, Opened, Opener, StoreRow};
 use crate::kek::{Keks, OWN};
@@ -295,6 +295,12 @@ impl Store {
         self.0.id()
     }
 
+    /// Whether anything outside of the table knew this store when it was opened ([`StoreConfig::anchor`]). What nothing knew
+    /// is measured by itself alone: a table that was put back as a whole is as sound as it was then.
+    pub fn is_anchored(&self) -> bool {
+        self.0.anchor.was_known()
+    }
+
     /// Writes what the audit still holds back. To be called before the last handle is dropped; the others go on working.
     ///
     /// # Errors
@@ -385,33 +391,38 @@ fn no_store(expected: &str) -> Fault {
 
 /// The client of the store's backend, and what is remembered outside of its table.
 async fn connect(config: &StoreConfig) -> Result<(Client, Anchor)> {
-    let anchor = config.anchor.clone();
+    let config = config.clone();
     if let Backend::Embedded(path) = &config.backend {
-        let (path, must_exist) = (path.clone(), config.must_exist);
-        return blocking(move || in_process(&path, anchor, must_exist)).await;
+        let path = path.clone();
+        return blocking(move || in_process(&path, &config)).await;
     }
     let client = remote(&config.backend).await?;
-    let anchor = blocking(move || {
-        anchor.map_or_else(|| Ok(Anchor::memory()), |anchor| Anchor::file(&anchor))
+    let anchor = blocking(move || match &config.anchor {
+        Some(path) => anchor(path, &config),
+        None => Ok(Anchor::memory()),
     });
     Ok((client, anchor.await?))
 }
 
-fn in_process(
-    path: &StorePath,
-    anchor: Option<PathBuf>,
-    must_exist: bool,
-) -> Result<(Client, Anchor)> {
+fn anchor(path: &Path, config: &StoreConfig) -> Result<Anchor> {
+    match config.leaves_anchor {
+        true => Anchor::as_it_is(path),
+        false => Anchor::file(path),
+    }
+}
+
+fn in_process(path: &StorePath, config: &StoreConfig) -> Result<(Client, Anchor)> {
     let StorePath::File(path) = path else {
         return Ok((client::answered_by(Engine::memory()?), Anchor::memory()));
     };
     // Looking at a link would be following it; the engine refuses one.
-    if must_exist && path.symlink_metadata().is_err() {
+    if config.must_exist && path.symlink_metadata().is_err() {
         return Err(identity::not_set_up());
     }
     let engine = Engine::file(path)?;
-    let anchor = anchor.unwrap_or_else(|| beside(path, "anchor"));
-    Ok((client::answered_by(engine), Anchor::file(&anchor)?))
+    let beside = config.anchor.clone();
+    let beside = beside.unwrap_or_else(|| embedded::beside(path, "anchor"));
+    Ok((client::answered_by(engine), anchor(&beside, config)?))
 }
 
 #[cfg(feature = "aws")]

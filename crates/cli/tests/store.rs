@@ -70,7 +70,9 @@ impl World {
     fn fault(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[arguments, &["--json"]].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        serde_json::from_slice(&output.stderr).unwrap()
+        // What is logged of it comes first.
+        let said = text(&output.stderr);
+        serde_json::from_str(said.lines().next_back().unwrap()).unwrap()
     }
 
     /// Runs a job, so that there is something in the store.
@@ -273,7 +275,7 @@ fn a_sound_store_is_called_sound_and_its_record_whole() {
     assert_eq!(
         verified,
         json!({
-            "ok": true, "store_id": "[id]", "partitions": null, "records": null, "found": 0,
+            "ok": true, "anchored": true, "store_id": "[id]", "partitions": null, "records": null, "found": 0,
             "findings": [], "audit": null,
         })
     );
@@ -282,7 +284,7 @@ fn a_sound_store_is_called_sound_and_its_record_whole() {
     let lanes = chains["lanes"].take();
     assert_eq!(
         chains,
-        json!({ "ok": true, "store_id": "[id]", "events": null, "lanes": null })
+        json!({ "ok": true, "anchored": true, "store_id": "[id]", "events": null, "lanes": null })
     );
     for (number, lane) in lanes.as_array().unwrap().iter().enumerate() {
         assert_eq!(lane["lane"], number);
@@ -415,6 +417,7 @@ fn yes_gives_a_new_database_a_new_key_and_keeps_the_one_that_was_there() {
     };
     assert_eq!(status, Some(0), "{screen}");
     assert!(screen.contains(QUESTION), "{screen}");
+    assert!(screen.contains(" made\n"), "{screen}");
     let new = support::json(&world.home(), &["store", "status"])["store_id"].clone();
     assert_ne!(old, new);
     let keys = files(&world.home().join("keys"));
@@ -559,6 +562,49 @@ fn a_store_that_was_put_back_as_it_was_is_walked_through_and_named() {
     assert_eq!(told["store_id"], report["store_id"]);
     assert_eq!(status.status.code(), Some(1));
     assert!(text(&status.stderr).contains("audit_chain_broken"));
+}
+
+#[test]
+fn what_nothing_outside_of_the_table_knows_is_said_and_no_verification_pins_it() {
+    let world = World::new();
+    let store = world.home().join("store");
+    let anchor = store.join("worldcompute.db.anchor");
+    let earlier: Vec<_> = files(&store).into_iter().filter(of_the_table).collect();
+    world.used();
+    let looks: [&[&str]; 3] = [
+        &["store", "verify"],
+        &["store", "verify-chain"],
+        &["store", "status"],
+    ];
+    let known = fs::read(&anchor).unwrap();
+    for look in looks {
+        assert_ne!(world.json(look)["anchored"], false, "{look:?}");
+    }
+    assert_eq!(
+        fs::read(&anchor).unwrap(),
+        known,
+        "who looks leaves it as it is"
+    );
+    for (path, _) in files(&store).into_iter().filter(of_the_table) {
+        fs::remove_file(path).unwrap();
+    }
+    for (path, bytes) in &earlier {
+        put(path, bytes);
+    }
+    fs::remove_file(&anchor).unwrap();
+    for look in looks {
+        let told = world.json(look);
+        assert_ne!(told["anchored"], true, "{look:?}");
+        assert!(!anchor.exists(), "{look:?} pins what it saw");
+    }
+    for look in &looks[..2] {
+        assert_eq!(world.json(look)["anchored"], false);
+        let words = text(&world.run(look).stdout);
+        assert!(words.contains("\nnot anchored: "), "{words}");
+    }
+    put(&anchor, &known);
+    let fault = world.fault(&["store", "verify"]);
+    assert_eq!(fault["error_code"], "store_unsound");
 }
 
 /// Whether a file holds the table, and not what is remembered of it.
@@ -978,6 +1024,70 @@ fn what_is_erased_stays_so_and_is_erased_only_when_somebody_says_yes() {
     }
     let back = world.fault(&["store", "import", &bundle]);
     assert_eq!(back["error_code"], "version_rolled_back");
+}
+
+#[test]
+fn a_certificate_holds_as_long_as_what_it_says_is_so_and_for_its_store_alone() {
+    let (world, other) = (World::new(), World::new());
+    world.used();
+    let partition = job_partition(&world);
+    let file = world.bundle("certificate");
+    let table: Vec<_> = files(&world.home().join("store"))
+        .into_iter()
+        .filter(of_the_table)
+        .collect();
+    let erased = world.run(&["store", "erase", &partition, "--yes"]);
+    put(Path::new(&file), &erased.stdout);
+    let check = ["store", "check-certificate", &file];
+    let checked = world.json(&check);
+    assert_eq!(
+        (
+            &checked["ok"],
+            &checked["partition"],
+            &checked["remembered"]
+        ),
+        (&json!(true), &json!(partition), &json!(true))
+    );
+    let words = text(&world.run(&check).stdout);
+    assert!(
+        words.starts_with(&format!("erased   {partition} at ")),
+        "{words}"
+    );
+    let code = |world: &World, bytes: &[u8]| {
+        put(Path::new(&file), bytes);
+        world.fault(&check)["error_code"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(code(&other, &erased.stdout), "certificate_of_another_store");
+    let said = text(&erased.stdout);
+    let later = said.replace("\"erased_at\": \"20", "\"erased_at\": \"21");
+    let more = said.replacen('{', "{\"more\": 1,", 1);
+    for (bytes, expected) in [
+        (later.as_bytes(), "seal_mismatch"),
+        (more.as_bytes(), "certificate_malformed"),
+        (b"", "certificate_malformed"),
+        (b"{}", "certificate_malformed"),
+        (&erased.stdout[..200], "certificate_malformed"),
+        (&[b' '; 70_000], "certificate_malformed"),
+        (&[0xff; 64], "certificate_malformed"),
+    ] {
+        assert_eq!(
+            code(&world, bytes),
+            expected,
+            "{}",
+            text(&bytes[..bytes.len().min(80)])
+        );
+    }
+    for (path, expected) in [("/nonexistent", "not_found"), ("/", "io_failure")] {
+        let fault = world.fault(&["store", "check-certificate", path]);
+        assert_eq!(fault["error_code"], expected, "{fault}");
+    }
+    for (path, bytes) in &table {
+        put(path, bytes);
+    }
+    assert_eq!(code(&world, &erased.stdout), "partition_alive_again");
 }
 
 #[test]

@@ -71,6 +71,22 @@ impl Journal {
         Self::open_on(Arc::new(OsDisk), path, limits)
     }
 
+    /// What is in the journal at `path`, for those who change nothing: it is neither created nor cut off.
+    ///
+    /// Errors: `not_found`, `journal_corrupt`, `state_contention` when another has it open, `file_too_large`, and those of
+    /// reading.
+    pub fn read(path: &Path, limits: Limits) -> Result<Recovered> {
+        let cannot_open = |error| Fault::io(format_args!("open {}", path.display()), &error);
+        let file = lock(open_existing(path).map_err(cannot_open)?, path).map_err(cannot_open)?;
+        let file = file.ok_or_else(|| in_use(path))?;
+        let bytes = read_all(&file, path, limits)?;
+        let scan = scan(&bytes, limits).map_err(|damage| corrupt(path, damage))?;
+        Ok(Recovered {
+            torn_bytes: (bytes.len() as u64).saturating_sub(scan.whole_bytes),
+            records: scan.records,
+        })
+    }
+
     /// [`Journal::open`] on a given disk.
     pub fn open_on(disk: Arc<dyn Disk>, path: &Path, limits: Limits) -> Result<(Self, Recovered)> {
         let file = open_file(&*disk, path)?;

@@ -183,6 +183,18 @@ impl StoreSite {
         self.opened(known.as_ref(), opened)
     }
 
+    /// The same for those who are to say whether it is what was written: what the home knows of it stays as it is.
+    ///
+    /// # Errors
+    /// Those of [`StoreSite::inspect`].
+    pub async fn look(&self, home: &OpenHome) -> Result<Store> {
+        let known = self.known()?;
+        let config = self.config.clone().must_exist().leave_anchor();
+        let config = config.on_audit_break(OnAuditBreak::Inspect);
+        let opened = Store::open(config, self.keys(home).await?).await;
+        opened.map_err(|fault| self.explained(known.as_ref(), fault))
+    }
+
     /// Makes table, store and master key where they are missing, and opens the store.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub enum StoreCommand {
     Verify(WalkArgs),
     /// Verify the record of every use of the store's keys
     #[command(
-        after_help = "Example:\n  worldcompute store verify-chain\n\nExit status: 0 whole, 1 broken, or not looked through."
+        after_help = "Example:\n  worldcompute store verify-chain\n\nWhat is read is on record: the audit gets events, nothing else changes.\nExit status: 0 whole, 1 broken, or not looked through."
     )]
     VerifyChain,
     /// Write one partition to a file, sealed as it is in the store
@@ -32,6 +32,8 @@ pub enum StoreCommand {
     Rotate(RotateArgs),
     /// Destroy a partition's keys and records for good, and print the certificate
     Erase(EraseArgs),
+    /// Compare the certificate of an erasure with the record of the keys and the table
+    CheckCertificate(CertificateArgs),
     /// Seal the master key in this machine's TPM
     Seal(SealArgs),
     /// Seal it anew: before an update of the firmware, and after it
@@ -56,7 +58,7 @@ pub struct SetupArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  worldcompute store verify\n  worldcompute store verify --list\n\nExit status: 0 sound, 1 not, or not looked through."
+    after_help = "Examples:\n  worldcompute store verify\n  worldcompute store verify --list\n\nWhat is read is on record: the audit gets events, nothing else changes.\nExit status: 0 sound, 1 not, or not looked through."
 )]
 pub struct WalkArgs {
     /// List every partition with its records
@@ -115,6 +117,16 @@ pub struct EraseArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  worldcompute store check-certificate certificate.json\n\nExit status: 0 erased and nothing since, 1 not, or not looked through."
+)]
+pub struct CertificateArgs {
+    /// What 'store erase' printed
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
 }
 
 #[derive(Debug, Args)]

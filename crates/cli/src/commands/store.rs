@@ -1,11 +1,13 @@
 //! `worldcompute store`: looking after the encrypted store of this node, while no daemon has it.
 
 mod bundle;
+mod certificate;
 mod dialogue;
 mod keys;
 mod seal;
 mod walk;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -36,6 +38,7 @@ async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> 
         StoreCommand::Import(args) => bundle::import(context, &args).await,
         StoreCommand::Rotate(args) => keys::rotate(context, &args).await,
         StoreCommand::Erase(args) => keys::erase(context, &args).await,
+        StoreCommand::CheckCertificate(args) => certificate::check(context, &args).await,
         StoreCommand::Seal(args) => seal::seal(context, &args).await,
         StoreCommand::Reseal(args) => seal::reseal(context, &args).await,
         StoreCommand::Dialogue(command) => dialogue::run(context, command).await,
@@ -70,9 +73,14 @@ impl Held {
         Self::new(home).await
     }
 
-    /// The store, to be looked into.
+    /// The store, if it is there.
     async fn inspect(&self) -> Result<Store> {
         self.site.inspect(&self.home).await
+    }
+
+    /// The same, to be judged.
+    async fn look(&self) -> Result<Store> {
+        self.site.look(&self.home).await
     }
 }
 
@@ -94,9 +102,16 @@ struct Made {
 
 async fn init(context: &Context) -> Result<ExitCode> {
     let home = context.home()?;
+    let attempts = Cell::new(0_u32);
     let made = key_loss::or_reset(context, &home, Storage::Configured, async || {
+        attempts.set(attempts.get() + 1);
         let held = Held::new(&home).await?;
-        made(&held, async |held| held.site.open(&held.home).await).await
+        let made = made(&held, async |held| held.site.open(&held.home).await).await?;
+        // Only after a reset it is opened again.
+        Ok(Made {
+            created: made.created || attempts.get() > 1,
+            ..made
+        })
     });
     print_made(context, &made.await?)
 }
@@ -198,7 +213,7 @@ async fn status(context: &Context) -> Result<ExitCode> {
 
 /// How it stands; `recorded` says whether the end of every chain of the record is what it was.
 async fn look(held: &Held, recorded: &mut Result<()>) -> Result<Status> {
-    let store = match held.inspect().await {
+    let store = match held.look().await {
         Err(fault) if is_absent(&fault) => return Ok(Status::new("absent", &held.site)),
         store => store?,
     };

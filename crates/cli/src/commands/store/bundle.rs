@@ -20,7 +20,8 @@ struct Exported<'a> {
 
 /// Writes a partition to a file.
 pub async fn export(context: &Context, args: &ExportArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.inspect().await?;
     let partition = store.partition_named(&args.partition)?;
     let bundle = partition.export(&args.output).await?;
     store.close().await?;
@@ -44,7 +45,8 @@ pub async fn export(context: &Context, args: &ExportArgs) -> Result<ExitCode> {
 
 /// Reads a partition from a file.
 pub async fn import(context: &Context, args: &ImportArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.inspect().await?;
     let source = match &args.source_key {
         Some(named) => Some(source(named)?.provider().await?),
         None => None,

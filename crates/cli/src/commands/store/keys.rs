@@ -30,7 +30,8 @@ enum Rotated {
 
 /// Begins a new key.
 pub async fn rotate(context: &Context, args: &RotateArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.inspect().await?;
     let rotated = match &args.partition {
         Some(name) => of_partition(&store, name).await?,
         None => of_store(&store, args.retire).await?,
@@ -88,7 +89,8 @@ fn in_words(rotated: &Rotated) -> String {
 
 /// Erases a partition for good, once it is confirmed, and prints the certificate.
 pub async fn erase(context: &Context, args: &EraseArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.inspect().await?;
     let partition = store.partition_named(&args.partition)?;
     // What does not verify, or is half erased, is there: only a name that nothing has is refused.
     if let Ok(None) = partition.load().await {

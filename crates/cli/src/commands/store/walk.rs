@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_millis(120);
 #[derive(Serialize)]
 struct Verified {
     ok: bool,
+    /// Whether anything outside of the table knew the store.
+    anchored: bool,
     store_id: String,
     #[serde(flatten)]
     report: VerifyReport,
@@ -36,7 +38,8 @@ struct Listed {
 
 /// Looks through every partition and through the audit.
 pub async fn verify(context: &Context, args: &WalkArgs) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.look().await?;
     let mut walk = Walk::new(context.output, args.list);
     let report = store.verify(&[], &mut |step| walk.step(step)).await;
     walk.bar.finish_and_clear();
@@ -44,6 +47,7 @@ pub async fn verify(context: &Context, args: &WalkArgs) -> Result<ExitCode> {
     let store_id = store.id().to_owned();
     let verified = Verified {
         ok: report.is_sound(),
+        anchored: store.is_anchored(),
         store_id,
         report,
         listed: walk.listed,
@@ -60,6 +64,8 @@ pub async fn verify(context: &Context, args: &WalkArgs) -> Result<ExitCode> {
 #[derive(Serialize)]
 struct Chains {
     ok: bool,
+    /// Whether anything outside of the table knew the store.
+    anchored: bool,
     store_id: String,
     events: u64,
     #[serde(flatten)]
@@ -68,18 +74,18 @@ struct Chains {
 
 /// Verifies the audit alone.
 pub async fn verify_chain(context: &Context) -> Result<ExitCode> {
-    let store = Held::existing(&context.home()?).await?.inspect().await?;
+    let held = Held::existing(&context.home()?).await?;
+    let store = held.look().await?;
     let report = store.verify_chain().await?;
     let chains = Chains {
         ok: report.is_whole(),
+        anchored: store.is_anchored(),
         store_id: store.id().to_owned(),
         events: report.events(),
         report,
     };
     let closed = store.close().await;
-    context
-        .output
-        .data(&chains, |chains| lanes_in_words(&chains.report).join("\n"))?;
+    context.output.data(&chains, chains_in_words)?;
     match chains.report.first_break() {
         None => closed.map(|()| ExitCode::SUCCESS),
         Some((lane, broken)) => Err(broken_chain(&format!("lane {lane}: {broken}"))),
@@ -148,8 +154,21 @@ fn in_words(verified: &Verified) -> String {
         let name = one.partition.escape_debug();
         format!("{name}  {} records", one.records)
     });
-    let lines: Vec<_> = lines.chain([judged(verified)]).collect();
+    let lines = lines.chain([judged(verified)]);
+    let lines: Vec<_> = lines.chain(doubt(verified.anchored)).collect();
     lines.join("\n")
+}
+
+fn chains_in_words(chains: &Chains) -> String {
+    let lines = lanes_in_words(&chains.report).into_iter();
+    let lines: Vec<_> = lines.chain(doubt(chains.anchored)).collect();
+    lines.join("\n")
+}
+
+/// What cannot be known of a table that nothing outside of it knows.
+fn doubt(anchored: bool) -> Option<String> {
+    let words = "not anchored: this home remembers nothing of the store, so a table that was put back as a whole looks the same";
+    (!anchored).then(|| words.to_owned())
 }
 
 fn judged(verified: &Verified) -> String {
