@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The encrypted store against Amazon's DynamoDB Local, the real one: the suite that the embedded engine passes, the loops
 # that kill client and server, and a node with its commands. Nothing leaves this machine: server and tests share a network of their own.
-# Usage: tests/system/dynamodb_local.sh
+# Usage: tests/system/dynamodb_local.sh [overhead]
+# With `overhead` it runs the bench of that name instead, on every engine: what encryption costs beside the plaintext SDK.
 #
 # DYNAMODB_LOCAL_CACHE names the folder that keeps the server between runs; its licence forbids passing it on.
 set -euo pipefail
@@ -54,8 +55,8 @@ isolated() {
     "${unshare[@]}" "$0" --inside "$@"
 }
 
+# inside <function> <its arguments>: calls it with a server that it finds at DYNAMODB_ENDPOINT.
 inside() {
-    local library=$1 suite=$2 worldcompute=$3
     ip link set lo up
     export DYNAMODB_LOCAL_HOME
     DYNAMODB_LOCAL_HOME=$(dirname "$(jar)")
@@ -66,6 +67,12 @@ inside() {
     trap 'kill "$server" 2>/dev/null; wait; rm -rf "$folder"' EXIT
     answers || { cat "$folder/server.log" >&2; fail "the server does not answer"; }
     export DYNAMODB_ENDPOINT=http://127.0.0.1:$port
+    "$@"
+}
+
+# suites <library> <suite> <worldcompute>
+suites() {
+    local library=$1 suite=$2 worldcompute=$3
     "$library" --exact parity::every_engine_gives_the_same_answers --nocapture
     "$library" faults::on_a_network --nocapture
     "$suite" kill --nocapture --test-threads 1
@@ -103,6 +110,8 @@ move() {
     echo "dynamodb_local: $(find "$bundles" -type f | wc -l) partitions moved from a home to the server"
 }
 
+overhead() { "$1" --bench; }
+
 # Waits until the server answers at all, for at most 120 s: to a request without a signature it says 400.
 answers() {
     local attempt
@@ -123,8 +132,14 @@ command -v ip >/dev/null || skip "the ip command is not installed (package iprou
 command -v curl >/dev/null || skip "curl is not installed"
 tools
 server
+if [[ ${1:-} = overhead ]]; then
+    bench=$(cargo bench -p blue-encrypted-store --features aws --bench overhead --no-run 2>&1 | tee >(cat >&2) \
+        | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | tail -n 1)
+    isolated overhead "$(realpath "$bench")"
+    exit
+fi
 library=$(program blue_encrypted_store --lib)
 suite=$(program suite --test suite)
 # Tests of the command line are built with the program, two folders up from them.
 commands=$(program key_release --test key_release)
-isolated "$(realpath "$library")" "$(realpath "$suite")" "$(realpath "$(dirname "$commands")/../worldcompute")"
+isolated suites "$(realpath "$library")" "$(realpath "$suite")" "$(realpath "$(dirname "$commands")/../worldcompute")"
