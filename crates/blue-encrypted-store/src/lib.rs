@@ -119,6 +119,11 @@
 #[cfg(test)]
 extern crate self as blue_encrypted_store;
 
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod anchor;
 #[cfg(test)]
 mod attacks;
