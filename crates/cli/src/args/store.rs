@@ -145,7 +145,7 @@ pub struct SealArgs {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  worldcompute store reseal --pcr0 3d45.. --pcr7 b5c0..\n  worldcompute store reseal\n\nWith the values that an update will bring the key opens before and after it. Without them it opens with those of now alone."
+    after_help = "Example:\n  worldcompute store reseal\n\nBefore an update: --pcr0 3d45.. --pcr7 b5c0..\nWith the values that an update will bring the key opens before and after it. Without them it opens with those of now alone."
 )]
 pub struct ResealArgs {
     /// What PCR 0 will hold, SHA-256 bank: 64 hexadecimal digits
