@@ -259,8 +259,8 @@ impl Other {
     fn start() -> Result<Self> {
         let failed = |what: &str| Failure::new(format!("cannot start another run: {what}"));
         let io_failed = |error: std::io::Error| failed(&error.to_string());
-        let program = std::env::current_exe().map_err(io_failed)?;
-        let mut child = Command::new(program)
+        // Not by its path: a build of the workspace meanwhile puts another program there.
+        let mut child = Command::new("/proc/self/exe")
             .args(["lab", "hold"])
             .process_group(0)
             .stdin(Stdio::null())
