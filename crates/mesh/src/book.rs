@@ -276,11 +276,13 @@ impl Entry {
         );
     }
 
+    /// Both ends judge by what both see: which of them dialled, or how often, is not the same at each.
     pub(crate) fn connect(&mut self, id: ConnectionId, link: Link, now: Instant) {
-        let path = if link.relayed {
-            Path::Relayed
-        } else {
-            Path::Direct
+        let has_circuit = || self.connections.values().any(|other| other.link.relayed);
+        let path = match link.relayed {
+            true => Path::Relayed,
+            false if has_circuit() => Path::HolePunched,
+            false => Path::Direct,
         };
         self.up_since.get_or_insert(now);
         self.connections.insert(
@@ -304,13 +306,6 @@ impl Entry {
             self.subscribed = false;
         }
         last
-    }
-
-    /// The connection came of a hole punch.
-    pub(crate) fn punched(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(&id) {
-            connection.path = Path::HolePunched;
-        }
     }
 
     pub(crate) fn pinged(&mut self, id: ConnectionId, rtt: Duration) {

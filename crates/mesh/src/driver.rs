@@ -335,7 +335,7 @@ impl Driver {
             }
             BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_discovered(found),
-            BehaviourEvent::Dcutr(event) => self.on_punched(event.remote_peer_id, &event.result),
+            BehaviourEvent::Dcutr(event) => Self::on_punched(event.remote_peer_id, &event.result),
             BehaviourEvent::AutonatClient(event) => self.on_probed(&event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             _ => {}

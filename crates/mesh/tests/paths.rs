@@ -78,6 +78,49 @@ async fn a_circuit_gives_way_to_a_direct_connection_and_no_request_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn both_ends_tell_the_same_path_after_a_circuit() {
+    logged();
+    let relay = relay(1, &LOOPBACK).await;
+    let (submitter, donor, donor_in) = apart(&relay).await;
+    serve(donor_in, Objects::new());
+    let (mut here, mut there) = (submitter.subscribe(), donor.subscribe());
+    submitter.offer(donor.peer_id(), an_offer()).await.unwrap();
+    let one = better_path(donor.peer_id(), &mut here).await;
+    let other = better_path(submitter.peer_id(), &mut there).await;
+    assert_eq!((one, other), (Path::HolePunched, Path::HolePunched));
+}
+
+/// Takes connections and says nothing, as an address of another network would that leads to somebody else here.
+async fn silent() -> (tokio::net::TcpListener, Multiaddr) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let at = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    (listener, at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circuit_that_becomes_known_is_dialled_beside_addresses_where_nobody_answers() {
+    logged();
+    let relay = relay(1, &LOOPBACK).await;
+    let (submitter, _submitter_in) = hidden(2, &[&relay]).await;
+    let (donor, donor_in) = hidden(3, &[&relay]).await;
+    serve(donor_in, Objects::new());
+    let (nobody, at) = silent().await;
+    submitter.add_peer(donor.peer_id(), vec![at]).await;
+    let asking = tokio::spawn({
+        let (submitter, peer) = (submitter.clone(), donor.peer_id());
+        async move { submitter.offer(peer, an_offer()).await }
+    });
+    // The dial is under way, and its other end stays open without a word.
+    let (_held, _) = within("the dial", nobody.accept()).await.unwrap();
+    donor.announce(a_capacity()).await;
+    let offer = within("an offer", asking).await.unwrap().unwrap();
+    assert!(offer.accepted);
+    let dials = submitter.status().await.unwrap().dials;
+    assert_eq!(dials.timed_out, 0, "the silent address was waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_began_on_a_circuit_ends_on_it_beside_a_direct_connection() {
     logged();
     let relay = relay(1, &LOOPBACK).await;

@@ -190,11 +190,9 @@ fn the_best_path_counts_and_relayed_connections_beside_it_are_superseded() {
     entry.connect(connection(2), link(address(2), false, false), now);
     assert_eq!(
         (entry.path(), entry.superseded(now)),
-        (Some(Path::Direct), Vec::new()),
+        (Some(Path::HolePunched), Vec::new()),
         "the peer may not know yet"
     );
-    assert_eq!(entry.superseded(later), [connection(1)]);
-    entry.punched(connection(2));
     assert_eq!(
         (entry.path(), entry.superseded(later)),
         (Some(Path::HolePunched), vec![connection(1)])
@@ -283,4 +281,22 @@ fn offences_are_forgiven_up_to_a_number_and_after_a_time() {
     assert!((0..MAX_OFFENCES).all(|_| !entry.offended(now)));
     assert!(entry.offended(now));
     assert!(!entry.offended(now + OFFENCE_WINDOW + Duration::from_secs(1)));
+}
+
+#[test]
+fn both_ends_tell_a_connection_beside_a_circuit_alike_whoever_dialled() {
+    let now = Instant::now();
+    let told = |circuit: bool, inbound: bool| {
+        let mut book = Book::default();
+        let (_, entry) = entry(&mut book);
+        if circuit {
+            entry.connect(connection(1), link(address(1), inbound, true), now);
+        }
+        entry.connect(connection(2), link(address(2), inbound, false), now);
+        entry.path()
+    };
+    for inbound in [false, true] {
+        assert_eq!(told(true, inbound), Some(Path::HolePunched));
+        assert_eq!(told(false, inbound), Some(Path::Direct));
+    }
 }

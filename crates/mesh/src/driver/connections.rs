@@ -77,6 +77,9 @@ impl Driver {
         self.tell_path(&peer, before);
         self.tell_up(&peer);
         self.flush_waiting(&peer);
+        if self.relays.contains(&peer) {
+            self.dial_beside_all();
+        }
     }
 
     /// Of connections that this node dialled directly, one is enough: the best, but none is taken away from under a
@@ -213,20 +216,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_punched(&mut self, peer: PeerId, result: &Result<ConnectionId, dcutr::Error>) {
-        match result {
-            Ok(id) => {
-                let Some(entry) = self.book.get_mut(&peer) else {
-                    return;
-                };
-                let before = entry.path();
-                entry.punched(*id);
-                self.tell_path(&peer, before);
-            }
-            Err(error) => {
-                let root_cause = dial::root_cause(&dial::causes(error));
-                tracing::info!(%peer, root_cause, "no hole could be punched; the relay stays");
-            }
+    /// A hole that was punched is a connection like any other.
+    pub(super) fn on_punched(peer: PeerId, result: &Result<ConnectionId, dcutr::Error>) {
+        if let Err(error) = result {
+            let root_cause = dial::root_cause(&dial::causes(error));
+            tracing::info!(%peer, root_cause, "no hole could be punched; the relay stays");
         }
     }
 

@@ -21,6 +21,8 @@ const HEAD_START: Duration = Duration::from_millis(500);
 const MAX_DIALLED: usize = 12;
 /// Those among them that look like the web, of one dial.
 const MAX_WEB_DIALLED: usize = 4;
+/// Dials of one peer under way at once.
+const MAX_BESIDE: usize = 4;
 /// Requests to one peer that wait for a connection.
 const MAX_WAITING: usize = 256;
 /// Searches for the addresses of unknown peers under way.
@@ -70,6 +72,42 @@ impl Driver {
         };
         if let Some(entry) = self.book.entry(peer, Instant::now()) {
             entry.learn(&peer, addresses);
+        }
+        self.dial_beside(peer);
+    }
+
+    /// Another way to a peer may have opened while it is dialled: addresses that nobody answers at, such as those of its
+    /// own network, do not hold up those that are new.
+    pub(super) fn dial_beside(&mut self, peer: PeerId) {
+        let under_way = || {
+            let attempts = self.attempts.values();
+            attempts.filter(|attempt| attempt.peer == Some(peer))
+        };
+        let count = under_way().count();
+        if self.swarm.is_connected(&peer) || count == 0 || count >= MAX_BESIDE {
+            return;
+        }
+        let later = self
+            .fallbacks
+            .get(&peer)
+            .map(|fallback| &fallback.addresses);
+        let tried: HashSet<&Multiaddr> = under_way()
+            .flat_map(|attempt| &attempt.addresses)
+            .chain(later.into_iter().flatten())
+            .collect();
+        let mut fresh = self.worth_dialling(&self.known_addresses(&peer));
+        fresh.retain(|address| !tried.contains(address));
+        fresh.truncate(MAX_DIALLED);
+        if !fresh.is_empty() {
+            self.dial_now(peer, fresh, PeerCondition::Always, Vec::new());
+        }
+    }
+
+    /// The same for everybody who is waited for, when a relay is there again.
+    pub(super) fn dial_beside_all(&mut self) {
+        let awaited: Vec<PeerId> = self.waiting.keys().copied().collect();
+        for peer in awaited {
+            self.dial_beside(peer);
         }
     }
 

@@ -205,6 +205,7 @@ impl Driver {
             entry.learn(&source, capacity.addresses.iter().cloned());
             let id = entry.id;
             self.tell(MeshEvent::Capacity(id, capacity));
+            self.dial_beside(source);
         }
         // A newcomer is greeted. One who only asks is not asked back.
         if asked || (new && self.voice.capacity.is_some()) {
