@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod evidence;
 #[cfg(target_os = "linux")]
 mod lab;
 mod readme;
@@ -23,6 +24,7 @@ Chores:
   readme                          runs the commands that README.md and docs/gate.md show
   bench                           runs every bench, prints medians and ratios
   conformance <folder>            runs the gate's conformance cases, prints the tally per family
+  evidence validate <dir>         whether a folder is a bundle of evidence
   lab [what]                      a whole job behind every NAT and firewall; `lab help` says more (Linux, root)
 
 Options:
@@ -53,6 +55,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["readme"] => readme::run(&root, &[]),
         ["bench"] => bench::run(&root),
         ["conformance", folder] => conformance::run(&root, Path::new(folder)),
+        ["evidence", "validate", dir] => evidence::run(&root, Path::new(dir)),
         #[cfg(target_os = "linux")]
         ["lab", words @ ..] => lab::run(&root, words),
         ["help" | "--help" | "-h"] => {

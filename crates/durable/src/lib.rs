@@ -2,6 +2,7 @@
 //!
 //! - [`write_atomic`] and [`create_new`]: a reader sees the old content or the new, whole, never a mixture;
 //! - [`AtomicFile`]: the same for content that is written piece by piece; [`scratch_file`]: room for it meanwhile;
+//! - [`PendingDir`]: a folder that appears with everything in it, or not at all;
 //! - [`Journal`]: an append-only file whose acknowledged records are there after any crash;
 //! - [`append_line`]: the same for a text file of one record a line, which other programs read;
 //! - [`Pending`]: a file that takes its place first and its content later;
@@ -17,6 +18,7 @@ mod atomic;
 mod dir;
 mod disk;
 mod flock;
+mod folder;
 mod journal;
 mod lines;
 mod lock;
@@ -29,6 +31,7 @@ mod temp;
 pub use atomic::{Pending, create_new, create_new_on, write_atomic, write_atomic_on};
 pub use dir::{NewDirs, output_dir, private_dir};
 pub use disk::{Disk, Mode, OsDisk};
+pub use folder::PendingDir;
 pub use journal::{Journal, Limits, Recovered};
 pub use lines::{append_line, append_line_on, last_line, torn_tail};
 pub use lock::{LockOptions, OwnedLock};
