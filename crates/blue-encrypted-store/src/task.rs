@@ -9,14 +9,14 @@ const SMALL: usize = 32;
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Fault::new(
-            Category::InternalFailure,
-            "task_failed",
-            "a background task stopped",
-        )
-        .caused_by(error)
-    })?
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.map_err(|error| broke_off(&error))?
+}
+
+/// What a task that panicked leaves for whoever waits for it.
+pub(crate) fn broke_off(error: &tokio::task::JoinError) -> Fault {
+    let message = "a background task stopped";
+    Fault::new(Category::InternalFailure, "task_failed", message).caused_by(error)
 }
 
 /// Runs cryptography over `rows` rows here when they are few, elsewhere when they are many.

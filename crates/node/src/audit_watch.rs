@@ -13,6 +13,8 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::dsse::Envelope;
 use worldcompute_proof::{SigningKey, canonical_json};
 
+use crate::blocking::blocking;
+
 /// How often the whole record is verified.
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// How often it is asked whether that is due: a machine may have slept, or its clock may have been set.
@@ -140,13 +142,13 @@ impl AuditWatch {
         let payload = canonical_json(checkpoint)?;
         let bytes = Envelope::sign(PAYLOAD_TYPE, payload, &self.key).to_bytes()?;
         let path = self.path.clone();
-        on_disk(move || write_atomic(&path, &bytes, Mode::Private)).await
+        blocking(move || write_atomic(&path, &bytes, Mode::Private)).await
     }
 
     /// The last checkpoint, if there is one; it is this node's.
     async fn kept(&self) -> Result<Option<AuditCheckpoint>> {
         let path = self.path.clone();
-        let bytes = match on_disk(move || read_private(&path, MAX_CHECKPOINT_BYTES)).await {
+        let bytes = match blocking(move || read_private(&path, MAX_CHECKPOINT_BYTES)).await {
             Err(fault) if fault.code() == "not_found" => return Ok(None),
             bytes => bytes?,
         };
@@ -175,18 +177,6 @@ fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
 fn in_words(report: &ChainReport) -> Option<String> {
     let (lane, broken) = report.first_break()?;
     Some(format!("lane {lane}: {broken}"))
-}
-
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        Fault::new(
-            Category::InternalFailure,
-            "task_broke_off",
-            error.to_string(),
-        )
-    })?
 }
 
 #[cfg(test)]

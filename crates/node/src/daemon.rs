@@ -20,6 +20,7 @@ use crate::api::{
     self, AdminStatus, ClusterStatus, Control, Health, Load, Peer, PeerCapacity, Reservation,
 };
 use crate::audit_watch::AuditWatch;
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
@@ -226,9 +227,7 @@ impl Node {
     /// Keeps bytes under their name.
     pub async fn add_content(&self, bytes: Bytes) -> Result<Cid> {
         let content = self.0.content.clone();
-        tokio::task::spawn_blocking(move || content.put(&bytes))
-            .await
-            .map_err(|error| broke_off(&error))?
+        blocking(move || content.put(&bytes)).await
     }
 
     /// `GET /v1/health`.
@@ -522,12 +521,4 @@ fn reservation(info: &ReservationInfo) -> Reservation {
             .unwrap_or_default(),
         expires_at: expires.map(|at| at.to_string()),
     }
-}
-
-fn broke_off(error: &tokio::task::JoinError) -> Fault {
-    Fault::new(
-        Category::InternalFailure,
-        "task_broke_off",
-        error.to_string(),
-    )
 }

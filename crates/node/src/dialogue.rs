@@ -17,6 +17,7 @@ use serde::Serialize;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::Sha256;
 
+use crate::blocking::blocking;
 use entities::Dialogue;
 use parts::Parts;
 
@@ -140,14 +141,4 @@ fn not_found(id: &str) -> Fault {
     let message = format!("the store has no dialogue {id:.200?}");
     Fault::new(Category::InvalidInput, "dialogue_not_found", message)
         .hint("'worldcompute store dialogue list' shows those that there are")
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.map_err(|error| {
-        let message = "a task of the store broke off";
-        Fault::new(Category::InternalFailure, "task_broke_off", message).caused_by(error)
-    })?
 }

@@ -28,6 +28,8 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::PeerId;
 use worldcompute_telemetry::CorrelationId;
 
+use crate::blocking::blocking;
+
 /// The code of a denied release.
 const DENIED: &str = "key_release_denied";
 
@@ -222,14 +224,7 @@ impl<P: ?Sized> GatedKeys<P> {
     async fn ask(&self, wanted: &Release) -> Result<Permit> {
         let (desk, wanted) = (self.desk.clone(), wanted.clone());
         let correlation = worldcompute_telemetry::current();
-        let asked = tokio::task::spawn_blocking(move || desk.ask(&wanted, correlation)).await;
-        asked.map_err(|error| {
-            Fault::new(
-                Category::InternalFailure,
-                "task_broke_off",
-                error.to_string(),
-            )
-        })?
+        blocking(move || desk.ask(&wanted, correlation)).await
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod audit_watch;
+mod blocking;
 mod config;
 mod daemon;
 mod decisions;
@@ -24,6 +25,7 @@ mod storage;
 mod submitter;
 mod web;
 
+pub use blocking::blocking;
 pub use blue_encrypted_store as store;
 pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};
 pub use daemon::{Node, NodeOptions, Roles, Running};

@@ -16,6 +16,7 @@ use worldcompute_durable::{Disk, OsDisk};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_telemetry::CorrelationId;
 
+use crate::blocking::blocking;
 use crate::home::{Home, OpenHome};
 use crate::keys::GatedKeys;
 use crate::policies::gate;
@@ -395,7 +396,7 @@ fn not_here(site: &SiteView) -> Fault {
 
 /// Renames a key file so that a new one can be made.
 async fn set_aside(key: PathBuf) -> Result<Option<PathBuf>> {
-    let moved = tokio::task::spawn_blocking(move || {
+    let moved = blocking(move || {
         let mut aside = key.clone().into_os_string();
         aside.push(
             Timestamp::now()
@@ -415,13 +416,7 @@ async fn set_aside(key: PathBuf) -> Result<Option<PathBuf>> {
             }
         }
     });
-    moved.await.map_err(|error| {
-        Fault::new(
-            Category::InternalFailure,
-            "task_broke_off",
-            error.to_string(),
-        )
-    })?
+    moved.await
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use worldcompute_durable::{AtomicFile, Mode};
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::crypto::Digest;
+use crate::task::broke_off;
 
 /// Pieces that wait for the disk.
 const WAITING: usize = 2;
@@ -107,9 +108,4 @@ async fn ended(writer: JoinHandle<Result<()>>) -> Fault {
         ),
         Err(error) => broke_off(&error),
     }
-}
-
-fn broke_off(error: &tokio::task::JoinError) -> Fault {
-    let message = "a background task stopped";
-    Fault::new(Category::InternalFailure, "task_failed", message).caused_by(error)
 }

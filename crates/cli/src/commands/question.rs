@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 
 use rustix::termios::{QueueSelector, tcflush};
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::{Fault, Result};
+use worldcompute_node::blocking;
 
 use super::Context;
 use super::daemon::StopSignal;
@@ -20,7 +21,7 @@ pub async fn ask(context: &Context, question: String) -> Result<Option<bool>> {
         return Ok(None);
     }
     let mut stop = StopSignal::listen(false)?;
-    let answer = tokio::task::spawn_blocking(move || {
+    let answer = blocking(move || {
         forget_what_was_typed()?;
         // Not locked: whoever ends the program meanwhile has to say so.
         answer(
@@ -29,8 +30,7 @@ pub async fn ask(context: &Context, question: String) -> Result<Option<bool>> {
             &mut BufReader::new(std::io::stdin()),
         )
     });
-    let answered = async { answer.await.map_err(|error| broke_off(&error))? };
-    stop.unless_told(answered).await.map(Some)
+    stop.unless_told(answer).await.map(Some)
 }
 
 /// Whether a person would see a question, and could answer it.
@@ -55,14 +55,6 @@ fn answer(question: &str, screen: &mut dyn Write, keyboard: &mut dyn BufRead) ->
     bounded.read_until(b'\n', &mut line).map_err(failed)?;
     let said = line.trim_ascii().to_ascii_lowercase();
     Ok([&b"y"[..], b"yes"].contains(&said.as_slice()))
-}
-
-fn broke_off(error: &tokio::task::JoinError) -> Fault {
-    Fault::new(
-        Category::InternalFailure,
-        "task_broke_off",
-        error.to_string(),
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,33 @@
+//! Work that must not hold up the async runtime.
+
+use worldcompute_fault::{Category, Fault, Result};
+
+/// Runs work that waits for a disk, a person or a processor where waiting is allowed. It goes on also when nobody waits
+/// for it any more.
+///
+/// # Errors
+/// Those of the work; `task_broke_off` if it panicked.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        Fault::new(
+            Category::InternalFailure,
+            "task_broke_off",
+            "work in the background broke off",
+        )
+        .caused_by(error)
+    })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_panics_is_a_fault_of_whoever_waits_for_it() {
+        let fault = blocking(|| -> Result<()> { panic!("on purpose") }).await;
+        assert_eq!(fault.unwrap_err().code(), "task_broke_off");
+        assert_eq!(blocking(|| Ok(1)).await.unwrap(), 1);
+    }
+}
