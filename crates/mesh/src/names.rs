@@ -163,29 +163,9 @@ impl Names {
     /// # Errors
     /// What each of those who were asked answered.
     pub(crate) async fn addresses(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
-        let mut said = Vec::new();
-        if self.asks_system {
-            match timeout(SYSTEM_TIMEOUT, self.of_system(host, family)).await {
-                Ok(Ok(found)) if !found.is_empty() => return Ok(found),
-                Ok(Ok(_)) => said.push("the system knows no such address".to_owned()),
-                Ok(Err(error)) => said.push(format!("the system: {error}")),
-                Err(_) => said.push("the system does not answer".to_owned()),
-            }
-        }
-        match &self.doh {
-            None => {}
-            Some(doh) => match of_resolver(doh, host, family).await {
-                Ok(found) if !found.is_empty() => {
-                    if let Some(why) = said.first() {
-                        tracing::info!(host, why, "found by DNS over HTTPS");
-                    }
-                    return Ok(found);
-                }
-                Ok(_) => said.push("DNS over HTTPS knows no such address".to_owned()),
-                Err(error) => said.push(format!("DNS over HTTPS: {error}")),
-            },
-        }
-        Err(unknown(host, &said))
+        let system = self.asks_system.then(|| self.of_system(host, family));
+        let doh = self.doh.as_ref().map(|doh| of_resolver(doh, host, family));
+        first(host, system, doh).await
     }
 
     /// The addresses that `/dnsaddr/<host>` stands for. What is no address among them is left out.
@@ -194,27 +174,11 @@ impl Names {
     /// As [`addresses`](Self::addresses).
     pub(crate) async fn entries(&self, host: &str) -> io::Result<Vec<Multiaddr>> {
         let name = format!("{}{host}", DNSADDR.1);
-        let mut said = Vec::new();
-        if let Some(system) = &self.system {
-            match timeout(SYSTEM_TIMEOUT, texts(system, &name)).await {
-                Ok(Ok(found)) if !found.is_empty() => return Ok(found),
-                Ok(Ok(_)) => said.push("the system knows no entries".to_owned()),
-                Ok(Err(error)) => said.push(format!("the system: {error}")),
-                Err(_) => said.push("the system does not answer".to_owned()),
-            }
-        }
-        if let Some(doh) = &self.doh {
-            match texts(doh, &name).await {
-                Ok(found) if !found.is_empty() => return Ok(found),
-                Ok(_) => said.push("DNS over HTTPS knows no entries".to_owned()),
-                Err(error) => said.push(format!("DNS over HTTPS: {error}")),
-            }
-        }
-        Err(unknown(host, &said))
+        let system = self.system.as_ref().map(|system| texts(system, &name));
+        let doh = self.doh.as_ref().map(|doh| texts(doh, &name));
+        first(host, system, doh).await
     }
-}
 
-impl Names {
     /// A lookup that is not waited for goes on in a thread of its own, so their number is bounded.
     async fn of_system(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
         let Ok(asking) = self.asking.clone().try_acquire_owned() else {
@@ -231,6 +195,36 @@ impl Names {
     }
 }
 
+/// The first answer that is one: the system's, if it comes in time, else that over HTTPS.
+async fn first<T>(
+    host: &str,
+    system: Option<impl Future<Output = io::Result<Vec<T>>>>,
+    doh: Option<impl Future<Output = io::Result<Vec<T>>>>,
+) -> io::Result<Vec<T>> {
+    let mut said = Vec::new();
+    if let Some(system) = system {
+        let answer = timeout(SYSTEM_TIMEOUT, system).await;
+        match answer.unwrap_or_else(|_| Err(io::Error::other("no answer"))) {
+            Ok(found) if !found.is_empty() => return Ok(found),
+            Ok(_) => said.push("the system: nothing".to_owned()),
+            Err(error) => said.push(format!("the system: {error}")),
+        }
+    }
+    if let Some(doh) = doh {
+        match doh.await {
+            Ok(found) if !found.is_empty() => {
+                if let Some(why) = said.first() {
+                    tracing::info!(host, why, "found by DNS over HTTPS");
+                }
+                return Ok(found);
+            }
+            Ok(_) => said.push("DNS over HTTPS: nothing".to_owned()),
+            Err(error) => said.push(format!("DNS over HTTPS: {error}")),
+        }
+    }
+    Err(unknown(host, &said))
+}
+
 fn unknown(host: &str, said: &[String]) -> io::Error {
     io::Error::new(
         io::ErrorKind::NotFound,
@@ -242,9 +236,10 @@ async fn of_resolver(
     resolver: &TokioResolver,
     host: &str,
     family: Family,
-) -> Result<Vec<IpAddr>, hickory_resolver::net::NetError> {
+) -> io::Result<Vec<IpAddr>> {
     // Without the dot at the end the search list of this machine would be tried.
-    let found = resolver.lookup_ip(format!("{host}.")).await?;
+    let found = resolver.lookup_ip(format!("{host}.")).await;
+    let found = found.map_err(io::Error::other)?;
     Ok(taken(found.iter(), family))
 }
 
@@ -255,11 +250,9 @@ fn taken(found: impl Iterator<Item = IpAddr>, family: Family) -> Vec<IpAddr> {
     taken
 }
 
-async fn texts(
-    resolver: &TokioResolver,
-    name: &str,
-) -> Result<Vec<Multiaddr>, hickory_resolver::net::NetError> {
-    let found = resolver.txt_lookup(format!("{name}.")).await?;
+async fn texts(resolver: &TokioResolver, name: &str) -> io::Result<Vec<Multiaddr>> {
+    let found = resolver.txt_lookup(format!("{name}.")).await;
+    let found = found.map_err(io::Error::other)?;
     let entry = |data: &RData| {
         let RData::TXT(text) = data else { return None };
         let text = text.txt_data.concat();
@@ -351,4 +344,59 @@ fn invalid(why: impl fmt::Display) -> Fault {
         format!("DNS over HTTPS cannot be set up: {why}"),
     )
     .hint("name resolvers as name@ip, or leave the built-in ones")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{Ready, pending, ready};
+
+    use super::*;
+
+    type Answer = Ready<io::Result<Vec<u8>>>;
+
+    fn failed() -> Answer {
+        ready(Err(io::Error::other("refused")))
+    }
+
+    fn found(what: &[u8]) -> Answer {
+        ready(Ok(what.to_vec()))
+    }
+
+    #[tokio::test]
+    async fn what_the_system_says_is_taken_and_nobody_else_is_asked() {
+        let asked = first("host", Some(found(&[1])), Some(pending()));
+        assert_eq!(asked.await.unwrap(), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_system_fails_knows_nothing_or_is_silent_https_is_asked() {
+        let by_https = || Some(found(&[2]));
+        assert_eq!(
+            first("host", Some(failed()), by_https()).await.unwrap(),
+            [2]
+        );
+        assert_eq!(
+            first("host", Some(found(&[])), by_https()).await.unwrap(),
+            [2]
+        );
+        let silent = Some(pending());
+        assert_eq!(first("host", silent, by_https()).await.unwrap(), [2]);
+        assert_eq!(
+            first("host", None::<Answer>, by_https()).await.unwrap(),
+            [2]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_everybody_said_is_told_where_nobody_knows() {
+        let error = first("host", Some(failed()), Some(found(&[])))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the name host is unknown: the system: refused; DNS over HTTPS: nothing"
+        );
+        let alone = first("host", Some(found(&[])), None::<Answer>).await;
+        assert_eq!(alone.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }
