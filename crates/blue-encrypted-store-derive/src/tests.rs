@@ -64,20 +64,8 @@ fn the_id_is_asked_the_same_and_names_are_asked_of_the_store() {
 }
 
 #[test]
-fn what_is_said_wrongly_is_refused() {
-    let cases: [(DeriveInput, &str); 18] = [
-        (
-            parse_quote! { struct A { #[id] id: String } },
-            "say `#[entity(name",
-        ),
-        (
-            parse_quote! { #[entity(padded_to = 1)] struct A { #[id] id: String } },
-            "say `#[entity(name",
-        ),
-        (
-            parse_quote! { #[entity(named = "a")] struct A { #[id] id: String } },
-            "expected `name`",
-        ),
+fn what_is_no_record_is_refused() {
+    refused(&[
         (
             parse_quote! { #[entity(name = "a")] struct A { #[clear] b: u8 } },
             "which field is the `#[id]`",
@@ -99,20 +87,42 @@ fn what_is_said_wrongly_is_refused() {
             "in one place",
         ),
         (
-            parse_quote! { #[entity(name = "meta")] struct A { #[clear(often)] a: u8 } },
-            "expected `listed`",
-        ),
-        (
-            parse_quote! { #[entity(name = "meta")] struct A { #[clear()] a: u8 } },
-            "unexpected end",
-        ),
-        (
             parse_quote! { #[entity(name = "a")] struct A<T> { #[id] id: T } },
             "no parameters",
         ),
         (
             parse_quote! { #[entity(name = "a")] struct A(String); },
             "named fields",
+        ),
+        (
+            parse_quote! { #[entity(name = "a")] enum A { B } },
+            "is a struct",
+        ),
+    ]);
+}
+
+#[test]
+fn what_is_said_wrongly_is_refused() {
+    refused(&[
+        (
+            parse_quote! { struct A { #[id] id: String } },
+            "say `#[entity(name",
+        ),
+        (
+            parse_quote! { #[entity(padded_to = 1)] struct A { #[id] id: String } },
+            "say `#[entity(name",
+        ),
+        (
+            parse_quote! { #[entity(named = "a")] struct A { #[id] id: String } },
+            "expected `name`",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta")] struct A { #[clear(often)] a: u8 } },
+            "expected `listed`",
+        ),
+        (
+            parse_quote! { #[entity(name = "meta")] struct A { #[clear()] a: u8 } },
+            "unexpected end",
         ),
         (
             parse_quote! { #[entity(name = "meta")] struct A { #[serde(with = "hex")] a: Key } },
@@ -134,12 +144,11 @@ fn what_is_said_wrongly_is_refused() {
             parse_quote! { #[entity(name = "a")] #[entity(name = "b")] struct A { #[id] id: Id } },
             "said twice",
         ),
-        (
-            parse_quote! { #[entity(name = "a")] enum A { B } },
-            "is a struct",
-        ),
-    ];
-    for (input, why) in &cases {
+    ]);
+}
+
+fn refused(cases: &[(DeriveInput, &str)]) {
+    for (input, why) in cases {
         let said = refusal(input);
         assert!(said.contains(why), "{said:?} for {why:?}");
     }
