@@ -20,6 +20,7 @@ use worldcompute_fault::Result;
 use worldcompute_proof::{SigningKey, VerifyingKey};
 
 pub use account::{Account, FastPath, Simulated, VerifiedContext};
+pub(crate) use evaluate::TARGETS_UNDECLARED;
 pub use outputs::{Outputs, Written};
 pub use profile::Profile;
 pub use request::{AtBoundary, Brokering, Presented, Request};

@@ -13,6 +13,8 @@ use crate::verdict::Verdict;
 
 /// Where an agent meets its tools: what it knows stops calls that the policy lets pass.
 const BOUNDARY: &str = "boundary";
+/// A call says less of what it touches than the policy would have to know.
+pub(crate) const TARGETS_UNDECLARED: &str = "targets_undeclared";
 /// Why an approved script passes.
 const MATCH: &str = "approved_script_match";
 
@@ -80,7 +82,7 @@ impl<'a> Case<'a> {
         if self.evaluation.verdict < Verdict::Block
             && self.gate.policy.asks_for_unsaid_targets(self.prepared)
         {
-            self.deny_beside(BOUNDARY, "targets_undeclared", "targets_undeclared");
+            self.deny_beside(BOUNDARY, TARGETS_UNDECLARED, TARGETS_UNDECLARED);
         }
     }
 

@@ -100,6 +100,7 @@ impl Adapter {
         targets.extend(searched(&raw, &args, &cwd));
         let mut call = ToolCall::new(name, args);
         call.targets = targets;
+        call.is_spelt_out = true;
         call.context.intent.session_id = self.text(members, "session_id")?;
         let event = self.text(members, "hook_event_name")?;
         if !event.is_empty() {

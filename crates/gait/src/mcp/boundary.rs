@@ -11,7 +11,8 @@ use super::call::{RISK_CLASS, ToolCall};
 use super::oauth;
 use crate::clock::Clock;
 use crate::decision::Decision;
-use crate::gate::{AtBoundary, Gate, Outputs, Profile, Request};
+use crate::evidence::Evidence;
+use crate::gate::{AtBoundary, Gate, Outputs, Profile, Request, TARGETS_UNDECLARED};
 use crate::intent::Intent;
 use crate::job::{JobId, Jobs, Status};
 use crate::kill_switch::KillSwitch;
@@ -118,6 +119,7 @@ impl Boundary {
                 .stopped(&intent)
                 .into_iter()
                 .chain(call.stops.clone())
+                .chain(self.unsaid(call, &intent, strict)?)
                 .collect(),
         };
         let outputs = Outputs {
@@ -153,6 +155,21 @@ impl Boundary {
         let clause = self.gate.policy().mcp_trust()?;
         let snapshot = snapshot(clause).ok();
         Some(clause.judge(server, risk_class, snapshot.as_ref(), self.clock.now()))
+    }
+
+    /// Whoever writes a call says what it touches. Where its arguments name more, and the policy is stricter with that,
+    /// saying less must not help.
+    fn unsaid(&self, call: &ToolCall, intent: &Intent, strict: bool) -> Result<Option<String>> {
+        let Some(fuller) = call.spelt_out() else {
+            return Ok(None);
+        };
+        let evidence = Evidence::at(self.clock.now());
+        let policy = self.gate.policy();
+        let verdict = |intent: &Intent| -> Result<Verdict> {
+            Ok(policy.evaluate(&intent.prepare(&evidence)?).verdict)
+        };
+        let is_stricter = verdict(&fuller.intent(strict)?)? > verdict(intent)?;
+        Ok(is_stricter.then(|| TARGETS_UNDECLARED.to_owned()))
     }
 
     /// Why the state of its job stops the call; a job that cannot be read stops it.

@@ -11,6 +11,7 @@ use crate::limits::invalid;
 use crate::mcp_trust::Server;
 use crate::wire_time::WireTime;
 
+use super::adapter::named_targets;
 use super::oauth::OauthEvidence;
 
 /// Who calls when the call does not say.
@@ -49,6 +50,9 @@ pub struct ToolCall {
     /// Why the call is stopped whatever the policy says, as stable codes; never part of what a caller writes.
     #[serde(skip)]
     pub stops: Vec<String>,
+    /// Whether its targets were found in its arguments, and nobody declared them.
+    #[serde(skip)]
+    pub(super) is_spelt_out: bool,
 }
 
 /// Several calls to be judged as one.
@@ -116,6 +120,21 @@ impl ToolCall {
         .normalise()
     }
 
+    /// The same call with all that its arguments name among what it touches; `None` where that is so already.
+    pub(super) fn spelt_out(&self) -> Option<Self> {
+        let mut fuller = self.clone();
+        fuller.targets = self.all_targets();
+        let mut found = !self.is_spelt_out && name_all(self.args.as_ref(), &mut fuller.targets);
+        for step in fuller
+            .script
+            .iter_mut()
+            .flat_map(|script| &mut script.steps)
+        {
+            found |= name_all(step.args.as_ref(), &mut step.targets);
+        }
+        found.then_some(fuller)
+    }
+
     /// Whether the context has to be made up for.
     pub fn lacks_context(&self) -> bool {
         let context = &self.context.intent;
@@ -178,6 +197,23 @@ impl StepCall {
             arg_provenance: call.arg_provenance.clone(),
         })
     }
+}
+
+/// Adds what `args` name to `targets`; whether anything was missing.
+fn name_all(args: Option<&Map<String, Value>>, targets: &mut Vec<Target>) -> bool {
+    let mut named = args.map(named_targets).unwrap_or_default();
+    named.retain(|name| !targets.iter().any(|known| is_said_by(name, known)));
+    let found = !named.is_empty();
+    targets.append(&mut named);
+    found
+}
+
+/// Whether `known` is what an argument names, also where a caller says from where on a path is relative.
+fn is_said_by(named: &Target, known: &Target) -> bool {
+    let (named_value, known_value) = (named.value.as_str(), known.value.trim());
+    let is_relative = named.kind == "path" && !named_value.starts_with(['/', '~']);
+    let front = known_value.strip_suffix(named_value);
+    known_value == named_value || (is_relative && front.is_some_and(|front| front.ends_with('/')))
 }
 
 /// A target of which only the name is given.

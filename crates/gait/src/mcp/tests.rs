@@ -426,6 +426,61 @@ fn a_call_that_says_nothing_of_what_it_touches_passes_no_rule_about_that() {
 }
 
 #[test]
+fn what_arguments_name_and_no_target_says_helps_no_call_past_a_rule() {
+    let path = |value: &str| json!({"kind": "path", "value": value, "operation": "read"});
+    let own = |args: Value, targets: Value| {
+        call(&json!({"name": "read", "args": args, "targets": targets}))
+    };
+    let step = |targets: Value| json!({"name": "read", "args": {"path": "/etc/passwd"}, "targets": targets});
+    let plain = json!({"type": "tool_use", "name": "read", "input": {"path": "/etc/passwd"}});
+    let policies = [
+        "default_verdict: allow\nrules: [{name: r, effect: block, match: {target_values: [/etc/passwd]}}]",
+        "default_verdict: block\nrules: [{name: r, effect: allow, match: {tool_names: [read]}, endpoint: {path_allowlist: [/work/**]}}]",
+    ];
+    for policy in policies {
+        let boundary = boundary(policy, Profile::Standard);
+        for (call, passes) in [
+            (
+                own(json!({"path": "/etc/passwd"}), json!([path("/work/x")])),
+                false,
+            ),
+            (
+                own(
+                    json!({"paths": ["/work/x", "/etc/passwd"]}),
+                    json!([path("/work/x")]),
+                ),
+                false,
+            ),
+            (
+                own(
+                    json!({"path": "../../etc/passwd"}),
+                    json!([path("/work/a/../../../etc/passwd")]),
+                ),
+                false,
+            ),
+            (decode(Adapter::Anthropic, &plain).unwrap(), false),
+            (
+                own(json!({"path": "/work/x"}), json!([path("/work/x")])),
+                true,
+            ),
+            (own(json!({"path": "x"}), json!([path("/work/x")])), true),
+            (own(json!({"depth": 3}), json!([path("/work/x")])), true),
+        ] {
+            let ruling = boundary.rule(&call, "", "c").unwrap();
+            assert_eq!(ruling.is_allowed(), passes, "{policy}: {call:?}");
+        }
+    }
+    let boundary = boundary(policies[0], Profile::Standard);
+    let script = call(&json!({"script": {"steps": [step(json!([path("/work/x")]))]}}));
+    let ruling = boundary.rule(&script, "", "c").unwrap();
+    let codes = ruling.decision.reason_codes();
+    assert!(
+        codes.contains(&"targets_undeclared".to_owned()),
+        "{codes:?}"
+    );
+}
+
+#[test]
 fn a_misspelt_member_of_a_call_is_refused_instead_of_left_out() {
     let fault = decode(Adapter::Mcp, &json!({"name": "t", "targtes": []})).unwrap_err();
     assert!(fault.message().contains("targtes"), "{fault}");
