@@ -43,16 +43,20 @@ def has_command(name):
 
 
 # The peak of a process starts at that of the process it was forked from, so gait is forked from a shell, which is
-# small, and not from this. Its exit comes here because the shell is gone by then (prctl(2): PR_SET_CHILD_SUBREAPER).
+# small, and not from this. Its exit comes here because the shell is gone by then (prctl(2): PR_SET_CHILD_SUBREAPER):
+# it starts when nothing more can come from this, which is after the shell has ended.
 if ctypes.CDLL(None, use_errno=True).prctl(36, 1, 0, 0, 0) != 0:
     sys.exit(f"cannot adopt orphans: {os.strerror(ctypes.get_errno())}")
-FORK = 'exec 3>&1 >answer 2>/dev/null; "$@" 3>&- & echo $! >&3'
+FORK = 'exec 3>&1 4<&0 >answer 2>/dev/null; { read -r _ <&4; exec "$@" 3>&- 4<&-; } & echo $! >&3'
 
 
 def once(args):
-    start = time.monotonic()
-    shell = subprocess.run(["sh", "-c", FORK, "sh", gait, *args, "--json"], env=environment, capture_output=True, text=True)
-    _, status, used = os.wait4(int(shell.stdout), 0)
+    command = ["sh", "-c", FORK, "sh", gait, *args, "--json"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shell:
+        process = int(shell.stdout.readline())
+        shell.wait()
+        start = time.monotonic()
+    _, status, used = os.wait4(process, 0)
     wall = (time.monotonic() - start) * 1000
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
