@@ -107,6 +107,14 @@ pub(crate) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     None
 }
 
+/// The relay of a circuit address, and where that is.
+pub(crate) fn way_to_relay(address: &Multiaddr) -> Option<(PeerId, Multiaddr)> {
+    let relay = relay_of(address)?;
+    let before = |part: &Protocol<'_>| !matches!(part, Protocol::P2p(_) | Protocol::P2pCircuit);
+    let way: Multiaddr = address.iter().take_while(before).collect();
+    (!way.is_empty()).then_some((relay, way))
+}
+
 /// Whether the address leads to this machine only.
 pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     address.iter().any(|part| match part {

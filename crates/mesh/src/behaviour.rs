@@ -20,6 +20,7 @@ use crate::codec::{Budget, DISPATCH_MEMORY, MESSAGE_MEMORY};
 use crate::config::MeshConfig;
 use crate::exchange::Exchanger;
 use crate::sites::Sites;
+use crate::ways::Ways;
 use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, Topic};
 
 /// What a member of the mesh calls its version of the protocols.
@@ -69,6 +70,7 @@ pub(crate) struct Behaviour {
     pub limits: Sites,
     pub memory: memory_connection_limits::Behaviour,
     pub block: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub ways: Ways,
     pub relay_server: Toggle<relay::Behaviour>,
     pub relay_client: relay::client::Behaviour,
     pub dcutr: Toggle<dcutr::Behaviour>,
@@ -102,6 +104,7 @@ impl Behaviour {
             limits: Sites::new(limits()),
             memory: memory_connection_limits::Behaviour::with_max_percentage(MAX_MEMORY_SHARE),
             block: allow_block_list::Behaviour::default(),
+            ways: Ways::new(),
             relay_server: config
                 .relay_server
                 .then(|| relay::Behaviour::new(me, relay_config(config.reservation_duration)))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Cid, PeerId};
 
@@ -11,13 +12,16 @@ use crate::wire::{ContentReply, ContentRequest, MAX_CHUNK};
 
 /// Chunks under way at the same time: enough to fill a long path, few enough to bound memory.
 const IN_FLIGHT: usize = 4;
-/// Pauses before a chunk is asked for again. After the last one the fetch fails.
-const RETRY_PAUSES: [Duration; 4] = [
+/// Pauses before a chunk is asked for again; the last one stays.
+const PAUSES: [Duration; 4] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
+/// For how long a chunk is asked for. A peer whose relay is lost has another within this time, and what was fetched
+/// before is kept until then.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn fetch(mesh: &Mesh, peer: PeerId, cid: &Cid, max_bytes: u64) -> Result<Vec<u8>> {
     let first = chunk(mesh, peer, cid, 0, None).await?;
@@ -46,7 +50,8 @@ async fn chunk(
     offset: u64,
     total: Option<u64>,
 ) -> Result<ContentReply> {
-    let mut pauses = RETRY_PAUSES.iter();
+    let given_up = Instant::now() + PATIENCE;
+    let mut pauses = PAUSES.iter().chain(PAUSES.last().into_iter().cycle());
     loop {
         let request = ContentRequest {
             cid: *cid,
@@ -58,7 +63,9 @@ async fn chunk(
             Err(fault) => fault,
         };
         match pauses.next() {
-            Some(pause) if fault.retryable() => tokio::time::sleep(*pause).await,
+            Some(pause) if fault.retryable() && Instant::now() + *pause < given_up => {
+                tokio::time::sleep(*pause).await;
+            }
             _ => return Err(fault),
         }
     }

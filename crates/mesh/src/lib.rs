@@ -26,6 +26,7 @@ mod relays;
 mod sites;
 mod status;
 mod transport;
+mod ways;
 pub mod wire;
 mod wss;
 

@@ -91,6 +91,8 @@ pub(crate) struct Slot {
     upgrade: (Instant, Duration),
     link: Link,
     was_up: bool,
+    /// When the connection came to stand, until the node has said on it what it is.
+    unnamed: Option<Instant>,
     /// It said that it relays.
     relays: bool,
     state: Option<ReservationState>,
@@ -192,6 +194,7 @@ impl Relays {
         slot.upgrade = (now + first, first);
         if slot.link != Link::Up {
             slot.link = Link::Up;
+            slot.unnamed = Some(now);
             slot.was_up = true;
             slot.attempts = 0;
             slot.not_before = now;
@@ -226,6 +229,7 @@ impl Relays {
         slot.link = Link::Down;
         slot.via = None;
         slot.relays = false;
+        slot.unnamed = None;
         slot.listener = None;
         slot.pause(now, jitter);
         slot.lose("the connection to the relay was lost")
@@ -255,6 +259,7 @@ impl Relays {
     pub(crate) fn offers(&mut self, peer: &PeerId, relays: bool) {
         if let Some(slot) = self.of(peer) {
             slot.relays = relays;
+            slot.unnamed = None;
             if !relays && slot.state.is_none() {
                 slot.last_error = Some("the node does not relay".to_owned());
             }
@@ -356,6 +361,7 @@ impl Slot {
             upgrade: (now, Duration::ZERO),
             link: Link::Down,
             was_up: false,
+            unnamed: None,
             relays: false,
             state: None,
             listener: None,
@@ -463,15 +469,22 @@ impl Slot {
         })
     }
 
-    /// Time alone changes two things: a renewal comes due, and a relay that should have answered is stuck.
+    /// Time alone changes three things: a renewal comes due, a relay that should have answered is stuck, and so is a
+    /// connection on which nobody says what the node is.
     fn age(&mut self, now: Instant) -> Option<Action> {
         let peer = self.peer?;
+        let overdue = |since: Instant| now >= since + ANSWER_TIMEOUT;
+        if self.unnamed.is_some_and(overdue) {
+            self.last_error = Some("the node does not say what it is".to_owned());
+            self.unnamed = Some(now);
+            return Some(Action::Disconnect(peer));
+        }
         match (self.state, self.confirmed) {
             (Some(ReservationState::Active), Some(confirmed)) if now >= confirmed + self.rhythm => {
                 self.turn(ReservationState::Renewing)
             }
             (Some(ReservationState::Requesting), _)
-                if self.listener.is_some() && now >= self.asked + ANSWER_TIMEOUT =>
+                if self.listener.is_some() && overdue(self.asked) =>
             {
                 self.last_error = Some("the relay does not answer".to_owned());
                 self.asked = now;

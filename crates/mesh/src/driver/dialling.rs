@@ -218,6 +218,7 @@ impl Driver {
         condition: PeerCondition,
         failed: Vec<Failure>,
     ) {
+        self.swarm.behaviour_mut().ways.lead_to(&addresses);
         let dial = DialOpts::peer_id(peer)
             .addresses(addresses.clone())
             .condition(condition)

@@ -103,6 +103,26 @@ fn dials(actions: &[Action]) -> usize {
 }
 
 #[test]
+fn a_connection_on_which_nobody_says_what_the_node_is_is_made_anew() {
+    let mut bench = Bench::new(1, 1);
+    let relay = bench.relays[0];
+    bench.pass(Duration::ZERO);
+    bench.machine.connected(relay, Some(base(1)), bench.now);
+    let almost = ANSWER_TIMEOUT - Duration::from_millis(1);
+    assert_eq!(bench.pass(almost), []);
+    assert_eq!(
+        bench.pass(Duration::from_millis(1)),
+        [Action::Disconnect(relay)]
+    );
+    bench.machine.disconnected(&relay, bench.now, STEADY);
+    let actions = bench.pass(PAUSES[0]);
+    assert!(matches!(actions.last(), Some(Action::Dial { .. })));
+    bench.connect(0);
+    let actions = bench.pass(ANSWER_TIMEOUT);
+    assert_eq!(bench.ask(&actions), [relay], "who said it is left alone");
+}
+
+#[test]
 fn every_node_is_dialled_and_the_wanted_number_is_asked() {
     let mut bench = Bench::new(3, 2);
     assert_eq!(dials(&bench.pass(Duration::ZERO)), 3);

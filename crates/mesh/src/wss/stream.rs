@@ -57,8 +57,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for ByteStream<S> {
                     "message after message with nothing in it",
                 )));
             }
+            let message = ready!(Pin::new(&mut self.socket).poll_next(cx));
+            // Only what came counts: being asked while nothing comes is no message.
             self.empty += 1;
-            match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
+            match message {
                 Some(Ok(Message::Binary(bytes))) => self.left = bytes,
                 // Answered below; some proxies send them.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_))) => {}
@@ -163,6 +165,17 @@ mod tests {
                 assert_eq!(ours.read(&mut [0; 8]).await.is_err(), fails, "{count}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn waiting_is_no_message_however_often_the_stream_is_asked() {
+        let (mut ours, mut theirs) = pair().await;
+        for _ in 0..=2 * MAX_EMPTY {
+            let mut buffer = [0; 8];
+            assert!(futures::poll!(ours.read(&mut buffer)).is_pending());
+        }
+        theirs.send(Message::binary("x")).await.unwrap();
+        assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 1);
     }
 
     #[tokio::test]
