@@ -118,7 +118,7 @@ fn store(root: &Path) -> Result<()> {
 fn system(root: &Path) -> Result<()> {
     shell(root, "tests/system/lan.sh target/release/worldcompute")?;
     #[cfg(target_os = "linux")]
-    crate::lab::run(root, &["check"])?;
+    crate::lab::run(root, &["check", "--program", "target/release/worldcompute"])?;
     Ok(())
 }
 

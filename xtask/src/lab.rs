@@ -4,11 +4,18 @@
 
 mod authority;
 mod board;
+mod caller;
 mod check;
 mod claim;
+mod cut;
 mod delay;
+mod ground;
+mod hold;
 mod inspection;
 mod internet;
+mod island;
+mod loss;
+mod means;
 mod measure;
 mod names;
 mod namespace;
@@ -23,6 +30,7 @@ mod scenario;
 mod service;
 mod stop;
 mod tools;
+mod wishes;
 mod world;
 
 use std::path::Path;
@@ -30,15 +38,31 @@ use std::time::Duration;
 
 use crate::shell::{Failure, Result};
 use claim::Claim;
+use means::{Means, Report};
 use options::{Options, USAGE};
 use stop::Stop;
+use wishes::Wishes;
 use world::{DOH, World};
 
 /// Runs one command of the lab on the checkout in `root`.
 pub fn run(root: &Path, words: &[&str]) -> Result<()> {
     match words {
-        ["check"] => check::run(),
-        ["hold", options @ ..] => hold(&Options::parse(options)?),
+        ["check", options @ ..] => check::run(Wishes::parse(options, &[])?.program),
+        ["keep", options @ ..] => keep(&Options::parse(options)?),
+        ["hold", options @ ..] => {
+            let wishes = Wishes::parse(options, &["--for", "--reservation-s"])?;
+            endure(&wishes, |claim, means, stop| {
+                hold::play(claim, &wishes.hold(), means, stop)
+            })
+        }
+        ["cut", options @ ..] => endure(&Wishes::parse(options, &[])?, cut::play),
+        ["island", options @ ..] => endure(&Wishes::parse(options, &[])?, island::play),
+        ["loss", options @ ..] => {
+            let wishes = Wishes::parse(options, &["--loss"])?;
+            endure(&wishes, |claim, means, stop| {
+                loss::play(claim, &wishes.losses(), false, means, stop)
+            })
+        }
         ["sweep"] => sweep(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
@@ -56,8 +80,22 @@ fn play(root: &Path, options: Options) -> Result<()> {
     board::run(&options.game(root)?)
 }
 
+/// Plays a scenario and says what it came to.
+fn endure(
+    wishes: &Wishes,
+    play: impl FnOnce(&Claim, &Means, &Stop) -> Result<Report>,
+) -> Result<()> {
+    if let Some(why) = tools::missing() {
+        return Err(no_lab(&why));
+    }
+    let means = Means::find(wishes.program.clone())?;
+    let stop = Stop::listen()?;
+    let claim = Claim::take()?;
+    play(&claim, &means, &stop)?.tell(wishes.json)
+}
+
 /// Keeps a network until it is told to stop.
-fn hold(options: &Options) -> Result<()> {
+fn keep(options: &Options) -> Result<()> {
     if let Some(why) = tools::missing() {
         return Err(no_lab(&why));
     }

@@ -121,6 +121,10 @@ pub struct RelayArgs {
     #[command(flatten)]
     pub listen: ListenArgs,
 
+    /// For how long a reservation is granted; nodes renew it at three quarters of that [default: 120]
+    #[arg(long, value_name = "S")]
+    pub reservation_s: Option<u32>,
+
     #[command(flatten)]
     pub process: ProcessArgs,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ pub const MAX_BOOTSTRAP: usize = 64;
 
 /// The most addresses of its own that a node may be given.
 pub const MAX_EXTERNAL: usize = 16;
+
+/// For how long a relay may grant a reservation, in seconds.
+pub const RESERVATION_S: RangeInclusive<u32> = 5..=86_400;
 
 /// The most tasks that one node may be told to run at once.
 pub const MAX_SLOTS: usize = 1024;
@@ -48,6 +52,8 @@ pub struct Config {
     pub external: Vec<String>,
     /// Port for WebSocket over TLS, which passes where nothing but the web does; usually 443.
     pub wss_port: Option<u16>,
+    /// Seconds for which a relay grants a reservation; renewed at three quarters of it.
+    pub reservation_s: u32,
     /// PEM chain to show there; with none, the node makes a certificate that its addresses name.
     pub tls_cert: Option<PathBuf>,
     /// PEM key of that chain.
@@ -83,6 +89,7 @@ impl Default for Config {
             mdns: true,
             external: Vec::new(),
             wss_port: None,
+            reservation_s: 120,
             tls_cert: None,
             tls_key: None,
             dangerously_allow_ssl_inspection: false,
@@ -181,6 +188,14 @@ impl Config {
             };
             return Err(invalid(format!("{given}: given without {missing}"))
                 .hint("give the chain and its key, or neither"));
+        }
+        if !RESERVATION_S.contains(&self.reservation_s) {
+            let seconds = self.reservation_s;
+            let [least, most] = [RESERVATION_S.start(), RESERVATION_S.end()];
+            return Err(
+                invalid(format!("reservation_s: {seconds} is out of range"))
+                    .hint(format!("give {least} to {most} seconds")),
+            );
         }
         if self.slots > MAX_SLOTS {
             return Err(invalid(format!("slots: {} are too many", self.slots))
@@ -286,6 +301,21 @@ mod tests {
         for refused in [0, MAX_RETENTION_DAYS + 1] {
             let fault = days(refused).checked().unwrap_err();
             assert!(fault.message().starts_with("retention_days: "));
+        }
+    }
+
+    #[test]
+    fn a_relay_grants_reservations_of_five_seconds_at_least_and_a_day_at_most() {
+        let granting = |reservation_s| Config {
+            reservation_s,
+            ..Config::default()
+        };
+        for granted in [*RESERVATION_S.start(), *RESERVATION_S.end()] {
+            assert!(granting(granted).checked().is_ok());
+        }
+        for refused in [RESERVATION_S.start() - 1, RESERVATION_S.end() + 1] {
+            let fault = granting(refused).checked().unwrap_err();
+            assert!(fault.message().starts_with("reservation_s: "));
         }
     }
 

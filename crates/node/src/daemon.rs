@@ -382,6 +382,7 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
     mesh.external = listen::parse_own(&config.external)?;
     mesh.mdns = config.mdns;
     mesh.relay_server = options.roles.relay;
+    mesh.reservation_duration = Duration::from_secs(config.reservation_s.into());
     if !config.circuit_only {
         mesh.listen = listen::addresses(config.port, options.exact_port)?;
     }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::authority::Authority;
 use super::claim::{self, Claim};
+use super::cut;
+use super::hold::{self, Hold};
 use super::internet::{Host, Internet};
+use super::island;
+use super::loss::{self, Loss};
+use super::means::{Means, Report};
 use super::names::{Lie, RELAY};
 use super::nat::{Behaviour, Nat};
 use super::probe::Told;
@@ -29,16 +35,26 @@ const ERROR: Duration = Duration::from_millis(5);
 /// How often it is measured.
 const ROUND_TRIPS: usize = 40;
 
-/// Measures everything, and prints what came out. Where there can be no lab, it says why.
-pub fn run() -> Result<()> {
+/// How long what is held in the short form of `hold`.
+const HOLD: Hold = Hold {
+    reservation_s: 8,
+    time: Duration::from_secs(24),
+};
+/// The losses of the short form of `loss`.
+const LOSSES: [Loss; 2] = [Loss::Killed, Loss::Frozen];
+
+/// Measures everything, plays the short forms of the scenarios, and prints what came out. Where there can be no lab, it
+/// says why.
+pub fn run(program: Option<PathBuf>) -> Result<()> {
     if let Some(why) = tools::missing() {
         println!("skipped: lab: {why}");
         return Ok(());
     }
+    let means = Means::find(program)?;
     let stop = Stop::listen()?;
     let before = of_this_machine()?;
     let claim = Claim::take()?;
-    let measured = everything(&claim, &stop);
+    let measured = everything(&claim, &stop).and_then(|()| scenarios(&claim, &means, &stop));
     let id = claim.id().to_owned();
     drop(claim);
     measured?;
@@ -72,6 +88,38 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
     said(inspection_as_promised(claim)?)?;
     stop.check()?;
     said(distance_as_promised(claim)?)
+}
+
+/// Two at a time: most of each is waiting.
+fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
+    both(
+        || hold::play(claim, &HOLD, means, stop),
+        || loss::play(claim, &LOSSES, true, means, stop),
+    )?;
+    both(
+        || cut::play(claim, means, stop),
+        || island::play(claim, means, stop),
+    )
+}
+
+fn both(
+    one: impl FnOnce() -> Result<Report> + Send,
+    other: impl FnOnce() -> Result<Report>,
+) -> Result<()> {
+    let (one, other) = std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let panicked = |_| Err(Failure::new("a scenario could not be played"));
+        (one.join().unwrap_or_else(panicked), other)
+    });
+    for report in [one?, other?] {
+        report
+            .text
+            .lines()
+            .try_for_each(|line| said(line.to_owned()))?;
+        report.verdict()?;
+    }
+    Ok(())
 }
 
 /// Half of the round trips, at least, take what they are to take.
@@ -261,7 +309,7 @@ impl Other {
         let io_failed = |error: std::io::Error| failed(&error.to_string());
         // Not by its path: a build of the workspace meanwhile puts another program there.
         let mut child = Command::new("/proc/self/exe")
-            .args(["lab", "hold"])
+            .args(["lab", "keep"])
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

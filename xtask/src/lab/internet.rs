@@ -41,6 +41,13 @@ pub struct Site {
     nat: Nat,
 }
 
+/// Two machines on one local network, behind a gate that has no way to anywhere.
+pub struct Lan {
+    gate: Namespace,
+    machines: [Namespace; 2],
+    number: u8,
+}
+
 impl<'a> Internet<'a> {
     /// An internet with nobody on it, across which a packet and its answer take `rtt`. All of its namespaces carry the
     /// label.
@@ -101,6 +108,37 @@ impl<'a> Internet<'a> {
         })
     }
 
+    /// A local network on link `number`, its machines in 192.168.N.0/24.
+    pub fn lan(&self, name: &str, number: u8) -> Result<Lan> {
+        let gate = self.machine(&format!("{name}-gate"))?;
+        let machines = [
+            self.machine(&format!("{name}-one"))?,
+            self.machine(&format!("{name}-other"))?,
+        ];
+        let address = |last| Ipv4Addr::new(192, 168, number, last);
+        forward(&gate)?;
+        self.link(number, &gate, "wan", public(number, 2))?;
+        gate.ip("link add lan type bridge")?;
+        gate.ip(&format!("addr add {}/24 dev lan", address(1)))?;
+        gate.ip("link set lan up")?;
+        for (port, machine) in (2..).zip(&machines) {
+            gate.ip(&format!(
+                "link add port{port} type veth peer name eth0 netns {}",
+                machine.name()
+            ))?;
+            gate.ip(&format!("link set port{port} master lan up"))?;
+            machine.ip(&format!("addr add {}/24 dev eth0", address(port)))?;
+            machine.ip("link set eth0 up")?;
+            machine.ip(&format!("route add default via {}", address(1)))?;
+        }
+        gate.nft(&Nat::PortRestricted.rules(address(2), public(number, 2)))?;
+        Ok(Lan {
+            gate,
+            machines,
+            number,
+        })
+    }
+
     fn machine(&self, name: &str) -> Result<Namespace> {
         Namespace::make(self.claim, &format!("{}-{name}", self.label))
     }
@@ -115,6 +153,21 @@ impl<'a> Internet<'a> {
             interface,
             address,
         )
+    }
+}
+
+impl Lan {
+    /// Its machines.
+    pub fn machines(&self) -> [&Namespace; 2] {
+        self.machines.each_ref()
+    }
+
+    /// From now on there is a way to everybody.
+    pub fn connect(&self) -> Result<()> {
+        let via = public(self.number, 1);
+        self.gate
+            .ip(&format!("route add default via {via}"))
+            .map(drop)
     }
 }
 

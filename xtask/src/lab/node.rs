@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::namespace::Namespace;
@@ -33,6 +34,13 @@ pub struct Node<'a> {
     pub peer: String,
     /// Where others are to reach it.
     pub addresses: Vec<String>,
+}
+
+/// A line of a node's log.
+pub struct Record {
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    fields: Value,
 }
 
 /// What became of one address that a node dialled, by its log.
@@ -110,21 +118,48 @@ impl<'a> Node<'a> {
 
     /// Every dial of the node so far.
     pub fn dials(&self) -> Vec<Dial> {
+        let dials = self.records("dial").into_iter();
+        dials
+            .map(|dial| Dial {
+                peer: dial.text("peer"),
+                address: dial.text("address"),
+                transport: dial.text("transport"),
+                outcome: dial.text("outcome"),
+                root_cause: dial.text("root_cause"),
+            })
+            .collect()
+    }
+
+    /// Every line of its log so far with this message.
+    pub fn records(&self, message: &str) -> Vec<Record> {
         let log = self.log();
         let records = log
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let dials = records.filter(|record| text(record, "message") == "dial");
-        let dials = dials.filter_map(|record| record.get("fields").cloned());
-        dials
-            .map(|fields| Dial {
-                peer: text(&fields, "peer"),
-                address: text(&fields, "address"),
-                transport: text(&fields, "transport"),
-                outcome: text(&fields, "outcome"),
-                root_cause: text(&fields, "root_cause"),
-            })
-            .collect()
+        let meant = records.filter(|record| text(record, "message") == message);
+        meant.filter_map(Record::of).collect()
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Lets it do nothing any more, its sockets open.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Undoes [`Self::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .map_err(|error| Failure::new(format!("cannot signal a node: {error}")))
     }
 
     fn last_words(&self, said: &Said) -> String {
@@ -141,7 +176,7 @@ impl<'a> Node<'a> {
     }
 
     /// Closing its standard input ends a node in order; one that does not listen is killed.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         drop(self.child.stdin.take());
         let unhurried = Stop::default();
         let deadline = Instant::now() + END_TIME;
@@ -149,8 +184,7 @@ impl<'a> Node<'a> {
             // Nobody tells this one to stop.
             let _ = unhurried.wait(LOOK);
         }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 
     fn log(&self) -> String {
@@ -159,6 +193,21 @@ impl<'a> Node<'a> {
         // A node that left no log has said nothing.
         let _ = file.and_then(|file| file.take(MAX_LOG).read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Record {
+    /// What a field says, or nothing.
+    pub fn text(&self, name: &str) -> String {
+        text(&self.fields, name)
+    }
+
+    fn of(line: Value) -> Option<Self> {
+        let time: jiff::Timestamp = text(&line, "time").parse().ok()?;
+        Some(Self {
+            at: u64::try_from(time.as_millisecond()).ok()?,
+            fields: line.get("fields").cloned().unwrap_or_default(),
+        })
     }
 }
 
@@ -303,6 +352,18 @@ mod tests {
             "no"
         );
         assert!(said("hello", "no JSON").is_null());
+    }
+
+    #[test]
+    fn a_line_of_the_log_has_a_time_and_fields() {
+        let line = serde_json::json!({ "time": "1970-01-01T00:00:01.500Z", "fields": { "state": "Active" } });
+        let record = Record::of(line).unwrap();
+        assert_eq!(
+            (record.at, record.text("state")),
+            (1500, "Active".to_owned())
+        );
+        assert_eq!(record.text("relay"), "");
+        assert!(Record::of(serde_json::json!({ "time": "now" })).is_none());
     }
 
     #[test]

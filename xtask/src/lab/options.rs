@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::board::{self, Game};
+use super::means::{beside_this_program, there};
 use super::nat::Nat;
 use super::profile::Profile;
 use super::scenario::{Cell, Trial};
@@ -16,9 +17,17 @@ Without a word, it plays: in every cell of donor's NAT, submitter's NAT and fire
 submitter and a whole job, and prints what came of it. Exit code 1 when a cell failed.
 
 What:
-  check     measure every NAT and every firewall of the lab, and whether it leaves nothing behind
-  hold      make one network, say what is in it, and keep it until Ctrl-C
+  check     measure every NAT and every firewall of the lab, and whether it leaves nothing behind; play short forms
+            of the scenarios
+  keep      make one network, say what is in it, and keep it until Ctrl-C
   sweep     remove what killed runs left
+
+Scenarios, all of which know --program and --json:
+  hold      reservations on two relays, held: [--for <S>, default 600] [--reservation-s <S>, default 30]
+  loss      relays fail while others call a donor through them: [--loss killed|frozen|parted|restarted|both, may be
+            given again; default: every one]
+  cut       circuits are cut in the middle of 50 MB of a job's input, and of its result
+  island    two local networks without internet run jobs, and get a way to a relay
 
 Options:
   --nat <A,B>        the NATs of donor and submitter: none, full-cone, address-restricted, port-restricted,
@@ -97,17 +106,18 @@ impl Options {
 
     /// What is to be played on the checkout in `root`.
     pub fn game(self, root: &Path) -> Result<Game> {
-        let program = self.program.map_or_else(beside_this_program, Ok)?;
-        let there = |path: PathBuf, hint: &str| {
-            let error =
-                |error: std::io::Error| Failure::new(format!("{}: {error}{hint}", path.display()));
-            path.canonicalize().map_err(error)
-        };
+        let program = self
+            .program
+            .map_or_else(|| beside_this_program("worldcompute"), Ok)?;
+        let manifest = root.join("examples/hello/job.yaml");
+        let manifest = manifest
+            .canonicalize()
+            .map_err(|error| Failure::new(format!("{}: {error}", manifest.display())))?;
         Ok(Game {
             cells: board::cells(&self.pairs, &self.profiles),
             trial: Trial {
-                program: there(program, "\nbuild it: cargo build -p worldcompute")?,
-                manifest: there(root.join("examples/hello/job.yaml"), "")?,
+                program: there(&program, "cargo build -p worldcompute")?,
+                manifest,
                 rtt: self.rtt,
             },
             at_once: self.at_once.unwrap_or_else(board::at_once),
@@ -115,12 +125,6 @@ impl Options {
             out: self.out,
         })
     }
-}
-
-fn beside_this_program() -> Result<PathBuf> {
-    let own = std::env::current_exe();
-    let own = own.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
-    Ok(own.with_file_name("worldcompute"))
 }
 
 fn pair(text: &str) -> Option<[Nat; 2]> {

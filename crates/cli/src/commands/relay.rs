@@ -11,7 +11,9 @@ use crate::args::RelayArgs;
 /// Runs a relay until it is told to stop.
 pub async fn run(context: &Context, args: RelayArgs) -> Result<ExitCode> {
     let home = home(context)?;
-    let config = daemon::configure(Config::load(&home.config())?, &args.listen)?;
+    let mut config = Config::load(&home.config())?;
+    config.reservation_s = args.reservation_s.unwrap_or(config.reservation_s);
+    let config = daemon::configure(config, &args.listen)?;
     daemon::run(
         context,
         home,

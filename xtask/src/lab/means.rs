@@ -1,0 +1,97 @@
+//! What a scenario is played with, and what it comes to.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::shell::{Failure, Result};
+
+/// The programs of a scenario.
+pub struct Means {
+    /// The node to try.
+    pub worldcompute: PathBuf,
+    /// Calls a peer again and again: the example of that name in `crates/mesh`.
+    pub caller: PathBuf,
+}
+
+/// What a scenario came to.
+pub struct Report {
+    /// For machines.
+    pub data: Value,
+    /// For a reader.
+    pub text: String,
+    /// What was promised and is not so.
+    pub broken: Vec<String>,
+}
+
+impl Means {
+    /// Those that are named, else those that were built beside this program.
+    pub fn find(worldcompute: Option<PathBuf>) -> Result<Self> {
+        let node = worldcompute.map_or_else(|| beside_this_program("worldcompute"), Ok)?;
+        let caller = beside_this_program("examples/caller")?;
+        Ok(Self {
+            worldcompute: there(&node, "cargo build -p worldcompute")?,
+            caller: there(&caller, "cargo build -p worldcompute-mesh --example caller")?,
+        })
+    }
+}
+
+impl Report {
+    /// Prints it, and fails when something that was promised is not so.
+    pub fn tell(&self, json: bool) -> Result<()> {
+        match json {
+            true => println!("{}", self.data),
+            false => print!("{}", self.text),
+        }
+        self.verdict()
+    }
+
+    /// Fails when something that was promised is not so.
+    pub fn verdict(&self) -> Result<()> {
+        match self.broken.as_slice() {
+            [] => Ok(()),
+            broken => Err(Failure::new(format!(
+                "broken: {}",
+                broken.join("\nbroken: ")
+            ))),
+        }
+    }
+}
+
+/// A program that was built with this one.
+pub fn beside_this_program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe();
+    let own = own.map_err(|error| Failure::new(format!("cannot find this program: {error}")))?;
+    Ok(own.with_file_name(name))
+}
+
+/// The path from the root, which means the same everywhere.
+pub fn there(path: &Path, build: &str) -> Result<PathBuf> {
+    let missing = |error: std::io::Error| {
+        Failure::new(format!("{}: {error}\nbuild it: {build}", path.display()))
+    };
+    path.canonicalize().map_err(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_that_is_broken_fails_the_run_and_is_named() {
+        let report = |broken: &[&str]| Report {
+            data: Value::Null,
+            text: String::new(),
+            broken: broken.iter().map(ToString::to_string).collect(),
+        };
+        assert!(report(&[]).verdict().is_ok());
+        let failure = report(&["a gap", "a loss"]).verdict().unwrap_err();
+        assert_eq!(failure.message, "broken: a gap\nbroken: a loss");
+    }
+
+    #[test]
+    fn what_was_not_built_is_said_with_the_command_that_builds_it() {
+        let failure = there(Path::new("/nowhere/caller"), "cargo build").unwrap_err();
+        assert!(failure.message.ends_with("build it: cargo build"));
+    }
+}
