@@ -9,6 +9,8 @@ mod check;
 mod claim;
 mod cut;
 mod delay;
+mod flood;
+mod garbage;
 mod ground;
 mod hold;
 mod inspection;
@@ -56,6 +58,12 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
             })
         }
         ["cut", options @ ..] => endure(&Wishes::parse(options, &[])?, cut::play),
+        ["flood", options @ ..] => {
+            let wishes = Wishes::parse(options, &["--for"])?;
+            endure(&wishes, |claim, means, stop| {
+                flood::play(claim, wishes.flood(), means, stop)
+            })
+        }
         ["island", options @ ..] => endure(&Wishes::parse(options, &[])?, island::play),
         ["loss", options @ ..] => {
             let wishes = Wishes::parse(options, &["--loss"])?;

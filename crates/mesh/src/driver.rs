@@ -305,6 +305,7 @@ impl Driver {
                 error,
                 ..
             } => {
+                self.counts.failed += 1;
                 tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),

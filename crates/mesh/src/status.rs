@@ -116,6 +116,8 @@ pub struct InboundCounts {
     pub malformed: u64,
     /// Peers shut out for a while.
     pub blocked: u64,
+    /// Connections that came to nothing: they spoke something else, said nothing in time, or were too many.
+    pub failed: u64,
 }
 
 /// Where a node stands.

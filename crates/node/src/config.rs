@@ -192,10 +192,8 @@ impl Config {
         if !RESERVATION_S.contains(&self.reservation_s) {
             let seconds = self.reservation_s;
             let [least, most] = [RESERVATION_S.start(), RESERVATION_S.end()];
-            return Err(
-                invalid(format!("reservation_s: {seconds} is out of range"))
-                    .hint(format!("give {least} to {most} seconds")),
-            );
+            return Err(invalid(format!("reservation_s: {seconds} is out of range"))
+                .hint(format!("give {least} to {most} seconds")));
         }
         if self.slots > MAX_SLOTS {
             return Err(invalid(format!("slots: {} are too many", self.slots))

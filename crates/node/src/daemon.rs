@@ -260,6 +260,15 @@ impl Node {
             ]
             .map(|(outcome, count)| (outcome.to_owned(), count))
             .into(),
+            inbound: [
+                ("accepted", mesh.inbound.accepted),
+                ("busy", mesh.inbound.busy),
+                ("malformed", mesh.inbound.malformed),
+                ("blocked", mesh.inbound.blocked),
+                ("failed", mesh.inbound.failed),
+            ]
+            .map(|(outcome, count)| (outcome.to_owned(), count))
+            .into(),
             reservations: mesh.reservations.iter().map(reservation).collect(),
             load: Load {
                 cpu: load.cpu,

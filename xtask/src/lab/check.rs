@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::authority::Authority;
 use super::claim::{self, Claim};
 use super::cut;
+use super::flood;
 use super::hold::{self, Hold};
 use super::internet::{Host, Internet};
 use super::island;
@@ -40,6 +41,8 @@ const HOLD: Hold = Hold {
     reservation_s: 8,
     time: Duration::from_secs(24),
 };
+/// How long the short form of `flood` is.
+const FLOOD: Duration = Duration::from_secs(10);
 /// The losses of the short form of `loss`.
 const LOSSES: [Loss; 2] = [Loss::Killed, Loss::Frozen];
 
@@ -99,7 +102,9 @@ fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
     both(
         || cut::play(claim, means, stop),
         || island::play(claim, means, stop),
-    )
+    )?;
+    let flooded = flood::play(claim, FLOOD, means, stop)?;
+    tell(&flooded)
 }
 
 fn both(
@@ -113,13 +118,17 @@ fn both(
         (one.join().unwrap_or_else(panicked), other)
     });
     for report in [one?, other?] {
-        report
-            .text
-            .lines()
-            .try_for_each(|line| said(line.to_owned()))?;
-        report.verdict()?;
+        tell(&report)?;
     }
     Ok(())
+}
+
+fn tell(report: &Report) -> Result<()> {
+    report
+        .text
+        .lines()
+        .try_for_each(|line| said(line.to_owned()))?;
+    report.verdict()
 }
 
 /// Half of the round trips, at least, take what they are to take.

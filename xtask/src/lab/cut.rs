@@ -56,7 +56,7 @@ pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
     let submitter = ground.submitter(means, &nodes, stop)?;
     let files = Files::write(&claim.dir("cut/job")?)?;
     let begun = Instant::now();
-    let [to_donor, to_submitter] = [ground.donor(), &ground.outside.namespace];
+    let [to_donor, to_submitter] = [ground.donor(), ground.submitters()];
     let mut input = Leg::begin("input", to_donor)?;
     let manifest = files.manifest.display().to_string();
     let job = submitter.ask_json(&["job", "submit", &manifest], PATIENCE, stop)?;
@@ -175,7 +175,7 @@ impl Files {
 }
 
 /// Bytes that nothing on the way makes fewer (xorshift64, Marsaglia 2003).
-fn noise(size: u64) -> Vec<u8> {
+pub fn noise(size: u64) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = (0..size / 8).flat_map(|_| {
         state ^= state << 13;

@@ -1,5 +1,6 @@
 //! Where scenarios are played: two public relays, a donor that is reached through them alone, and somebody outside.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,6 +31,8 @@ pub struct Ground<'c> {
     donor: Site,
     /// Whatever is dialled from here gets there.
     pub outside: Host,
+    /// The same, in another network.
+    elsewhere: Host,
     _internet: Internet<'c>,
 }
 
@@ -57,6 +60,7 @@ impl<'c> Ground<'c> {
             relays: [internet.host("relay1", 1)?, internet.host("relay2", 2)?],
             donor: internet.site("donor", 3, Nat::PortRestricted, Profile::DenyDrop)?,
             outside: internet.host("outside", 4)?,
+            elsewhere: internet.host("elsewhere", 5)?,
             _internet: internet,
         })
     }
@@ -102,7 +106,7 @@ impl<'c> Ground<'c> {
         )
     }
 
-    /// Starts a submitter outside, whose own donor consents to nothing that the jobs of the lab are.
+    /// Starts a submitter elsewhere, whose own donor consents to nothing that the jobs of the lab are.
     pub fn submitter<'a>(
         &'a self,
         means: &'a Means,
@@ -112,7 +116,18 @@ impl<'c> Ground<'c> {
         let known = self.known(&nodes.relays);
         let words = ["donor", "join", "--no-mdns", "--consent", "rendering"];
         let words = [&words[..], &["--bootstrap", &known]].concat();
-        self.node("submitter", &self.outside.namespace, means, &words, stop)
+        self.node("submitter", self.submitters(), means, &words, stop)
+    }
+
+    /// The submitter's machine.
+    pub fn submitters(&self) -> &Namespace {
+        &self.elsewhere.namespace
+    }
+
+    /// Where the first relay is.
+    pub fn relay_address(&self) -> Ipv4Addr {
+        let [first, _] = &self.relays;
+        first.addresses[0]
     }
 
     /// The donor's machine.

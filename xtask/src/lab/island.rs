@@ -138,7 +138,7 @@ fn sees(node: &Node<'_>, donor: &Node<'_>, stop: &Stop) -> Result<()> {
 }
 
 /// Jobs, and what is to come of them.
-struct Jobs<'a> {
+pub struct Jobs<'a> {
     one: String,
     many: String,
     means: &'a Means,
@@ -146,7 +146,8 @@ struct Jobs<'a> {
 }
 
 impl<'a> Jobs<'a> {
-    fn write(dir: &Path, means: &'a Means, stop: &'a Stop) -> Result<Self> {
+    /// Writes their manifests.
+    pub fn write(dir: &Path, means: &'a Means, stop: &'a Stop) -> Result<Self> {
         let write = |name: &str, content: &str| {
             let path = dir.join(name);
             let written =
@@ -184,13 +185,14 @@ impl<'a> Jobs<'a> {
         submitter.ask_json(&["job", "status", id, "--watch"], PATIENCE, self.stop)
     }
 
-    fn run(&self, submitter: &Node<'_>, name: &str) -> Result<Value> {
+    /// Runs one to its end.
+    pub fn run(&self, submitter: &Node<'_>, name: &str) -> Result<Value> {
         let id = self.submit(submitter, name)?;
         self.end(submitter, &id)
     }
 
     /// What is wrong with a job that was to run on this donor.
-    fn wrong(&self, what: &str, ended: &Value, donor: &Node<'_>) -> Result<Option<String>> {
+    pub fn wrong(&self, what: &str, ended: &Value, donor: &Node<'_>) -> Result<Option<String>> {
         let executors = ended.get("executors");
         let ran = executors.is_some_and(|executors| executors.get(&donor.peer).is_some());
         match ran {

@@ -140,6 +140,26 @@ impl<'a> Node<'a> {
         meant.filter_map(Record::of).collect()
     }
 
+    /// Where it keeps what is its own.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// How many lines it has logged.
+    pub fn lines(&self) -> usize {
+        self.log().lines().count()
+    }
+
+    /// What it takes of the machine's memory, in bytes.
+    pub fn memory(&self) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let bytes = kib.map(|kib| kib * 1024);
+        bytes.ok_or_else(|| Failure::new(format!("{path} does not tell what the node takes")))
+    }
+
     /// Ends it as a power cut would.
     pub fn kill(&mut self) {
         // It may have ended by itself.

@@ -27,6 +27,7 @@ Scenarios, all of which know --program and --json:
   loss      relays fail while others call a donor through them: [--loss killed|frozen|parted|restarted|both, may be
             given again; default: every one]
   cut       circuits are cut in the middle of 50 MB of a job's input, and of its result
+  flood     garbage on every port of a relay and of a donor: [--for <S>, default 60]
   island    two local networks without internet run jobs, and get a way to a relay
 
 Options:

@@ -8,15 +8,15 @@ use super::loss::Loss;
 use super::options::usage;
 use crate::shell::Result;
 
-/// The longest time that reservations are held for.
-const MAX_HELD_S: u64 = 24 * 3600;
+/// The longest time that a scenario goes on for.
+const MAX_TIME_S: u64 = 24 * 3600;
 
 /// What was asked for.
 #[derive(Default)]
 pub struct Wishes {
     pub program: Option<PathBuf>,
     pub json: bool,
-    held_s: Option<u64>,
+    time_s: Option<u64>,
     reservation_s: Option<u32>,
     losses: Vec<Loss>,
 }
@@ -44,11 +44,11 @@ impl Wishes {
         match name {
             "--program" => self.program = Some(value.into()),
             "--for" => {
-                self.held_s = Some(
+                self.time_s = Some(
                     value
                         .parse()
                         .ok()
-                        .filter(|s| (1..=MAX_HELD_S).contains(s))?,
+                        .filter(|s| (1..=MAX_TIME_S).contains(s))?,
                 )
             }
             // The relay itself knows what it takes.
@@ -65,8 +65,13 @@ impl Wishes {
     pub fn hold(&self) -> Hold {
         Hold {
             reservation_s: self.reservation_s.unwrap_or(30),
-            time: Duration::from_secs(self.held_s.unwrap_or(600)),
+            time: Duration::from_secs(self.time_s.unwrap_or(600)),
         }
+    }
+
+    /// A minute, unless something else was asked for.
+    pub fn flood(&self) -> Duration {
+        Duration::from_secs(self.time_s.unwrap_or(60))
     }
 
     /// Those that are named, else every one.
@@ -96,6 +101,8 @@ mod tests {
             (hold.reservation_s, hold.time),
             (6, Duration::from_secs(24))
         );
+        assert_eq!(asked(&[]).flood(), Duration::from_secs(60));
+        assert_eq!(asked(&["--for", "7"]).flood(), Duration::from_secs(7));
         assert_eq!(asked(&[]).losses(), Loss::ALL);
         assert_eq!(asked(&["--loss", "both", "--json"]).losses(), [Loss::Both]);
     }

@@ -61,6 +61,10 @@ pub struct AdminStatus {
     pub connections: usize,
     /// Dials made since the start, by outcome.
     pub dials: BTreeMap<String, u64>,
+    /// What came in since the start: requests `accepted`, answered `busy` and `malformed`, peers `blocked`, connections
+    /// that came to nothing (`failed`).
+    #[serde(default)]
+    pub inbound: BTreeMap<String, u64>,
     /// Its relay reservations.
     pub reservations: Vec<Reservation>,
     /// Load of the host.

@@ -1,0 +1,229 @@
+//! Garbage on every port of a relay and of a donor, fast and slow: memory stays flat, the log stays short, and who is honest
+//! is served.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::claim::Claim;
+use super::garbage::{Sent, Target, linger, send};
+use super::ground::{Ground, Nodes};
+use super::island::Jobs;
+use super::means::{Means, Report};
+
+use super::profile::HTTPS;
+use super::stop::Stop;
+use crate::shell::{Failure, Result};
+
+/// Frames a second that are sent to each of the four ports.
+const RATE: u64 = 2_500;
+/// Senders that share this.
+const SENDERS: u64 = 2;
+/// What a process may take more of the machine's memory than before.
+const MOST_GROWTH: u64 = 64 << 20;
+/// Lines that a node may log in all.
+const MOST_LINES: usize = 1000;
+/// The port for TCP and QUIC.
+const PORT: u16 = 19999;
+/// What a command that only asks may take.
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Between two looks at memory.
+const LOOK: Duration = Duration::from_millis(500);
+/// What relays grant.
+const RESERVATION_S: u32 = 120;
+
+/// Plays it for so long.
+pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result<Report> {
+    let ground = Ground::make(claim, "flood")?;
+    let nodes = ground.start(means, RESERVATION_S, stop)?;
+    nodes.all_held(stop)?;
+    let at = |port| SocketAddr::new(IpAddr::V4(ground.relay_address()), port);
+    let targets = [
+        Target::Udp(at(PORT)),
+        Target::Tcp(at(PORT)),
+        Target::Tcp(at(HTTPS)),
+        Target::Unix(nodes.donor.home().join("run/control.sock")),
+    ];
+    let jobs = Jobs::write(&claim.dir("flood/jobs")?, means, stop)?;
+    let before = Sizes::of(&nodes)?;
+    let (sent, until) = (Sent::default(), Instant::now() + time);
+    let (most, served) = std::thread::scope(|scope| {
+        let outside = &ground.outside.namespace;
+        let sent = &sent;
+        for target in &targets {
+            for _ in 0..SENDERS {
+                scope.spawn(|| outside.inside(|| send(target, RATE / SENDERS, sent, until)));
+            }
+        }
+        for target in [at(PORT), at(HTTPS)] {
+            scope.spawn(move || outside.inside(|| linger(target, sent, until)));
+        }
+        let most = scope.spawn(|| Sizes::most(&nodes, before, until, stop));
+        let served = serve(&ground, &nodes, means, &jobs, until, stop);
+        let panicked = |_| Err(Failure::new("memory was not watched"));
+        (most.join().unwrap_or_else(panicked), served)
+    });
+    let told = Told {
+        time,
+        before,
+        most: most?,
+        sent,
+        served: served?,
+        lines: [nodes.relays[0].lines(), nodes.donor.lines()],
+        counted: counted(&nodes, stop)?,
+    };
+    Ok(told.report())
+}
+
+/// Somebody honest comes while it goes on, and has jobs done until it is over. How many were, and what was wrong with others.
+fn serve(
+    ground: &Ground<'_>,
+    nodes: &Nodes<'_>,
+    means: &Means,
+    jobs: &Jobs<'_>,
+    until: Instant,
+    stop: &Stop,
+) -> Result<(u64, Vec<String>)> {
+    let submitter = ground.submitter(means, nodes, stop)?;
+    let (mut done, mut wrong) = (0, Vec::new());
+    while wrong.is_empty() && (done == 0 || Instant::now() < until) {
+        let ended = jobs.run(&submitter, "one")?;
+        wrong.extend(jobs.wrong("a job in the flood", &ended, &nodes.donor)?);
+        done += 1;
+    }
+    Ok((done, wrong))
+}
+
+/// What the relay counted of what came in.
+fn counted(nodes: &Nodes<'_>, stop: &Stop) -> Result<Value> {
+    let status = nodes.relays[0].ask_json(&["admin", "status"], ANSWER_TIME, stop)?;
+    Ok(status.get("inbound").cloned().unwrap_or_default())
+}
+
+/// Memory of the relay and of the donor, in bytes.
+#[derive(Clone, Copy)]
+struct Sizes([u64; 2]);
+
+impl Sizes {
+    fn of(nodes: &Nodes<'_>) -> Result<Self> {
+        Ok(Self([nodes.relays[0].memory()?, nodes.donor.memory()?]))
+    }
+
+    fn most(nodes: &Nodes<'_>, before: Self, until: Instant, stop: &Stop) -> Result<Self> {
+        let mut most = before;
+        while Instant::now() < until {
+            stop.wait(LOOK)?;
+            let now = Self::of(nodes)?;
+            most.0
+                .iter_mut()
+                .zip(now.0)
+                .for_each(|(most, now)| *most = now.max(*most));
+        }
+        Ok(most)
+    }
+}
+
+/// What was seen.
+struct Told {
+    time: Duration,
+    before: Sizes,
+    most: Sizes,
+    sent: Sent,
+    served: (u64, Vec<String>),
+    lines: [usize; 2],
+    counted: Value,
+}
+
+impl Told {
+    fn report(&self) -> Report {
+        let (done, wrong) = &self.served;
+        let [frames, connections, slow] = [
+            &self.sent.frames,
+            &self.sent.connections,
+            &self.sent.slow_closed,
+        ]
+        .map(|count| count.load(Ordering::Relaxed));
+        let mut broken = wrong.clone();
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let mut text = format!(
+            "{frames} frames in {:.0} s, {connections} connections; {slow} slow ones were closed; {done} jobs were done meanwhile\n",
+            self.time.as_secs_f64()
+        );
+        let sizes = self.before.0.into_iter().zip(self.most.0).zip(self.lines);
+        for (name, ((before, most), lines)) in ["relay", "donor"].into_iter().zip(sizes) {
+            text += &format!(
+                "{name}: {:.1} MiB before, {:.1} MiB at most, {lines} lines of log\n",
+                mib(before),
+                mib(most)
+            );
+            if most > before + MOST_GROWTH {
+                broken.push(format!("the {name} grew from {before} to {most} bytes"));
+            }
+            if lines > MOST_LINES {
+                broken.push(format!(
+                    "the {name} logged {lines} lines, {MOST_LINES} are the most"
+                ));
+            }
+        }
+        if self
+            .counted
+            .get("failed")
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+            == 0
+        {
+            broken.push(format!(
+                "the relay counted no failed connection: {}",
+                self.counted
+            ));
+        }
+        text += &format!("the relay counted {}\n", self.counted);
+        let data = json!({
+            "scenario": "flood",
+            "seconds": self.time.as_secs(),
+            "frames": frames,
+            "connections": connections,
+            "slow_connections_closed": slow,
+            "jobs_done": done,
+            "memory_before": { "relay": self.before.0[0], "donor": self.before.0[1] },
+            "memory_most": { "relay": self.most.0[0], "donor": self.most.0[1] },
+            "log_lines": { "relay": self.lines[0], "donor": self.lines[1] },
+            "counted": self.counted,
+        });
+        Report { data, text, broken }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(grown: u64, lines: usize, failed: u64, wrong: &[&str]) -> Vec<String> {
+        let told = Told {
+            time: Duration::from_secs(60),
+            before: Sizes([1 << 20; 2]),
+            most: Sizes([(1 << 20) + grown, 1 << 20]),
+            sent: Sent::default(),
+            served: (1, wrong.iter().map(ToString::to_string).collect()),
+            lines: [lines, 0],
+            counted: json!({ "failed": failed }),
+        };
+        told.report().broken
+    }
+
+    #[test]
+    fn memory_that_grows_a_long_log_nothing_counted_and_a_job_that_fails_are_each_named() {
+        assert!(told(MOST_GROWTH, MOST_LINES, 1, &[]).is_empty());
+        for (broken, why) in [
+            (told(MOST_GROWTH + 1, 0, 1, &[]), "the relay grew"),
+            (told(0, MOST_LINES + 1, 1, &[]), "the relay logged"),
+            (told(0, 0, 0, &[]), "counted no failed"),
+            (told(0, 0, 1, &["a job"]), "a job"),
+        ] {
+            assert_eq!(broken.len(), 1, "{broken:?}");
+            assert!(broken[0].contains(why), "{broken:?}");
+        }
+    }
+}
