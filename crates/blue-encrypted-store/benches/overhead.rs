@@ -30,6 +30,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region};
+use aws_sdk_dynamodb::error::BuildError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::builders::PutBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement,
     KeyType, Projection, ProjectionType, Put, ScalarAttributeType, TransactWriteItem,
@@ -271,11 +274,48 @@ struct Plain {
     table: String,
     /// How many rows the partition has.
     rows: usize,
+    written: [Written; 2],
+    events: u64,
+}
+
+/// What one put writes. The next writes the other of two: an engine may save itself the work where nothing changes.
+#[derive(Clone)]
+struct Written {
     record: Item,
     root: Item,
     head: Item,
     event: Item,
-    events: u64,
+}
+
+impl Written {
+    fn of(rows: &[Item]) -> Self {
+        let of_type = |name: &str| {
+            let found = rows
+                .iter()
+                .find(|row| row.get("entity_type") == Some(&text(name)));
+            found.expect("is there").clone()
+        };
+        Self {
+            record: of_type("record"),
+            root: of_type("manifest"),
+            head: of_type("audit_head"),
+            event: of_type("audit_event"),
+        }
+    }
+
+    /// The same with other ciphertexts and seals.
+    fn other(&self) -> Self {
+        let mut other = self.clone();
+        for row in [&mut other.record, &mut other.root, &mut other.head] {
+            for value in row.values_mut() {
+                if let AttributeValue::B(bytes) = value {
+                    let changed = bytes.as_ref().iter().map(|byte| byte ^ 0x5a);
+                    *value = AttributeValue::B(Blob::new(changed.collect::<Vec<_>>()));
+                }
+            }
+        }
+        other
+    }
 }
 
 impl Plain {
@@ -286,12 +326,7 @@ impl Plain {
             let put = put.set_item(Some(row.clone()));
             put.send().await.expect("puts");
         }
-        let of_type = |name: &str| {
-            let found = rows
-                .iter()
-                .find(|row| row.get("entity_type") == Some(&text(name)));
-            found.expect("is there").clone()
-        };
+        let written = Written::of(&rows);
         Self {
             client,
             table,
@@ -299,55 +334,56 @@ impl Plain {
                 .iter()
                 .filter(|row| row.get("pk") == Some(&text(PK)))
                 .count(),
-            record: of_type("record"),
-            root: of_type("manifest"),
-            head: of_type("audit_head"),
-            event: of_type("audit_event"),
+            written: [written.clone(), written.other()],
             events: 1_000_000,
         }
     }
 
-    async fn put_item(&self) {
+    async fn put_item(&mut self) {
         let put = self.client.put_item().table_name(&self.table);
-        let put = put.set_item(Some(self.record.clone()));
+        let put = put.set_item(Some(self.written[1].record.clone()));
         put.send().await.expect("puts");
     }
 
     /// Under the conditions that the store has, so that the engine has the same to do.
     async fn put_rows(&mut self) {
         self.events += 1;
-        let mut event = self.event.clone();
+        let [before, now] = &self.written;
+        let mut event = now.event.clone();
         event.insert("sk".to_owned(), text(&format!("event#{:020}", self.events)));
-        let unchanged = "seal = :s";
         let rows = [
-            self.put(&self.root, Some(unchanged)),
-            self.put(&self.head, Some(unchanged)),
-            self.put(&self.record, None),
-            self.put(&event, Some("attribute_not_exists(pk)")),
+            self.exchange(&before.root, &now.root),
+            self.exchange(&before.head, &now.head),
+            self.put(&now.record).build(),
+            self.put(&event)
+                .condition_expression("attribute_not_exists(pk)")
+                .build(),
         ];
+        let rows = rows.map(|put| {
+            let put = put.expect("is complete");
+            TransactWriteItem::builder().put(put).build()
+        });
         let request = self.client.transact_write_items();
         let written = request.set_transact_items(Some(rows.into())).send();
         written.await.expect("writes");
+        self.written.swap(0, 1);
     }
 
-    fn put(&self, row: &Item, condition: Option<&str>) -> TransactWriteItem {
-        let seal = condition
-            .filter(|condition| condition.contains(":s"))
-            .map(|_| {
-                let seal = row.get("seal").expect("is there").clone();
-                HashMap::from([(":s".to_owned(), seal)])
-            });
-        let put = Put::builder()
-            .table_name(&self.table)
-            .set_item(Some(row.clone()))
-            .set_condition_expression(condition.map(str::to_owned))
-            .set_expression_attribute_values(seal);
-        let put = put.build().expect("is complete");
-        TransactWriteItem::builder().put(put).build()
+    fn put(&self, row: &Item) -> PutBuilder {
+        let put = Put::builder().table_name(&self.table);
+        put.set_item(Some(row.clone()))
+    }
+
+    /// Puts `now` where `before` is.
+    fn exchange(&self, before: &Item, now: &Item) -> Result<Put, BuildError> {
+        let seal = before.get("seal").expect("is there").clone();
+        let put = self.put(now).condition_expression("seal = :s");
+        put.expression_attribute_values(":s", seal).build()
     }
 
     async fn get_item(&self) {
-        let key = |name: &str| self.record.get(name).expect("is there").clone();
+        let record = &self.written[0].record;
+        let key = |name: &str| record.get(name).expect("is there").clone();
         let get = self.client.get_item().table_name(&self.table);
         let get = get.key("pk", key("pk")).key("sk", key("sk"));
         let got = get.consistent_read(true).send().await;

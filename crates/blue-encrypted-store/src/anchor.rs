@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use worldcompute_durable::{Disk, Journal, Limits, LockOptions, OsDisk, Recovered};
@@ -18,6 +18,7 @@ use crate::check::Check;
 use crate::embedded::beside;
 use crate::keyring::Epochs;
 use crate::name::PartitionKey;
+use crate::task::blocking;
 
 /// Outdated records that a journal may hold: 2 MB, read in a moment when the store is opened.
 const SLACK: u64 = 10_000;
@@ -201,8 +202,17 @@ impl Anchor {
         self.state().marks.keys().cloned().collect()
     }
 
-    /// Remembers how far partitions have come, by their partition keys, in one record. Blocks.
-    pub(crate) fn advance(&self, marks: Vec<(String, Mark)>) -> Result<()> {
+    /// Remembers how far partitions have come, by their partition keys, in one record.
+    pub(crate) async fn advance(self: &Arc<Self>, marks: Vec<(String, Mark)>) -> Result<()> {
+        // Waking another thread costs more than all of this, where no disk is waited for.
+        if self.state().journal.is_none() {
+            return self.advance_here(marks);
+        }
+        let anchor = self.clone();
+        blocking(move || anchor.advance_here(marks)).await
+    }
+
+    fn advance_here(&self, marks: Vec<(String, Mark)>) -> Result<()> {
         let mut state = self.state();
         let is_known = |(name, mark): &(String, Mark)| {
             let known = state.marks.get(name);
@@ -347,7 +357,7 @@ mod tests {
     }
 
     fn advance(anchor: &Anchor, id: &str, version: u64) -> Result<()> {
-        anchor.advance(vec![(key(id).to_string(), mark(version))])
+        anchor.advance_here(vec![(key(id).to_string(), mark(version))])
     }
 
     #[test]

@@ -43,7 +43,6 @@ use crate::keys::KekHandle;
 use crate::name::{Kind, PartitionKey};
 use crate::sources::Sources;
 use crate::table::{Action, Table};
-use crate::task::blocking;
 
 use self::chain::Reader;
 pub use self::checkpoint::{AuditCheckpoint, LaneHead};
@@ -352,8 +351,7 @@ impl Audit {
     }
 
     async fn remember(&self, lane: Lane, mark: Mark) -> Result<()> {
-        let anchor = self.anchor.clone();
-        blocking(move || anchor.advance(vec![(lane.pk(), mark)])).await
+        self.anchor.advance(vec![(lane.pk(), mark)]).await
     }
 
     fn state(&self, lane: Lane) -> &State {
@@ -393,8 +391,7 @@ impl AuditParts {
         let marks = sound
             .map(|(lane, (head, _))| (lane.pk(), head.mark()))
             .collect();
-        let anchor = self.anchor.clone();
-        blocking(move || anchor.advance(marks)).await
+        self.anchor.advance(marks).await
     }
 }
 

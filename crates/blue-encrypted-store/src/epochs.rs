@@ -280,8 +280,7 @@ impl Inner {
     /// Remembers how far a lane of the audit has come.
     pub(crate) async fn reach(&self, lane: Lane, mark: Option<Mark>) -> Result<()> {
         let marks = mark.map(|mark| (lane.pk(), mark));
-        let anchor = self.anchor.clone();
-        blocking(move || anchor.advance(marks.into_iter().collect())).await
+        self.anchor.advance(marks.into_iter().collect()).await
     }
 
     async fn remember(&self, row: &StoreRow) -> Result<()> {

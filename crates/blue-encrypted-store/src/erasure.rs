@@ -29,7 +29,6 @@ use crate::record::Scope;
 use crate::row::{Row, SEAL};
 use crate::store::Inner;
 use crate::table::{Action, DATA_KEYS, Outcome, When};
-use crate::task::blocking;
 
 pub use self::certificate::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
 
@@ -176,8 +175,7 @@ async fn remember(
 ) -> Result<()> {
     let mut marks = vec![(scope.key.to_string(), Mark::erased(&tombstone.seal))];
     marks.extend(lane.map(|mark| (Lane::of(&scope.key).pk(), mark)));
-    let anchor = store.anchor.clone();
-    blocking(move || anchor.advance(marks)).await
+    store.anchor.advance(marks).await
 }
 
 /// Deletes the rows of a partition, whatever they are.

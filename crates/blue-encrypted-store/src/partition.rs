@@ -17,7 +17,7 @@ use crate::reader::{self, Loaded};
 use crate::record::Scope;
 use crate::store::Inner;
 use crate::table::{Action, When};
-use crate::task::{blocking, computing};
+use crate::task::computing;
 use crate::{Batch, PartitionKey, Snapshot};
 
 /// The most data keys that are destroyed at a time: each is on record for itself, in the same transaction.
@@ -255,8 +255,7 @@ impl Shared {
         let mark = Mark::new(header.version, &header.seal);
         let mut marks = vec![(self.scope.key.to_string(), mark)];
         marks.extend(lane_mark.map(|mark| (self.lane().pk(), mark)));
-        let anchor = self.store.anchor.clone();
-        blocking(move || anchor.advance(marks)).await
+        self.store.anchor.advance(marks).await
     }
 
     /// That this version is in the table, and could not be remembered outside of it.

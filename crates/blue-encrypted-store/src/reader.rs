@@ -23,7 +23,7 @@ use crate::row::{Row, SEAL};
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
 use crate::table::{Order, check_count};
-use crate::task::{blocking, computing};
+use crate::task::computing;
 use crate::verify::{Finding, Problem};
 
 /// How often a read is repeated when somebody else commits while its pages are read.
@@ -82,8 +82,7 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
     let found = Mark::new(header.version, &header.seal);
     check_floor(&scope.key, floor.as_ref(), &found)?;
     if header.version > 0 && floor.is_none_or(|floor| floor != found) {
-        let anchor = store.anchor.clone();
-        blocking(move || anchor.advance(vec![(pk, found)])).await?;
+        store.anchor.advance(vec![(pk, found)]).await?;
     }
     Ok(loaded)
 }

@@ -46,6 +46,7 @@ async fn attacked() -> Lab {
     assert_eq!(head["seq"], AttributeValue::N(EVENTS.to_string()));
     lab.anchor
         .advance(vec![(lane().pk(), mark(&lab, EVENTS))])
+        .await
         .unwrap();
     lab
 }
@@ -389,6 +390,7 @@ async fn a_lane_of_another_history_is_known_by_the_anchor() {
     let (one, lab) = forked().await;
     lab.anchor
         .advance(vec![(lane().pk(), mark(&lab, EVENTS + 3))])
+        .await
         .unwrap();
     put_back(&lab, &one);
     is_broken(&lab, EVENTS + 3, BreakKind::RolledBack).await;

@@ -549,8 +549,7 @@ impl<'a> Target<'a> {
         let lane_mark = self.on_record(actions, events).await?;
         let mut marks = vec![(self.pk.clone(), mark)];
         marks.extend(lane_mark.map(|mark| (self.shared.lane().pk(), mark)));
-        let anchor = self.shared.store.anchor.clone();
-        blocking(move || anchor.advance(marks)).await
+        self.shared.store.anchor.advance(marks).await
     }
 }
 
