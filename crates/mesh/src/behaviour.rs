@@ -21,7 +21,7 @@ use crate::config::MeshConfig;
 use crate::exchange::Exchanger;
 use crate::sites::Sites;
 use crate::ways::Ways;
-use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, Topic};
+use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, PeerExchange, Topic};
 
 /// What a member of the mesh calls its version of the protocols.
 pub(crate) const PROTOCOL: &str = "/worldcompute/1.0.0";
@@ -85,6 +85,7 @@ pub(crate) struct Behaviour {
     pub dispatch: Exchanger<Dispatch>,
     pub lease: Exchanger<Lease>,
     pub content: Exchanger<Content>,
+    pub exchange: Exchanger<PeerExchange>,
 }
 
 type Gossipsub = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
@@ -133,6 +134,7 @@ impl Behaviour {
             dispatch: Exchanger::new(&tasks),
             lease: Exchanger::new(&messages),
             content: Exchanger::new(&messages),
+            exchange: Exchanger::new(&messages),
         })
     }
 }

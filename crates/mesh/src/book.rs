@@ -30,6 +30,11 @@ const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
 const PASSED_ON: f64 = 4096.0;
 const PASSED_ON_UNIT: usize = 1024;
 const PASSED_ON_PAUSE: Duration = Duration::from_millis(1);
+/// What a relay may say of itself, and what a neighbour may pass on of such words.
+const RELAY_WORDS: (f64, Duration) = (4.0, Duration::from_secs(15));
+const RELAY_WORDS_PASSED_ON: (f64, Duration) = (64.0, Duration::from_secs(1));
+/// Questions for relays that one peer gets an answer to.
+const RELAY_QUESTIONS: (f64, Duration) = (4.0, Duration::from_secs(10));
 /// An announcement without a successor is no longer told after this time.
 const CAPACITY_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -51,6 +56,8 @@ pub(crate) struct Entry {
     pub member: bool,
     /// Whether `PeerUp` was told and `PeerDown` was not.
     pub announced_up: bool,
+    /// It answers who asks it for relays.
+    pub exchanges: bool,
     /// It sent its subscriptions over the present connections.
     pub subscribed: bool,
     /// Since when there is a connection.
@@ -59,6 +66,7 @@ pub(crate) struct Entry {
     sequence: u64,
     allowance: Allowance,
     passing: Allowance,
+    relaying: Relaying,
     offences: (u32, Instant),
     last_seen: SystemTime,
 }
@@ -82,6 +90,15 @@ struct Connection {
     path: Path,
     since: Instant,
     rtt: Option<Duration>,
+}
+
+/// What a peer says and asks of relays.
+#[derive(Debug)]
+struct Relaying {
+    sequence: u64,
+    words: Allowance,
+    passing: Allowance,
+    questions: Allowance,
 }
 
 /// A bucket that fills again with time.
@@ -159,12 +176,14 @@ impl Entry {
             agent: None,
             member: false,
             announced_up: false,
+            exchanges: false,
             subscribed: false,
             up_since: None,
             capacity: None,
             sequence: 0,
             allowance: Allowance::new(ANNOUNCEMENTS, ANNOUNCEMENT_PAUSE, now),
             passing: Allowance::new(PASSED_ON, PASSED_ON_PAUSE, now),
+            relaying: Relaying::new(now),
             offences: (0, now),
             last_seen: SystemTime::now(),
         }
@@ -202,6 +221,18 @@ impl Entry {
             worse.map(|(other, _)| *other).collect(),
             others().all(|(_, other)| other.transport() >= kind),
         )
+    }
+
+    /// The address at the other end of the best connection, and whether this node dialled it.
+    pub(crate) fn remote(&self) -> Option<(&Multiaddr, bool)> {
+        let best = self.connections.values().min_by_key(|connection| {
+            (
+                connection.path,
+                connection.link.inbound,
+                connection.transport(),
+            )
+        })?;
+        Some((&best.link.remote, !best.link.inbound))
     }
 
     /// Whether there is a connection without a relay.
@@ -371,6 +402,26 @@ impl Entry {
             .take(u32::try_from(units).unwrap_or(u32::MAX), now)
     }
 
+    /// Whether what the peer says of itself as a relay is its latest word, and within its allowance.
+    pub(crate) fn may_announce_a_relay(&mut self, sequence: u64, now: Instant) -> bool {
+        let fresh = sequence > self.relaying.sequence && self.relaying.words.take(1, now);
+        if fresh {
+            self.relaying.sequence = sequence;
+            self.heard();
+        }
+        fresh
+    }
+
+    /// The same for what the peer passes on of the words of relays.
+    pub(crate) fn may_pass_on_a_relay(&mut self, now: Instant) -> bool {
+        self.relaying.passing.take(1, now)
+    }
+
+    /// Whether the peer may ask for relays once more.
+    pub(crate) fn may_ask_for_relays(&mut self, now: Instant) -> bool {
+        self.relaying.questions.take(1, now)
+    }
+
     pub(crate) fn capacity(&self, now: Instant) -> Option<&Capacity> {
         let (capacity, at) = self.capacity.as_ref()?;
         (now.saturating_duration_since(*at) < CAPACITY_LIFETIME).then_some(capacity)
@@ -419,6 +470,18 @@ impl Connection {
 
     fn has_stood(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= STANDING
+    }
+}
+
+impl Relaying {
+    fn new(now: Instant) -> Self {
+        let allowance = |(most, pause): (f64, Duration)| Allowance::new(most, pause, now);
+        Self {
+            sequence: 0,
+            words: allowance(RELAY_WORDS),
+            passing: allowance(RELAY_WORDS_PASSED_ON),
+            questions: allowance(RELAY_QUESTIONS),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use libp2p::Multiaddr;
 use worldcompute_proof::SigningKey;
 
 use crate::names::NameConfig;
+use crate::status::KnownRelay;
 use crate::wss::{Certificate, Inspection};
 
 /// Relays that a node keeps a reservation on, where it knows so many.
@@ -32,6 +33,9 @@ pub struct MeshConfig {
     pub external: Vec<Multiaddr>,
     /// Nodes to stay connected to. Those that relay are also asked for reservations.
     pub bootstrap: Vec<Multiaddr>,
+    /// Relays that an earlier run of this node reached ([`Mesh::known_relays`](crate::Mesh::known_relays)); they are tried
+    /// when those named here do not answer.
+    pub known_relays: Vec<KnownRelay>,
     /// Who is asked for names.
     pub names: NameConfig,
     /// What it shows where it listens for WebSocket over TLS (`/ip4/../tcp/443/tls/ws`).
@@ -61,6 +65,7 @@ impl MeshConfig {
             listen: Vec::new(),
             external: Vec::new(),
             bootstrap: Vec::new(),
+            known_relays: Vec::new(),
             names: NameConfig::default(),
             certificate: None,
             inspection: Inspection::default(),

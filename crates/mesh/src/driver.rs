@@ -3,6 +3,7 @@
 mod connections;
 mod dialling;
 mod gossip;
+mod relaying;
 mod requests;
 mod reservations;
 mod seeds;
@@ -29,12 +30,13 @@ use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
 use crate::calls::Outgoing;
 use crate::config::MeshConfig;
+use crate::hearsay::Hearsay;
 use crate::inbound::Inbound;
 use crate::names::Names;
 use crate::relays::{MAX_BOOTSTRAP, Relays};
-use crate::status::{DialCounts, InboundCounts, MeshEvent, MeshStatus, PeerInfo};
+use crate::status::{DialCounts, InboundCounts, KnownRelay, MeshEvent, MeshStatus, PeerInfo};
 use crate::transport;
-use crate::wire::{Capacity, Topic};
+use crate::wire::{Capacity, RelaysReply, Topic};
 use crate::wss::Sightings;
 
 /// Commands that may wait for the task.
@@ -61,7 +63,9 @@ pub(crate) enum Command {
     Announce(Box<Capacity>),
     Publish(Topic, Vec<u8>),
     AddPeer(proof::PeerId, Vec<Multiaddr>),
-    Seeds(Vec<Multiaddr>),
+    Seeds(Multiaddr, seeds::Found),
+    Told(PeerId, RelaysReply),
+    KnownRelays(oneshot::Sender<Vec<KnownRelay>>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -75,10 +79,10 @@ type Started = (
 pub(crate) async fn start(config: &MeshConfig) -> Result<Started> {
     let (commands, commanded) = mpsc::channel(COMMANDS);
     let (inbound, requests) = mpsc::channel(config.inbound_queue.max(1));
-    let (mut driver, names) = Driver::new(config, commanded, inbound)?;
+    let (mut driver, names) = Driver::new(config, commands.downgrade(), commanded, inbound)?;
     let events = driver.events.downgrade();
     driver.listen(&config.listen).await?;
-    driver.follow_seeds(names, seeds(config), commands.downgrade());
+    driver.follow_seeds(names, seeds(config), config.names.again_after);
     tokio::spawn(driver.run());
     Ok((commands, events, requests))
 }
@@ -89,11 +93,15 @@ struct Driver {
     agent: String,
     hub: bool,
     swarm: Swarm<Behaviour>,
+    /// For tasks of its own to tell it something.
+    own: mpsc::WeakSender<Command>,
     commands: mpsc::Receiver<Command>,
     inbound: mpsc::Sender<Inbound>,
     events: broadcast::Sender<MeshEvent>,
     book: Book,
     relays: Relays,
+    hearsay: Hearsay,
+    rounds: relaying::Rounds,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
     /// What is dialled next where the first attempt comes to nothing.
@@ -117,6 +125,7 @@ type Farewell = Option<oneshot::Sender<()>>;
 impl Driver {
     fn new(
         config: &MeshConfig,
+        own: mpsc::WeakSender<Command>,
         commands: mpsc::Receiver<Command>,
         inbound: mpsc::Sender<Inbound>,
     ) -> Result<(Self, Arc<Names>)> {
@@ -128,23 +137,26 @@ impl Driver {
         } else {
             config.reservations
         };
-        let relays = Relays::new(
-            *swarm.local_peer_id(),
-            wanted,
-            config.upgrade_after,
-            &bootstrap,
-            Instant::now(),
-        );
+        let (local, now) = (*swarm.local_peer_id(), Instant::now());
+        let mut relays = Relays::new(local, wanted, config.upgrade_after, &bootstrap, now);
+        if config.relay_server {
+            relays = relays.linked();
+        }
+        let mut hearsay = Hearsay::new(local, now);
+        hearsay.remember(relaying::kept(&config.known_relays), now);
         let driver = Self {
             me,
             agent: config.agent.clone(),
             hub: config.relay_server,
             swarm,
+            own,
             commands,
             inbound,
             events: broadcast::channel(EVENTS).0,
             book: Book::default(),
             relays,
+            hearsay,
+            rounds: relaying::Rounds::new(now),
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
             fallbacks: HashMap::new(),
@@ -252,7 +264,9 @@ impl Driver {
             // A message that nobody hears is no error.
             Command::Publish(topic, bytes) => drop(self.publish(topic, bytes)),
             Command::AddPeer(peer, addresses) => self.add_peer(peer, addresses),
-            Command::Seeds(found) => self.on_seeds(&found),
+            Command::Seeds(seed, found) => self.on_seeds(&seed, found),
+            Command::Told(from, reply) => self.on_told(&from, reply),
+            Command::KnownRelays(reply) => drop(reply.send(self.known_relays())),
             // Ends the loop that calls this.
             Command::Shutdown(done) => drop(done),
         }
@@ -261,6 +275,7 @@ impl Driver {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.tend_relays(now);
+        self.tend_hearsay(now);
         self.tend_fallbacks(now);
         self.tend_connections(now);
         self.forgive(now);
@@ -328,6 +343,7 @@ impl Driver {
             BehaviourEvent::Dispatch(event) => self.on_exchange(event),
             BehaviourEvent::Lease(event) => self.on_exchange(event),
             BehaviourEvent::Content(event) => self.on_exchange(event),
+            BehaviourEvent::Exchange(event) => self.on_asked(event),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::RelayClient(event) => self.on_relay_client(&event),
             BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relay"),

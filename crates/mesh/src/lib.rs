@@ -2,7 +2,7 @@
 //!
 //! A [`Mesh`] is one node. It dials and listens over QUIC, TCP and, where nothing but the web passes, WebSocket over TLS; it holds reservations on relays so that others reach
 //! it where nobody can dial it, punches holes where that works, finds peers on the local network and by gossip, and
-//! carries four kinds of requests ([`wire`]): offer, dispatch, lease and content. Every connection is encrypted and
+//! carries four kinds of requests ([`wire`]): offer, dispatch, lease and content. Relays tell of themselves, and peers of those that they reached. Every connection is encrypted and
 //! authenticated end to end (Noise or TLS 1.3), through relays too: a [`PeerId`](worldcompute_proof::PeerId) is a key,
 //! and whoever answers for it holds that key.
 //!
@@ -19,9 +19,11 @@ mod dial;
 mod driver;
 mod exchange;
 mod fetch;
+mod hearsay;
 mod inbound;
 mod mesh;
 mod names;
+mod network;
 mod relays;
 mod sites;
 mod status;
@@ -37,9 +39,9 @@ pub use config::{
 pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;
 pub use mesh::Mesh;
-pub use names::{DohServer, MAX_DOH_SERVERS, NameConfig};
+pub use names::{DohServer, MAX_DOH_SERVERS, NAMES_AGAIN_AFTER, NameConfig};
 pub use status::{
-    DialCounts, InboundCounts, MeshEvent, MeshStatus, Path, PeerInfo, ReservationInfo,
+    DialCounts, InboundCounts, KnownRelay, MeshEvent, MeshStatus, Path, PeerInfo, ReservationInfo,
     ReservationState,
 };
 pub use wss::{Certificate, Inspection, MAX_PEM};

@@ -13,7 +13,9 @@ use crate::config::MeshConfig;
 use crate::driver::{self, Command};
 use crate::fetch;
 use crate::inbound::Inbound;
-use crate::status::{MeshEvent, MeshStatus, PeerInfo, ReservationInfo, ReservationState};
+use crate::status::{
+    KnownRelay, MeshEvent, MeshStatus, PeerInfo, ReservationInfo, ReservationState,
+};
 use crate::wire::{
     Capacity, Content, ContentReply, ContentRequest, Dispatch, DispatchReply, DispatchRequest,
     Lease, LeaseMessage, LeaseReply, MAX_PUBLISH, Offer, OfferReply, OfferRequest, Topic,
@@ -66,6 +68,15 @@ impl Mesh {
         self.ask(Command::Status).await
     }
 
+    /// The relays that this node reached, to be given to its next run. They may have changed after every
+    /// [`MeshEvent::Relays`].
+    ///
+    /// # Errors
+    /// `mesh_stopped`.
+    pub async fn known_relays(&self) -> Result<Vec<KnownRelay>> {
+        self.ask(Command::KnownRelays).await
+    }
+
     /// Asks a donor whether it would take a task.
     ///
     /// # Errors
@@ -115,12 +126,13 @@ impl Mesh {
     /// Publishes `bytes` on a topic, signed. A message that nobody hears is no error.
     ///
     /// # Errors
-    /// `message_too_large` past [`MAX_PUBLISH`]; `reserved_topic` for capacity, see [`announce`](Self::announce).
+    /// `message_too_large` past [`MAX_PUBLISH`]; `reserved_topic` for capacity, see [`announce`](Self::announce), and for
+    /// relays, which announce themselves.
     pub async fn publish(&self, topic: Topic, bytes: Vec<u8>) -> Result<()> {
-        if topic == Topic::CapacityUpdates {
+        if matches!(topic, Topic::CapacityUpdates | Topic::RelayAnnouncements) {
             return Err(invalid(
                 "reserved_topic",
-                "capacity is published by announcing it",
+                "capacity is published by announcing it, and relays announce themselves",
             ));
         }
         if bytes.len() > MAX_PUBLISH {

@@ -28,6 +28,8 @@ use worldcompute_fault::{Category, Fault};
 
 pub(crate) use resolving::Resolving;
 
+/// When a name that stands for several nodes is looked up again.
+pub const NAMES_AGAIN_AFTER: Duration = Duration::from_secs(600);
 /// The operating system answers within this time, or counts as silent.
 const SYSTEM_TIMEOUT: Duration = Duration::from_secs(2);
 /// A resolver over HTTPS answers within this time.
@@ -108,6 +110,8 @@ pub struct NameConfig {
     pub doh: Vec<DohServer>,
     /// PEM certificates of authorities that may vouch for them, beside the public ones.
     pub doh_authorities: Vec<u8>,
+    /// When a name that stands for several nodes is looked up again; see [`NAMES_AGAIN_AFTER`].
+    pub again_after: Duration,
 }
 
 impl Default for NameConfig {
@@ -116,6 +120,7 @@ impl Default for NameConfig {
             doh_only: false,
             doh: DohServer::defaults(),
             doh_authorities: Vec::new(),
+            again_after: NAMES_AGAIN_AFTER,
         }
     }
 }

@@ -12,6 +12,7 @@
 //!     +----------------------------------------+
 //! ```
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::core::transport::ListenerId;
@@ -19,10 +20,21 @@ use libp2p::{Multiaddr, PeerId};
 
 use crate::address::{Transport, circuit, peer_of, without_peer};
 use crate::config::RESERVATION_DURATION;
+use crate::hearsay::Need;
 use crate::status::ReservationState;
 
 /// Nodes to stay connected to. Further ones are refused at the start.
 pub(crate) const MAX_BOOTSTRAP: usize = 32;
+/// Nodes beside these that others told of.
+const MAX_LEARNT: usize = 4;
+/// Other relays that a relay stays connected to, so that all of them together are one mesh.
+const LINKS: usize = 4;
+/// Attempts to reach a relay again that others told of.
+const LEARNT_ATTEMPTS: u32 = 3;
+/// A relay that others told of says within this time that it is one, and stays for so long where it is not needed.
+const LINGER: Duration = Duration::from_secs(10);
+/// Answers in a row that a name gives without a node before that is given up.
+const MAX_ABSENCES: u32 = 2;
 /// Addresses of one of them. Further ones are left out.
 const MAX_ADDRESSES: usize = 16;
 /// The longest pause before a better connection is tried, in times of the first.
@@ -59,6 +71,13 @@ pub(crate) enum Action {
     Reserve { relay: PeerId, listen: Multiaddr },
     /// Close every connection to this relay; it is stuck.
     Disconnect(PeerId),
+    /// This node is none to stay connected to any more.
+    GiveUp {
+        peer: PeerId,
+        listener: Option<ListenerId>,
+        /// Whether it is to be told from one that failed.
+        works: bool,
+    },
     /// Tell that the reservation on this relay changed.
     Report(PeerId),
 }
@@ -70,12 +89,28 @@ pub(crate) enum Refusal {
     Passing,
     /// They will not.
     Final,
+    /// Nobody refused: the connection is gone.
+    Lost,
+}
+
+/// Why a node is one to stay connected to.
+#[derive(Clone, Debug, PartialEq)]
+enum Title {
+    /// The operator named it.
+    Configured,
+    /// Names stand for it, each with the answers in a row that did without it.
+    Named(HashMap<Multiaddr, u32>),
+    /// Others told of it.
+    Learnt,
+    /// No name stands for it any more; another is to take its place.
+    Leaving,
 }
 
 /// All of them.
 pub(crate) struct Relays {
     me: PeerId,
     wanted: usize,
+    links: usize,
     upgrade_after: Duration,
     slots: Vec<Slot>,
 }
@@ -84,6 +119,7 @@ pub(crate) struct Relays {
 #[derive(Debug)]
 pub(crate) struct Slot {
     peer: Option<PeerId>,
+    title: Title,
     addresses: Vec<Multiaddr>,
     /// The address that the current connection uses.
     via: Option<Multiaddr>,
@@ -93,6 +129,10 @@ pub(crate) struct Slot {
     was_up: bool,
     /// When the connection came to stand, until the node has said on it what it is.
     unnamed: Option<Instant>,
+    /// Since when it is connected.
+    up_at: Instant,
+    /// It did not want to give a reservation when it was last asked.
+    refused: bool,
     /// It said that it relays.
     relays: bool,
     state: Option<ReservationState>,
@@ -126,41 +166,105 @@ impl Relays {
         let mut relays = Self {
             me,
             wanted,
+            links: 0,
             upgrade_after,
             slots: Vec::new(),
         };
-        relays.learn_all(addresses, now);
+        for address in addresses {
+            relays.learn(address, Title::Configured, now);
+        }
         relays
     }
 
-    /// Further nodes to stay connected to, and further addresses of those that are known. Past the limit they are left
-    /// out.
-    pub(crate) fn learn_all<'a>(
+    /// The same for a node that relays: it wants no reservation, and to be connected to other relays.
+    pub(crate) fn linked(self) -> Self {
+        let links = LINKS;
+        Self { links, ..self }
+    }
+
+    /// What a name stands for now: nodes that it did not stand for are taken up, and those that it does not stand for any
+    /// more, twice in a row, are given up as soon as another takes their place, unless there may be more than was `found`
+    /// because the answer is not `whole`. Past the limit they are left out.
+    pub(crate) fn named(
         &mut self,
-        addresses: impl IntoIterator<Item = &'a Multiaddr>,
+        name: &Multiaddr,
+        found: &[Multiaddr],
+        whole: bool,
         now: Instant,
     ) {
-        for address in addresses {
-            self.learn(address, now);
+        for slot in &mut self.slots {
+            let present = found.iter().any(|address| peer_of(address) == slot.peer);
+            if present || whole {
+                slot.answered(name, present);
+            }
+        }
+        for address in found {
+            self.learn(
+                address,
+                Title::Named(HashMap::from([(name.clone(), 0)])),
+                now,
+            );
         }
     }
 
-    fn learn(&mut self, address: &Multiaddr, now: Instant) {
+    /// A relay that others told of, to be tried.
+    pub(crate) fn try_out(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        let learnt = self.slots.iter().filter(|slot| slot.title == Title::Learnt);
+        if learnt.count() < MAX_LEARNT && !self.contains(&peer) {
+            let mut slot = Slot::new(Some(peer), Title::Learnt, now);
+            slot.addresses = addresses;
+            self.slots.push(slot);
+        }
+    }
+
+    fn learn(&mut self, address: &Multiaddr, title: Title, now: Instant) {
         let peer = peer_of(address);
         let address = without_peer(address.clone());
-        let has_room = self.slots.len() < MAX_BOOTSTRAP;
-        match self
-            .slots
-            .iter_mut()
-            .find(|slot| peer.is_some() && slot.peer == peer)
-        {
-            Some(slot) if slot.addresses.contains(&address) => {}
-            Some(slot) if slot.addresses.len() < MAX_ADDRESSES => slot.addresses.push(address),
-            None if has_room => {
-                self.slots.push(Slot::new(peer, address, now));
-            }
-            Some(_) | None => {}
+        let known = self.slots.iter_mut();
+        let mut known = known.filter(|slot| peer.is_some() && slot.peer == peer);
+        if let Some(slot) = known.next() {
+            slot.entitle(title);
+            return slot.learn(address);
         }
+        let others = self.slots.iter().filter(|slot| slot.title != Title::Learnt);
+        if others.count() < MAX_BOOTSTRAP {
+            let mut slot = Slot::new(peer, title, now);
+            slot.addresses.push(address);
+            self.slots.push(slot);
+        }
+    }
+
+    /// What relays are wanted for beyond those that there are.
+    pub(crate) fn need(&self, now: Instant) -> Option<Need> {
+        let learnt = self.slots.iter().filter(|slot| slot.title == Title::Learnt);
+        let wanted = self.wanted.max(self.links);
+        if wanted == 0 || learnt.count() >= MAX_LEARNT {
+            return None;
+        }
+        let serves = |slot: &&Slot| match self.links {
+            0 => slot.is_engaged() && slot.title != Title::Leaving,
+            _ => slot.link == Link::Up && slot.relays,
+        };
+        let serving = self.slots.iter().filter(serves).count();
+        let others = self.slots.iter().filter(|slot| !serves(slot));
+        let hopeful = others.filter(|slot| slot.is_hopeful(now)).count();
+        match serving + hopeful < wanted {
+            true => Some(Need::Relay),
+            false => (hopeful == 0).then_some(Need::Reserve),
+        }
+    }
+
+    /// The relays that are connected.
+    pub(crate) fn connected_relays(&self) -> impl Iterator<Item = PeerId> {
+        let up = self.slots.iter();
+        let up = up.filter(|slot| slot.link == Link::Up && slot.relays);
+        up.filter_map(|slot| slot.peer)
+    }
+
+    /// Whether the operator named the node, or whoever stands behind a name.
+    pub(crate) fn is_named(&self, peer: &PeerId) -> bool {
+        let named = |slot: &Slot| slot.peer == Some(*peer) && slot.is_named();
+        self.slots.iter().any(named)
     }
 
     /// The reservations, in the order in which the nodes were named.
@@ -196,6 +300,8 @@ impl Relays {
             slot.link = Link::Up;
             slot.unnamed = Some(now);
             slot.was_up = true;
+            slot.up_at = now;
+            slot.refused = false;
             slot.attempts = 0;
             slot.not_before = now;
             slot.last_error = None;
@@ -275,7 +381,9 @@ impl Relays {
 
     /// A reservation could not even be asked for.
     pub(crate) fn unaskable(&mut self, relay: &PeerId, why: &str, now: Instant) -> Option<Action> {
-        self.of(relay)?.give_up(why, now)
+        let slot = self.of(relay)?;
+        slot.refused = true;
+        slot.give_up(why, now)
     }
 
     /// A relay granted or renewed a reservation.
@@ -297,6 +405,12 @@ impl Relays {
         slot.report()
     }
 
+    /// The relay of which a reservation was asked under this listener.
+    pub(crate) fn relay_of(&self, listener: ListenerId) -> Option<PeerId> {
+        let mut slots = self.slots.iter();
+        slots.find(|slot| slot.listener == Some(listener))?.peer
+    }
+
     /// The listener of a reservation closed: it was refused, not renewed, or its connection is gone.
     pub(crate) fn closed(
         &mut self,
@@ -311,16 +425,17 @@ impl Relays {
             .iter_mut()
             .find(|slot| slot.listener == Some(listener))?;
         slot.listener = None;
+        slot.refused = refusal != Refusal::Lost;
         slot.pause(now, jitter);
         match refusal {
-            Refusal::Passing => slot.lose(why),
+            Refusal::Passing | Refusal::Lost => slot.lose(why),
             Refusal::Final => slot.give_up(why, now),
         }
     }
 
     /// What is due. Call it a few times a second.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
+        let mut actions = self.give_up(now);
         for slot in &mut self.slots {
             actions.extend(slot.age(now));
             actions.extend(slot.dial(now));
@@ -330,15 +445,35 @@ impl Relays {
         actions
     }
 
+    /// Leaves those that are of no use any more.
+    fn give_up(&mut self, now: Instant) -> Vec<Action> {
+        let counts = |slot: &Slot| slot.title != Title::Leaving;
+        let engaged = |slot: &&Slot| counts(slot) && slot.is_engaged();
+        let active = |slot: &Slot| counts(slot) && slot.is_active();
+        let covered = self.wanted > 0 && self.slots.iter().filter(engaged).count() >= self.wanted;
+        let replaced = self.wanted == 0 || self.slots.iter().any(active);
+        let given_up = |slot: &mut Slot| slot.is_over(covered, replaced, now);
+        let gone: Vec<Slot> = self.slots.extract_if(.., given_up).collect();
+        let left = |slot: Slot| {
+            Some(Action::GiveUp {
+                peer: slot.peer?,
+                listener: slot.listener,
+                works: slot.link == Link::Up && slot.relays && !slot.refused,
+            })
+        };
+        gone.into_iter().filter_map(left).collect()
+    }
+
     /// Asks further relays until enough reservations are held or on their way.
     fn reserve(&mut self, now: Instant) -> Vec<Action> {
         let me = self.me;
-        let engaged = self.slots.iter().filter(|slot| slot.is_engaged()).count();
+        let engaged = |slot: &&Slot| slot.is_engaged() && slot.title != Title::Leaving;
+        let engaged = self.slots.iter().filter(engaged).count();
         let missing = self.wanted.saturating_sub(engaged);
         let mut free: Vec<&mut Slot> = self
             .slots
             .iter_mut()
-            .filter(|slot| slot.can_reserve(now))
+            .filter(|slot| slot.can_reserve(now) && slot.title != Title::Leaving)
             .collect();
         free.sort_by_key(|slot| slot.attempts);
         free.into_iter()
@@ -353,15 +488,18 @@ impl Relays {
 }
 
 impl Slot {
-    fn new(peer: Option<PeerId>, address: Multiaddr, now: Instant) -> Self {
+    fn new(peer: Option<PeerId>, title: Title, now: Instant) -> Self {
         Self {
             peer,
-            addresses: vec![address],
+            title,
+            addresses: Vec::new(),
             via: None,
             upgrade: (now, Duration::ZERO),
             link: Link::Down,
             was_up: false,
             unnamed: None,
+            up_at: now,
+            refused: false,
             relays: false,
             state: None,
             listener: None,
@@ -394,11 +532,7 @@ impl Slot {
     /// How long the reservation lasts if it is not renewed.
     pub(crate) fn expires_in(&self, now: Instant) -> Option<Duration> {
         let end = self.confirmed? + self.rhythm * 4 / 3;
-        matches!(
-            self.state,
-            Some(ReservationState::Active | ReservationState::Renewing)
-        )
-        .then(|| end.saturating_duration_since(now))
+        self.is_active().then(|| end.saturating_duration_since(now))
     }
 
     pub(crate) const fn renewals(&self) -> u64 {
@@ -411,6 +545,90 @@ impl Slot {
 
     pub(crate) fn last_error(&self) -> Option<&str> {
         self.last_error.as_deref()
+    }
+
+    const fn is_named(&self) -> bool {
+        matches!(self.title, Title::Configured | Title::Named(_))
+    }
+
+    const fn is_active(&self) -> bool {
+        matches!(
+            self.state,
+            Some(ReservationState::Active | ReservationState::Renewing)
+        )
+    }
+
+    /// One more address. Behind a name there may be others every day: the first that is not in use makes room.
+    fn learn(&mut self, address: Multiaddr) {
+        if self.addresses.contains(&address) {
+            return;
+        }
+        if self.addresses.len() >= MAX_ADDRESSES && matches!(self.title, Title::Named(_)) {
+            let unused = |known: &Multiaddr| self.via.as_ref() != Some(known);
+            let oldest = self.addresses.iter().position(unused);
+            oldest.map(|oldest| self.addresses.remove(oldest));
+        }
+        if self.addresses.len() < MAX_ADDRESSES {
+            self.addresses.push(address);
+        }
+    }
+
+    /// The better title stays; of two names both do.
+    fn entitle(&mut self, title: Title) {
+        match (&mut self.title, title) {
+            (Title::Configured, _) => {}
+            (Title::Named(names), Title::Named(more)) => names.extend(more),
+            (held, title) => *held = title,
+        }
+    }
+
+    /// A name was looked up, and this node was among those that it stands for, or not.
+    fn answered(&mut self, name: &Multiaddr, present: bool) {
+        let Title::Named(names) = &mut self.title else {
+            return;
+        };
+        if let Some(absences) = names.get_mut(name) {
+            *absences = if present { 0 } else { *absences + 1 };
+        }
+        names.retain(|_, absences| *absences < MAX_ABSENCES);
+        if names.is_empty() {
+            self.title = Title::Leaving;
+        }
+    }
+
+    /// Whether it may yet be what it is wanted for, without having failed.
+    fn is_hopeful(&self, now: Instant) -> bool {
+        if self.title == Title::Leaving || self.refused {
+            return false;
+        }
+        match self.link {
+            Link::Down => !self.was_up && self.last_error.is_none(),
+            Link::Dialling => self.last_error.is_none(),
+            Link::Up if self.relays => self.can_reserve(now),
+            Link::Up => self.last_error.is_none() && now < self.up_at + LINGER,
+        }
+    }
+
+    /// Whether there is no reason any more to stay connected to it.
+    fn is_over(&self, covered: bool, replaced: bool, now: Instant) -> bool {
+        match self.title {
+            Title::Configured | Title::Named(_) => false,
+            Title::Leaving => replaced || !self.is_engaged() || self.link == Link::Down,
+            Title::Learnt => match self.link {
+                Link::Dialling => false,
+                Link::Down => {
+                    let tries = if self.was_up { LEARNT_ATTEMPTS } else { 1 };
+                    self.attempts >= tries && self.last_error.is_some()
+                }
+                Link::Up if self.is_engaged() => false,
+                Link::Up if self.refused => true,
+                Link::Up => {
+                    let silent = !self.relays;
+                    let denied = silent && self.last_error.is_some();
+                    denied || (now >= self.up_at + LINGER && (silent || covered))
+                }
+            },
+        }
     }
 
     fn is_engaged(&self) -> bool {

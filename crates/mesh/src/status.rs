@@ -92,6 +92,17 @@ pub struct ReservationInfo {
     pub last_error: Option<String>,
 }
 
+/// A relay that this node reached, at addresses that answered or are at the same place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KnownRelay {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where, without its peer id.
+    pub addresses: Vec<Multiaddr>,
+    /// When it was reached last.
+    pub reached: SystemTime,
+}
+
 /// Dial attempts since the start, one count for each address tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DialCounts {
@@ -159,6 +170,8 @@ pub enum MeshEvent {
     Capacity(PeerId, Capacity),
     /// A reservation changed its state.
     Reservation(ReservationInfo),
+    /// What is known of relays that were reached may have changed; see [`Mesh::known_relays`](crate::Mesh::known_relays).
+    Relays,
     /// This node is reachable under one more address.
     Reachable(Multiaddr),
     /// A message on a topic other than capacity.

@@ -1,4 +1,4 @@
-//! What peers say to each other: four request-response protocols and three gossip topics, all in CBOR (RFC 8949).
+//! What peers say to each other: five request-response protocols and four gossip topics, all in CBOR (RFC 8949).
 //!
 //! Every list, text and blob has a named limit that holds while decoding, so that a short frame cannot unfold into
 //! much memory. A frame is one CBOR item that ends with the stream; unknown fields are ignored, so that a later
@@ -13,6 +13,7 @@ pub use messages::{
     Capacity, ContentReply, ContentRequest, DispatchReply, DispatchRequest, DispatchStatus,
     LeaseMessage, LeaseReply, NamedBytes, OfferReply, OfferRequest, OutputBlob,
 };
+pub(crate) use messages::{RelayAnnouncement, RelayRecord, RelaysReply, RelaysRequest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Fault, Problem};
@@ -31,6 +32,12 @@ pub const MAX_INPUTS: usize = 256;
 pub const MAX_OUTPUTS: usize = 256;
 /// Addresses that one announcement may carry.
 pub const MAX_ADDRESSES: usize = 16;
+/// Addresses of one relay that others are told of.
+pub const MAX_RELAY_ADDRESSES: usize = 8;
+/// Relays that one answer may name.
+pub const MAX_RELAYS: usize = 8;
+/// Bytes of one message on the topic of relays.
+pub const MAX_RELAY_ANNOUNCEMENT: usize = 8 * 1024;
 /// Bytes of one content chunk.
 pub const MAX_CHUNK: usize = 1024 * 1024;
 /// Bytes of one message on the capacity topic.
@@ -121,6 +128,21 @@ impl Exchange for Content {
     const IDEMPOTENT: bool = true;
 }
 
+/// `/worldcompute/relays/1.0.0`: which relays did you reach?
+#[derive(Debug)]
+pub(crate) enum PeerExchange {}
+
+impl Exchange for PeerExchange {
+    type Request = RelaysRequest;
+    type Reply = RelaysReply;
+    const ID: &'static str = "/worldcompute/relays/1.0.0";
+    const MAX_REQUEST: usize = 1024;
+    const MAX_ANSWER: usize = 32 * 1024 + REFUSAL;
+    const TIMEOUT: Duration = Duration::from_secs(10);
+    const STREAMS: usize = 4;
+    const IDEMPOTENT: bool = true;
+}
+
 /// A gossip topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -131,14 +153,17 @@ pub enum Topic {
     CapacityUpdates,
     /// Who runs what.
     LeaseGrants,
+    /// Where relays are. Published by relays only.
+    RelayAnnouncements,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::TaskAnnouncements,
         Self::CapacityUpdates,
         Self::LeaseGrants,
+        Self::RelayAnnouncements,
     ];
 
     /// The topic's name on the wire.
@@ -147,6 +172,7 @@ impl Topic {
             Self::TaskAnnouncements => "wc/task-announcements/1.0.0",
             Self::CapacityUpdates => "wc/capacity-updates/1.0.0",
             Self::LeaseGrants => "wc/lease-grants/1.0.0",
+            Self::RelayAnnouncements => "wc/relay-announcements/1.0.0",
         }
     }
 }

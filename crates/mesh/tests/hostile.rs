@@ -334,7 +334,8 @@ async fn gossip_that_is_none_stops_at_the_first_node_and_its_sender_is_shut_out(
     )
     .await;
     for round in 0..9_u8 {
-        attacker.publish(CAPACITY, vec![0xff, round]);
+        let topic = if round % 2 == 0 { CAPACITY } else { RELAYS };
+        attacker.publish(topic, vec![0xff, round]);
     }
     within(
         "the end",

@@ -10,8 +10,9 @@
 mod support;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_rustls::TlsAcceptor;
@@ -24,13 +25,16 @@ use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use support::*;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use worldcompute_mesh::{Mesh, MeshConfig, NameConfig};
+use worldcompute_mesh::{Mesh, MeshConfig, NameConfig, ReservationState};
 
 /// A resolver over HTTPS (RFC 8484) that knows `relay.example`, whose addresses of the mesh are `entries`.
 struct Resolver {
     config: NameConfig,
     asked: Arc<AtomicUsize>,
+    entries: Entries,
 }
+
+type Entries = Arc<Mutex<Vec<String>>>;
 
 impl Resolver {
     async fn start(entries: Vec<String>) -> Self {
@@ -52,12 +56,14 @@ impl Resolver {
         let at = listener.local_addr().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = asked.clone();
+        let entries: Entries = Arc::new(Mutex::new(entries));
+        let told = entries.clone();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 tokio::spawn(talk(
                     socket,
                     acceptor.clone(),
-                    entries.clone(),
+                    told.clone(),
                     counted.clone(),
                 ));
             }
@@ -66,17 +72,17 @@ impl Resolver {
             doh_only: true,
             doh: vec![format!("dns.example@{at}").parse().unwrap()],
             doh_authorities: certificate.pem().into_bytes(),
+            ..NameConfig::default()
         };
-        Self { config, asked }
+        Self {
+            config,
+            asked,
+            entries,
+        }
     }
 }
 
-async fn talk(
-    socket: TcpStream,
-    acceptor: TlsAcceptor,
-    entries: Vec<String>,
-    asked: Arc<AtomicUsize>,
-) {
+async fn talk(socket: TcpStream, acceptor: TlsAcceptor, entries: Entries, asked: Arc<AtomicUsize>) {
     // Who does not believe the certificate goes away.
     let Ok(tls) = acceptor.accept(socket.compat()).await else {
         return;
@@ -93,6 +99,7 @@ async fn talk(
                 question.extend_from_slice(&part);
             }
             asked.fetch_add(1, Ordering::SeqCst);
+            let entries = entries.lock().unwrap().clone();
             let answer = answer(&question, &entries);
             let response = http::Response::builder()
                 .header("content-type", "application/dns-message")
@@ -109,7 +116,7 @@ fn answer(question: &[u8], entries: &[String]) -> Vec<u8> {
     let query = question.queries.first().unwrap().clone();
     let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
     answer.add_query(query.clone());
-    let record = |data| Record::from_rdata(query.name().clone(), 60, data);
+    let record = |data| Record::from_rdata(query.name().clone(), 0, data);
     match (query.name().to_ascii().as_str(), query.query_type()) {
         ("relay.example.", RecordType::A) => {
             answer.add_answer(record(RData::A(A(Ipv4Addr::LOCALHOST))));
@@ -166,6 +173,39 @@ async fn one_name_stands_for_the_relays_that_its_entries_say() {
     assert_eq!(held.relay, relay.peer_id());
     assert!(held.address.to_string().starts_with(&at));
     assert_eq!(donor.status().await.unwrap().reservations.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_left_its_name_is_given_up_for_the_one_that_came() {
+    logged();
+    let (first, second) = (relay(1, &LOOPBACK).await, relay(5, &LOOPBACK).await);
+    let entry = async |relay: &Mesh| format!("dnsaddr={}", dialled(relay).await[0]);
+    let resolver = Resolver::start(vec![entry(&first).await]).await;
+    let mut config = MeshConfig::new(key(2));
+    config.bootstrap = vec!["/dnsaddr/relay.example".parse().unwrap()];
+    config.names = resolver.config.clone();
+    config.names.again_after = Duration::from_millis(200);
+    config.reservations = 1;
+    let (donor, _donor_in) = Mesh::start(config).await.unwrap();
+    let mut events = donor.subscribe();
+    let held = within("a reservation", donor.reserved(DEADLINE))
+        .await
+        .unwrap();
+    assert_eq!(held.relay, first.peer_id());
+    let new = entry(&second).await;
+    *resolver.entries.lock().unwrap() = vec![new];
+    while reservation(ReservationState::Active, &mut events).await != second.peer_id() {}
+    within("the end of the first", async {
+        while donor.status().await.unwrap().reservations.len() > 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let left = &donor.status().await.unwrap().reservations[0];
+    assert_eq!(
+        (left.relay, left.state),
+        (second.peer_id(), ReservationState::Active)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The daemon: one process that is donor, submitter and relay, as its roles say. It wires the parts together and holds none
 //! of their logic.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
 use crate::listen;
 use crate::policies::{gate, policy};
+use crate::relay_book;
 use crate::serve;
 use crate::storage::{Storage, StoreSite};
 use crate::submitter::{Submitter, SubmitterParts};
@@ -123,6 +125,7 @@ struct Inner {
     load: Arc<LoadSampler>,
     started: Instant,
     stop: CancellationToken,
+    known_relays: PathBuf,
 }
 
 /// A node, and the tasks that keep it running.
@@ -374,6 +377,11 @@ impl Running {
         self.tasks
             .spawn(serve::inbound(inbound, content, donor, node.0.stop.clone()));
         self.tasks.spawn(serve_control(control, node.clone()));
+        self.tasks.spawn(relay_book::keep(
+            node.0.mesh.clone(),
+            node.0.known_relays.clone(),
+            node.0.stop.clone(),
+        ));
         let audit = node.0.audit.clone();
         self.tasks.spawn(audit.keep_looking(node.0.stop.clone()));
         if let Some(donor) = node.0.donor.clone() {
@@ -389,6 +397,7 @@ async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Rec
     let mut mesh = MeshConfig::new(home.key().clone());
     mesh.bootstrap = listen::parse(&config.bootstrap)?;
     mesh.external = listen::parse_own(&config.external)?;
+    mesh.known_relays = relay_book::read(&home.paths().known_relays());
     mesh.mdns = config.mdns;
     mesh.relay_server = options.roles.relay;
     mesh.reservation_duration = Duration::from_secs(config.reservation_s.into());
@@ -439,6 +448,7 @@ async fn assemble(
     .await?;
     Ok(Node(Arc::new(Inner {
         me: home.key().peer_id(),
+        known_relays: home.paths().known_relays(),
         _home: home,
         roles: options.roles,
         config: options.config.clone(),

@@ -130,6 +130,11 @@ impl Home {
         self.root.join("tls.pem")
     }
 
+    /// The relays that this node reached.
+    pub fn known_relays(&self) -> PathBuf {
+        self.root.join("relays.json")
+    }
+
     /// Public artefacts by CID.
     pub fn content(&self) -> PathBuf {
         self.root.join("content")

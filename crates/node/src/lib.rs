@@ -20,6 +20,7 @@ pub mod keys;
 mod listen;
 mod policies;
 mod receipts;
+mod relay_book;
 mod serve;
 mod storage;
 mod submitter;

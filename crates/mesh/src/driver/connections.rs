@@ -179,6 +179,7 @@ impl Driver {
     pub(super) fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
         let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
         self.relays.offers(&peer, relays);
+        self.on_relay_identified(&peer, info.listen_addrs.clone(), &info.protocols);
         let routes = info.protocols.contains(&KAD_PROTOCOL);
         // The protocol version tells a member of the mesh from any other libp2p node.
         let member = info.protocol_version == PROTOCOL;

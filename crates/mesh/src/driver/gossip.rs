@@ -41,7 +41,7 @@ impl Voice {
     }
 
     /// Grows across restarts too, as long as the clock does.
-    fn next_sequence(&mut self) -> u64 {
+    pub(super) fn next_sequence(&mut self) -> u64 {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -148,7 +148,9 @@ impl Driver {
                     .get_mut(&peer_id)
                     .is_some_and(|entry| !std::mem::replace(&mut entry.subscribed, true));
                 if newcomer {
-                    self.speak_soon(Instant::now());
+                    let now = Instant::now();
+                    self.speak_soon(now);
+                    self.announce_relay_soon(now);
                 }
             }
             gossipsub::Event::Message {
@@ -178,6 +180,7 @@ impl Driver {
         };
         let heard = match topic {
             Topic::CapacityUpdates => self.hear_announcement(source, &message.data),
+            Topic::RelayAnnouncements => self.hear_relay(via, source, &message.data),
             topic => self.hear(source, topic, &message.data),
         };
         heard.unwrap_or_else(|malformed| {

@@ -1,7 +1,7 @@
 //! Reservations: carries out what the state machine in [`crate::relays`] decides, and tells it what happened.
 
 use std::io;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::transport::ListenerId;
 use libp2p::relay::outbound::hop::ReserveError;
@@ -13,6 +13,8 @@ use crate::dial;
 use crate::relays::{Action, Refusal};
 use crate::status::{MeshEvent, ReservationInfo};
 
+/// A relay that refuses is asked for others, unless it was within this time.
+const ASK_WHERE_REFUSED: Duration = Duration::from_secs(30);
 /// Addresses under which a relay says that it is reachable.
 const MAX_EXTERNAL: usize = 32;
 
@@ -32,9 +34,30 @@ impl Driver {
                     // Fails only when the relay has just gone by itself.
                     let _ = self.swarm.disconnect_peer_id(peer);
                 }
+                Action::GiveUp {
+                    peer,
+                    listener,
+                    works,
+                } => self.give_up(&peer, listener, works),
                 Action::Report(peer) => self.report(&peer),
             }
         }
+    }
+
+    fn give_up(&mut self, peer: &PeerId, listener: Option<ListenerId>, works: bool) {
+        tracing::info!(%peer, works, "a relay is given up");
+        if !works {
+            self.hearsay.failed(peer, Instant::now());
+        }
+        if let Some(listener) = listener {
+            // Tells only whether it was still there.
+            let _ = self.swarm.remove_listener(listener);
+        }
+        if !self.is_needed(peer) {
+            // Fails only where there is no connection.
+            let _ = self.swarm.disconnect_peer_id(*peer);
+        }
+        self.announce_again(Instant::now());
     }
 
     fn reserve(&mut self, relay: PeerId, listen: Multiaddr) {
@@ -66,7 +89,7 @@ impl Driver {
     pub(super) fn on_listener_closed(&mut self, listener: ListenerId, reason: &io::Result<()>) {
         let (refusal, why) = match reason {
             Ok(()) => (
-                Refusal::Passing,
+                Refusal::Lost,
                 "the connection to the relay was lost".to_owned(),
             ),
             Err(error) => {
@@ -75,9 +98,15 @@ impl Driver {
             }
         };
         tracing::debug!(%listener, why, "a listener closed");
+        let now = Instant::now();
+        if refusal != Refusal::Lost
+            && let Some(relay) = self.relays.relay_of(listener)
+        {
+            self.ask_for_relays(&relay, ASK_WHERE_REFUSED, now);
+        }
         let action = self
             .relays
-            .closed(listener, refusal, &why, Instant::now(), rand::random());
+            .closed(listener, refusal, &why, now, rand::random());
         self.perform_all(action);
     }
 
@@ -93,6 +122,7 @@ impl Driver {
     pub(super) fn on_reachable(&mut self, address: Multiaddr) {
         tracing::info!(%address, "reachable");
         self.tell(MeshEvent::Reachable(address));
+        self.announce_relay_soon(Instant::now());
         self.announce_again(Instant::now());
     }
 

@@ -13,9 +13,7 @@ use super::{Command, Driver};
 use crate::address::{is_relayed, peer_of};
 use crate::names::Names;
 
-/// When an answer is looked at again.
-const EVERY: Duration = Duration::from_secs(600);
-/// When a question that was not answered is asked again, first; then after twice as long, up to [`EVERY`].
+/// When a question that was not answered is asked again, first; then after twice as long, up to the pause after an answer.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Names behind one name.
 const MAX_LOOKUPS: usize = 8;
@@ -33,40 +31,57 @@ impl Driver {
         &mut self,
         names: Arc<Names>,
         seeds: Vec<Multiaddr>,
-        commands: mpsc::WeakSender<Command>,
+        every: Duration,
     ) {
         for seed in seeds {
-            self.tasks
-                .spawn(follow(names.clone(), seed, commands.clone()));
+            let following = follow(names.clone(), seed, every, self.own.clone());
+            self.tasks.spawn(following);
         }
     }
 
-    pub(super) fn on_seeds(&mut self, found: &[Multiaddr]) {
+    /// A name was answered: the nodes that it stands for now.
+    pub(super) fn on_seeds(&mut self, seed: &Multiaddr, mut found: Found) {
         let me = *self.swarm.local_peer_id();
-        let others = found.iter().filter(|address| peer_of(address) != Some(me));
-        self.relays.learn_all(others, Instant::now());
+        found.nodes.retain(|address| peer_of(address) != Some(me));
+        self.relays
+            .named(seed, &found.nodes, found.whole, Instant::now());
     }
 }
 
-async fn follow(names: Arc<Names>, seed: Multiaddr, commands: mpsc::WeakSender<Command>) {
-    let mut again = AGAIN;
+/// What is behind a name.
+#[derive(Debug)]
+pub(crate) struct Found {
+    nodes: Vec<Multiaddr>,
+    /// Whether every name was answered that had to be asked for it.
+    whole: bool,
+}
+
+async fn follow(
+    names: Arc<Names>,
+    seed: Multiaddr,
+    every: Duration,
+    commands: mpsc::WeakSender<Command>,
+) {
+    let first = AGAIN.min(every);
+    let mut again = first;
     loop {
         let pause = match expand(&names, &seed).await {
             Ok(found) => {
-                tracing::info!(name = %seed, nodes = found.len(), "found behind a name");
+                tracing::info!(name = %seed, nodes = found.nodes.len(), "found behind a name");
                 let Some(commands) = commands.upgrade() else {
                     return;
                 };
-                if commands.send(Command::Seeds(found)).await.is_err() {
+                let answer = Command::Seeds(seed.clone(), found);
+                if commands.send(answer).await.is_err() {
                     return;
                 }
-                again = AGAIN;
-                EVERY
+                again = first;
+                every
             }
             Err(error) => {
                 tracing::info!(name = %seed, %error, "nobody is found behind a name");
                 let pause = again;
-                again = (again * 2).min(EVERY);
+                again = (again * 2).min(every);
                 pause
             }
         };
@@ -76,11 +91,11 @@ async fn follow(names: Arc<Names>, seed: Multiaddr, commands: mpsc::WeakSender<C
 
 /// The addresses behind a name, those behind names among them included. Only such as say whose they are, and none but
 /// those of the peer that a name is asked for.
-async fn expand(names: &Names, seed: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
+async fn expand(names: &Names, seed: &Multiaddr) -> io::Result<Found> {
     let mut asked = Vec::new();
     let mut left = vec![seed.clone()];
-    let mut found = Vec::new();
-    let mut failed = unnamed();
+    let mut nodes = Vec::new();
+    let mut failed = None;
     while let Some(name) = left.pop() {
         let Some(Protocol::Dnsaddr(host)) = name.iter().next() else {
             continue;
@@ -92,23 +107,26 @@ async fn expand(names: &Names, seed: &Multiaddr) -> io::Result<Vec<Multiaddr>> {
         let entries = match names.entries(&host).await {
             Ok(entries) => entries,
             Err(error) => {
-                failed = error;
+                failed = Some(error);
                 continue;
             }
         };
-        let (further, nodes): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_seed);
+        let (further, found): (Vec<_>, Vec<_>) = entries.into_iter().partition(is_seed);
         let wanted = peer_of(&name);
-        found.extend(nodes.into_iter().filter(|node| is_wanted(node, wanted)));
+        nodes.extend(found.into_iter().filter(|node| is_wanted(node, wanted)));
         left.extend(
             further
                 .into_iter()
                 .filter_map(|next| asking_for(next, wanted)),
         );
     }
-    found.truncate(MAX_FOUND);
-    match found.is_empty() {
-        true => Err(failed),
-        false => Ok(found),
+    nodes.truncate(MAX_FOUND);
+    match nodes.is_empty() {
+        true => Err(failed.unwrap_or_else(unnamed)),
+        false => Ok(Found {
+            nodes,
+            whole: failed.is_none(),
+        }),
     }
 }
 

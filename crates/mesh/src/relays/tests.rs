@@ -400,6 +400,283 @@ fn a_worse_connection_is_improved_on_at_pauses_that_double() {
     assert_eq!(tried(machine.tick(now + UPGRADE * 100)), None);
 }
 
+/// A machine that knows what one name stands for.
+fn behind_a_name(relays: &[PeerId], wanted: usize) -> (Bench, Multiaddr) {
+    let mut bench = Bench::new(0, wanted);
+    let name: Multiaddr = "/dnsaddr/relay.example".parse().unwrap();
+    bench.relays = relays.to_vec();
+    let found = bench.found(&[0, 1]);
+    bench.machine.named(&name, &found, true, bench.now);
+    bench.pass(Duration::ZERO);
+    (0..2).for_each(|index| bench.connect(index));
+    bench.grant_all();
+    (bench, name)
+}
+
+impl Bench {
+    fn found(&self, indices: &[usize]) -> Vec<Multiaddr> {
+        let address = |index: &usize| {
+            let port = u16::try_from(*index).unwrap() + 1;
+            base(port).with(Protocol::P2p(self.relays[*index]))
+        };
+        indices.iter().map(address).collect()
+    }
+
+    fn grant_all(&mut self) -> Vec<Action> {
+        let actions = self.pass(Duration::from_secs(1));
+        for relay in self.ask(&actions) {
+            self.machine.granted(&relay, false, self.now);
+        }
+        actions
+    }
+}
+
+fn given_up(actions: &[Action]) -> Vec<(PeerId, bool)> {
+    let of = |action: &Action| match action {
+        Action::GiveUp { peer, works, .. } => Some((*peer, *works)),
+        _ => None,
+    };
+    actions.iter().filter_map(of).collect()
+}
+
+fn three() -> Vec<PeerId> {
+    (0..3).map(|_| PeerId::random()).collect()
+}
+
+#[test]
+fn a_relay_that_left_a_name_is_given_up_when_another_serves() {
+    let relays = three();
+    let (mut bench, name) = behind_a_name(&relays, 1);
+    assert_eq!(bench.held(), [relays[0]]);
+    let found = bench.found(&[1, 2]);
+    bench.machine.named(&name, &found, true, bench.now);
+    assert!(
+        given_up(&bench.grant_all()).is_empty(),
+        "one answer may be wrong"
+    );
+    bench.machine.named(&name, &found, true, bench.now);
+    let mut gone = given_up(&bench.grant_all());
+    assert!(gone.is_empty(), "it serves until another does");
+    assert_eq!(bench.held().len(), 2);
+    gone.extend(given_up(&bench.pass(Duration::from_secs(1))));
+    assert_eq!(gone, [(relays[0], true)]);
+    assert!(
+        bench.machine.contains(&relays[2]),
+        "and what came is taken up"
+    );
+}
+
+#[test]
+fn a_name_that_answers_in_part_or_wrongly_once_costs_no_relay() {
+    let relays = three();
+    let (mut bench, name) = behind_a_name(&relays, 2);
+    for round in 0..20 {
+        let (found, whole) = match round % 2 {
+            0 => (bench.found(&[2]), round % 4 == 0),
+            _ => (bench.found(&[0, 1]), true),
+        };
+        bench.machine.named(&name, &found, whole, bench.now);
+        assert!(given_up(&bench.grant_all()).is_empty());
+    }
+    for _ in 0..20 {
+        let found = bench.found(&[2]);
+        bench.machine.named(&name, &found, false, bench.now);
+        assert!(given_up(&bench.grant_all()).is_empty());
+    }
+}
+
+#[test]
+fn the_last_relay_that_serves_is_kept_although_no_name_stands_for_it() {
+    let relays = three();
+    let (mut bench, name) = behind_a_name(&relays, 1);
+    let found = bench.found(&[2]);
+    for _ in 0..5 {
+        bench.machine.named(&name, &found, true, bench.now);
+        bench.grant_all();
+    }
+    assert_eq!(
+        bench.held(),
+        [relays[0]],
+        "nobody answers where the others are said to be"
+    );
+    // A name that stands for it again makes it what it was.
+    let found = bench.found(&[0]);
+    bench.machine.named(&name, &found, true, bench.now);
+    assert!(bench.machine.is_named(&relays[0]));
+}
+
+#[test]
+fn what_the_operator_named_is_not_given_up_for_a_name_that_leaves_it_out() {
+    let mut bench = Bench::settled(2, 1);
+    let name: Multiaddr = "/dnsaddr/relay.example".parse().unwrap();
+    let found = bench.found(&[0, 1]);
+    bench.machine.named(&name, &found, true, bench.now);
+    for _ in 0..5 {
+        let found = bench.found(&[1]);
+        bench.machine.named(&name, &found, true, bench.now);
+        assert!(given_up(&bench.pass(Duration::from_secs(1))).is_empty());
+    }
+    assert!(bench.machine.is_named(&bench.relays[0]));
+}
+
+#[test]
+fn a_relay_whose_address_changes_every_day_stays_known_where_it_is() {
+    let mut bench = Bench::new(0, 1);
+    let name: Multiaddr = "/dnsaddr/relay.example".parse().unwrap();
+    let relay = PeerId::random();
+    for port in 1..100 {
+        let found = [base(port).with(Protocol::P2p(relay))];
+        bench.machine.named(&name, &found, true, bench.now);
+    }
+    let slot = &bench.machine.slots[0];
+    assert!(slot.addresses.len() <= MAX_ADDRESSES && slot.addresses.contains(&base(99)));
+}
+
+#[test]
+fn others_are_sought_when_those_named_have_failed_and_no_sooner() {
+    let mut bench = Bench::new(2, 1);
+    assert_eq!(bench.machine.need(bench.now), None);
+    bench.pass(Duration::ZERO);
+    assert_eq!(
+        bench.machine.need(bench.now),
+        None,
+        "both are being dialled"
+    );
+    for relay in bench.relays.clone() {
+        bench
+            .machine
+            .dial_failed(Some(relay), &[], "gone".to_owned(), bench.now, STEADY);
+    }
+    assert_eq!(bench.machine.need(bench.now), Some(Need::Relay));
+    let learnt = PeerId::random();
+    bench.machine.try_out(learnt, vec![base(9)], bench.now);
+    assert_eq!(bench.machine.need(bench.now), None, "that one is on trial");
+    bench.machine.tick(bench.now);
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    bench.machine.offers(&learnt, true);
+    let actions = bench.machine.tick(bench.now);
+    assert_eq!(bench.ask(&actions), [learnt]);
+    bench.machine.granted(&learnt, false, bench.now);
+    assert_eq!(bench.machine.need(bench.now), Some(Need::Reserve));
+}
+
+/// A machine without a relay that tries one that others told of; it is being dialled.
+fn on_trial() -> (Bench, PeerId) {
+    let mut bench = Bench::new(0, 1);
+    let learnt = PeerId::random();
+    bench.machine.try_out(learnt, vec![base(9)], bench.now);
+    assert_eq!(dials(&bench.pass(Duration::ZERO)), 1);
+    (bench, learnt)
+}
+
+#[test]
+fn a_relay_that_others_told_of_and_that_is_none_is_left_at_once() {
+    let (mut bench, learnt) = on_trial();
+    bench
+        .machine
+        .dial_failed(Some(learnt), &[], "nobody".to_owned(), bench.now, STEADY);
+    assert_eq!(given_up(&bench.pass(Duration::ZERO)), [(learnt, false)]);
+    assert_eq!(
+        dials(&bench.pass(Duration::from_secs(60))),
+        0,
+        "it is not dialled again"
+    );
+
+    let (mut bench, learnt) = on_trial();
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    bench.machine.offers(&learnt, false);
+    assert_eq!(given_up(&bench.pass(Duration::ZERO)), [(learnt, false)]);
+
+    let (mut bench, learnt) = on_trial();
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    assert!(given_up(&bench.pass(LINGER / 2)).is_empty());
+    assert_eq!(
+        given_up(&bench.pass(LINGER)),
+        [(learnt, false)],
+        "it says nothing"
+    );
+
+    let (mut bench, learnt) = on_trial();
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    bench.machine.offers(&learnt, true);
+    let actions = bench.pass(Duration::ZERO);
+    bench.ask(&actions);
+    let listener = bench.listeners[&learnt];
+    bench
+        .machine
+        .closed(listener, Refusal::Passing, "full", bench.now, STEADY);
+    assert_eq!(given_up(&bench.pass(Duration::ZERO)), [(learnt, false)]);
+}
+
+#[test]
+fn a_relay_that_others_told_of_and_that_served_is_dialled_again_a_few_times() {
+    let (mut bench, learnt) = on_trial();
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    bench.machine.offers(&learnt, true);
+    bench.grant_all();
+    bench.lose(learnt);
+    let mut tried = 0;
+    loop {
+        let actions = bench.pass(Duration::from_secs(1));
+        tried += dials(&actions);
+        bench
+            .machine
+            .dial_failed(Some(learnt), &[], "gone".to_owned(), bench.now, STEADY);
+        if given_up(&actions) == [(learnt, false)] {
+            break;
+        }
+    }
+    assert_eq!(tried, LEARNT_ATTEMPTS as usize);
+}
+
+#[test]
+fn a_relay_that_is_not_needed_is_left_in_peace() {
+    let (mut bench, learnt) = on_trial();
+    let served = PeerId::random();
+    bench.machine.try_out(served, vec![base(8)], bench.now);
+    bench.pass(Duration::ZERO);
+    bench.machine.connected(served, Some(base(8)), bench.now);
+    bench.machine.offers(&served, true);
+    bench.grant_all();
+    bench.machine.connected(learnt, Some(base(9)), bench.now);
+    bench.machine.offers(&learnt, true);
+    assert!(given_up(&bench.pass(LINGER / 2)).is_empty());
+    assert_eq!(given_up(&bench.pass(LINGER)), [(learnt, true)]);
+}
+
+#[test]
+fn relays_that_others_told_of_leave_room_for_those_that_are_named() {
+    let mut bench = Bench::new(0, 1);
+    for port in 1..100 {
+        bench
+            .machine
+            .try_out(PeerId::random(), vec![base(port)], bench.now);
+    }
+    assert_eq!(bench.machine.slots.len(), MAX_LEARNT);
+    let name: Multiaddr = "/dnsaddr/relay.example".parse().unwrap();
+    let found: Vec<Multiaddr> = (1..100)
+        .map(|port| base(port).with(Protocol::P2p(PeerId::random())))
+        .collect();
+    bench.machine.named(&name, &found, true, bench.now);
+    assert_eq!(bench.machine.slots.len(), MAX_LEARNT + MAX_BOOTSTRAP);
+}
+
+#[test]
+fn a_relay_keeps_connections_to_a_few_others() {
+    let now = Instant::now();
+    let mut machine = Relays::new(PeerId::random(), 0, UPGRADE, &[], now).linked();
+    for port in 1..=4 {
+        assert_eq!(machine.need(now), Some(Need::Relay));
+        let other = PeerId::random();
+        machine.try_out(other, vec![base(port)], now);
+        machine.tick(now);
+        machine.connected(other, Some(base(port)), now);
+        machine.offers(&other, true);
+    }
+    assert_eq!(machine.need(now), None);
+    assert!(machine.tick(now + 10 * LINGER).is_empty(), "none is left");
+}
+
 proptest! {
     #[test]
     fn pauses_stay_within_their_jitter(tries in 0_u32..1000, jitter in -1.0_f64..2.0) {

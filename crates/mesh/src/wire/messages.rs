@@ -2,10 +2,13 @@
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
-use worldcompute_proof::Cid;
+use worldcompute_proof::{Cid, PeerId};
 
 use super::bounded::{List, MaybeText, Names, Text};
-use super::{MAX_ADDRESSES, MAX_CLASSES, MAX_ID, MAX_INPUTS, MAX_NAME, MAX_OUTPUTS, MAX_TEXT};
+use super::{
+    MAX_ADDRESSES, MAX_CLASSES, MAX_ID, MAX_INPUTS, MAX_NAME, MAX_OUTPUTS, MAX_RELAY_ADDRESSES,
+    MAX_RELAYS, MAX_TEXT,
+};
 
 /// Asks a donor whether it would take a task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -202,4 +205,36 @@ pub struct Capacity {
     pub addresses: Vec<Multiaddr>,
     /// Tasks it takes at the same time.
     pub slots: u32,
+}
+
+/// A relay tells where it is. Whoever signed the message is the relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RelayAnnouncement {
+    /// Grows with every announcement of one relay, across its restarts.
+    pub sequence: u64,
+    /// Where it can be dialled, without its peer id.
+    #[serde(with = "List::<MAX_RELAY_ADDRESSES>")]
+    pub addresses: Vec<Multiaddr>,
+}
+
+/// Asks a peer for relays that it reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RelaysRequest {}
+
+/// Relays that a peer reached lately, the asked one itself not among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RelaysReply {
+    /// They.
+    #[serde(with = "List::<MAX_RELAYS>")]
+    pub relays: Vec<RelayRecord>,
+}
+
+/// A relay as one peer tells another of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RelayRecord {
+    /// Who it is.
+    pub peer: PeerId,
+    /// Where it answered.
+    #[serde(with = "List::<MAX_RELAY_ADDRESSES>")]
+    pub addresses: Vec<Multiaddr>,
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use libp2p::Multiaddr;
 use proptest::prelude::*;
 use worldcompute_fault::WcCode;
 use worldcompute_proof::Cid;
@@ -149,6 +150,47 @@ fn every_message_survives_its_encoding_at_its_limits() {
         sequence: 0,
         capacity: None,
     });
+    round(&a_relay_s_word());
+    round(&RelaysRequest {});
+    round(&relays_told(MAX_RELAYS));
+}
+
+/// The longest address that is ever dialled.
+fn a_long_address() -> Multiaddr {
+    format!("/dns4/{}/tcp/443/tls/ws", "a".repeat(490))
+        .parse()
+        .unwrap()
+}
+
+fn a_relay_s_word() -> RelayAnnouncement {
+    RelayAnnouncement {
+        sequence: u64::MAX,
+        addresses: vec![a_long_address(); MAX_RELAY_ADDRESSES],
+    }
+}
+
+fn relays_told(count: usize) -> RelaysReply {
+    let record = RelayRecord {
+        peer: worldcompute_proof::SigningKey::from_seed([1; 32]).peer_id(),
+        addresses: vec![a_long_address(); MAX_RELAY_ADDRESSES],
+    };
+    RelaysReply {
+        relays: vec![record; count],
+    }
+}
+
+#[test]
+fn relays_and_their_addresses_are_bounded_and_the_most_of_them_fit() {
+    let told = relays_told(MAX_RELAYS);
+    assert!(encode(&Answer::Ok(told.clone()), PeerExchange::MAX_ANSWER).is_ok());
+    assert!(encode(&a_relay_s_word(), MAX_RELAY_ANNOUNCEMENT).is_ok());
+    let bytes = unbounded(&told, "relays", many(&told.relays[0], MAX_RELAYS + 1));
+    refused(&relays_told(MAX_RELAYS + 1), &bytes, "more than 8 items");
+    let mut word = a_relay_s_word();
+    let address = a_long_address().to_vec();
+    let bytes = unbounded(&word, "addresses", many(&address, MAX_RELAY_ADDRESSES + 1));
+    word.addresses.push(a_long_address());
+    refused(&word, &bytes, "more than 8 items");
 }
 
 #[test]
@@ -375,6 +417,7 @@ fn the_longest_refusal_fits_into_the_smallest_answer() {
         Dispatch::MAX_ANSWER,
         Lease::MAX_ANSWER,
         Content::MAX_ANSWER,
+        PeerExchange::MAX_ANSWER,
     ] {
         assert!(encode(&Answer::<LeaseReply>::refused(&fault), limit).is_ok());
     }
@@ -391,7 +434,13 @@ fn the_largest_chunk_fits_into_an_answer() {
 
 #[test]
 fn protocols_and_topics_keep_their_names() {
-    let ids = [Offer::ID, Dispatch::ID, Lease::ID, Content::ID];
+    let ids = [
+        Offer::ID,
+        Dispatch::ID,
+        Lease::ID,
+        Content::ID,
+        PeerExchange::ID,
+    ];
     assert_eq!(
         ids,
         [
@@ -399,6 +448,7 @@ fn protocols_and_topics_keep_their_names() {
             "/worldcompute/dispatch/1.0.0",
             "/worldcompute/lease/1.0.0",
             "/worldcompute/content/1.0.0",
+            "/worldcompute/relays/1.0.0",
         ]
     );
     assert_eq!(
@@ -406,7 +456,8 @@ fn protocols_and_topics_keep_their_names() {
         [
             "wc/task-announcements/1.0.0",
             "wc/capacity-updates/1.0.0",
-            "wc/lease-grants/1.0.0"
+            "wc/lease-grants/1.0.0",
+            "wc/relay-announcements/1.0.0"
         ]
     );
 }
@@ -444,6 +495,20 @@ proptest! {
         let _ = decode::<LeaseMessage>(&bytes, MANY);
         let _ = decode::<ContentRequest>(&bytes, MANY);
         let _ = decode::<Announcement>(&bytes, MANY);
+        let _ = decode::<RelayAnnouncement>(&bytes, MANY);
+        let _ = decode::<RelaysRequest>(&bytes, MANY);
+        let _ = decode::<Answer<RelaysReply>>(&bytes, MANY);
+    }
+
+    #[test]
+    fn a_word_of_relays_with_one_changed_byte_is_refused_or_still_within_its_limits(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        let mut bytes = encode(&relays_told(2), MANY).unwrap();
+        let at = at.index(bytes.len());
+        bytes[at] = to;
+        if let Ok(told) = decode::<RelaysReply>(&bytes, MANY) {
+            prop_assert!(told.relays.len() <= MAX_RELAYS);
+            prop_assert!(told.relays.iter().all(|relay| relay.addresses.len() <= MAX_RELAY_ADDRESSES));
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub const OFFER: &str = "/worldcompute/offer/1.0.0";
 pub const DISPATCH: &str = "/worldcompute/dispatch/1.0.0";
 pub const CONTENT: &str = "/worldcompute/content/1.0.0";
 pub const CAPACITY: &str = "wc/capacity-updates/1.0.0";
+pub const EXCHANGE: &str = "/worldcompute/relays/1.0.0";
+pub const RELAYS: &str = "wc/relay-announcements/1.0.0";
 
 /// What goes onto a stream.
 #[derive(Clone, Debug)]
@@ -112,6 +114,7 @@ struct Evil {
     offer: rr::Behaviour<RawCodec>,
     dispatch: rr::Behaviour<RawCodec>,
     content: rr::Behaviour<RawCodec>,
+    exchange: rr::Behaviour<RawCodec>,
 }
 
 enum Command {
@@ -248,7 +251,9 @@ fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
                 .build()
                 .unwrap();
             let mut gossip = gossipsub::Behaviour::new(authenticity, config).unwrap();
-            gossip.subscribe(&IdentTopic::new(CAPACITY)).unwrap();
+            for topic in [CAPACITY, RELAYS] {
+                gossip.subscribe(&IdentTopic::new(topic)).unwrap();
+            }
             Evil {
                 identify: identify::Behaviour::new(identify::Config::new(
                     version,
@@ -259,6 +264,7 @@ fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
                 offer: protocol(OFFER),
                 dispatch: protocol(DISPATCH),
                 content: protocol(CONTENT),
+                exchange: protocol(EXCHANGE),
             }
         })
         .unwrap()
@@ -294,6 +300,7 @@ async fn run(
                     SwarmEvent::Behaviour(EvilEvent::Offer(event)) => (OFFER, event),
                     SwarmEvent::Behaviour(EvilEvent::Dispatch(event)) => (DISPATCH, event),
                     SwarmEvent::Behaviour(EvilEvent::Content(event)) => (CONTENT, event),
+                    SwarmEvent::Behaviour(EvilEvent::Exchange(event)) => (EXCHANGE, event),
                     other => {
                         tell(&happened, other);
                         continue;
@@ -326,6 +333,7 @@ fn protocol_of<'a>(swarm: &'a mut Swarm<Evil>, protocol: &str) -> &'a mut rr::Be
     match protocol {
         OFFER => &mut behaviour.offer,
         DISPATCH => &mut behaviour.dispatch,
+        EXCHANGE => &mut behaviour.exchange,
         _ => &mut behaviour.content,
     }
 }

@@ -1,0 +1,238 @@
+//! Relays that nobody configured: told of by others, found, lost, and lied about.
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
+
+#[expect(dead_code, reason = "a part is used here")]
+#[path = "support/attacker.rs"]
+mod attacker;
+mod support;
+
+use attacker::{Attacker, EXCHANGE, Happening, RELAYS, Raw};
+use ciborium::Value;
+use libp2p::PeerId;
+use support::*;
+use tokio::net::TcpListener;
+use worldcompute_mesh::{
+    KnownRelay, Mesh, MeshConfig, MeshEvent, Multiaddr, ReservationInfo, ReservationState,
+};
+use worldcompute_proof as proof;
+
+/// A relay that is told of `others` at its start.
+async fn relay_beside(seed: u8, others: &[&Mesh]) -> Mesh {
+    let mut config = MeshConfig::new(key(seed));
+    config.listen = addresses(&LOOPBACK);
+    config.relay_server = true;
+    for other in others {
+        config.bootstrap.extend(dialled(other).await);
+    }
+    Mesh::start(config).await.unwrap().0
+}
+
+/// Waits until a node has reached a relay.
+async fn has_reached(mesh: &Mesh, relay: &Mesh) -> Vec<KnownRelay> {
+    let mut events = mesh.subscribe();
+    loop {
+        let known = mesh.known_relays().await.unwrap();
+        if known.iter().any(|known| known.peer == relay.peer_id()) {
+            return known;
+        }
+        event("a relay to be reached", &mut events, |event| {
+            (event == MeshEvent::Relays).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Waits until a node holds a reservation on a relay.
+async fn has_reserved(mesh: &Mesh, relay: &Mesh) -> ReservationInfo {
+    let mut events = mesh.subscribe();
+    loop {
+        let held = mesh.status().await.unwrap().reservations;
+        let there = |info: &ReservationInfo| {
+            info.relay == relay.peer_id() && info.state == ReservationState::Active
+        };
+        if let Some(info) = held.into_iter().find(there) {
+            return info;
+        }
+        reservation(ReservationState::Active, &mut events).await;
+    }
+}
+
+fn joining(seed: u8, bootstrap: &[Multiaddr]) -> MeshConfig {
+    let mut config = MeshConfig::new(key(seed));
+    config.bootstrap = bootstrap.to_vec();
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_whose_relays_are_gone_for_ever_is_served_by_such_as_it_was_told_of() {
+    logged();
+    let third = relay(3, &LOOPBACK).await;
+    let second = relay_beside(2, &[&third]).await;
+    has_reached(&second, &third).await;
+    let first = relay_beside(1, &[&second]).await;
+    has_reached(&first, &second).await;
+
+    let named = dialled(&first).await;
+    let (donor, donor_in) = Mesh::start(joining(4, &named)).await.unwrap();
+    serve(donor_in, Objects::new());
+    has_reserved(&donor, &first).await;
+    has_reserved(&donor, &second).await;
+    first.shutdown().await;
+    has_reserved(&donor, &third).await;
+    second.shutdown().await;
+    let known = has_reached(&donor, &third).await;
+    donor.shutdown().await;
+
+    // The built-in relay is gone, and so is the one that told of the other.
+    let mut config = joining(4, &named);
+    config.known_relays = known;
+    let (again, again_in) = Mesh::start(config).await.unwrap();
+    serve(again_in, Objects::new());
+    let held = has_reserved(&again, &third).await;
+    let (submitter, _submitter_in) = hidden(5, &[&third]).await;
+    submitter
+        .add_peer(again.peer_id(), vec![held.address])
+        .await;
+    let offer = within("an offer", submitter.offer(again.peer_id(), an_offer())).await;
+    assert!(offer.unwrap().accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_joins_later_is_known_to_those_that_came_before() {
+    logged();
+    let first = relay(1, &LOOPBACK).await;
+    let (donor, _donor_in) = Mesh::start(joining(4, &dialled(&first).await))
+        .await
+        .unwrap();
+    has_reserved(&donor, &first).await;
+    // The donor asked the first relay long ago, when there was no other.
+    let second = relay_beside(2, &[&first]).await;
+    has_reserved(&donor, &second).await;
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).unwrap();
+    bytes
+}
+
+fn binary(address: &Multiaddr) -> Value {
+    Value::Bytes(address.to_vec())
+}
+
+/// What a relay says of itself.
+fn word(sequence: u64, address: &Multiaddr) -> Vec<u8> {
+    encoded(&Value::Map(vec![
+        (text("sequence"), sequence.into()),
+        (text("addresses"), Value::Array(vec![binary(address)])),
+    ]))
+}
+
+/// An answer that names a relay for each address.
+fn told(addresses: &[Multiaddr]) -> Raw {
+    let record = |(seed, address): (u8, &Multiaddr)| {
+        let peer = Value::serialized(&key(seed).peer_id()).unwrap();
+        let addresses = Value::Array(vec![binary(address)]);
+        Value::Map(vec![(text("peer"), peer), (text("addresses"), addresses)])
+    };
+    let relays = (100..).zip(addresses).map(record).collect();
+    let reply = Value::Map(vec![(text("relays"), Value::Array(relays))]);
+    Raw::whole(encoded(&Value::Map(vec![(text("ok"), reply)])))
+}
+
+/// Somebody who has nothing to do with it, and the address at which it would be dialled.
+async fn victim(ip: &str) -> (TcpListener, Multiaddr) {
+    let listener = TcpListener::bind((ip, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let at = format!("/ip4/{ip}/tcp/{port}").parse().unwrap();
+    (listener, at)
+}
+
+/// What a node answers when it is asked for relays.
+async fn asked(attacker: &Attacker, node: &Mesh) -> Vec<u8> {
+    let request = Raw::whole(encoded(&Value::Map(Vec::new())));
+    let answer = attacker.send(id_of(node), EXCHANGE, request);
+    within("an answer", answer).await.unwrap().unwrap()
+}
+
+fn id_of(mesh: &Mesh) -> PeerId {
+    PeerId::from_bytes(&mesh.peer_id().to_bytes()).unwrap()
+}
+
+/// A node without a relay, and an attacker that is connected to it.
+async fn scene(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> (Mesh, Attacker) {
+    let (node, inbound) = open(1).await;
+    serve(inbound, Objects::new());
+    let mut attacker = Attacker::start("/worldcompute/1.0.0", answers).await;
+    let listen = node.status().await.unwrap().listen;
+    let tcp = listen.iter().find(|at| at.to_string().contains("/tcp/"));
+    attacker.dial(id_of(&node), tcp.unwrap());
+    let subscribed = attacker.happens(|happening| *happening == Happening::Subscribed);
+    within("the node's subscription", subscribed).await;
+    (node, attacker)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_says_where_it_is_is_tried_and_not_told_on_when_it_does_not_answer() {
+    logged();
+    let (node, attacker) = scene(|_| Raw::whole([])).await;
+    let (nobody, at) = victim("127.0.0.1").await;
+    attacker.publish(RELAYS, word(1, &at));
+    drop(within("the trial", nobody.accept()).await.unwrap());
+    assert_eq!(asked(&attacker, &node).await, told(&[]).bytes);
+    assert!(node.known_relays().await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_names_false_relays_has_few_of_them_tried_and_none_told_on() {
+    logged();
+    let (many, at) = victim("127.0.0.1").await;
+    let (last, other) = victim("127.9.9.9").await;
+    let mut named = vec![at; 7];
+    named.push(other);
+    let (node, attacker) = scene(move |_| told(&named)).await;
+    // The trials that there are end with the last one's: they come in any order, and each ends at once.
+    drop(
+        within("the trial of another network", last.accept())
+            .await
+            .unwrap(),
+    );
+    let mut tried = 1;
+    while let Ok(Ok(_)) =
+        tokio::time::timeout(std::time::Duration::from_secs(1), many.accept()).await
+    {
+        tried += 1;
+    }
+    // Two of one network, each once.
+    assert!(tried <= 3, "{tried} were tried");
+    assert_eq!(asked(&attacker, &node).await, told(&[]).bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_relays_without_end_is_told_to_wait() {
+    logged();
+    let (node, attacker) = scene(|_| Raw::whole([])).await;
+    let mut refused = 0;
+    for _ in 0..20 {
+        let answer = asked(&attacker, &node).await;
+        refused += usize::from(answer != told(&[]).bytes);
+    }
+    assert!(refused >= 15, "{refused}");
+}
+
+#[test]
+fn a_peer_id_on_the_wire_is_its_own() {
+    let peer: proof::PeerId = key(1).peer_id();
+    let value = Value::serialized(&peer).unwrap();
+    assert_eq!(value.deserialized::<proof::PeerId>().unwrap(), peer);
+}
