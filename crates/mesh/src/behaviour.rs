@@ -1,6 +1,7 @@
 //! What the swarm does: the protocols of libp2p with the settings that the mesh needs, and its own.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use libp2p::gossipsub::{
@@ -16,6 +17,7 @@ use libp2p::{
 };
 use worldcompute_fault::{Category, Fault};
 
+use crate::admission::Admission;
 use crate::codec::{Budget, DISPATCH_MEMORY, MESSAGE_MEMORY};
 use crate::config::MeshConfig;
 use crate::exchange::Exchanger;
@@ -45,24 +47,9 @@ const MAX_INCOMING: u32 = MAX_CONNECTIONS - 256;
 /// New connections are refused while the process holds more than this share of the machine's memory.
 const MAX_MEMORY_SHARE: f64 = 0.9;
 
-/// What a relay grants.
-mod granted {
-    use std::num::NonZeroU32;
-    use std::time::Duration;
-
-    pub(super) const RESERVATIONS: usize = 1024;
-    pub(super) const CIRCUITS: usize = 4096;
-    pub(super) const CIRCUITS_PER_PEER: usize = 64;
-    /// A circuit is cut after this time even while it is busy.
-    pub(super) const CIRCUIT_DURATION: Duration = Duration::from_secs(24 * 3600);
-    /// Bytes of a circuit in both directions; 0 is without limit.
-    pub(super) const CIRCUIT_BYTES: u64 = 0;
-    /// Of one IP address at once, which may be a whole site's; then one more at each interval.
-    pub(super) const RESERVATIONS_PER_IP: NonZeroU32 = NonZeroU32::new(1024).unwrap();
-    pub(super) const RESERVATIONS_INTERVAL: Duration = Duration::from_millis(250);
-    pub(super) const CIRCUITS_PER_IP: NonZeroU32 = NonZeroU32::new(4096).unwrap();
-    pub(super) const CIRCUITS_INTERVAL: Duration = Duration::from_millis(20);
-}
+/// Circuits that are asked for from one IP address: so many at once, then one at each interval.
+const CIRCUITS_PER_IP: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+const CIRCUITS_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Behaviours that deny connections come first: the others must not see a connection that is then denied.
 #[derive(NetworkBehaviour)]
@@ -95,6 +82,7 @@ impl Behaviour {
         config: &MeshConfig,
         keypair: &Keypair,
         relay_client: relay::client::Behaviour,
+        admission: &Admission,
     ) -> Result<Self, Fault> {
         let me = keypair.public().to_peer_id();
         // Tasks are large. What keeps running ones alive must not wait until there is room for another.
@@ -108,7 +96,7 @@ impl Behaviour {
             ways: Ways::new(),
             relay_server: config
                 .relay_server
-                .then(|| relay::Behaviour::new(me, relay_config(config.reservation_duration)))
+                .then(|| relay::Behaviour::new(me, relay_config(config, admission)))
                 .into(),
             relay_client,
             dcutr: (listens && !config.relay_server)
@@ -148,23 +136,22 @@ fn limits() -> connection_limits::ConnectionLimits {
         .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
 }
 
-/// libp2p's defaults end a circuit after 128 KiB or two minutes and let one address reserve 60 times: no job lives on
-/// that. Reservations stay bounded by their number and by the connections of a peer.
-fn relay_config(reservation_duration: Duration) -> relay::Config {
-    let config = relay::Config {
-        max_reservations: granted::RESERVATIONS,
+/// How many reservations there are is [`Admission`]'s to say, not libp2p's.
+fn relay_config(config: &MeshConfig, admission: &Admission) -> relay::Config {
+    let (limits, admission) = (&config.relay_limits, admission.clone());
+    let admits = move |peer, from: &Multiaddr, now| admission.admits(peer, from, now);
+    let granted = relay::Config {
+        max_reservations: usize::MAX,
         max_reservations_per_peer: MAX_CONNECTIONS_PER_PEER as usize,
-        reservation_duration,
-        reservation_rate_limiters: Vec::new(),
-        max_circuits: granted::CIRCUITS,
-        max_circuits_per_peer: granted::CIRCUITS_PER_PEER,
-        max_circuit_duration: granted::CIRCUIT_DURATION,
-        max_circuit_bytes: granted::CIRCUIT_BYTES,
+        reservation_duration: config.reservation_duration,
+        reservation_rate_limiters: vec![Box::new(admits)],
+        max_circuits: limits.circuits,
+        max_circuits_per_peer: limits.circuits_of_peer,
+        max_circuit_duration: limits.circuit_duration,
+        max_circuit_bytes: limits.circuit_bytes,
         circuit_src_rate_limiters: Vec::new(),
     };
-    config
-        .reservation_rate_per_ip(granted::RESERVATIONS_PER_IP, granted::RESERVATIONS_INTERVAL)
-        .circuit_src_per_ip(granted::CIRCUITS_PER_IP, granted::CIRCUITS_INTERVAL)
+    granted.circuit_src_per_ip(CIRCUITS_PER_IP, CIRCUITS_INTERVAL)
 }
 
 /// No cache of addresses: the mesh dials the addresses it chose, and a stale one costs a whole timeout.

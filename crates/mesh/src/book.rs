@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 use worldcompute_proof as proof;
 
 use crate::address::{Transport, dialable, is_loopback, is_relayed, without_peer};
+use crate::allowance::Allowance;
 use crate::status::{Path, PeerInfo};
 use crate::wire::{Announcement, Capacity};
 
@@ -99,15 +100,6 @@ struct Relaying {
     words: Allowance,
     passing: Allowance,
     questions: Allowance,
-}
-
-/// A bucket that fills again with time.
-#[derive(Debug)]
-struct Allowance {
-    left: f64,
-    at: Instant,
-    most: f64,
-    pause: Duration,
 }
 
 /// What becomes of an announcement.
@@ -482,29 +474,6 @@ impl Relaying {
             passing: allowance(RELAY_WORDS_PASSED_ON),
             questions: allowance(RELAY_QUESTIONS),
         }
-    }
-}
-
-impl Allowance {
-    const fn new(most: f64, pause: Duration, now: Instant) -> Self {
-        Self {
-            left: most,
-            at: now,
-            most,
-            pause,
-        }
-    }
-
-    fn take(&mut self, units: u32, now: Instant) -> bool {
-        let refill =
-            now.saturating_duration_since(self.at).as_secs_f64() / self.pause.as_secs_f64();
-        self.at = now;
-        self.left = (self.left + refill).min(self.most);
-        let enough = self.left >= f64::from(units);
-        if enough {
-            self.left -= f64::from(units);
-        }
-        enough
     }
 }
 

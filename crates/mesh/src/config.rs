@@ -46,6 +46,8 @@ pub struct MeshConfig {
     pub mdns: bool,
     /// Whether to relay for others. Its listen addresses then count as reachable.
     pub relay_server: bool,
+    /// What it grants together, if it relays.
+    pub relay_limits: RelayLimits,
     /// How long it grants a reservation, if it relays; see [`RESERVATION_DURATION`].
     pub reservation_duration: Duration,
     /// Relays to hold a reservation on; see [`RESERVATIONS_HELD`]. A relay itself holds none.
@@ -54,6 +56,37 @@ pub struct MeshConfig {
     pub upgrade_after: Duration,
     /// Requests that may wait for the application; see [`INBOUND_QUEUE`].
     pub inbound_queue: usize,
+}
+
+/// What a relay grants. libp2p's defaults end a circuit after 128 KiB or two minutes and let one address reserve 60 times: no
+/// job lives on that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayLimits {
+    /// Reservations together.
+    pub reservations: usize,
+    /// Those of them of one network (a /24 or a /48), which may be a whole company behind one address.
+    pub reservations_of_network: usize,
+    /// Circuits together.
+    pub circuits: usize,
+    /// Those of them that one peer asked for.
+    pub circuits_of_peer: usize,
+    /// Bytes of one circuit in both directions, after which it is cut. Whoever still needs one opens another.
+    pub circuit_bytes: u64,
+    /// How long one circuit lasts, busy or not.
+    pub circuit_duration: Duration,
+}
+
+impl Default for RelayLimits {
+    fn default() -> Self {
+        Self {
+            reservations: 1024,
+            reservations_of_network: 512,
+            circuits: 4096,
+            circuits_of_peer: 64,
+            circuit_bytes: 16 << 30,
+            circuit_duration: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 impl MeshConfig {
@@ -71,6 +104,7 @@ impl MeshConfig {
             inspection: Inspection::default(),
             mdns: false,
             relay_server: false,
+            relay_limits: RelayLimits::default(),
             reservation_duration: RESERVATION_DURATION,
             reservations: RESERVATIONS_HELD,
             upgrade_after: UPGRADE_AFTER,

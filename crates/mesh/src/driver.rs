@@ -26,6 +26,7 @@ use worldcompute_proof as proof;
 
 use self::seeds::is_seed;
 use crate::address::{is_relayed, peer_of};
+use crate::admission::Admission;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
 use crate::calls::Outgoing;
@@ -100,6 +101,8 @@ struct Driver {
     events: broadcast::Sender<MeshEvent>,
     book: Book,
     relays: Relays,
+    /// Who holds a reservation on this node, if it relays.
+    admission: Admission,
     hearsay: Hearsay,
     rounds: relaying::Rounds,
     voice: gossip::Voice,
@@ -130,7 +133,8 @@ impl Driver {
         inbound: mpsc::Sender<Inbound>,
     ) -> Result<(Self, Arc<Names>)> {
         let me = config.key.peer_id();
-        let (swarm, sightings, names) = swarm(config)?;
+        let admission = Admission::new(&config.relay_limits, config.reservation_duration);
+        let (swarm, sightings, names) = swarm(config, &admission)?;
         let bootstrap = bootstrap(config, swarm.local_peer_id())?;
         let wanted = if config.relay_server {
             0
@@ -155,6 +159,7 @@ impl Driver {
             events: broadcast::channel(EVENTS).0,
             book: Book::default(),
             relays,
+            admission,
             hearsay,
             rounds: relaying::Rounds::new(now),
             voice: gossip::Voice::new(),
@@ -346,7 +351,7 @@ impl Driver {
             BehaviourEvent::Exchange(event) => self.on_asked(event),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::RelayClient(event) => self.on_relay_client(&event),
-            BehaviourEvent::RelayServer(event) => tracing::debug!(?event, "relay"),
+            BehaviourEvent::RelayServer(event) => self.on_relay_server(&event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identified(peer_id, info)
             }
@@ -365,7 +370,10 @@ impl Driver {
     }
 }
 
-fn swarm(config: &MeshConfig) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>)> {
+fn swarm(
+    config: &MeshConfig,
+    admission: &Admission,
+) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>)> {
     let mut seed = config.key.seed();
     let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
         Fault::new(
@@ -376,7 +384,7 @@ fn swarm(config: &MeshConfig) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>
         .caused_by(error)
     })?;
     let composed = transport::compose(config, &keypair)?;
-    let behaviour = Behaviour::new(config, &keypair, composed.relay_client)?;
+    let behaviour = Behaviour::new(config, &keypair, composed.relay_client, admission)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)

@@ -10,6 +10,8 @@
 //! shut out for a while, one that falls silent is left, and one that asks for too much is told "busy".
 
 mod address;
+mod admission;
+mod allowance;
 mod behaviour;
 mod book;
 mod calls;
@@ -34,7 +36,7 @@ mod wss;
 
 pub use address::Transport;
 pub use config::{
-    INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD, UPGRADE_AFTER,
+    INBOUND_QUEUE, MeshConfig, RESERVATION_DURATION, RESERVATIONS_HELD, RelayLimits, UPGRADE_AFTER,
 };
 pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;

@@ -153,7 +153,7 @@ impl Driver {
         known.iter().filter(worth).cloned().collect()
     }
 
-    fn is_direct(&self, peer: &PeerId) -> bool {
+    pub(super) fn is_direct(&self, peer: &PeerId) -> bool {
         self.book.get(peer).is_some_and(|entry| entry.has_direct())
     }
 

@@ -86,6 +86,34 @@ impl Driver {
         }
     }
 
+    /// What happened on this node as a relay.
+    pub(super) fn on_relay_server(&self, event: &relay::Event) {
+        match event {
+            relay::Event::ReservationClosed { src_peer_id } if !self.is_direct(src_peer_id) => {
+                self.admission.left(src_peer_id);
+            }
+            relay::Event::ReservationReqDenied {
+                src_peer_id,
+                status,
+            } => tracing::info!(peer = %src_peer_id, ?status, "a reservation was refused"),
+            relay::Event::CircuitReqDenied {
+                src_peer_id,
+                dst_peer_id,
+                status,
+            } => {
+                tracing::info!(peer = %src_peer_id, to = %dst_peer_id, ?status, "a circuit was refused");
+            }
+            relay::Event::CircuitClosed {
+                src_peer_id,
+                dst_peer_id,
+                error: Some(error),
+            } => {
+                tracing::info!(peer = %src_peer_id, to = %dst_peer_id, %error, "a circuit was cut");
+            }
+            event => tracing::debug!(?event, "relay"),
+        }
+    }
+
     pub(super) fn on_listener_closed(&mut self, listener: ListenerId, reason: &io::Result<()>) {
         let (refusal, why) = match reason {
             Ok(()) => (
