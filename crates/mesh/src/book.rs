@@ -12,6 +12,7 @@ use worldcompute_proof as proof;
 
 use crate::address::{Transport, dialable, is_loopback, is_relayed, without_peer};
 use crate::allowance::Allowance;
+use crate::network::Scope;
 use crate::status::{Path, PeerInfo};
 use crate::wire::{Announcement, Capacity};
 
@@ -81,6 +82,8 @@ pub(crate) struct Link {
     pub relayed: bool,
     /// The relay that it runs through.
     pub relay: Option<PeerId>,
+    /// From where that can be reached.
+    pub relay_scope: Option<Scope>,
     /// Its TLS, or that of the way to its relay, is opened on the way.
     pub inspected: bool,
 }
@@ -225,6 +228,13 @@ impl Entry {
             )
         })?;
         Some((&best.link.remote, !best.link.inbound))
+    }
+
+    /// From where the relay can be reached, if nothing but a circuit leads to the peer.
+    pub(crate) fn circuit_scope(&self) -> Option<Scope> {
+        let circuits = self.connections.values();
+        let mut scopes = circuits.filter_map(|circuit| circuit.link.relay_scope);
+        (self.path() == Some(Path::Relayed)).then(|| scopes.next())?
     }
 
     /// Whether there is a connection without a relay.

@@ -6,6 +6,7 @@ mod gossip;
 mod relaying;
 mod requests;
 mod reservations;
+mod reversal;
 mod seeds;
 mod snapshot;
 
@@ -105,6 +106,7 @@ struct Driver {
     admission: Admission,
     hearsay: Hearsay,
     rounds: relaying::Rounds,
+    reversals: reversal::Reversals,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
     /// What is dialled next where the first attempt comes to nothing.
@@ -162,6 +164,7 @@ impl Driver {
             admission,
             hearsay,
             rounds: relaying::Rounds::new(now),
+            reversals: reversal::Reversals::new(now),
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
             fallbacks: HashMap::new(),

@@ -157,7 +157,7 @@ impl Hearsay {
         within: Scope,
         now: Instant,
     ) {
-        let addresses = in_few_networks(usable(&peer, addresses, within));
+        let addresses = stated(&peer, addresses, within);
         if peer == self.me || addresses.is_empty() {
             return;
         }
@@ -223,13 +223,13 @@ impl Hearsay {
             .is_some()
     }
 
-    /// A relay answered at `via` and says that it relays; `stated` are its own words on where it is. `named` when the
+    /// A relay answered at `via` and says that it relays; `words` are its own on where it is. `named` when the
     /// operator named it, or whoever stands behind a name. True when there is something new to keep.
     pub(crate) fn reached(
         &mut self,
         peer: PeerId,
         via: &Multiaddr,
-        stated: Vec<Multiaddr>,
+        words: Vec<Multiaddr>,
         named: bool,
         now: Instant,
     ) -> bool {
@@ -250,8 +250,8 @@ impl Hearsay {
         reached.worked.retain(|known| *known != via);
         reached.worked.insert(0, via);
         reached.worked.truncate(MAX_RELAY_ADDRESSES / 2);
-        if !stated.is_empty() {
-            reached.stated = in_few_networks(usable(&peer, stated, within));
+        if !words.is_empty() {
+            reached.stated = stated(&peer, words, within);
         }
         reached.named |= named;
         reached.still(now);
@@ -519,6 +519,11 @@ fn usable(peer: &PeerId, addresses: Vec<Multiaddr>, within: Scope) -> Vec<Multia
     };
     let usable = addresses.into_iter().filter(usable).map(bare);
     usable.take(MAX_RELAY_ADDRESSES).collect()
+}
+
+/// What a peer says of where it is, within the same bounds.
+pub(crate) fn stated(peer: &PeerId, addresses: Vec<Multiaddr>, within: Scope) -> Vec<Multiaddr> {
+    in_few_networks(usable(peer, addresses, within))
 }
 
 /// The addresses in the first few of their networks: one relay does not stand for many places.

@@ -75,6 +75,16 @@ pub(crate) fn scope(address: &Multiaddr) -> Option<Scope> {
     }
 }
 
+/// From where the relay of a circuit can be reached.
+pub(crate) fn relay_scope(circuit: &Multiaddr) -> Option<Scope> {
+    if !is_relayed(circuit) {
+        return None;
+    }
+    let before = circuit.iter();
+    let before = before.take_while(|part| !matches!(part, Protocol::P2p(_) | Protocol::P2pCircuit));
+    scope(&before.collect())
+}
+
 /// The IP address that an address begins with.
 pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
@@ -112,9 +122,10 @@ fn of_v4(ip: Ipv4Addr) -> Option<Scope> {
     let benchmark = a == 198 && (b == 18 || b == 19);
     if ip.is_loopback() {
         Some(Scope::Machine)
-    } else if ip.is_private() || ip.is_link_local() || shared {
+    } else if ip.is_private() || ip.is_link_local() || shared || benchmark || ip.is_documentation()
+    {
         Some(Scope::Site)
-    } else if a == 0 || a >= 224 || ip.is_documentation() || benchmark {
+    } else if a == 0 || a >= 224 {
         None
     } else {
         Some(Scope::World)
@@ -128,9 +139,9 @@ fn of_v6(ip: Ipv6Addr) -> Option<Scope> {
     let documentation = first == 0x2001 && second == 0xdb8;
     if ip.is_loopback() {
         Some(Scope::Machine)
-    } else if ip.is_unique_local() || ip.is_unicast_link_local() {
+    } else if ip.is_unique_local() || ip.is_unicast_link_local() || documentation {
         Some(Scope::Site)
-    } else if first & 0xe000 != 0x2000 || wraps || documentation {
+    } else if first & 0xe000 != 0x2000 || wraps {
         None
     } else {
         Some(Scope::World)
@@ -164,7 +175,7 @@ mod tests {
             ("/ip6/64:ff9b::a00:1/tcp/1", None),
             ("/ip4/0.0.0.0/tcp/1", None),
             ("/ip4/240.0.0.1/tcp/1", None),
-            ("/ip4/203.0.113.7/tcp/1", None),
+            ("/ip4/203.0.113.7/tcp/1", Some(Scope::Site)),
         ] {
             assert_eq!(of(text), expected, "{text}");
         }
@@ -174,6 +185,22 @@ mod tests {
             None
         );
         assert_eq!(of(&format!("/p2p/{peer}")), None);
+    }
+
+    #[test]
+    fn a_circuit_means_as_much_as_its_relay() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let of = |base: &str| {
+            relay_scope(
+                &format!("{base}/p2p/{relay}/p2p-circuit/p2p/{peer}")
+                    .parse()
+                    .unwrap(),
+            )
+        };
+        assert_eq!(of("/ip4/20.0.1.10/tcp/1"), Some(Scope::World));
+        assert_eq!(of("/ip4/192.168.1.1/udp/1/quic-v1"), Some(Scope::Site));
+        assert_eq!(of(""), None);
+        assert_eq!(relay_scope(&"/ip4/20.0.1.10/tcp/1".parse().unwrap()), None);
     }
 
     #[test]

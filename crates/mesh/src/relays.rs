@@ -182,7 +182,7 @@ impl Relays {
         Self { links, ..self }
     }
 
-    /// What a name stands for now: nodes that it did not stand for are taken up, and those that it does not stand for any
+    /// What a name stands for at present: nodes that it did not stand for are taken up, and those that it does not stand for any
     /// more, twice in a row, are given up as soon as another takes their place, unless there may be more than was `found`
     /// because the answer is not `whole`. Past the limit they are left out.
     pub(crate) fn named(

@@ -15,7 +15,7 @@ use crate::wire::{Capacity, Topic};
 pub enum Path {
     /// One dialled the other.
     Direct,
-    /// Direct, and made while a circuit stood: the relay told both when to dial, through their firewalls. Both ends say so.
+    /// Direct, and made while a circuit stood, through which one told the other when or where to dial. Both ends say so.
     HolePunched,
     /// A relay carries the bytes; it cannot read them.
     Relayed,

@@ -215,3 +215,43 @@ async fn two_neighbours_find_each_other_without_any_configuration() {
         started.elapsed()
     );
 }
+
+/// A relay on an address of this machine that is not of this machine alone, if there is one.
+async fn relay_on_a_network() -> Option<(Mesh, Vec<Multiaddr>)> {
+    let relay = relay(1, &["/ip4/0.0.0.0/tcp/0"]).await;
+    let own = dialled(&relay).await.into_iter();
+    let on_a_network = |address: &Multiaddr| !address.to_string().starts_with("/ip4/127.");
+    let found: Vec<Multiaddr> = own.filter(on_a_network).collect();
+    (!found.is_empty()).then_some((relay, found))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_nobody_can_dial_dials_out_of_a_circuit() {
+    logged();
+    let Some((_relay, at)) = relay_on_a_network().await else {
+        println!("skipped: this machine has no address but those of its loopback");
+        return;
+    };
+    let start = async |seed, listen: &[&str]| {
+        let mut config = MeshConfig::new(key(seed));
+        config.listen = addresses(listen);
+        config.bootstrap = at.clone();
+        let (mesh, inbound) = Mesh::start(config).await.unwrap();
+        let reserved = mesh.reserved(DEADLINE);
+        within("a reservation", reserved).await.unwrap();
+        (mesh, inbound)
+    };
+    let (submitter, _submitter_in) = start(2, &["/ip4/0.0.0.0/tcp/0"]).await;
+    // Without a listener it takes no part in punching holes.
+    let (donor, donor_in) = start(3, &[]).await;
+    serve(donor_in, Objects::new());
+    let (mut here, mut there) = (submitter.subscribe(), donor.subscribe());
+    let external = donor.status().await.unwrap().external;
+    submitter.add_peer(donor.peer_id(), external).await;
+    submitter.offer(donor.peer_id(), an_offer()).await.unwrap();
+    let one = better_path(donor.peer_id(), &mut here).await;
+    let other = better_path(submitter.peer_id(), &mut there).await;
+    assert_eq!((one, other), (Path::HolePunched, Path::HolePunched));
+    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await;
+    assert!(offer.unwrap().accepted);
+}

@@ -15,6 +15,7 @@ fn link(remote: Multiaddr, inbound: bool, relayed: bool) -> Link {
         inbound,
         relayed,
         relay: None,
+        relay_scope: None,
         inspected: false,
     }
 }

@@ -14,6 +14,7 @@ use crate::address::{Transport, is_relayed, relay_of, without_peer};
 use crate::behaviour::{KAD_PROTOCOL, PROTOCOL, route};
 use crate::book::{Entry, Link};
 use crate::dial;
+use crate::network::relay_scope;
 use crate::status::{MeshEvent, Path};
 
 /// Peers of the local network that are connected to without a reason.
@@ -46,6 +47,7 @@ impl Driver {
             inbound: !endpoint.is_dialer(),
             relayed: endpoint.is_relayed(),
             relay: relay_of(way(endpoint)),
+            relay_scope: relay_scope(way(endpoint)),
             inspected: self.is_inspected(&peer, endpoint),
         };
         let Some(entry) = self.book.entry(peer, now) else {
@@ -186,6 +188,7 @@ impl Driver {
         let Some(entry) = self.book.get_mut(&peer) else {
             return;
         };
+        let listen = info.listen_addrs.clone();
         entry.identified(&peer, &info.agent_version, member, info.listen_addrs);
         if routes {
             let mut direct = entry.addresses();
@@ -193,6 +196,7 @@ impl Driver {
             route(&mut self.swarm.behaviour_mut().kad, &peer, direct);
         }
         self.tell_up(&peer);
+        self.dial_out_of_circuit(peer, listen);
     }
 
     pub(super) fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {

@@ -211,7 +211,7 @@ impl Driver {
         }
     }
 
-    fn dial_now(
+    pub(super) fn dial_now(
         &mut self,
         peer: PeerId,
         addresses: Vec<Multiaddr>,

@@ -39,7 +39,7 @@ impl Driver {
         }
     }
 
-    /// A name was answered: the nodes that it stands for now.
+    /// A name was answered: the nodes that it stands for at present.
     pub(super) fn on_seeds(&mut self, seed: &Multiaddr, mut found: Found) {
         let me = *self.swarm.local_peer_id();
         found.nodes.retain(|address| peer_of(address) != Some(me));
