@@ -394,9 +394,12 @@ impl Relays {
         now: Instant,
     ) -> Option<Action> {
         let slot = self.of(relay)?;
-        if let (true, Some(confirmed)) = (renewal, slot.confirmed) {
+        slot.renewals += u64::from(renewal);
+        // Only what libp2p renews by itself tells for how long the relay grants.
+        if let (true, Some(confirmed)) = (renewal, slot.confirmed)
+            && slot.asked <= confirmed
+        {
             slot.rhythm = now.saturating_duration_since(confirmed);
-            slot.renewals += 1;
         }
         slot.confirmed = Some(now);
         slot.attempts = 0;
@@ -435,9 +438,10 @@ impl Relays {
 
     /// What is due. Call it a few times a second.
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = self.give_up(now);
+        let (me, mut actions) = (self.me, self.give_up(now));
         for slot in &mut self.slots {
             actions.extend(slot.age(now));
+            actions.extend(slot.renew(me, now));
             actions.extend(slot.dial(now));
             actions.extend(slot.upgrade(now, self.upgrade_after * MAX_UPGRADE_PAUSE));
         }
@@ -710,6 +714,24 @@ impl Slot {
             }
             _ => None,
         }
+    }
+
+    /// libp2p renews by this machine's clock, of which the relay's may be hours ahead: then it would never do so. What is
+    /// halfway from when it should have been renewed to its end is asked for once more.
+    fn renew(&mut self, me: PeerId, now: Instant) -> Option<Action> {
+        let halfway = self.confirmed? + self.rhythm * 7 / 6;
+        let asked_again = self.asked + ANSWER_TIMEOUT > now;
+        let due = self.state == Some(ReservationState::Renewing) && now >= halfway;
+        if !due || asked_again || self.listener.is_none() {
+            return None;
+        }
+        self.asked = now;
+        let mut listen = self.address(me)?;
+        listen.pop();
+        Some(Action::Reserve {
+            relay: self.peer?,
+            listen,
+        })
     }
 
     fn pause(&mut self, now: Instant, jitter: f64) {

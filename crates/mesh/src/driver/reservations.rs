@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::transport::ListenerId;
-use libp2p::relay::outbound::hop::ReserveError;
+use libp2p::relay::outbound::hop::{ProtocolViolation, ReserveError};
 use libp2p::{Multiaddr, PeerId, relay};
 
 use super::Driver;
@@ -122,7 +122,7 @@ impl Driver {
             ),
             Err(error) => {
                 let chain = dial::causes(error);
-                (refusal(&chain), dial::root_cause(&chain))
+                (refusal(&chain), why(&chain))
             }
         };
         tracing::debug!(%listener, why, "a listener closed");
@@ -193,6 +193,21 @@ impl Driver {
     }
 }
 
+/// A relay tells when a reservation ends by its own clock. One that has ended by ours when it comes is taken for a violation
+/// of the protocol, whatever the relay.
+fn why(chain: &[&(dyn std::error::Error + 'static)]) -> String {
+    let refused = chain
+        .iter()
+        .find_map(|error| error.downcast_ref::<ReserveError>());
+    match refused {
+        Some(ReserveError::Protocol(ProtocolViolation::InvalidReservationExpiration)) => {
+            "the reservation has ended by this machine's clock, which is ahead of the relay's: set it right"
+                .to_owned()
+        }
+        _ => dial::root_cause(chain),
+    }
+}
+
 fn refusal(chain: &[&(dyn std::error::Error + 'static)]) -> Refusal {
     let refused = chain
         .iter()
@@ -200,5 +215,22 @@ fn refusal(chain: &[&(dyn std::error::Error + 'static)]) -> Refusal {
     match refused {
         Some(ReserveError::Refused | ReserveError::Unsupported) => Refusal::Final,
         _ => Refusal::Passing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_is_said_to_be() {
+        let told = |violation| {
+            let error = io::Error::other(ReserveError::Protocol(violation));
+            why(&dial::causes(&error))
+        };
+        let ahead = told(ProtocolViolation::InvalidReservationExpiration);
+        assert!(ahead.contains("clock"), "{ahead}");
+        let other = told(ProtocolViolation::MissingReservationField);
+        assert!(!other.contains("clock"), "{other}");
     }
 }

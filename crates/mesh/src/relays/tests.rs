@@ -103,6 +103,32 @@ fn dials(actions: &[Action]) -> usize {
 }
 
 #[test]
+fn a_reservation_that_is_not_renewed_in_time_is_asked_for_again_before_its_end() {
+    let mut bench = Bench::settled(1, 1);
+    let relay = bench.relays[0];
+    let due = RESERVATION_DURATION * 3 / 4;
+    bench.pass(due);
+    assert_eq!(bench.state(relay), Some(ReservationState::Renewing));
+    let halfway = RESERVATION_DURATION / 8;
+    assert_eq!(bench.pass(halfway - Duration::from_millis(1)), []);
+    let actions = bench.pass(Duration::from_millis(1));
+    assert_eq!(bench.ask(&actions), [relay]);
+    assert_eq!(
+        bench.state(relay),
+        Some(ReservationState::Renewing),
+        "it stands until it ends"
+    );
+    assert_eq!(bench.pass(Duration::from_millis(1)), [], "asked once");
+    bench.machine.granted(&relay, true, bench.now);
+    assert_eq!(bench.state(relay), Some(ReservationState::Active));
+    let slot = bench.machine.reservations().next().unwrap().1;
+    assert_eq!(slot.renewals(), 1);
+    bench.pass(due);
+    let actions = bench.pass(halfway);
+    assert_eq!(bench.ask(&actions), [relay], "and so each time");
+}
+
+#[test]
 fn a_connection_on_which_nobody_says_what_the_node_is_is_made_anew() {
     let mut bench = Bench::new(1, 1);
     let relay = bench.relays[0];
