@@ -22,8 +22,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use worldcompute_fault::{Category, Fault, WcCode};
 use worldcompute_mesh::wire::{
-    Capacity, DispatchReply, DispatchRequest, DispatchStatus, LeaseMessage, NamedBytes, OfferReply,
-    OutputBlob,
+    Capacity, DispatchReply, DispatchRequest, DispatchStatus, LeaseMessage, LeaseReply, NamedBytes,
+    OfferReply, OutputBlob,
 };
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, Request};
 use worldcompute_node::manifest::{Manifest, VerifiedManifest};
@@ -331,7 +331,7 @@ async fn content_is_given_by_name_only_and_never_more_than_asked_for() {
 }
 
 /// How a donor lies.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Lie {
     /// Its receipt is noise.
     Garbage,
@@ -343,6 +343,8 @@ enum Lie {
     OtherSigner,
     /// Everything holds, but the decision is not the donor's own.
     OtherDecision,
+    /// There is no answer. Asked for the lease, it knows none.
+    Idle,
 }
 
 /// A donor that takes every task and runs none. It counts how often it was asked.
@@ -392,7 +394,17 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
     match inbound.request {
         Request::Dispatch(request, reply) => {
             asked.fetch_add(1, Ordering::Relaxed);
-            reply.send(lying_reply(&request, key, lie));
+            if lie == Lie::Idle {
+                tokio::spawn(async move {
+                    std::future::pending::<()>().await;
+                    drop(reply);
+                });
+            } else {
+                reply.send(lying_reply(&request, key, lie));
+            }
+        }
+        Request::Lease(_, reply) if lie == Lie::Idle => {
+            reply.send(LeaseReply { known: false });
         }
         Request::Offer(_, reply) => {
             reply.send(OfferReply {
@@ -410,7 +422,7 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
 fn lying_reply(request: &DispatchRequest, key: &SigningKey, lie: Lie) -> DispatchReply {
     let other = SigningKey::generate().unwrap();
     let (receipt, trace) = match lie {
-        Lie::Garbage => (vec![0x5a; 2048], vec![0x5a; 64]),
+        Lie::Garbage | Lie::Idle => (vec![0x5a; 2048], vec![0x5a; 64]),
         Lie::OtherBytes | Lie::OtherNamedBytes => convincing(request, key, key),
         Lie::OtherSigner => convincing(request, &other, key),
         Lie::OtherDecision => convincing(request, key, &other),
@@ -564,4 +576,9 @@ async fn a_donor_whose_receipt_another_node_signed_costs_no_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_donor_with_the_decision_of_another_costs_no_task() {
     outlives(Lie::OtherDecision).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_that_takes_a_task_and_never_runs_it_costs_no_task() {
+    outlives(Lie::Idle).await;
 }
