@@ -1,8 +1,9 @@
 //! Reach it: the peers of World Compute, behind whatever firewall they are.
 //!
-//! A [`Mesh`] is one node. It dials and listens over QUIC, TCP and, where nothing but the web passes, WebSocket over TLS; it holds reservations on relays so that others reach
-//! it where nobody can dial it, punches holes where that works, finds peers on the local network and by gossip, and
-//! carries four kinds of requests ([`wire`]): offer, dispatch, lease and content. Relays tell of themselves, and peers of those that they reached. Every connection is encrypted and
+//! A [`Mesh`] is one node. It dials and listens over QUIC, TCP and, where nothing but the web passes, WebSocket over TLS;
+//! it holds reservations on relays so that others reach it where nobody can dial it, punches holes where that works, finds
+//! peers on the local network and by gossip, and carries four kinds of requests ([`wire`]): offer, dispatch, lease and
+//! content. Relays tell of themselves, and peers of those that they reached. Every connection is encrypted and
 //! authenticated end to end (Noise or TLS 1.3), through relays too: a [`PeerId`](worldcompute_proof::PeerId) is a key,
 //! and whoever answers for it holds that key.
 //!

@@ -230,6 +230,13 @@ mod tests {
             network("/ip6/2a00:1:2:3::1/tcp/1"),
             network("/ip6/2a00:1:2:4::1/tcp/1")
         );
+        assert_ne!(
+            network("/ip6/2a00:1:2::1/tcp/1"),
+            network("/ip6/2a00:1:3::1/tcp/1")
+        );
+        let peer = PeerId::random();
+        assert_eq!(Network::of(&format!("/p2p/{peer}").parse().unwrap()), None);
+        assert_eq!(Network::of(&Multiaddr::empty()), None);
         let (a, b) = (
             network("/dns4/a.Example.org/tcp/1"),
             network("/dns/b.example.org/tcp/1"),

@@ -1,46 +1,27 @@
 //! No network keeps the others out: the connections that come from one are counted, and denied past its share.
 //!
 //! Identities cost nothing, so limits per peer alone do not stop one machine from taking every place there is, be it
-//! with connections that never say who they are. A network is what is handed out as one: a /24 of IPv4, a /48 of IPv6.
-//! Its share is large enough for a company behind one address. Circuits are counted where they leave the network.
+//! with connections that never say who they are. A [network](Network)'s share is large enough for a company behind one
+//! address. Circuits are counted where they leave the network.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId, connection_limits};
 
+use crate::network::Network;
+
 /// Incoming connections of one network that have not said who they are.
 pub(crate) const MAX_PENDING_OF_SITE: usize = 64;
 /// Incoming connections of one network that have.
 pub(crate) const MAX_CONNECTIONS_OF_SITE: usize = 512;
-
-/// A network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Site(IpAddr);
-
-impl Site {
-    /// That of an address as it is seen from here. `None` for a circuit.
-    fn of(remote: &Multiaddr) -> Option<Self> {
-        let ip = match remote.iter().next()? {
-            Protocol::Ip4(ip) => IpAddr::V4(ip),
-            Protocol::Ip6(ip) => ip.to_canonical(),
-            _ => return None,
-        };
-        Some(Self(match ip {
-            IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & (u32::MAX << 8)).into()),
-            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & (u128::MAX << 80)).into()),
-        }))
-    }
-}
 
 /// Why a connection is denied.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +31,8 @@ struct Crowded(usize);
 /// Counts and denies, beside the limits of all connections together and of one peer's, which are libp2p's.
 pub(crate) struct Sites {
     all: connection_limits::Behaviour,
-    pending: HashMap<ConnectionId, Site>,
-    established: HashMap<ConnectionId, Site>,
+    pending: HashMap<ConnectionId, Network>,
+    established: HashMap<ConnectionId, Network>,
 }
 
 impl Sites {
@@ -65,11 +46,11 @@ impl Sites {
 }
 
 fn check(
-    counted: &HashMap<ConnectionId, Site>,
-    site: Site,
+    counted: &HashMap<ConnectionId, Network>,
+    site: &Network,
     limit: usize,
 ) -> Result<(), ConnectionDenied> {
-    let count = counted.values().filter(|known| **known == site).count();
+    let count = counted.values().filter(|known| *known == site).count();
     match count < limit {
         true => Ok(()),
         false => Err(ConnectionDenied::new(Crowded(limit))),
@@ -88,8 +69,8 @@ impl NetworkBehaviour for Sites {
     ) -> Result<(), ConnectionDenied> {
         self.all
             .handle_pending_inbound_connection(id, local, remote)?;
-        if let Some(site) = Site::of(remote) {
-            check(&self.pending, site, MAX_PENDING_OF_SITE)?;
+        if let Some(site) = Network::of(remote) {
+            check(&self.pending, &site, MAX_PENDING_OF_SITE)?;
             self.pending.insert(id, site);
         }
         Ok(())
@@ -103,8 +84,8 @@ impl NetworkBehaviour for Sites {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&id);
-        if let Some(site) = Site::of(remote) {
-            check(&self.established, site, MAX_CONNECTIONS_OF_SITE)?;
+        if let Some(site) = Network::of(remote) {
+            check(&self.established, &site, MAX_CONNECTIONS_OF_SITE)?;
         }
         self.all
             .handle_established_inbound_connection(id, peer, local, remote)
@@ -138,7 +119,7 @@ impl NetworkBehaviour for Sites {
         match event {
             FromSwarm::ConnectionEstablished(made) => {
                 if let ConnectedPoint::Listener { send_back_addr, .. } = made.endpoint
-                    && let Some(site) = Site::of(send_back_addr)
+                    && let Some(site) = Network::of(send_back_addr)
                 {
                     self.established.insert(made.connection_id, site);
                 }
@@ -263,30 +244,5 @@ mod tests {
             assert!(enters(&mut sites, number, "/ip4/10.0.0.1/tcp/1"));
         }
         assert!(sites.pending.is_empty());
-    }
-
-    #[test]
-    fn a_network_is_what_is_handed_out_as_one_and_a_circuit_has_none() {
-        let site = |text: &str| Site::of(&address(text));
-        assert_eq!(
-            site("/ip4/10.0.0.1/tcp/1"),
-            site("/ip4/10.0.0.255/udp/9/quic-v1")
-        );
-        assert_ne!(site("/ip4/10.0.0.1/tcp/1"), site("/ip4/10.0.1.1/tcp/1"));
-        assert_eq!(
-            site("/ip6/::ffff:10.0.0.1/tcp/1"),
-            site("/ip4/10.0.0.9/tcp/1")
-        );
-        assert_eq!(
-            site("/ip6/2001:db8:1:1::1/tcp/1"),
-            site("/ip6/2001:db8:1:ffff::2/tcp/1")
-        );
-        assert_ne!(
-            site("/ip6/2001:db8:1::1/tcp/1"),
-            site("/ip6/2001:db8:2::1/tcp/1")
-        );
-        let peer = PeerId::random();
-        assert_eq!(site(&format!("/p2p/{peer}")), None);
-        assert_eq!(Site::of(&Multiaddr::empty()), None);
     }
 }

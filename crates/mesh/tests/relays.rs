@@ -227,7 +227,7 @@ async fn who_asks_for_relays_without_end_is_told_to_wait() {
         let answer = asked(&attacker, &node).await;
         refused += usize::from(answer != told(&[]).bytes);
     }
-    assert!(refused >= 15, "{refused}");
+    assert!(refused >= 10, "{refused}");
 }
 
 #[test]
