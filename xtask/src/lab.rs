@@ -9,6 +9,7 @@ mod check;
 mod claim;
 mod cut;
 mod delay;
+mod diagnose;
 mod flood;
 mod garbage;
 mod ground;
@@ -57,6 +58,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
                 hold::play(claim, &wishes.hold(), means, stop)
             })
         }
+        ["diagnose", options @ ..] => endure(&Wishes::parse(options, &[])?, diagnose::play),
         ["cut", options @ ..] => endure(&Wishes::parse(options, &[])?, cut::play),
         ["flood", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for"])?;

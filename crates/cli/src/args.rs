@@ -4,7 +4,7 @@ mod store;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use worldcompute_node::api::{DEFAULT_PAGE, MAX_PAGE};
 use worldcompute_proof::PeerId;
@@ -389,8 +389,57 @@ pub enum ClusterCommand {
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// The node's addresses, reservations, load and jobs
-    #[command(after_help = "Example:\n  worldcompute admin status --json")]
-    Status,
+    #[command(
+        after_help = "Examples:\n  worldcompute admin status --json\n  worldcompute admin status --focus relays"
+    )]
+    Status {
+        /// Only this part of it, with all that is known: the relays that keep an address for this node
+        #[arg(long, value_name = "PART")]
+        focus: Option<Focus>,
+    },
+    /// Find out what this network blocks, and which way to a relay works
+    #[command(
+        after_help = "Examples:\n  worldcompute admin firewall-diagnose\n  worldcompute admin firewall-diagnose --bootstrap /ip4/203.0.113.7/tcp/19999/p2p/12D3Koo... --duration-s 10 --json\n\nIt ends as soon as everything is known. A daemon that runs is not touched.\nExit status: 0 a relay keeps an address for this machine, whatever is blocked; 65 none does."
+    )]
+    FirewallDiagnose(DiagnoseArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DiagnoseArgs {
+    /// The most seconds that it may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub duration_s: u64,
+
+    /// Relays to try, beside those of config.toml and the environment, with /p2p/<peer id>
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
+
+    /// Where the evidence goes, as phase1/firewall-traversal/<time>
+    #[arg(long, value_name = "DIR", default_value = "evidence", value_hint = ValueHint::DirPath)]
+    pub out: PathBuf,
+
+    /// DANGEROUS: take certificates of boxes on the way that this machine trusts; they are told all the same
+    #[arg(long)]
+    pub allow_ssl_inspection: bool,
+
+    /// Look up names by DNS over HTTPS alone; send nothing to port 53
+    #[arg(long)]
+    pub doh_only: bool,
+
+    /// Resolvers over HTTPS, as name@ip or name@ip:port [default: those of Cloudflare and Google]
+    #[arg(long, value_name = "NAME@IP", value_delimiter = ',')]
+    pub doh: Vec<String>,
+
+    /// PEM file of authorities that may vouch for them, beside the public ones
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub doh_authorities: Option<PathBuf>,
+}
+
+/// A part of a node's status.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Focus {
+    // What it is the help of the flag says: with a text of its own, all of the help would take its long form.
+    Relays,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod cluster;
 pub mod daemon;
+pub mod diagnose;
 pub mod donor;
 pub mod job;
 pub mod key_loss;

@@ -122,6 +122,7 @@ impl Submitter {
             }],
             trace: self.trace(&manifest),
             correlation_id: String::new(),
+            inspected: false,
         }
     }
 
@@ -493,6 +494,7 @@ fn convincing(
         started_at: now,
         ended_at: now,
         path: receipt::Path::Direct,
+        inspected: false,
     };
     (receipt.sign(key).unwrap().bytes().to_vec(), trace)
 }

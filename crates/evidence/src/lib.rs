@@ -23,6 +23,6 @@ mod write;
 
 pub use area::Area;
 pub use commit::{Commit, Commits};
-pub use model::{Assertion, Machine, Metadata, Overall, Results};
+pub use model::{Assertion, Machine, Metadata, Overall, Results, run_id};
 pub use validate::{MAX_BUNDLE_BYTES, MAX_SCREENSHOTS, Valid, WARN_BUNDLE_BYTES, validate};
 pub use write::Bundle;

@@ -61,6 +61,11 @@ impl Machine {
     }
 }
 
+/// An id for a run that begins now.
+pub fn run_id() -> Uuid {
+    Uuid::now_v7()
+}
+
 /// What came of a run. Further members are for other programs, and not looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Results {

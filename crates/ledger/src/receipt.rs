@@ -15,7 +15,7 @@ mod words;
 
 use gait::Verdict;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use worldcompute_proof::{Cid, PeerId, Sha256};
 
 pub use check::{MAX_ENTRIES, MAX_ERROR_BYTES, MAX_ID_BYTES, MAX_PATH_BYTES};
@@ -68,6 +68,30 @@ pub struct Receipt {
     pub ended_at: Timestamp,
     /// How executor and submitter reached each other.
     pub path: Path,
+    /// Whether a box on the way opened the TLS of the connection over which the task was handed over, at either side.
+    /// Absent where none did: receipts from before there was this mark keep their bytes.
+    #[serde(
+        default,
+        deserialize_with = "marked",
+        skip_serializing_if = "is_unmarked"
+    )]
+    pub inspected: bool,
+}
+
+/// A mark that is there says yes: no is said by its absence, and by nothing else.
+fn marked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match bool::deserialize(deserializer)? {
+        true => Ok(true),
+        false => Err(de::Error::custom("inspected is true or absent")),
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_unmarked(inspected: &bool) -> bool {
+    !*inspected
 }
 
 /// A file that the task could read.

@@ -85,6 +85,7 @@ fn receipt() -> Receipt {
         started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
         ended_at: "2026-01-02T03:04:05.012Z".parse().unwrap(),
         path: Path::Relayed,
+        inspected: false,
     }
 }
 
@@ -281,6 +282,92 @@ fn members_that_are_unknown_missing_or_of_another_type_are_refused_though_both_s
                 "{pointer}/{name} of another type"
             );
         }
+    }
+}
+
+/// What a receipt from before there was the mark had by way of members, in the order of the canonical form.
+const MEMBERS: [&str; 19] = [
+    "attempt",
+    "decision",
+    "ended_at",
+    "executor",
+    "inputs",
+    "job_id",
+    "lease_id",
+    "limits",
+    "manifest_cid",
+    "outcome",
+    "path",
+    "profile",
+    "request_digest",
+    "sequence",
+    "started_at",
+    "stdin",
+    "submitter",
+    "submitter_decision",
+    "task_index",
+];
+
+#[test]
+fn a_receipt_without_the_mark_has_the_bytes_that_it_had_before_there_was_one() {
+    let statement = statement(&receipt());
+    let predicate = statement["predicate"].as_object().unwrap();
+    let mut members: Vec<&str> = predicate.keys().map(String::as_str).collect();
+    members.sort_unstable();
+    members.retain(|member| *member != "workload_cid");
+    assert_eq!(members, MEMBERS);
+    assert!(
+        !SignedReceipt::open(signed().bytes())
+            .unwrap()
+            .receipt()
+            .inspected
+    );
+}
+
+#[test]
+fn the_mark_of_inspection_is_signed_by_both_and_read_by_a_person() {
+    let marked = changed(|receipt| receipt.inspected = true);
+    let signed = marked
+        .clone()
+        .sign(&executor())
+        .unwrap()
+        .countersign(&submitter())
+        .unwrap();
+    let opened = SignedReceipt::open(signed.bytes()).unwrap();
+    assert_eq!(opened.receipt(), &marked);
+    assert!(
+        opened.in_words().contains("opened the TLS"),
+        "{}",
+        opened.in_words()
+    );
+    assert!(!self::signed().in_words().contains("TLS"));
+}
+
+#[test]
+fn a_mark_that_is_taken_away_or_put_there_breaks_both_signatures() {
+    for mark in [true, false] {
+        let honest = changed(|receipt| receipt.inspected = mark);
+        let signed = honest
+            .sign(&executor())
+            .unwrap()
+            .countersign(&submitter())
+            .unwrap();
+        let mut envelope = Envelope::from_bytes(signed.bytes()).unwrap();
+        let lie = changed(|receipt| receipt.inspected = !mark);
+        envelope.payload = canonical_json(&statement(&lie)).unwrap();
+        assert_eq!(
+            code(&envelope.to_bytes().unwrap()),
+            "receipt_signature_invalid"
+        );
+    }
+}
+
+#[test]
+fn a_mark_has_one_spelling_though_both_sign_another() {
+    for other in [json!(false), json!(null), json!(1), json!("true")] {
+        let mut forged = statement(&receipt());
+        forged["predicate"]["inspected"] = other.clone();
+        assert_eq!(open_forged(&forged), "receipt_malformed", "{other}");
     }
 }
 

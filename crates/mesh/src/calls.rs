@@ -35,11 +35,14 @@ pub(crate) trait Sends: Exchange {
 }
 
 impl Outgoing {
-    /// Sends the request on a connection that stands.
-    pub(crate) fn send(self, peer: libp2p::PeerId, behaviour: &mut Behaviour) {
+    /// Sends the request on a connection that stands. A task tells that somebody opens the TLS on its way.
+    pub(crate) fn send(self, peer: libp2p::PeerId, inspected: bool, behaviour: &mut Behaviour) {
         match self {
             Self::Offer(call) => call.send(peer, behaviour),
-            Self::Dispatch(call) => call.send(peer, behaviour),
+            Self::Dispatch(mut call) => {
+                call.request.inspected |= inspected;
+                call.send(peer, behaviour)
+            }
             Self::Lease(call) => call.send(peer, behaviour),
             Self::Content(call) => call.send(peer, behaviour),
         }

@@ -233,7 +233,7 @@ fn is_denied(chain: &[&(dyn Error + 'static)]) -> bool {
         .any(|kind| kind == io::ErrorKind::PermissionDenied)
 }
 
-fn is_timeout(chain: &[&(dyn Error + 'static)]) -> bool {
+pub(crate) fn is_timeout(chain: &[&(dyn Error + 'static)]) -> bool {
     chain.iter().any(|error| {
         let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
         // The transports' own timeouts have no common type; their texts are all there is.

@@ -3,6 +3,7 @@
 mod connections;
 mod dialling;
 mod gossip;
+mod history;
 mod relaying;
 mod requests;
 mod reservations;
@@ -61,6 +62,7 @@ const MAX_NEGOTIATING: usize = 64;
 pub(crate) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Status(oneshot::Sender<MeshStatus>),
+    Inspects(proof::PeerId, oneshot::Sender<bool>),
     Call(proof::PeerId, Outgoing),
     Announce(Box<Capacity>),
     Publish(Topic, Vec<u8>),
@@ -102,6 +104,7 @@ struct Driver {
     events: broadcast::Sender<MeshEvent>,
     book: Book,
     relays: Relays,
+    histories: history::Histories,
     /// Who holds a reservation on this node, if it relays.
     admission: Admission,
     hearsay: Hearsay,
@@ -161,6 +164,7 @@ impl Driver {
             events: broadcast::channel(EVENTS).0,
             book: Book::default(),
             relays,
+            histories: history::Histories::default(),
             admission,
             hearsay,
             rounds: relaying::Rounds::new(now),
@@ -267,6 +271,7 @@ impl Driver {
             // Whoever no longer waits need not be told.
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Status(reply) => drop(reply.send(self.status())),
+            Command::Inspects(peer, reply) => drop(reply.send(self.inspects(&peer))),
             Command::Call(peer, call) => self.call(peer, call),
             Command::Announce(capacity) => self.announce(*capacity),
             // A message that nobody hears is no error.

@@ -20,6 +20,8 @@ pub struct Inbound {
     pub from: PeerId,
     /// How the request came.
     pub path: Path,
+    /// Whether a box opens the TLS on this node's way to who asks.
+    pub inspected: bool,
     /// What is asked, and the means to answer.
     pub request: Request,
     pub(crate) _memory: Permit,

@@ -18,6 +18,7 @@ mod book;
 mod calls;
 mod codec;
 mod config;
+pub mod diagnosis;
 mod dial;
 mod driver;
 mod exchange;
@@ -44,7 +45,7 @@ pub use libp2p::Multiaddr;
 pub use mesh::Mesh;
 pub use names::{DohServer, MAX_DOH_SERVERS, NAMES_AGAIN_AFTER, NameConfig};
 pub use status::{
-    DialCounts, InboundCounts, KnownRelay, MeshEvent, MeshStatus, Path, PeerInfo, ReservationInfo,
-    ReservationState,
+    DialCounts, InboundCounts, KnownRelay, Loss, MeshEvent, MeshStatus, Path, PeerInfo,
+    ReservationInfo, ReservationState,
 };
 pub use wss::{Certificate, Inspection, MAX_PEM};

@@ -77,6 +77,13 @@ impl Mesh {
         self.ask(Command::KnownRelays).await
     }
 
+    /// Whether a box that this machine trusts opens the TLS on the way to a peer. False for one that is not connected,
+    /// and after [`shutdown`](Self::shutdown).
+    pub async fn is_inspected(&self, peer: PeerId) -> bool {
+        let asked = self.ask(|reply| Command::Inspects(peer, reply)).await;
+        asked.unwrap_or_default()
+    }
+
     /// Asks a donor whether it would take a task.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! HTTPS (RFC 8484), which looks like any other visit to a website. A node can also be told to ask nobody else, and then
 //! sends nothing to port 53.
 
+mod asking;
 mod resolving;
 
 use std::fmt;
@@ -26,7 +27,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use worldcompute_fault::{Category, Fault};
 
-pub(crate) use resolving::Resolving;
+pub(crate) use resolving::{Resolving, named, reached_at};
 
 /// When a name that stands for several nodes is looked up again.
 pub const NAMES_AGAIN_AFTER: Duration = Duration::from_secs(600);
@@ -185,7 +186,7 @@ impl Names {
     }
 
     /// A lookup that is not waited for goes on in a thread of its own, so their number is bounded.
-    async fn of_system(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
+    pub(crate) async fn of_system(&self, host: &str, family: Family) -> io::Result<Vec<IpAddr>> {
         let Ok(asking) = self.asking.clone().try_acquire_owned() else {
             return Err(io::Error::other("too many of its lookups hang"));
         };

@@ -90,6 +90,19 @@ pub struct ReservationInfo {
     pub attempts: u32,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+    /// Since when it stands where it does; one that is held, since it was granted.
+    pub since: Option<SystemTime>,
+    /// How it was lost last, if it ever was.
+    pub last_loss: Option<Loss>,
+}
+
+/// The loss of a reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Loss {
+    /// When.
+    pub at: SystemTime,
+    /// Why.
+    pub why: String,
 }
 
 /// A relay that this node reached, at addresses that answered or are at the same place.

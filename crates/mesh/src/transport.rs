@@ -99,7 +99,7 @@ fn tcp(keypair: &Keypair) -> Result<Wire, Fault> {
     secure(socket(), keypair)
 }
 
-fn socket() -> tcp::tokio::Transport {
+pub(crate) fn socket() -> tcp::tokio::Transport {
     tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
 }
 

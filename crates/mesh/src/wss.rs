@@ -15,6 +15,7 @@ mod trust;
 
 use std::collections::HashSet;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -24,7 +25,11 @@ use futures::{AsyncRead, AsyncWrite, FutureExt};
 use futures_rustls::rustls::ServerConfig;
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use libp2p::Multiaddr;
-use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::{
+    DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent,
+};
+use libp2p::multiaddr::Protocol;
 use worldcompute_fault::Fault;
 
 pub use certificate::{Certificate, MAX_PEM};
@@ -33,9 +38,9 @@ pub use trust::Inspection;
 use address::{Facade, Target};
 use door::Prefixed;
 use stream::ByteStream;
-use trust::{Refusal, Roots, Trust};
+use trust::{Roots, Trust};
 
-pub(crate) use trust::Sightings;
+pub(crate) use trust::{Refusal, Sightings};
 
 /// A warning about the same host and issuer is given once. Of so many it is remembered; then they are told again.
 const MAX_WARNED: usize = 256;
@@ -157,6 +162,40 @@ async fn dial_tls<S: AsyncRead + AsyncWrite + Send + Unpin>(
             Err(error)
         }
     }
+}
+
+/// Where an address of this transport leads.
+pub(crate) fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
+    let target = Target::of(address)?;
+    let mut parts = target.tcp.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}
+
+/// Speaks TLS to an address of this transport, to see whether the certificate is the right one, and says no more.
+///
+/// # Errors
+/// [`Refusal`] within, for a certificate that is another.
+pub(crate) async fn look(address: &Multiaddr) -> io::Result<()> {
+    let target = Target::of(address).ok_or(io::ErrorKind::Unsupported)?;
+    let roots =
+        Roots::new(Inspection::Refused).map_err(|fault| io::Error::other(fault.to_string()))?;
+    let opts = DialOpts {
+        role: Endpoint::Dialer,
+        port_use: PortUse::New,
+    };
+    let socket = crate::transport::socket().dial(target.tcp.clone(), opts);
+    let socket = socket.map_err(io::Error::other)?.await?;
+    dial_tls(socket, &target, &Arc::new(roots), &Mutex::default())
+        .await
+        .map(drop)
 }
 
 async fn accept<S, F, E>(socket: F, acceptor: TlsAcceptor) -> io::Result<Connection<S>>

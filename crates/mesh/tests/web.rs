@@ -30,8 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use worldcompute_mesh::wire::DispatchStatus;
 use worldcompute_mesh::{
-    Certificate, DialCounts, Inspection, Mesh, MeshConfig, MeshEvent, Multiaddr, Path,
-    ReservationState, Transport,
+    Certificate, DialCounts, Inbound, Inspection, Mesh, MeshConfig, MeshEvent, Multiaddr, Path,
+    Request, ReservationState, Transport,
 };
 
 const WEB: &str = "/ip4/127.0.0.1/tcp/0/tls/ws";
@@ -327,19 +327,47 @@ async fn inspected_in_a_process_of_its_own() {
     let inspector = inspector_by(port(&real), &authority).await;
     let mut config = through(2, &real, inspector);
     config.inspection = Inspection::DangerouslyAllowed;
-    let (donor, _inbound) = Mesh::start(config).await.unwrap();
+    let (donor, mut donor_in) = Mesh::start(config).await.unwrap();
     within("a reservation", donor.reserved(DEADLINE))
         .await
         .unwrap();
-    let (other, _other_in) = hidden(3, &[&relay]).await;
+    let (other, mut other_in) = hidden(3, &[&relay]).await;
     let reached = format!("{real}/p2p-circuit").parse().unwrap();
     donor.add_peer(other.peer_id(), vec![reached]).await;
-    let _ = within("a call", donor.offer(other.peer_id(), an_offer())).await;
+    // Each side knows its own way alone, so who hands over a task says what it knows, the first time already.
+    assert_eq!(
+        handed_over(&donor, &other, &mut other_in).await,
+        (true, false)
+    );
+    assert_eq!(
+        handed_over(&other, &donor, &mut donor_in).await,
+        (false, true)
+    );
     for peer in [relay.peer_id(), other.peer_id()] {
         let seen = peer_info(&donor, peer).await.unwrap();
         assert!(seen.connected && seen.inspected, "{seen:?}");
+        assert!(donor.is_inspected(peer).await);
     }
+    assert!(!other.is_inspected(donor.peer_id()).await);
     println!("inspected: true");
+}
+
+/// Hands over a task; whether the one who asks says that somebody opens its TLS, and whether the one who is asked sees it.
+async fn handed_over(
+    from: &Mesh,
+    to: &Mesh,
+    inbound: &mut tokio::sync::mpsc::Receiver<Inbound>,
+) -> (bool, bool) {
+    let (from, peer) = (from.clone(), to.peer_id());
+    let asking = tokio::spawn(async move { from.dispatch(peer, a_task(vec![7])).await });
+    let arrived = within("a task", inbound.recv()).await.unwrap();
+    let seen = arrived.inspected;
+    let Request::Dispatch(request, responder) = arrived.request else {
+        panic!("another request");
+    };
+    responder.send(ran(&request));
+    within("its answer", asking).await.unwrap().unwrap();
+    (request.inspected, seen)
 }
 
 /// Passes connections on to a port of this machine, each after a while.

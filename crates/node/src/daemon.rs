@@ -12,14 +12,12 @@ use tokio_util::task::TaskTracker;
 use worldcompute_content::{ContentStore, Limits};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_mesh::wire::Capacity;
-use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo, ReservationInfo};
+use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo};
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 
-use crate::api::{
-    self, AdminStatus, ClusterStatus, Control, Health, Load, Peer, PeerCapacity, Reservation,
-};
+use crate::api::{self, AdminStatus, ClusterStatus, Control, Health, Load, Peer};
 use crate::audit_watch::AuditWatch;
 use crate::blocking::blocking;
 use crate::config::Config;
@@ -31,6 +29,7 @@ use crate::relay_book;
 use crate::serve;
 use crate::storage::{Storage, StoreSite};
 use crate::submitter::{Submitter, SubmitterParts};
+use crate::views;
 use crate::web;
 
 /// How long a node that can only be reached through relays waits for its first reservation.
@@ -245,6 +244,7 @@ impl Node {
     /// `GET /v1/admin/status`.
     pub async fn admin_status(&self) -> Result<AdminStatus> {
         let mesh = self.0.mesh.status().await?;
+        let peers = self.0.mesh.peers().await;
         let load = self.0.load.sample();
         let jobs = self.0.submitter.counts().await?;
         Ok(AdminStatus {
@@ -272,7 +272,8 @@ impl Node {
             ]
             .map(|(outcome, count)| (outcome.to_owned(), count))
             .into(),
-            reservations: mesh.reservations.iter().map(reservation).collect(),
+            reservations: views::reservations(&mesh.reservations, &peers),
+            tiers: views::tiers(&peers),
             load: Load {
                 cpu: load.cpu,
                 gpu: load.gpu,
@@ -316,7 +317,8 @@ impl Node {
 
     /// `GET /v1/cluster/peers`.
     pub async fn cluster_peers(&self) -> Result<Vec<Peer>> {
-        Ok(self.0.mesh.peers().await.into_iter().map(peer).collect())
+        let peers = self.0.mesh.peers().await;
+        Ok(peers.into_iter().map(views::peer).collect())
     }
 
     /// Asks the daemon to end.
@@ -501,44 +503,4 @@ pub fn is_present(peer: &PeerInfo) -> bool {
                 .last_seen
                 .elapsed()
                 .is_ok_and(|age| age < ANNOUNCE_EVERY * 3)
-}
-
-fn peer(info: PeerInfo) -> Peer {
-    Peer {
-        peer_id: info.peer,
-        connected: info.connected,
-        path: info
-            .path
-            .map_or("none", worldcompute_mesh::Path::as_str)
-            .to_owned(),
-        transport: info
-            .transport
-            .map_or_else(String::new, |transport| transport.as_str().to_owned()),
-        inspected: info.inspected,
-        rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
-        agent: info.agent,
-        addresses: info.addresses.iter().map(ToString::to_string).collect(),
-        capacity: info.capacity.map(|capacity| PeerCapacity {
-            slots: capacity.slots,
-            memory_mb: capacity.memory_mb,
-            load: capacity.load,
-            classes: capacity.classes,
-            paused: capacity.paused,
-        }),
-    }
-}
-
-fn reservation(info: &ReservationInfo) -> Reservation {
-    let expires = info
-        .expires
-        .and_then(|at| jiff::Timestamp::try_from(at).ok());
-    Reservation {
-        relay: info.relay.to_string(),
-        address: Some(info.address.to_string()),
-        state: serde_json::to_value(info.state)
-            .ok()
-            .and_then(|state| state.as_str().map(String::from))
-            .unwrap_or_default(),
-        expires_at: expires.map(|at| at.to_string()),
-    }
 }

@@ -12,6 +12,7 @@ mod blocking;
 mod config;
 mod daemon;
 mod decisions;
+pub mod diagnosis;
 pub mod dialogue;
 mod donor;
 mod home;
@@ -24,6 +25,7 @@ mod relay_book;
 mod serve;
 mod storage;
 mod submitter;
+mod views;
 mod web;
 
 pub use blocking::blocking;

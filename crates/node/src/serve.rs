@@ -47,7 +47,8 @@ fn answer(inbound: Inbound, content: &Arc<ContentStore>, donor: Option<&Donor>) 
             };
             finish(reply, Ok(LeaseReply { known }));
         }
-        (Request::Dispatch(request, reply), Some(donor)) => {
+        (Request::Dispatch(mut request, reply), Some(donor)) => {
+            request.inspected |= inbound.inspected;
             let (donor, path) = (donor.clone(), receipts::path(inbound.path));
             let correlation = CorrelationId::parse(&request.correlation_id)
                 .unwrap_or_else(|_| CorrelationId::random());

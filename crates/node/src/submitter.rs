@@ -8,7 +8,7 @@ mod driver;
 mod evidence;
 mod job;
 mod past;
-mod settle;
+pub(crate) mod settle;
 mod view;
 
 use std::collections::BTreeMap;

@@ -16,10 +16,7 @@ use crate::listen;
 /// # Errors
 /// `tls_certificate` for files that are no certificate and key; `invalid_doh_server`; those of reading and writing them.
 pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<()> {
-    mesh.names = names(config)?;
-    if config.dangerously_allow_ssl_inspection {
-        mesh.inspection = Inspection::DangerouslyAllowed;
-    }
+    believe(mesh, config)?;
     let Some(port) = config.wss_port else {
         return Ok(());
     };
@@ -32,6 +29,18 @@ pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<
     }
     mesh.certificate = Some(Arc::new(certificate));
     mesh.listen.push(address(port)?);
+    Ok(())
+}
+
+/// Applies what the operator chose about names and TLS, and nothing else.
+///
+/// # Errors
+/// `invalid_doh_server`; those of reading the authorities.
+pub fn believe(mesh: &mut MeshConfig, config: &Config) -> Result<()> {
+    mesh.names = names(config)?;
+    if config.dangerously_allow_ssl_inspection {
+        mesh.inspection = Inspection::DangerouslyAllowed;
+    }
     Ok(())
 }
 

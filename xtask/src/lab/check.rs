@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::authority::Authority;
 use super::claim::{self, Claim};
 use super::cut;
+use super::diagnose;
 use super::flood;
 use super::hold::{self, Hold};
 use super::internet::{Host, Internet};
@@ -95,6 +96,7 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
 
 /// Two at a time: most of each is waiting.
 fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
+    tell(&diagnose::play(claim, means, stop)?)?;
     both(
         || hold::play(claim, &HOLD, means, stop),
         || loss::play(claim, &LOSSES, true, means, stop),

@@ -316,7 +316,7 @@ fn strings(object: &Value, name: &str) -> Vec<String> {
 }
 
 /// Nothing of the environment of this process changes what a node does.
-fn command(namespace: &Namespace, program: &Path, home: &Path) -> Command {
+pub fn command(namespace: &Namespace, program: &Path, home: &Path) -> Command {
     let mut command = namespace.command(program);
     command
         .env_clear()

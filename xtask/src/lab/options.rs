@@ -26,6 +26,7 @@ Scenarios, all of which know --program and --json:
   hold      reservations on two relays, held: [--for <S>, default 600] [--reservation-s <S>, default 30]
   loss      relays fail while others call a donor through them: [--loss killed|frozen|parted|restarted|both, may be
             given again; default: every one]
+  diagnose  the program says of every network of the lab what it blocks, and which way is left
   cut       circuits are cut in the middle of 50 MB of a job's input, and of its result
   flood     garbage on every port of a relay and of a donor: [--for <S>, default 60]
   island    two local networks without internet run jobs, and get a way to a relay

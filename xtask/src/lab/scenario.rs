@@ -107,6 +107,7 @@ pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) 
         relay: &relay,
         donor: &donor,
         submitter: &submitter,
+        profile: cell.profile,
         trial,
         stop,
     };
@@ -142,6 +143,7 @@ struct Two<'a> {
     relay: &'a Node<'a>,
     donor: &'a Node<'a>,
     submitter: &'a Node<'a>,
+    profile: Profile,
     trial: &'a Trial,
     stop: &'a Stop,
 }
@@ -217,6 +219,12 @@ impl Two<'_> {
         let verdict = verdict.unwrap_or_default();
         if verdict.get("ok").and_then(Value::as_bool) != Some(true) {
             return Ok(Err(format!("the evidence does not verify: {verdict}")));
+        }
+        let marked = verdict.get("inspected").is_some();
+        if marked != self.profile.trusts_inspection() {
+            return Ok(Err(format!(
+                "the receipt's mark of inspection is wrong: {verdict}"
+            )));
         }
         Ok(way_of(&evidence.join("receipts/00000.json")))
     }

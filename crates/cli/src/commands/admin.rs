@@ -3,20 +3,78 @@
 use std::process::ExitCode;
 
 use worldcompute_fault::Result;
-use worldcompute_node::api::AdminStatus;
+use worldcompute_node::api::{AdminStatus, Reservation};
 
-use super::Context;
-use crate::args::AdminCommand;
+use super::{Context, diagnose};
+use crate::args::{AdminCommand, Focus};
 
 /// Runs one admin command.
 pub async fn run(context: &Context, command: AdminCommand) -> Result<ExitCode> {
     match command {
-        AdminCommand::Status => {
+        AdminCommand::Status { focus } => {
             let status = context.client()?.admin_status().await?;
-            context.output.data(&status, in_words)?;
+            match focus {
+                None => context.output.data(&status, in_words)?,
+                Some(Focus::Relays) => {
+                    let relays = &status.reservations;
+                    context
+                        .output
+                        .data(relays, |relays| relays_in_words(relays))?;
+                }
+            }
             Ok(ExitCode::SUCCESS)
         }
+        AdminCommand::FirewallDiagnose(args) => diagnose::run(context, args).await,
     }
+}
+
+fn relays_in_words(relays: &[Reservation]) -> String {
+    match relays {
+        [] => "no relay is known".to_owned(),
+        relays => relays.iter().map(relay).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+/// A relay in a few lines; what is not known is left out.
+fn relay(held: &Reservation) -> String {
+    let since = held.since.as_ref().map(|since| format!(" since {since}"));
+    let mut lines = vec![
+        format!("relay        {}", held.relay),
+        format!("  state      {}{}", held.state, since.unwrap_or_default()),
+    ];
+    let connection = held.transport.as_ref().map(|transport| {
+        let rtt = held
+            .rtt_ms
+            .map_or_else(String::new, |ms| format!(", {ms:.1} ms"));
+        let tier = held
+            .tier
+            .map_or_else(String::new, |tier| format!(", tier {}", tier.as_str()));
+        format!("{transport}{rtt}{tier}")
+    });
+    let expiry = held
+        .expires_at
+        .as_ref()
+        .map(|end| format!("{end}, renewed {} times", held.renewals));
+    let lost = held.lost_at.as_ref().map(|at| {
+        let because = held.lost_because.as_deref().unwrap_or("unknown");
+        format!("{at}: {}", because.escape_debug())
+    });
+    let failed = held
+        .last_error
+        .as_ref()
+        .map(|why| why.escape_debug().to_string());
+    let told = [
+        ("address", held.address.clone()),
+        ("over", connection),
+        ("expires", expiry),
+        ("failed", failed),
+        ("last loss", lost),
+    ];
+    lines.extend(
+        told.into_iter()
+            .filter_map(|(name, value)| Some(format!("  {name:<9}  {}", value?))),
+    );
+    lines.join("\n")
 }
 
 fn in_words(status: &AdminStatus) -> String {
@@ -54,6 +112,12 @@ fn in_words(status: &AdminStatus) -> String {
             .reservations
             .iter()
             .map(|one| format!("reservation  {} at {}", one.state, one.relay)),
+    );
+    lines.extend(
+        status
+            .tiers
+            .iter()
+            .map(|(tier, count)| format!("tier         {}: {count} peers", tier.as_str())),
     );
     lines.extend(
         status

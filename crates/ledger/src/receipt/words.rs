@@ -25,6 +25,7 @@ impl Receipt {
     pub fn in_words(&self) -> String {
         [
             self.headline(),
+            self.inspection().to_owned(),
             self.result(),
             self.request(),
             self.permission(),
@@ -57,6 +58,15 @@ impl Receipt {
             self.ended_at,
             self.sequence,
         )
+    }
+
+    const fn inspection(&self) -> &'static str {
+        match self.inspected {
+            true => {
+                "A box on the way opened the TLS around it: it saw who spoke to whom and how much, and no content.\n"
+            }
+            false => "",
+        }
     }
 
     fn result(&self) -> String {

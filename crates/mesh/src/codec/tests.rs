@@ -82,6 +82,7 @@ fn a_task() -> crate::wire::DispatchRequest {
         inline_inputs: Vec::new(),
         trace: Vec::new(),
         correlation_id: "c".to_owned(),
+        inspected: false,
     }
 }
 

@@ -11,6 +11,7 @@ use worldcompute_proof as proof;
 
 use super::Driver;
 use crate::address::{Transport, relay_of};
+use crate::book::Entry;
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
 use crate::inbound::busy;
@@ -54,7 +55,7 @@ impl Driver {
             return call.fail(to_itself());
         }
         if self.swarm.is_connected(&peer) {
-            return call.send(peer, self.swarm.behaviour_mut());
+            return self.hand_over(peer, call);
         }
         let waiting = self.waiting.entry(peer).or_default();
         if waiting.len() >= MAX_WAITING {
@@ -357,8 +358,18 @@ impl Driver {
 
     pub(super) fn flush_waiting(&mut self, peer: &PeerId) {
         for call in self.waiting.remove(peer).unwrap_or_default() {
-            call.send(*peer, self.swarm.behaviour_mut());
+            self.hand_over(*peer, call);
         }
+    }
+
+    fn hand_over(&mut self, peer: PeerId, call: Outgoing) {
+        let inspected = self.is_inspected_to(&peer);
+        call.send(peer, inspected, self.swarm.behaviour_mut());
+    }
+
+    /// Whether a box opens the TLS on the way to a peer, as far as it can be seen from here.
+    pub(super) fn is_inspected_to(&self, peer: &PeerId) -> bool {
+        self.book.get(peer).is_some_and(Entry::is_inspected)
     }
 
     fn fail_waiting(&mut self, peer: &PeerId, failures: &[Failure]) {

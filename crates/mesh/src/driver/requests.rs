@@ -46,6 +46,7 @@ impl Driver {
         let inbound = Inbound {
             from: entry.id,
             path,
+            inspected: entry.is_inspected(),
             request,
             _memory: memory,
         };

@@ -155,6 +155,7 @@ impl Driver {
     }
 
     fn report(&mut self, relay: &PeerId) {
+        self.remember(relay);
         let Some(info) = self.reservation(relay) else {
             return;
         };
@@ -162,6 +163,15 @@ impl Driver {
         tracing::info!(relay = %info.relay, address = %info.address, ?state, last_error, "reservation");
         self.tell(MeshEvent::Reservation(info));
         self.announce_again(Instant::now());
+    }
+
+    fn remember(&mut self, relay: &PeerId) {
+        let mut slots = self.relays.reservations();
+        if let Some((_, slot)) = slots.find(|(of, slot)| of == relay && slot.is_reported()) {
+            let named = |relay: &PeerId| self.relays.contains(relay);
+            self.histories
+                .note(*relay, slot.state(), slot.last_error(), named);
+        }
     }
 
     fn reservation(&self, relay: &PeerId) -> Option<ReservationInfo> {
@@ -186,6 +196,8 @@ impl Driver {
                     renewals: slot.renewals(),
                     attempts: slot.attempts(),
                     last_error: slot.last_error().map(ToOwned::to_owned),
+                    since: self.histories.since(&relay),
+                    last_loss: self.histories.last_loss(&relay),
                 };
                 Some((relay, info))
             })

@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use libp2p::PeerId;
+use worldcompute_proof as proof;
+
 use super::Driver;
 use crate::address::is_relayed;
 use crate::status::{MeshStatus, PeerInfo};
@@ -13,6 +16,11 @@ impl Driver {
         let mut peers: Vec<PeerInfo> = self.book.iter().map(|(_, entry)| entry.info(now)).collect();
         peers.sort_by_key(|info| info.peer);
         peers
+    }
+
+    /// Whether a box opens the TLS on the way to a peer.
+    pub(super) fn inspects(&self, peer: &proof::PeerId) -> bool {
+        PeerId::from_bytes(&peer.to_bytes()).is_ok_and(|peer| self.is_inspected_to(&peer))
     }
 
     pub(super) fn status(&self) -> MeshStatus {

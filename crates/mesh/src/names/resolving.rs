@@ -106,7 +106,7 @@ fn unanswered(host: &str) -> io::Error {
 }
 
 /// The name that an address begins with, and which addresses of it are meant.
-fn named(address: &Multiaddr) -> Option<(String, Family)> {
+pub(crate) fn named(address: &Multiaddr) -> Option<(String, Family)> {
     match address.iter().next()? {
         Protocol::Dns(host) => Some((host.into_owned(), Family::Any)),
         Protocol::Dns4(host) => Some((host.into_owned(), Family::V4)),
@@ -116,7 +116,7 @@ fn named(address: &Multiaddr) -> Option<(String, Family)> {
 }
 
 /// The address with the name replaced. Where TLS follows, the name is what it asks for, unless it has one already.
-fn reached_at(address: &Multiaddr, host: &str, ip: IpAddr) -> Multiaddr {
+pub(crate) fn reached_at(address: &Multiaddr, host: &str, ip: IpAddr) -> Multiaddr {
     let has_sni = address.iter().any(|part| matches!(part, Protocol::Sni(_)));
     let mut reached = Multiaddr::from(ip);
     for part in address.iter().skip(1) {

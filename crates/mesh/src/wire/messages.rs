@@ -82,6 +82,9 @@ pub struct DispatchRequest {
     /// Ties the records of both sides together.
     #[serde(with = "Text::<MAX_ID>")]
     pub correlation_id: String,
+    /// Whether a box opens the TLS on the submitter's way to the donor. The mesh adds what it knows when it sends this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inspected: bool,
 }
 
 /// How a dispatched task ended.

@@ -38,6 +38,7 @@ fn a_dispatch() -> DispatchRequest {
         ],
         trace: vec![4],
         correlation_id: "c".to_owned(),
+        inspected: false,
     }
 }
 

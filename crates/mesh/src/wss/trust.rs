@@ -56,7 +56,7 @@ pub(super) enum Trust {
 #[error(
     "certificate {fingerprint} (subject {subject}, issuer {issuer}) is not {expected}: TLS is inspected on the way"
 )]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub fingerprint: String,
     pub subject: String,
     pub issuer: String,

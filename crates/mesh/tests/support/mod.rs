@@ -155,6 +155,7 @@ pub fn a_task(manifest: Vec<u8>) -> DispatchRequest {
         inline_inputs: Vec::new(),
         trace: Vec::new(),
         correlation_id: "0123456789abcdef01234567".to_owned(),
+        inspected: false,
     }
 }
 

@@ -40,6 +40,49 @@ pub struct Reservation {
     pub state: String,
     /// When the relay drops it unless renewed, RFC 3339.
     pub expires_at: Option<String>,
+    /// Since when it stands where it does, RFC 3339; one that is held, since it was granted.
+    #[serde(default)]
+    pub since: Option<String>,
+    /// How often it was renewed since it was granted.
+    #[serde(default)]
+    pub renewals: u64,
+    /// Why the last attempt failed, while it is not held.
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// When it was lost last, RFC 3339.
+    #[serde(default)]
+    pub lost_at: Option<String>,
+    /// Why it was lost then.
+    #[serde(default)]
+    pub lost_because: Option<String>,
+    /// What the connection to the relay is made of: `quic`, `tcp` or `wss`.
+    #[serde(default)]
+    pub transport: Option<String>,
+    /// The last round trip to the relay, in milliseconds.
+    #[serde(default)]
+    pub rtt_ms: Option<f64>,
+    /// Who sees that there is a connection to the relay.
+    #[serde(default)]
+    pub tier: Option<Tier>,
+}
+
+/// How far a connection is nobody else's business. What is said over it is, in every tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Tier {
+    /// Nobody on the way opens anything.
+    Standard,
+    /// A box on the way, which this machine was told to trust, opens its TLS.
+    Inspected,
+}
+
+impl Tier {
+    /// `Standard` or `Inspected`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "Standard",
+            Self::Inspected => "Inspected",
+        }
+    }
 }
 
 /// `GET /v1/admin/status`.
@@ -67,6 +110,9 @@ pub struct AdminStatus {
     pub inbound: BTreeMap<String, u64>,
     /// Its relay reservations.
     pub reservations: Vec<Reservation>,
+    /// Peers that are connected, by the tier of the connection.
+    #[serde(default)]
+    pub tiers: BTreeMap<Tier, usize>,
     /// Load of the host.
     pub load: Load,
     /// Jobs known to this submitter, by phase.

@@ -206,6 +206,7 @@ mod tests {
             inline_inputs: Vec::new(),
             trace: decision.trace().bytes().to_vec(),
             correlation_id: String::new(),
+            inspected: false,
         }
     }
 

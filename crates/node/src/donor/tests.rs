@@ -5,9 +5,12 @@ use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
 use gait::{Gate, SystemClock, starter};
 use tokio::sync::mpsc;
 use worldcompute_content::Limits;
+use worldcompute_ledger::receipt::ExecutorReceipt;
 use worldcompute_mesh::wire::DispatchStatus;
 use worldcompute_mesh::{Inbound, MeshConfig};
-use worldcompute_scheduler::manifest::Manifest;
+use worldcompute_scheduler::manifest::{Manifest, VerifiedManifest};
+
+use crate::submitter::settle::{Asked, settle};
 
 const SPINS: &[u8] = br#"(module (func (export "_start") (loop $again (br $again))))"#;
 const ENDS: &[u8] = br#"(module (func (export "_start")))"#;
@@ -82,6 +85,7 @@ fn request(key: &SigningKey, lease: &str, module: &[u8]) -> DispatchRequest {
         inline_inputs: Vec::new(),
         trace: decision.trace().bytes().to_vec(),
         correlation_id: String::new(),
+        inspected: false,
     }
 }
 
@@ -138,6 +142,54 @@ async fn a_task_whose_bytes_never_come_holds_no_slot_and_ends_when_it_is_cancell
         1,
         "nothing but the other task ran"
     );
+}
+
+/// A task of the donor's own, told to have come over an inspected way or not; the lease and manifest that it names.
+async fn told(donor: &Donor, inspected: bool) -> (Asked, DispatchReply) {
+    donor.0.content.put(ENDS).unwrap();
+    let key = &donor.0.key;
+    let mut request = request(key, "", ENDS);
+    let manifest = Arc::new(VerifiedManifest::open(&request.manifest).unwrap());
+    let lease = format!("{}.0.0.0", manifest.job_id());
+    donor.0.content.put(&request.trace).unwrap();
+    (request.lease_id, request.inspected) = (lease.clone(), inspected);
+    let asked = Asked {
+        lease: lease.parse().unwrap(),
+        donor: key.peer_id(),
+        manifest,
+    };
+    let reply = dispatch(donor, key, request).await.unwrap().unwrap();
+    (asked, reply)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_says_that_tls_was_opened_where_the_submitter_saw_it() {
+    let (_directory, donor) = donor().await;
+    for inspected in [true, false] {
+        let (_, reply) = told(&donor, inspected).await;
+        let opened = ExecutorReceipt::open(&reply.receipt).unwrap();
+        assert_eq!(opened.receipt().inspected, inspected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submitter_that_saw_it_takes_no_receipt_that_hides_it() {
+    let (_directory, donor) = donor().await;
+    let (content, mesh) = (&donor.0.content, &donor.0.mesh);
+    for (said, seen, taken) in [
+        (true, true, true),
+        (false, true, false),
+        (true, false, true),
+        (false, false, true),
+    ] {
+        let (asked, reply) = told(&donor, said).await;
+        let settled = settle(&asked, reply, seen, content, mesh).await.map(drop);
+        assert_eq!(settled.is_ok(), taken, "{said} {seen}: {settled:?}");
+        if let Err(fault) = settled {
+            assert_eq!(fault.number(), Some(WcCode::LedgerVerificationFailed));
+            assert!(fault.message().contains("TLS"), "{fault}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

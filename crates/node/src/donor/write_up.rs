@@ -116,6 +116,7 @@ impl Attempt<'_> {
             started_at: self.started_at,
             ended_at: self.ended_at,
             path: self.path,
+            inspected: self.request.inspected,
         })
     }
 }

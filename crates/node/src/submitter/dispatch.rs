@@ -37,13 +37,14 @@ impl Ways {
     /// Has a donor run a task, checks what comes back, and tells the broker.
     pub async fn dispatch(&self, asked: Asked, trace: Arc<[u8]>) -> Event {
         let started = Instant::now();
+        let inspected = self.is_inspected(&asked).await;
         let reply = match self
-            .ask(&asked, &trace)
+            .ask(&asked, &trace, inspected)
             .instrument(debug_span!("dispatch"))
             .await
         {
             Ok(reply) => {
-                self.settled(&asked, reply)
+                self.settled(&asked, reply, inspected)
                     .instrument(debug_span!("settle"))
                     .await
             }
@@ -98,8 +99,16 @@ impl Ways {
         }
     }
 
-    async fn ask(&self, asked: &Asked, trace: &[u8]) -> Result<DispatchReply> {
-        let request = request(asked, trace);
+    /// Whether somebody opens the TLS on the way to the donor. Told to it, the receipt has to say so.
+    async fn is_inspected(&self, asked: &Asked) -> bool {
+        self.local(asked.donor).is_none() && self.mesh.is_inspected(asked.donor).await
+    }
+
+    async fn ask(&self, asked: &Asked, trace: &[u8], inspected: bool) -> Result<DispatchReply> {
+        let request = DispatchRequest {
+            inspected,
+            ..request(asked, trace)
+        };
         match self.local(asked.donor) {
             Some(local) => local.dispatch(&self.me, request, Path::Local).await,
             None => self.mesh.dispatch(asked.donor, request).await,
@@ -107,8 +116,8 @@ impl Ways {
     }
 
     /// A receipt that does not hold is a reason not to ask this donor again; bytes that cannot be had are not.
-    async fn settled(&self, asked: &Asked, reply: DispatchReply) -> Reply {
-        match settle(asked, reply, &self.content, &self.mesh).await {
+    async fn settled(&self, asked: &Asked, reply: DispatchReply, inspected: bool) -> Reply {
+        match settle(asked, reply, inspected, &self.content, &self.mesh).await {
             Ok(execution) => Reply::Ran(Box::new(execution)),
             Err(fault)
                 if fault.category() == Category::VerificationFailed
@@ -144,6 +153,7 @@ fn request(asked: &Asked, trace: &[u8]) -> DispatchRequest {
         correlation_id: worldcompute_telemetry::current()
             .unwrap_or_else(CorrelationId::random)
             .to_string(),
+        inspected: false,
     }
 }
 

@@ -27,13 +27,14 @@ pub struct Asked {
     pub manifest: Arc<VerifiedManifest>,
 }
 
-/// Checks, fetches and keeps what the reply names.
+/// Checks, fetches and keeps what the reply names. A donor that was told that the way to it is `inspected` has to say so.
 ///
 /// # Errors
 /// WC-009 for a receipt that is not the word of the donor that was asked, about what was asked.
 pub async fn settle(
     asked: &Asked,
     reply: DispatchReply,
+    inspected: bool,
     content: &Arc<ContentStore>,
     mesh: &Mesh,
 ) -> Result<Execution> {
@@ -42,6 +43,9 @@ pub async fn settle(
         return Err(refused(asked, "another node signed it"));
     }
     let opened = ExecutorReceipt::open(&reply.receipt)?;
+    if inspected && !opened.receipt().inspected {
+        return Err(refused(asked, "it hides that TLS was opened on the way"));
+    }
     check_decisions(asked, opened.receipt(), &reply.trace, content)?;
     let (mut here, mut elsewhere) = (vec![reply.trace.clone()], Vec::new());
     let receipt = opened.receipt();

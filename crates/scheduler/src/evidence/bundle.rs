@@ -46,6 +46,8 @@ pub(super) struct Bundle<'a> {
     pub(super) executors: BTreeSet<PeerId>,
     /// How many tasks ended in which way.
     pub(super) ends: BTreeMap<&'static str, u32>,
+    /// Tasks whose receipts say that TLS was opened on the way.
+    pub(super) inspected: u32,
     /// What the manifest, or something it leads to, refers to.
     referred: BTreeSet<String>,
     submit_intent: Sha256,
@@ -79,6 +81,7 @@ impl<'a> Bundle<'a> {
             parts: BTreeMap::new(),
             executors: BTreeSet::new(),
             ends: BTreeMap::new(),
+            inspected: 0,
             referred: BTreeSet::from([Part::Manifest.to_string()]),
             submit_intent,
             decisions: BTreeMap::new(),
@@ -155,6 +158,7 @@ impl<'a> Bundle<'a> {
             .ends
             .entry(receipt.outcome.status.as_str())
             .or_default() += 1;
+        self.inspected += u32::from(receipt.inspected);
         self.executors.insert(receipt.executor);
         Ok(signed)
     }

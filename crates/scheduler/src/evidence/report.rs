@@ -35,6 +35,9 @@ pub struct Report {
     pub proven: Vec<String>,
     /// What it leaves open, a phrase each.
     pub not_proven: Vec<String>,
+    /// Tasks whose receipts say that a box on the way opened the TLS around them.
+    #[serde(skip_serializing_if = "is_none")]
+    pub inspected: u32,
     /// What a file of a gate was found to be, as `gait verify` shows it.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub artefact: Option<Verified>,
@@ -94,6 +97,7 @@ impl Report {
             .concat(),
         )
         .with_replicas(manifest)
+        .with_inspected(bundle.inspected)
     }
 
     /// One receipt with everything in its bundle that it refers to.
@@ -128,6 +132,7 @@ impl Report {
             .concat(),
         )
         .with_replicas(&bundle.manifest)
+        .with_inspected(u32::from(receipt.inspected))
     }
 
     /// One receipt by itself.
@@ -156,6 +161,7 @@ impl Report {
             ],
             [open.to_vec(), whose(pins)].concat(),
         )
+        .with_inspected(u32::from(receipt.inspected))
     }
 
     /// One manifest, in its bundle or by itself.
@@ -247,8 +253,20 @@ impl Report {
             parts,
             proven,
             not_proven,
+            inspected: 0,
             artefact: None,
         }
+    }
+
+    /// What donors and submitters say of their networks, by those of their receipts that say it.
+    fn with_inspected(mut self, receipts: u32) -> Self {
+        self.inspected = receipts;
+        if receipts > 0 {
+            self.proven.push(format!(
+                "By {receipts} of the receipts, a box on the way opened the TLS around the task: it saw who spoke to whom and how much, and no content."
+            ));
+        }
+        self
     }
 
     fn with_replicas(mut self, manifest: &VerifiedManifest) -> Self {
@@ -260,6 +278,14 @@ impl Report {
         }
         self
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+const fn is_none(receipts: &u32) -> bool {
+    *receipts == 0
 }
 
 /// What a file that a gate made shows, and what it leaves open.

@@ -127,6 +127,7 @@ impl Job {
             started_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             ended_at: "2026-01-02T03:04:06Z".parse().unwrap(),
             path: Route::Direct,
+            inspected: false,
         }
     }
 

@@ -143,6 +143,7 @@ pub fn receipt(
         started_at: at,
         ended_at: at,
         path: receipt::Path::Direct,
+        inspected: false,
     }
 }
 
