@@ -33,7 +33,7 @@ impl Driver {
         endpoint: &ConnectedPoint,
         failed: &[(Multiaddr, TransportError<io::Error>)],
     ) {
-        self.attempts.remove(&id);
+        let wanted = self.attempts.remove(&id).is_some();
         for failure in dial::of_attempt(failed) {
             dial::record_failure(Some(&peer), &failure, &mut self.dials);
         }
@@ -75,7 +75,7 @@ impl Driver {
                 .dial_failed(Some(peer), &[], why, now, rand::random());
             self.perform_all(action);
         }
-        self.keep_the_best(&peer, id);
+        self.keep_the_best(&peer, id, wanted);
         self.tell_path(&peer, before);
         self.tell_up(&peer);
         self.flush_waiting(&peer);
@@ -85,8 +85,8 @@ impl Driver {
     }
 
     /// Of connections that this node dialled directly, one is enough: the best, but none is taken away from under a
-    /// request or a circuit.
-    fn keep_the_best(&mut self, peer: &PeerId, newest: ConnectionId) {
+    /// request or a circuit; nor, with the reservation on it, for one that only the routing table dialled.
+    fn keep_the_best(&mut self, peer: &PeerId, newest: ConnectionId, wanted: bool) {
         let Some(entry) = self.book.get(peer) else {
             return;
         };
@@ -94,7 +94,7 @@ impl Driver {
         if is_best && worse.is_empty() {
             return;
         }
-        if !is_best || self.is_needed(peer) {
+        if !is_best || !wanted || self.is_needed(peer) {
             self.swarm.close_connection(newest);
             return;
         }
