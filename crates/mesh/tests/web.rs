@@ -195,6 +195,7 @@ async fn of_two_connections_that_both_come_late_one_is_kept_and_kept_up() {
             config.bootstrap.push(at_port(address, at));
         }
         let (donor, _inbound) = Mesh::start(config).await.unwrap();
+        let mut events = donor.subscribe();
         within("one connection by TCP", async {
             loop {
                 let status = donor.status().await.unwrap();
@@ -210,18 +211,23 @@ async fn of_two_connections_that_both_come_late_one_is_kept_and_kept_up() {
         within("a reservation", donor.reserved(DEADLINE))
             .await
             .unwrap();
-        // A relay that sees two connections of one peer takes it for one that came back, after a second.
-        let mut events = donor.subscribe();
+        // A relay that sees two connections of one peer takes it for one that came back, after a second. What was made over
+        // the web ends with that connection; what was made by TCP stays.
+        let mut by_web = false;
         let lost = tokio::time::timeout(Duration::from_secs(3), async {
             loop {
-                if let MeshEvent::Reservation(held) = events.recv().await.unwrap()
-                    && held.state == ReservationState::Lost
-                {
-                    return held;
+                let MeshEvent::Reservation(held) = events.recv().await.unwrap() else {
+                    continue;
+                };
+                match held.state {
+                    ReservationState::Active => by_web = held.address.to_string().contains("/ws/"),
+                    ReservationState::Lost if !by_web => return held,
+                    _ => {}
                 }
             }
         })
         .await;
+        assert!(!by_web, "it came back by TCP");
         assert!(lost.is_err(), "{lost:?}");
     }
 }
