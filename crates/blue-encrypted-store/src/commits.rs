@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use crate::anchor::Anchor;
 use crate::crypto::random;
+use crate::keyring::Keyring;
 use crate::lab::{Job, Lab, Task, job, partition, put, secrets, task, text, version};
 use crate::manifest::{CHUNK_ENTRIES, Listed, MAX_PARTITION_RECORDS, Manifest};
 use crate::name::RecordId;
@@ -306,7 +307,7 @@ async fn a_small_commit_to_a_large_partition_writes_little() {
 /// Prepares a commit and does only its first `steps` transactions, as a process that dies then.
 pub(crate) async fn interrupted(store: &Store, batch: Batch, steps: usize) {
     let shared = partition(store, "j1").0;
-    let mut open = reader::read(&shared.store, &shared.scope)
+    let mut open = reader::read(&shared.store, &shared.scope, &Keyring::empty(&shared.scope))
         .await
         .unwrap()
         .open;
@@ -355,7 +356,7 @@ async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
     let (slow, quick) = (lab.store().await, lab.store().await);
     let at = put(&partition(&slow, "j1"), &[("t0000", "old")]).await;
     let shared = partition(&slow, "j1").0;
-    let mut open = reader::read(&shared.store, &shared.scope)
+    let mut open = reader::read(&shared.store, &shared.scope, &Keyring::empty(&shared.scope))
         .await
         .unwrap()
         .open;

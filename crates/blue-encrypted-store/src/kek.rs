@@ -18,12 +18,13 @@ use crate::keys::{KCV_BYTES, KekContext, KekHandle, KeyProvider, UmkHandle, kcv}
 /// The epoch of the key that wraps nothing and is never retired.
 pub(crate) const OWN: u64 = 0;
 
-/// How long, and how often, a key that a provider gave is used before the provider is asked again.
+/// How long, and how often, a key that a provider gave or unwrapped is used before the provider is asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyLifetime {
     /// Counted from the answer of the provider.
     pub max_age: Duration,
-    /// How many data keys it unwraps or wraps, and how many commits it permits. 0 counts as 1.
+    /// Of a key-encryption key, how many data keys it unwraps or wraps, and how many loads and commits it permits; of a data
+    /// key, how many loads. 0 counts as 1.
     pub max_uses: u64,
 }
 
@@ -58,6 +59,11 @@ impl Keks {
             lifetime,
             slots: Mutex::default(),
         }
+    }
+
+    /// How long they are used, and the data keys that they open.
+    pub(crate) const fn lifetime(&self) -> KeyLifetime {
+        self.lifetime
     }
 
     /// Takes over a key that has just been derived.

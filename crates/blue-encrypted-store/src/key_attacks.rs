@@ -158,8 +158,8 @@ fn data_key(version: u32) -> DataKey {
 /// A record under the first of two data keys.
 fn record() -> (Keyring, Row) {
     let mut keyring = Keyring::empty(&scope());
-    keyring.add(data_key(1), Kept::default());
-    keyring.add(data_key(2), Kept::default());
+    keyring.add(data_key(1).into(), Kept::default());
+    keyring.add(data_key(2).into(), Kept::default());
     let now = Timestamp::UNIX_EPOCH;
     let content = Content {
         place: &Place::new(RecordId::new("task", "t1").unwrap(), now),

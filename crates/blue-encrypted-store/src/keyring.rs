@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::hmac;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use worldcompute_fault::Result;
 
 use crate::check::Check;
 use crate::crypto::{expand, hmac_key};
 use crate::envelope::Suite;
-use crate::kek::Keks;
+use crate::kek::{Keks, KeyLifetime};
 use crate::keys::{DekContext, DekHandle, EncryptedDek};
 use crate::manifest::{Manifest, SealPrefix, prefix};
 use crate::name::{self, SortKey, parse_key_id, parse_time, time};
@@ -48,6 +50,8 @@ pub(crate) struct DataKey {
     pub(crate) seal_key: hmac::Key,
     pub(crate) manifest_key: hmac::Key,
     pub(crate) nonce_key: hmac::Key,
+    unwrapped_at: Instant,
+    uses: AtomicU64,
 }
 
 impl DataKey {
@@ -59,7 +63,15 @@ impl DataKey {
             manifest_key: derive(b"blue/v1/manifest")?,
             nonce_key: derive(b"blue/v1/nonce")?,
             dek,
+            unwrapped_at: Instant::now(),
+            uses: AtomicU64::new(1),
         })
+    }
+
+    /// Whether one more load may use it without unwrapping it again. That counts as a use.
+    fn lives(&self, lifetime: KeyLifetime) -> bool {
+        self.unwrapped_at.elapsed() < lifetime.max_age
+            && self.uses.fetch_add(1, Ordering::Relaxed) < lifetime.max_uses
     }
 }
 
@@ -121,13 +133,23 @@ impl Keyring {
         (self.keys.len() < MAX_DATA_KEYS).then_some(next)
     }
 
+    /// The key in a row that it was read from before.
+    fn of_row(&self, row: &Row) -> Option<(Arc<DataKey>, Kept)> {
+        let Some(SortKey::Dek(version)) = SortKey::parse(row.text("sk").ok()?) else {
+            return None;
+        };
+        let (key, kept) = self.keys.get(&version)?;
+        let seal = row.check_seal(&key.seal_key).ok()?;
+        (prefix(&seal) == kept.seal).then(|| (key.clone(), *kept))
+    }
+
     /// Takes a key's row for the one that is there.
-    pub(crate) fn replace(&mut self, key: DataKey, kept: Kept) {
-        self.keys.insert(key.version, (Arc::new(key), kept));
+    pub(crate) fn replace(&mut self, key: Arc<DataKey>, kept: Kept) {
+        self.keys.insert(key.version, (key, kept));
     }
 
     /// Adds a key, which becomes the active one if it is the newest.
-    pub(crate) fn add(&mut self, key: DataKey, kept: Kept) {
+    pub(crate) fn add(&mut self, key: Arc<DataKey>, kept: Kept) {
         self.active = self.active.max(Some(key.version));
         self.replace(key, kept);
     }
@@ -253,20 +275,45 @@ impl Wrapping<'_> {
 
     /// Unwraps every data key of a partition. Any that fails is an error: a missing key would hide records.
     pub(crate) async fn open(&self, scope: &Scope, rows: Vec<Row>) -> Result<Keyring> {
+        self.open_knowing(&Keyring::empty(scope), scope, rows).await
+    }
+
+    /// The same, but for the keys whose rows are those that `known` was read from: they are not unwrapped again.
+    pub(crate) async fn open_knowing(
+        &self,
+        known: &Keyring,
+        scope: &Scope,
+        rows: Vec<Row>,
+    ) -> Result<Keyring> {
         if rows.len() > MAX_DATA_KEYS {
             let why = format!("there are more than {MAX_DATA_KEYS} data keys");
             return Err(Check::Attributes.failed(&scope.key, why));
         }
         let mut keyring = Keyring::empty(scope);
         for row in rows {
-            let (key, kept) = self.open_one(scope, &row).await?;
+            let (key, kept) = match self.recall(known, &row).await? {
+                Some(known) => known,
+                None => self.open_one(scope, &row).await?,
+            };
             keyring.add(key, kept);
         }
         Ok(keyring)
     }
 
+    /// A data key that is known from this very row. The key that wraps it is asked for all the same: with its end nobody
+    /// reads any more.
+    async fn recall(&self, known: &Keyring, row: &Row) -> Result<Option<(Arc<DataKey>, Kept)>> {
+        let found = known.of_row(row).filter(|(key, kept)| {
+            self.check_epoch(kept.epoch).is_ok() && key.lives(self.keks.lifetime())
+        });
+        if let Some((_, kept)) = &found {
+            self.keks.get(kept.epoch).await?;
+        }
+        Ok(found)
+    }
+
     /// Unwraps the data key in a row.
-    pub(crate) async fn open_one(&self, scope: &Scope, row: &Row) -> Result<(DataKey, Kept)> {
+    pub(crate) async fn open_one(&self, scope: &Scope, row: &Row) -> Result<(Arc<DataKey>, Kept)> {
         let place = format!("{}: {}", scope.key, row.text("sk").unwrap_or(name::DEK));
         let parsed = parse(scope, row).map_err(|check| {
             check.failed(&place, "the wrapped data key is not as it was written")
@@ -291,7 +338,7 @@ impl Wrapping<'_> {
             seal: prefix(&seal),
             ..parsed.kept
         };
-        Ok((key, kept))
+        Ok((Arc::new(key), kept))
     }
 
     fn check_epoch(&self, epoch: u64) -> Result<(), Check> {
@@ -380,3 +427,6 @@ fn parse(scope: &Scope, row: &Row) -> Result<Parsed, Check> {
         dek,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -715,7 +715,7 @@ mod tests {
 
     fn keyring() -> Keyring {
         let mut keyring = Keyring::empty(&scope());
-        keyring.add(data_key(), Kept::default());
+        keyring.add(data_key().into(), Kept::default());
         keyring
     }
 

@@ -11,6 +11,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::anchor::Mark;
 use crate::audit::{AuditOutcome, Audited, Draft, Lane, Operation};
 use crate::erasure::refuse_erased;
+use crate::keyring::Keyring;
 use crate::name::ROOT;
 use crate::plan::{self, FirstKey, MAX_FLIP_ACTIONS, Open, Prepared, Stray};
 use crate::reader::{self, Loaded};
@@ -84,8 +85,8 @@ impl Partition {
     /// the key provider.
     pub async fn load(&self) -> Result<Option<Snapshot>> {
         let mut guard = self.0.open.lock().await;
-        *guard = None;
-        let loaded = self.0.read().await?;
+        let known = guard.take().map(|open| open.keyring);
+        let loaded = self.0.read_knowing(known.as_deref()).await?;
         let (open, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
         *guard = Some(open);
         snapshot.hand_out().await?;
@@ -151,9 +152,16 @@ impl Shared {
 
     /// Reads and verifies the partition. A failed check is on record: with which of the keys is what it could not tell.
     pub(crate) async fn read(&self) -> Result<Loaded> {
+        self.read_knowing(None).await
+    }
+
+    /// The same, but the data keys of `known` are not unwrapped again.
+    async fn read_knowing(&self, known: Option<&Keyring>) -> Result<Loaded> {
+        let none = Keyring::empty(&self.scope);
+        let known = known.unwrap_or(&none);
         let (audit, lane) = (&self.store.audit, self.lane());
         audit.settle(lane).await?;
-        let read = reader::read(&self.store, &self.scope).await;
+        let read = reader::read(&self.store, &self.scope, known).await;
         if let Err(fault) = &read
             && fault.category() == Category::VerificationFailed
         {

@@ -54,15 +54,19 @@ impl Loaded {
     }
 }
 
-/// Reads all pages of a partition and verifies them.
-pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loaded> {
+/// Reads all pages of a partition and verifies them. The data keys in `known` are not unwrapped again.
+pub(crate) async fn read(
+    store: &Arc<Inner>,
+    scope: &Arc<Scope>,
+    known: &Keyring,
+) -> Result<Loaded> {
     let pk = scope.key.to_string();
     let floor = store.anchor.mark(&pk);
     let mut attempts = 0;
     let mut before = None;
     let loaded = loop {
         let rows = store.table.partition(&pk, MAX_ROWS).await?;
-        let fault = match verified(store, scope, rows).await {
+        let fault = match verified(store, scope, known, rows).await {
             Ok(loaded) => break loaded,
             Err(fault) => fault,
         };
@@ -87,13 +91,19 @@ pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<Loade
     Ok(loaded)
 }
 
-async fn verified(store: &Inner, scope: &Arc<Scope>, rows: Vec<Row>) -> Result<Loaded> {
+async fn verified(
+    store: &Inner,
+    scope: &Arc<Scope>,
+    known: &Keyring,
+    rows: Vec<Row>,
+) -> Result<Loaded> {
     let count = rows.len();
     let mut sorted = Sorted::of(scope, rows)?;
     Box::pin(refuse_erased(store, scope, sorted.root.as_ref())).await?;
     let deks = std::mem::take(&mut sorted.deks);
     follow(store, &deks).await?;
-    let keyring = Arc::new(store.wrapping().open(scope, deks).await?);
+    let keyring = store.wrapping().open_knowing(known, scope, deks).await?;
+    let keyring = Arc::new(keyring);
     let scope = scope.clone();
     computing(count, move || sorted.assemble(&scope, keyring)).await
 }
@@ -511,8 +521,8 @@ mod tests {
         manifest.insert(place.record.clone(), sk, listed, now, min_dek);
         let root = manifest.write(&scope, &data_key(2), now, false).root;
         let mut keyring = Keyring::empty(&scope);
-        keyring.add(data_key(1), Kept::default());
-        keyring.add(data_key(2), Kept::default());
+        keyring.add(data_key(1).into(), Kept::default());
+        keyring.add(data_key(2).into(), Kept::default());
         let sorted = Sorted::of(&scope, vec![row, root]).unwrap();
         match sorted.assemble(&scope, Arc::new(keyring)) {
             Ok(loaded) => Ok(loaded.records.len()),

@@ -1,0 +1,148 @@
+//! Who has read a data key does not unwrap it again, and is not fooled or left behind for it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use worldcompute_fault::{Category, Fault};
+
+use crate::attacks::changed;
+use crate::keys::{DekContext, KekContext, KeyError};
+use crate::lab::{Lab, Meddling, partition, put};
+use crate::{Batch, KeyLifetime, Partition, Store, StoreConfig, StorePath};
+
+const PK: &str = "job#j1";
+
+/// Counts what is unwrapped, and gives no keys once it is told so.
+#[derive(Default)]
+struct Counting {
+    unwrapped: AtomicUsize,
+    refuses: AtomicUsize,
+}
+
+impl Counting {
+    fn unwrapped(&self) -> usize {
+        self.unwrapped.load(Ordering::SeqCst)
+    }
+}
+
+#[async_trait]
+impl Meddling for Counting {
+    async fn deriving(&self, context: &KekContext) -> Result<KekContext, KeyError> {
+        match self.refuses.load(Ordering::SeqCst) {
+            0 => Ok(context.clone()),
+            _ => Err(Fault::new(Category::PolicyBlocked, "refused", "no").into()),
+        }
+    }
+
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
+        self.unwrapped.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+struct Scene {
+    lab: Lab,
+    keys: Arc<Counting>,
+    store: Store,
+    partition: Partition,
+}
+
+/// A store with one record in a partition that was loaded once.
+async fn scene(lifetime: KeyLifetime) -> Scene {
+    let (lab, keys) = (Lab::new(), Arc::new(Counting::default()));
+    put(&partition(&lab.store().await, "j1"), &[("t1", "x")]).await;
+    let config = StoreConfig::new(StorePath::Memory).key_lifetime(lifetime);
+    let store = lab.try_store_with(config, keys.clone()).await.unwrap();
+    let partition = partition(&store, "j1");
+    partition.load().await.unwrap().unwrap();
+    assert_eq!(keys.unwrapped(), 1);
+    Scene {
+        lab,
+        keys,
+        store,
+        partition,
+    }
+}
+
+#[tokio::test]
+async fn a_data_key_is_not_unwrapped_again_while_its_row_is_the_same() {
+    let scene = scene(KeyLifetime::default()).await;
+    for _ in 0..3 {
+        scene.partition.load().await.unwrap().unwrap();
+    }
+    assert_eq!(scene.keys.unwrapped(), 1);
+    scene.store.rotate_kek().await.unwrap();
+    put(&scene.partition, &[("t1", "y")]).await;
+    let before = scene.keys.unwrapped();
+    scene.partition.load().await.unwrap().unwrap();
+    assert_eq!(scene.keys.unwrapped(), before, "known from its new row");
+    drop(scene.partition);
+    let other = partition(&scene.store, "j1");
+    other.load().await.unwrap().unwrap();
+    assert_eq!(
+        scene.keys.unwrapped(),
+        before + 1,
+        "forgotten with the last handle"
+    );
+}
+
+#[tokio::test]
+async fn a_data_key_that_is_too_old_or_used_up_is_unwrapped_again() {
+    let lifetime = KeyLifetime::default();
+    let old = KeyLifetime {
+        max_age: Duration::ZERO,
+        ..lifetime
+    };
+    let used_up = KeyLifetime {
+        max_uses: 2,
+        ..lifetime
+    };
+    for (lifetime, unwrapped) in [(old, [2, 3, 4]), (used_up, [1, 2, 2])] {
+        let scene = scene(lifetime).await;
+        for expected in unwrapped {
+            scene.partition.load().await.unwrap().unwrap();
+            assert_eq!(scene.keys.unwrapped(), expected, "{lifetime:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_known_data_key_opens_nothing_once_the_key_that_wraps_it_is_refused() {
+    let scene = scene(KeyLifetime {
+        max_uses: 6,
+        ..KeyLifetime::default()
+    })
+    .await;
+    scene.keys.refuses.store(1, Ordering::SeqCst);
+    let at = scene.partition.load().await.unwrap().unwrap().version();
+    // Commits use up the key-encryption key, not the data key.
+    while scene.partition.commit(Batch::new(), at).await.is_ok() {}
+    let fault = scene.partition.load().await.unwrap_err();
+    assert_eq!(fault.code(), "refused");
+}
+
+#[tokio::test]
+async fn who_knows_a_data_key_still_refuses_every_changed_byte_of_its_row() {
+    let scene = scene(KeyLifetime::default()).await;
+    let stored = scene.lab.rows(PK)["dek#0001"].clone();
+    let mut tried = 0;
+    for (name, value) in &stored {
+        for other in changed(value) {
+            let mut row = stored.clone();
+            row.insert(name.clone(), other);
+            if ["pk", "sk"].contains(&name.as_str()) {
+                continue;
+            }
+            scene.lab.put(&row);
+            let fault = scene.partition.load().await.unwrap_err();
+            assert_eq!(fault.category(), Category::VerificationFailed, "{name}");
+            scene.lab.put(&stored);
+            // A load that fails leaves nothing that is known.
+            scene.partition.load().await.unwrap().unwrap();
+            tried += 1;
+        }
+    }
+    assert!(tried > 200, "{tried}");
+}
