@@ -7,6 +7,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use zeroize::Zeroizing;
 
 use crate::check::Check;
+use crate::plaintext::Plaintext;
 
 /// Bytes of every key.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -29,8 +30,15 @@ pub(crate) fn sha256(bytes: &[u8]) -> Digest {
 
 /// HMAC-SHA256 (RFC 2104) under a prepared key.
 pub(crate) fn hmac(key: &hmac::Key, bytes: &[u8]) -> Digest {
+    let mut context = hmac::Context::with_key(key);
+    context.update(bytes);
+    tag(context)
+}
+
+/// HMAC-SHA256 of what a context was given.
+pub(crate) fn tag(context: hmac::Context) -> Digest {
     let mut out = [0; 32];
-    out.copy_from_slice(hmac::sign(key, bytes).as_ref());
+    out.copy_from_slice(context.sign().as_ref());
     out
 }
 
@@ -102,7 +110,7 @@ impl CommittedKey {
         nonce: GcmNonce,
         aad: &Digest,
         ciphertext: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, Check> {
+    ) -> Result<Plaintext, Check> {
         if !same(&self.commitment, commitment) {
             return Err(Check::Commitment);
         }
@@ -132,16 +140,20 @@ pub(crate) fn gcm_open(
     nonce: GcmNonce,
     aad: &[u8],
     ciphertext: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Check> {
-    let mut bytes = Zeroizing::new(ciphertext.to_vec());
+) -> Result<Plaintext, Check> {
+    let (content, tag) = ciphertext
+        .split_last_chunk::<TAG_BYTES>()
+        .ok_or(Check::Tag)?;
     let nonce = Nonce::assume_unique_for_key(nonce);
-    let length = gcm(key)
-        .map_err(|_| Check::Tag)?
-        .open_in_place(nonce, Aad::from(aad), &mut bytes)
-        .map_err(|_| Check::Tag)?
-        .len();
-    bytes.truncate(length);
-    Ok(bytes)
+    let mut plaintext = Plaintext::new(vec![0; content.len()]);
+    gcm(key)
+        .and_then(|key| {
+            let opened =
+                key.open_separate_gather(nonce, Aad::from(aad), content, tag, &mut plaintext);
+            opened.map_err(|_| broken("AES-GCM"))
+        })
+        .map_err(|_| Check::Tag)?;
+    Ok(plaintext)
 }
 
 fn gcm(key: &Key) -> Result<LessSafeKey> {
@@ -165,9 +177,13 @@ fn broken(what: &str) -> Fault {
 
 /// Appends `bytes` with its length before it (32 bits, big endian), so that no two lists of fields have one encoding.
 pub(crate) fn lp(out: &mut Vec<u8>, bytes: &[u8]) {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&length(bytes));
     out.extend_from_slice(bytes);
+}
+
+/// How many bytes there are, as [`lp`] writes it.
+pub(crate) fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
 #[cfg(test)]

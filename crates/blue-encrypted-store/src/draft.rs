@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Number, Value};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::canonical_json;
-use zeroize::Zeroizing;
 
 use crate::Entity;
 use crate::name::RecordId;
+use crate::plaintext::Plaintext;
 use crate::record::{OVERHEAD_BYTES, STATUS_KEY, is_reserved};
 use crate::row::{Attribute, MAX_ITEM_BYTES, Row, canonical_number};
 
@@ -29,7 +29,7 @@ pub(crate) struct Clear {
 pub(crate) struct Draft {
     pub(crate) clear: Clear,
     /// The canonical JSON of the sealed half.
-    pub(crate) sealed: Zeroizing<Vec<u8>>,
+    pub(crate) sealed: Plaintext,
 }
 
 impl Draft {
@@ -38,11 +38,12 @@ impl Draft {
     pub(crate) fn of<E: Entity>(record: &RecordId, entity: E) -> Result<Self> {
         let (clear, sealed) = entity.split();
         let clear = Clear::of::<E>(record, &clear)?;
-        let sealed = Zeroizing::new(canonical_json(&sealed).map_err(|fault| at(record, fault))?);
+        let sealed = Plaintext::new(canonical_json(&sealed).map_err(|fault| at(record, fault))?);
         let padded = padded_size(sealed.len(), E::PADDED_TO);
         let size = clear.size().saturating_add(padded);
         check_size(record, size, || largest_field(&clear, &sealed))?;
-        let sealed = padded_with_spaces(&sealed, padded);
+        // Readers of JSON skip spaces after it, and the tag covers them: no length has to be kept beside it.
+        let sealed = sealed.padded_to(padded);
         Ok(Self { clear, sealed })
     }
 
@@ -56,14 +57,6 @@ impl Draft {
 fn padded_size(size: usize, multiple: usize) -> usize {
     size.checked_next_multiple_of(multiple.max(1))
         .unwrap_or(usize::MAX)
-}
-
-/// Readers of JSON skip spaces after it, and the tag covers them: no length has to be kept beside it.
-fn padded_with_spaces(json: &[u8], size: usize) -> Zeroizing<Vec<u8>> {
-    let mut padded = Zeroizing::new(Vec::with_capacity(size));
-    padded.extend_from_slice(json);
-    padded.resize(size.max(json.len()), b' ');
-    padded
 }
 
 impl Clear {

@@ -7,10 +7,10 @@
 
 use aws_lc_rs::hmac;
 use worldcompute_fault::Result;
-use zeroize::Zeroizing;
 
 use crate::check::Check;
-use crate::crypto::{CommittedKey, Digest, GcmNonce, KEY_BYTES, hmac as mac, lp};
+use crate::crypto::{CommittedKey, Digest, GcmNonce, KEY_BYTES, lp, tag};
+use crate::plaintext::Plaintext;
 
 /// A set of algorithms. One byte on the wire; there is none without encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,11 +64,11 @@ impl Binding<'_> {
 
 /// An encrypted payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sealed {
+pub(crate) struct Sealed<C = Vec<u8>> {
     pub(crate) nonce: GcmNonce,
     pub(crate) commitment: Digest,
     /// Ciphertext and tag.
-    pub(crate) ciphertext: Vec<u8>,
+    pub(crate) ciphertext: C,
 }
 
 /// Encrypts `plaintext`; `random` need not be fresh for this to be safe, only for equal plaintexts to look different.
@@ -92,8 +92,8 @@ pub(crate) fn seal(
 pub(crate) fn open(
     dek: &[u8; KEY_BYTES],
     binding: &Binding<'_>,
-    sealed: &Sealed,
-) -> Result<Zeroizing<Vec<u8>>, Check> {
+    sealed: &Sealed<impl AsRef<[u8]>>,
+) -> Result<Plaintext, Check> {
     let Sealed {
         nonce,
         commitment,
@@ -101,7 +101,7 @@ pub(crate) fn open(
     } = sealed;
     CommittedKey::derive(dek, &binding.info(*nonce))
         .map_err(|_| Check::Commitment)?
-        .open(commitment, *nonce, &binding.aad, ciphertext)
+        .open(commitment, *nonce, &binding.aad, ciphertext.as_ref())
 }
 
 fn hedged_nonce(
@@ -110,12 +110,12 @@ fn hedged_nonce(
     random: &[u8; 32],
     plaintext: &[u8],
 ) -> GcmNonce {
-    let mut input = Zeroizing::new(Vec::with_capacity(plaintext.len().saturating_add(72)));
-    input.extend_from_slice(random);
-    input.extend_from_slice(&binding.aad);
-    input.extend_from_slice(&binding.version.to_be_bytes());
-    input.extend_from_slice(plaintext);
-    mac(key, &input).first_chunk().copied().unwrap_or_default()
+    let mut context = hmac::Context::with_key(key);
+    context.update(random);
+    context.update(&binding.aad);
+    context.update(&binding.version.to_be_bytes());
+    context.update(plaintext);
+    tag(context).first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

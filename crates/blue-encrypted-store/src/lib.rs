@@ -176,6 +176,7 @@ mod opening;
 #[cfg(test)]
 mod parity;
 mod partition;
+mod plaintext;
 mod plan;
 #[cfg(test)]
 mod published;

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use serde_json::Value;
 use worldcompute_fault::{Category, Fault, Result};
-use zeroize::Zeroizing;
 
 use crate::check::Check;
 use crate::crypto::TAG_BYTES;
@@ -12,6 +11,7 @@ use crate::envelope::{self, Binding, Sealed, Suite};
 use crate::keyring::{DataKey, Keyring};
 use crate::manifest::{Listed, prefix};
 use crate::name::{PartitionKey, Place, SortKey, key_id, parse_time, time};
+use crate::plaintext::Plaintext;
 use crate::row::Row;
 use crate::{Entity, Stored};
 
@@ -208,11 +208,7 @@ pub(crate) fn verify(scope: &Scope, keyring: &Keyring, row: Row) -> Result<Verif
 
 impl VerifiedRow {
     /// Decrypts the payload: canonical JSON.
-    pub(crate) fn payload(
-        &self,
-        scope: &Scope,
-        keyring: &Keyring,
-    ) -> Result<Zeroizing<Vec<u8>>, Check> {
+    pub(crate) fn payload(&self, scope: &Scope, keyring: &Keyring) -> Result<Plaintext, Check> {
         let key = keyring.get(self.key_version).ok_or(Check::Attributes)?;
         let binding = Binding {
             suite: self.suite,
@@ -224,7 +220,7 @@ impl VerifiedRow {
         let sealed = Sealed {
             nonce: self.row.array("content_nonce")?,
             commitment: self.row.array("commit")?,
-            ciphertext: self.row.bytes("content_encrypted")?.to_vec(),
+            ciphertext: self.row.bytes("content_encrypted")?,
         };
         envelope::open(key.dek.bytes(), &binding, &sealed)
     }

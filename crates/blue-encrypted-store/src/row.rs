@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::check::Check;
-use crate::crypto::{Digest, hmac as mac, lp, same};
+use crate::crypto::{Digest, length, lp, same, tag};
 
 /// The largest item that DynamoDB stores, in bytes of names and values.
 pub const MAX_ITEM_BYTES: usize = 400 << 10;
@@ -34,17 +34,16 @@ impl Attribute {
         Self::Number(value.to_string())
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        let (tag, value): (u8, &[u8]) = match self {
+    /// The byte for its type, and the bytes for its value.
+    fn encoding(&self) -> (u8, &[u8]) {
+        match self {
             Self::Text(text) => (b'S', text.as_bytes()),
             Self::Number(text) => (b'N', text.as_bytes()),
             Self::Bytes(bytes) => (b'B', bytes),
             Self::Bool(false) => (b'T', &[0]),
             Self::Bool(true) => (b'T', &[1]),
             Self::Null => (b'0', &[]),
-        };
-        out.push(tag);
-        lp(out, value);
+        }
     }
 
     /// The reverse of its encoding, of the one encoding that it has.
@@ -230,7 +229,7 @@ impl Row {
 
     /// Authenticates everything that is set so far.
     pub(crate) fn seal(&mut self, key: &hmac::Key) -> Digest {
-        let seal = mac(key, &self.canonical());
+        let seal = self.mac(key);
         self.set_bytes(SEAL, seal);
         seal
     }
@@ -238,7 +237,7 @@ impl Row {
     /// The seal, if it holds.
     pub(crate) fn check_seal(&self, key: &hmac::Key) -> Result<Digest, Check> {
         let seal = self.array::<32>(SEAL)?;
-        if same(&mac(key, &self.canonical()), &seal) {
+        if same(&self.mac(key), &seal) {
             return Ok(seal);
         }
         Err(Check::Seal)
@@ -247,11 +246,28 @@ impl Row {
     /// All attributes but the seal, sorted by name: `lp(name) ‖ type ‖ lp(value)` each.
     pub(crate) fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.size().saturating_add(self.0.len() * 9));
-        for (name, value) in self.0.iter().filter(|(name, _)| *name != SEAL) {
-            lp(&mut out, name.as_bytes());
-            value.encode(&mut out);
-        }
+        self.encode(&mut |piece| out.extend_from_slice(piece));
         out
+    }
+
+    /// The HMAC of [`Row::canonical`], without a copy of the values.
+    fn mac(&self, key: &hmac::Key) -> Digest {
+        let mut context = hmac::Context::with_key(key);
+        self.encode(&mut |piece| context.update(piece));
+        tag(context)
+    }
+
+    fn encode(&self, to: &mut impl FnMut(&[u8])) {
+        let mut head = Vec::with_capacity(64);
+        for (name, value) in self.0.iter().filter(|(name, _)| *name != SEAL) {
+            let (kind, bytes) = value.encoding();
+            head.clear();
+            lp(&mut head, name.as_bytes());
+            head.push(kind);
+            head.extend_from_slice(&length(bytes));
+            to(&head);
+            to(bytes);
+        }
     }
 
     /// As the SDK takes it.

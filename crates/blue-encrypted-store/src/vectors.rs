@@ -346,7 +346,7 @@ async fn a_record_is_the_vectors() {
     let keyring = vectors.keyring().await;
     let verified = verify(&scope, &keyring, vectors.row("record_row")).unwrap();
     let payload = verified.payload(&scope, &keyring).unwrap();
-    assert_eq!(*payload, vectors.text("payload").as_bytes());
+    assert_eq!(&*payload, vectors.text("payload").as_bytes());
 }
 
 #[tokio::test]
@@ -406,7 +406,7 @@ fn the_alignment_score_is_the_vectors() {
     };
     assert_eq!(sealed.unwrap(), want);
     assert_eq!(
-        *envelope::open(&dek, &binding, &want).unwrap(),
+        &*envelope::open(&dek, &binding, &want).unwrap(),
         plaintext.as_bytes()
     );
 }
