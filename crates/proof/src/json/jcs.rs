@@ -200,9 +200,16 @@ impl<'a> ser::Serializer for Writer<'a> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    /// `serde_json` escapes exactly what RFC 8785, 3.2.2.2 does.
+    /// `serde_json` escapes exactly what RFC 8785, 3.2.2.2 does, a byte at a time; most texts have nothing to escape.
     fn serialize_str(self, value: &str) -> Result<()> {
-        serde_json::to_writer(self.bytes, value).map_err(ser::Error::custom)
+        if is_escaped(value) {
+            return serde_json::to_writer(self.bytes, value).map_err(ser::Error::custom);
+        }
+        self.bytes.reserve(value.len() + 2);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(b'"');
+        Ok(())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<()> {
@@ -294,6 +301,13 @@ impl<'a> ser::Serializer for Writer<'a> {
     ) -> Result<Object<'a>> {
         self.variant(variant)?.object("}}")
     }
+}
+
+/// Whether any byte of it is escaped in JSON. It looks at all of them, so that the compiler can take many at a time.
+fn is_escaped(text: &str) -> bool {
+    let escaped = |byte| matches!(byte, 0..0x20 | b'"' | b'\\');
+    text.bytes()
+        .fold(false, |found, byte| found | escaped(byte))
 }
 
 /// An array that is being written.
