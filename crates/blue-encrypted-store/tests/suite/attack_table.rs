@@ -22,8 +22,8 @@ fn every_attack_of_the_table_has_tests_that_exist() {
     for folder in ["src", "tests"] {
         read(&root.join(folder), &mut source);
     }
-    let (mut attacks, mut tests) = (0, BTreeSet::new());
-    for row in table.lines().filter(|line| line.matches('|').count() == 4) {
+    let (mut attacks, mut numbers, mut tests) = (0, BTreeSet::new(), BTreeSet::new());
+    for row in table.lines().filter(|line| line.matches('|').count() == 5) {
         let named = row.rsplit('|').nth(1).unwrap();
         let names: Vec<_> = named.split('`').skip(1).step_by(2).collect();
         for name in &names {
@@ -33,8 +33,18 @@ fn every_attack_of_the_table_has_tests_that_exist() {
             );
         }
         attacks += usize::from(!names.is_empty());
+        let number = row.split('|').nth(1).unwrap().trim();
+        numbers.extend(
+            number
+                .strip_prefix('A')
+                .and_then(|number| number.parse::<u8>().ok()),
+        );
         tests.extend(names);
     }
+    assert!(
+        numbers.into_iter().eq(1..=25),
+        "an attack of the contract is missing"
+    );
     println!("{attacks} attacks, {} tests", tests.len());
     assert!(attacks >= 23 && tests.len() >= 40);
 }
