@@ -94,7 +94,7 @@ def failed(tree, tests):
     environment = {**os.environ, "RUSTFLAGS": "-Awarnings", "CARGO_INCREMENTAL": "0"}
     run = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=1800)
     if "test result:" not in run.stdout:
-        return None, run.stderr
+        return None, run.stdout + run.stderr
     return sorted(set(re.findall(r"^    (?:\w+::)*(\w+)$", run.stdout, re.MULTILINE))), run.stdout
 
 

@@ -50,7 +50,7 @@ use world::{DOH, World};
 /// Runs one command of the lab on the checkout in `root`.
 pub fn run(root: &Path, words: &[&str]) -> Result<()> {
     match words {
-        ["check", options @ ..] => check::run(Wishes::parse(options, &[])?.program),
+        ["check", options @ ..] => check::run(root, Wishes::parse(options, &[])?.program),
         ["keep", options @ ..] => keep(&Options::parse(options)?),
         ["hold", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for", "--reservation-s"])?;

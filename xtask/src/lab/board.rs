@@ -39,9 +39,17 @@ pub struct Game {
 pub fn run(game: &Game) -> Result<()> {
     let stop = Stop::listen()?;
     let claim = Claim::take()?;
-    let version = tools::call(&game.trial.program.display().to_string(), &["--version"])?;
     are_what_they_say(&claim, &game.cells, &stop)?;
-    let played = all(&claim, game, &stop)?;
+    play_all(&claim, game, &stop)
+}
+
+/// The same with NATs that were looked at before.
+///
+/// # Errors
+/// Cells that failed, each with its reason.
+pub fn play_all(claim: &Claim, game: &Game, stop: &Stop) -> Result<()> {
+    let version = tools::call(&game.trial.program.display().to_string(), &["--version"])?;
+    let played = all(claim, game, stop)?;
     let scores = scores(version.trim(), &played);
     match game.json {
         true => println!("{scores}"),
@@ -65,6 +73,12 @@ pub fn at_once() -> usize {
     (2 * cores)
         .min(usize::try_from(fit).unwrap_or(usize::MAX))
         .max(1)
+}
+
+/// The NATs that differ most, the same at both sites: with these every profile is played in the lab's check.
+pub fn spanning() -> Vec<Cell> {
+    let pairs = [Nat::None, Nat::PortRestricted, Nat::Symmetric].map(|nat| [nat; 2]);
+    cells(&pairs, &[])
 }
 
 /// There is no score for a NAT that is something else.
@@ -337,7 +351,7 @@ mod tests {
         let all = [played(Outcome::Failed), played(Outcome::Direct)];
         for text in [table(&all), markdown("worldcompute 1", &all)] {
             assert!(
-                text.contains("1 direct, 0 hole_punched, 0 relayed, 1 failed"),
+                text.contains("1 direct, 0 hole_punched, 0 relayed, 0 refused, 1 failed"),
                 "{text}"
             );
             assert_eq!(

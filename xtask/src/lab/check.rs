@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::authority::Authority;
+use super::board::{self, Game};
 use super::claim::{self, Claim};
 use super::cut;
 use super::diagnose;
@@ -23,7 +24,7 @@ use super::names::{Lie, RELAY};
 use super::nat::{Behaviour, Nat};
 use super::probe::Told;
 use super::profile::Profile;
-use super::scenario::Cell;
+use super::scenario::{Cell, Trial};
 use super::stop::Stop;
 use super::world::{DOH, World};
 use super::{inspection, measure, probe, reach, tools};
@@ -49,7 +50,7 @@ const LOSSES: [Loss; 2] = [Loss::Killed, Loss::Frozen];
 
 /// Measures everything, plays the short forms of the scenarios, and prints what came out. Where there can be no lab, it
 /// says why.
-pub fn run(program: Option<PathBuf>) -> Result<()> {
+pub fn run(root: &Path, program: Option<PathBuf>) -> Result<()> {
     if let Some(why) = tools::missing() {
         println!("skipped: lab: {why}");
         return Ok(());
@@ -59,6 +60,7 @@ pub fn run(program: Option<PathBuf>) -> Result<()> {
     let before = of_this_machine()?;
     let claim = Claim::take()?;
     let measured = everything(&claim, &stop).and_then(|()| scenarios(&claim, &means, &stop));
+    let measured = measured.and_then(|()| cells(&claim, root, &means, &stop));
     let id = claim.id().to_owned();
     drop(claim);
     measured?;
@@ -92,6 +94,18 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
     said(inspection_as_promised(claim)?)?;
     stop.check()?;
     said(distance_as_promised(claim)?)
+}
+
+/// A whole job behind every firewall, with the NATs that differ most.
+fn cells(claim: &Claim, root: &Path, means: &Means, stop: &Stop) -> Result<()> {
+    let game = Game {
+        cells: board::spanning(),
+        trial: Trial::of(root, means.worldcompute.clone(), Duration::ZERO)?,
+        at_once: board::at_once(),
+        json: false,
+        out: None,
+    };
+    board::play_all(claim, &game, stop)
 }
 
 /// Two at a time: most of each is waiting.

@@ -108,20 +108,15 @@ impl Options {
 
     /// What is to be played on the checkout in `root`.
     pub fn game(self, root: &Path) -> Result<Game> {
-        let program = self
-            .program
-            .map_or_else(|| beside_this_program("worldcompute"), Ok)?;
-        let manifest = root.join("examples/hello/job.yaml");
-        let manifest = manifest
-            .canonicalize()
-            .map_err(|error| Failure::new(format!("{}: {error}", manifest.display())))?;
+        let beside = || beside_this_program("worldcompute");
+        let program = self.program.map_or_else(beside, Ok)?;
         Ok(Game {
             cells: board::cells(&self.pairs, &self.profiles),
-            trial: Trial {
-                program: there(&program, "cargo build -p worldcompute")?,
-                manifest,
-                rtt: self.rtt,
-            },
+            trial: Trial::of(
+                root,
+                there(&program, "cargo build -p worldcompute")?,
+                self.rtt,
+            )?,
             at_once: self.at_once.unwrap_or_else(board::at_once),
             json: self.json,
             out: self.out,

@@ -119,6 +119,11 @@ impl Profile {
         matches!(self, Self::InspectedTrusted)
     }
 
+    /// Whether anything gets out that a hole can be punched with.
+    pub const fn leaves_holes(self) -> bool {
+        self.is_open() || matches!(self, Self::NoUdp)
+    }
+
     /// Whether everything passes.
     const fn is_open(self) -> bool {
         matches!(self, Self::Open) || self.by_name()

@@ -16,12 +16,16 @@ use super::node::{Dial, Node, run_for, text};
 use super::profile::Profile;
 use super::stop::Stop;
 use super::world::{DOH, World};
-use crate::shell::Result;
+use crate::shell::{Failure, Result};
 
 /// From the start of donor and submitter to a verified result.
 const JOB_TIME: Duration = Duration::from_secs(45);
 /// In which a relayed connection becomes a direct one, or stays. Three attempts at a hole take 15 s.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
+/// In which a connection that has no better way left stays what it is.
+const STAY_TIME: Duration = Duration::from_secs(2);
+/// For a job that is not to pass.
+const REFUSED_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at how the peers are connected.
 const LOOK: Duration = Duration::from_millis(250);
 /// What a command that only asks may take.
@@ -44,6 +48,8 @@ pub enum Outcome {
     Direct,
     HolePunched,
     Relayed,
+    /// Nothing passed, as it is to be: both said that somebody opens their TLS, which nobody had allowed.
+    Refused,
     Failed,
 }
 
@@ -69,6 +75,24 @@ pub struct Trial {
     pub manifest: PathBuf,
     /// How far everything is from everything.
     pub rtt: Duration,
+}
+
+impl Trial {
+    /// The checkout's first example on that program.
+    ///
+    /// # Errors
+    /// When there is no such example.
+    pub fn of(root: &Path, program: PathBuf, rtt: Duration) -> Result<Self> {
+        let manifest = root.join("examples/hello/job.yaml");
+        let manifest = manifest
+            .canonicalize()
+            .map_err(|error| Failure::new(format!("{}: {error}", manifest.display())))?;
+        Ok(Self {
+            program,
+            manifest,
+            rtt,
+        })
+    }
 }
 
 /// Plays a cell.
@@ -150,6 +174,9 @@ struct Two<'a> {
 
 impl Two<'_> {
     fn outcome(&self, cell: Cell, begun: Instant) -> Result<Played> {
+        if self.profile.inspects() && !self.profile.trusts_inspection() {
+            return self.refusal(cell);
+        }
         let first = match self.job(JOB_TIME)? {
             Ok(way) => way,
             Err(why) => return Ok(Played::failed(cell, why)),
@@ -174,6 +201,27 @@ impl Two<'_> {
                 String::new(),
                 format!("after the way changed: {why}"),
             ),
+        })
+    }
+
+    /// Where TLS is opened and nobody allowed that, both sides say so and nothing passes.
+    fn refusal(&self, cell: Cell) -> Result<Played> {
+        let refused = |node: &Node| {
+            let mut dials = node.dials().into_iter();
+            dials.any(|dial| dial.outcome == "Denied" && dial.root_cause.contains("inspected"))
+        };
+        let both = || [self.donor, self.submitter].into_iter().all(refused);
+        let deadline = Instant::now() + SETTLE_TIME;
+        while !both() && Instant::now() < deadline {
+            self.stop.wait(LOOK)?;
+        }
+        if self.job(REFUSED_TIME)?.is_ok() {
+            let why = "a job passed through TLS that is opened on the way, and nobody allowed that";
+            return Ok(Played::failed(cell, why.to_owned()));
+        }
+        Ok(match both() {
+            true => Played::refused(cell),
+            false => Played::failed(cell, self.why_not()?),
         })
     }
 
@@ -231,7 +279,11 @@ impl Two<'_> {
 
     /// Whether a relayed connection became another one in time.
     fn settles(&self, first: Outcome) -> Result<bool> {
-        let deadline = Instant::now() + SETTLE_TIME;
+        let time = match self.profile.leaves_holes() {
+            true => SETTLE_TIME,
+            false => STAY_TIME,
+        };
+        let deadline = Instant::now() + time;
         while first == Outcome::Relayed && Instant::now() < deadline {
             let peers = self
                 .submitter
@@ -322,19 +374,33 @@ fn way_of(receipt: &Path) -> std::result::Result<Outcome, String> {
 impl Played {
     fn failed(cell: Cell, why: String) -> Self {
         Self {
-            cell,
+            why,
             outcome: Outcome::Failed,
+            ..Self::refused(cell)
+        }
+    }
+
+    fn refused(cell: Cell) -> Self {
+        Self {
+            cell,
+            outcome: Outcome::Refused,
             first: None,
             transport: String::new(),
             first_result: None,
-            why,
+            why: String::new(),
         }
     }
 }
 
 impl Outcome {
     /// Every outcome, the best first.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::HolePunched, Self::Relayed, Self::Failed];
+    pub const ALL: [Self; 5] = [
+        Self::Direct,
+        Self::HolePunched,
+        Self::Relayed,
+        Self::Refused,
+        Self::Failed,
+    ];
 
     /// As receipts and scoreboards have it.
     pub const fn name(self) -> &'static str {
@@ -342,6 +408,7 @@ impl Outcome {
             Self::Direct => "direct",
             Self::HolePunched => "hole_punched",
             Self::Relayed => "relayed",
+            Self::Refused => "refused",
             Self::Failed => "failed",
         }
     }
