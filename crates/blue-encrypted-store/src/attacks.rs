@@ -569,6 +569,45 @@ async fn a_forged_index_entry_is_a_hint_that_does_not_survive_the_load() {
 }
 
 #[tokio::test]
+async fn a_hint_is_confirmed_by_the_record_and_a_strangers_rows_are_passed_over() {
+    let (lab, store) = small().await;
+    let task = lab.rows(PK)[&lab.keys(PK, "task")[0]].clone();
+    let place = |pk: &str, sk: &str, row: &Item| {
+        let mut row = row.clone();
+        for (name, value) in [("pk", pk), ("sk", sk), ("gsi1pk", "status#open")] {
+            row.insert(name.to_owned(), AttributeValue::S(value.to_owned()));
+        }
+        lab.put(&row);
+    };
+    // A record that the partition does not have, and rows of a partition that never was.
+    place(PK, "task#2026-01-02T03:04:05.000000006Z#other", &task);
+    place("job#stranger", "meta", &task);
+    place("job#stranger", "dek#0001", &lab.rows(PK)["dek#0001"]);
+    let gone = partition(&store, "gone");
+    put(&gone, &[("t1", "x")]).await;
+    gone.erase().await.unwrap();
+    place("job#gone", "meta", &task);
+    for store in [store, lab.stranger().await] {
+        let mut confirmed = Vec::new();
+        for hint in store.list(Kind::JOB, "open").await.unwrap() {
+            if let Some(snapshot) = store.confirm(&hint).await.unwrap() {
+                assert_eq!(snapshot.version().get(), 1);
+                confirmed.push((hint.partition.to_string(), hint.id));
+            }
+        }
+        assert_eq!(confirmed, [(PK.to_owned(), "t1".to_owned())]);
+    }
+    // What was committed and does not verify is an error, also for who knows it by the audit alone.
+    place(PK, text(&task, "sk"), &lab.rows("job#stranger")["meta"]);
+    for store in [lab.store().await, lab.stranger().await] {
+        let hints = store.list(Kind::JOB, "open").await.unwrap();
+        let hint = hints.iter().find(|hint| hint.id == "t1").unwrap();
+        let fault = store.confirm(hint).await.unwrap_err();
+        assert_eq!(fault.category(), Category::VerificationFailed);
+    }
+}
+
+#[tokio::test]
 async fn an_index_entry_of_a_partition_that_is_not_there_leads_nowhere() {
     let (lab, store) = small().await;
     let mut row = lab.rows(PK)[&lab.keys(PK, "task")[0]].clone();

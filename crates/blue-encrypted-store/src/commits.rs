@@ -4,20 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dynoxide::AttributeValue;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::anchor::Anchor;
 use crate::crypto::random;
 use crate::keyring::Keyring;
-use crate::lab::{Job, Lab, Task, job, partition, put, secrets, task, text, version};
+use crate::lab::{Job, Lab, MemoryKey, Task, job, partition, put, secrets, task, text, version};
 use crate::manifest::{CHUNK_ENTRIES, Listed, MAX_PARTITION_RECORDS, Manifest};
 use crate::name::RecordId;
 use crate::plan::{self, FirstKey, MAX_FLIP_ACTIONS, Prepared};
 use crate::record::Scope;
 use crate::sources::Sources;
-use crate::table::{MAX_ACTIONS, Outcome};
-use crate::{Batch, CrossPartition, Hint, Kind, Partition, PartitionVersion, Store, reader};
+use crate::table::{MAX_ACTIONS, Outcome, Room};
+use crate::{
+    Batch, CrossPartition, Hint, Kind, Partition, PartitionVersion, Store, StoreConfig, StorePath,
+    reader,
+};
 
 const PK: &str = "job#j1";
 
@@ -514,13 +518,100 @@ async fn more_rows_than_a_partition_or_status_can_have_are_not_read() {
     let shared = partition(&store, "j1").0;
     put(&Partition(shared.clone()), &[("t1", "x"), ("t2", "x")]).await;
     let table = &shared.store.table;
+    let room = |rows| Room {
+        rows,
+        bytes: usize::MAX,
+    };
     // Data key, root, two records.
-    assert_eq!(table.partition(PK, 4).await.unwrap().len(), 4);
-    let fault = table.partition(PK, 3).await.unwrap_err();
+    assert_eq!(table.partition(PK, room(4)).await.unwrap().len(), 4);
+    let fault = table.partition(PK, room(3)).await.unwrap_err();
     assert_eq!(fault.code(), "too_many_rows");
     assert_eq!(table.by_status("open", 2).await.unwrap().len(), 2);
     let fault = table.by_status("open", 1).await.unwrap_err();
     assert_eq!(fault.code(), "too_many_rows");
+}
+
+#[tokio::test]
+async fn a_partition_grows_to_its_limit_of_bytes_and_shrinks_past_it() {
+    let lab = Lab::new();
+    let said = "x".repeat(1000);
+    let of_limit = async |bytes| {
+        let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(bytes);
+        let keys = Arc::new(MemoryKey([1; 32]));
+        let store = lab.try_store_with(config, keys).await.unwrap();
+        partition(&store, "j1")
+    };
+    let handle = of_limit(20_000).await;
+    let mut at = PartitionVersion::NONE;
+    let full = loop {
+        assert!(at.get() < 20, "no limit was met");
+        let id = format!("t{at}");
+        let mut batch = Batch::new();
+        batch.insert(task(id, &said)).unwrap();
+        match handle.commit(batch, at).await {
+            Ok(version) => at = version,
+            Err(fault) => break fault,
+        }
+    };
+    assert_eq!(full.code(), "partition_full", "{full}");
+    let counted = async || {
+        let open = handle.0.open.lock().await;
+        open.as_ref().unwrap().manifest.bytes()
+    };
+    let live = counted().await;
+    assert!((16_000..=20_000).contains(&live), "{live}");
+    handle.load().await.unwrap().unwrap();
+    assert_eq!(counted().await, live, "what was counted is what is there");
+    // What is replaced makes room for what replaces it, also for who has read nothing since.
+    let mut batch = Batch::new();
+    batch.put(task("t0", &said)).unwrap();
+    at = handle.commit(batch, at).await.unwrap();
+    let larger = |id: &str| {
+        let mut batch = Batch::new();
+        batch.put(task(id, said.repeat(4))).unwrap();
+        batch
+    };
+    let fault = handle.commit(larger("t0"), at).await.unwrap_err();
+    assert_eq!(fault.code(), "partition_full");
+    // With a lower limit it is read still, and gets smaller, and no larger.
+    let lower = of_limit(10_000).await;
+    let at = lower.load().await.unwrap().unwrap().version();
+    let fault = lower.commit(larger("t1"), at).await.unwrap_err();
+    assert_eq!(fault.code(), "partition_full");
+    let mut batch = Batch::new();
+    batch.remove::<Task>("t1").unwrap();
+    lower.commit(batch, at).await.unwrap();
+}
+
+#[tokio::test]
+async fn more_bytes_than_a_partition_can_have_are_not_read() {
+    let lab = Lab::new();
+    let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(1 << 20);
+    let store = lab
+        .try_store_with(config, Arc::new(MemoryKey([1; 32])))
+        .await
+        .unwrap();
+    let handle = partition(&store, "j1");
+    put(&handle, &[("t1", "x")]).await;
+    let mut junk = lab.rows(PK).remove(&lab.keys(PK, "task")[0]).unwrap();
+    let blob = AttributeValue::B(vec![0; 390_000]);
+    junk.insert("content_encrypted".to_owned(), blob);
+    let junk = |number: usize| {
+        let sk = format!("task#2026-01-02T03:04:05.{number:09}Z#t1");
+        let mut row = junk.clone();
+        row.insert("sk".to_owned(), AttributeValue::S(sk));
+        row
+    };
+    (0..10).for_each(|number| lab.put(&junk(number)));
+    assert_eq!(handle.load().await.unwrap().unwrap().len(), 1);
+    lab.put(&junk(10));
+    let fault = handle.load().await.unwrap_err();
+    assert_eq!(fault.code(), "too_many_bytes");
+    put(&partition(&store, "j2"), &[("t1", "x")]).await;
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert_eq!((report.found, report.records), (1, 1));
+    assert_eq!(report.findings[0].code, "too_many_bytes");
+    handle.erase().await.unwrap();
 }
 
 /// Adds one to a counter until it has done so `wins` times; says which versions it made.

@@ -8,6 +8,8 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::audit::{AuditReads, Habits, OnAuditBreak, TraceSource};
 #[cfg(feature = "aws")]
 use crate::client;
+use crate::reader::MAX_ROWS;
+use crate::table::Room;
 use crate::{Backend, KeyLifetime, Profile};
 
 /// The name of a table unless it is configured.
@@ -46,7 +48,25 @@ pub struct StoreConfig {
 pub(crate) struct Limits {
     /// Payloads that one data key encrypts.
     pub(crate) encryptions: u64,
+    /// Bytes of a partition's records.
+    pub(crate) bytes: u64,
 }
+
+impl Limits {
+    /// What is read of a partition at most: in the middle of the largest commit every record may be there twice, and a
+    /// manifest and keys take less than half of what they list.
+    pub(crate) fn room(&self) -> Room {
+        let bytes = self.bytes.saturating_mul(3).saturating_add(1 << 20);
+        Room {
+            rows: MAX_ROWS,
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// The bytes that the records of a partition may have, unless the store is told otherwise
+/// ([`StoreConfig::max_partition_bytes`]).
+pub const DEFAULT_PARTITION_BYTES: u64 = 256 << 20;
 
 /// 2^32, what NIST SP 800-38D (8.3) allows one AES-GCM key with random nonces.
 const MAX_ENCRYPTIONS: u64 = 1 << 32;
@@ -73,6 +93,7 @@ impl StoreConfig {
             habits: Habits::default(),
             limits: Limits {
                 encryptions: MAX_ENCRYPTIONS,
+                bytes: DEFAULT_PARTITION_BYTES,
             },
         }
     }
@@ -213,6 +234,15 @@ impl StoreConfig {
     #[must_use]
     pub fn max_encryptions_per_key(mut self, encryptions: u64) -> Self {
         self.limits.encryptions = encryptions.min(MAX_ENCRYPTIONS);
+        self
+    }
+
+    /// How many bytes the records of a partition may have, as DynamoDB counts: 256 MiB by default. A commit past it is
+    /// refused (`partition_full`), and so is a partition in the table that has more than three times as much, whoever
+    /// wrote it (`too_many_bytes`): a partition is read whole, into memory. Whoever shares a table sets the same.
+    #[must_use]
+    pub const fn max_partition_bytes(mut self, bytes: u64) -> Self {
+        self.limits.bytes = bytes;
         self
     }
 

@@ -22,7 +22,7 @@ use crate::embedded::Engine;
 use crate::lab::{Lab, MemoryKey, partition, put, secrets, text};
 use crate::sources::Sources;
 use crate::store::Ground;
-use crate::table::Table;
+use crate::table::{Room, Table};
 use crate::{PartitionVersion, Store, StoreConfig, StorePath};
 
 const WRITE: &str = "TransactWriteItems";
@@ -430,6 +430,55 @@ async fn a_commit_that_stops_before_any_of_its_requests_leaves_nothing_that_is_n
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_first_commit_that_broke_off_has_left_is_nothing_wrong_and_is_erased() {
+    let faulty = Faulty::new();
+    let store = faulty.store().await.unwrap();
+    let handle = partition(&store, "j1");
+    faulty.meet_after(3, WRITE, forever(Trouble::Disconnected));
+    let broken = handle.commit(puts(0..300, "said"), PartitionVersion::NONE);
+    assert_eq!(broken.await.unwrap_err().code(), "store_unreachable");
+    faulty.meet("", []);
+    let (store, lab) = (faulty.lab().store().await, faulty.lab());
+    let rows = lab.keys(PK, "task").len();
+    assert!(rows > 100, "{rows}");
+    let handle = partition(&store, "j1");
+    assert!(handle.load().await.unwrap().is_none());
+    assert!(!handle.is_absent().await.unwrap());
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert!(report.is_sound(), "{:?}", report.findings.first());
+    assert_eq!(report.left, rows as u64);
+    // They may be those of a commit that is under way.
+    assert_eq!(handle.rotate().await.unwrap(), PartitionVersion::NONE);
+    assert_eq!(lab.keys(PK, "task").len(), rows);
+    let certificate = handle.erase().await.unwrap();
+    assert_eq!(certificate.erasure.data_keys_destroyed, 1);
+    let left: Vec<_> = lab.rows(PK).into_keys().collect();
+    assert_eq!(left, ["manifest"]);
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert!(report.is_sound() && report.left == 0, "{report:?}");
+    assert!(partition(&store, "j2").is_absent().await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotation_sweeps_what_a_commit_that_broke_off_has_left() {
+    let faulty = Faulty::new();
+    let store = faulty.store().await.unwrap();
+    let handle = partition(&store, "j1");
+    let at = handle.commit(puts(0..2, "x"), PartitionVersion::NONE);
+    let at = at.await.unwrap();
+    faulty.meet_after(2, WRITE, forever(Trouble::Disconnected));
+    handle.commit(puts(2..300, "y"), at).await.unwrap_err();
+    faulty.meet("", []);
+    let store = faulty.lab().store().await;
+    let handle = partition(&store, "j1");
+    let snapshot = handle.load().await.unwrap().unwrap();
+    assert!(!snapshot.uncommitted().is_empty());
+    handle.rotate().await.unwrap();
+    let snapshot = handle.load().await.unwrap().unwrap();
+    assert_eq!((snapshot.len(), snapshot.uncommitted().len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn payloads_of_commits_that_failed_count_against_their_key() {
     let faulty = Faulty::new();
     let config = StoreConfig::new(StorePath::Memory).max_encryptions_per_key(5);
@@ -481,10 +530,11 @@ async fn a_server_that_never_comes_to_an_end_is_not_followed() {
     let store = faulty.store().await.unwrap();
     put(&partition(&store, "j1"), &[("t1", "x")]).await;
     let table = Table::new(faulty.client(), DEFAULT_TABLE);
+    let room = Room { rows: 9, bytes: 1 << 20 };
     faulty.meet(READ, std::iter::repeat_n(Trouble::EmptyPage, 16));
-    assert_eq!(table.partition(PK, 9).await.unwrap().len(), 3);
+    assert_eq!(table.partition(PK, room).await.unwrap().len(), 3);
     faulty.meet(READ, forever(Trouble::EmptyPage));
-    let fault = table.partition(PK, 9).await.unwrap_err();
+    let fault = table.partition(PK, room).await.unwrap_err();
     assert_eq!(fault.code(), "too_many_rows");
     assert!(faulty.calls() < 30, "{}", faulty.calls());
     faulty.meet(READ, forever(Trouble::EmptyPage));

@@ -92,7 +92,7 @@
 //! - Data can be destroyed: it is noticed, not prevented.
 //! - Putting a partition back as it was earlier is recognised by machines that saw it later, by their anchor file
 //!   ([`StoreConfig::anchor`]), and by nobody else.
-//! - Lists across partitions ([`CrossPartition`]) are hints: load the partition before acting on one.
+//! - Lists across partitions ([`CrossPartition`]) are hints: confirm one before acting on it ([`Store::confirm`]).
 //! - Whoever reads the memory of a process that has the store open has its keys. Nothing is hidden from the machine.
 //!   [`forbid_core_dumps`] keeps that memory out of core dumps, and other users' debuggers out of it; swap space and
 //!   hibernation are the operating system's to encrypt.
@@ -148,6 +148,7 @@ mod failure;
 #[cfg(test)]
 mod faults;
 mod flight;
+mod hints;
 mod identity;
 mod kek;
 #[cfg(test)]
@@ -205,12 +206,13 @@ pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, 
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use blue_encrypted_store_derive::Entity;
 pub use bundle::{BundleInfo, Imported, MAX_BUNDLE_BYTES, MAX_BUNDLE_ROW_BYTES};
-pub use config::{StoreConfig, StorePath};
+pub use config::{DEFAULT_PARTITION_BYTES, StoreConfig, StorePath};
 pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, ClearHalf, Entity, META, Stored};
 pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
 pub use kek::KeyLifetime;
+pub use hints::{CrossPartition, Hint, MAX_HINTS};
 pub use key_source::{KeySource, Registers};
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
@@ -224,7 +226,7 @@ pub use name::{Id, Kind, MAX_ID_BYTES, PartitionKey};
 pub use partition::{Partition, PartitionVersion};
 pub use row::MAX_ITEM_BYTES;
 pub use snapshot::Snapshot;
-pub use store::{CrossPartition, Hint, MAX_HINTS, Store};
+pub use store::Store;
 #[cfg(feature = "tpm2")]
 pub use tpm::{PcrValues, Tpm, Tpm2KeyProvider};
 pub use verify::{

@@ -86,6 +86,8 @@ pub(crate) struct Entry {
     /// The version of the data key that its row is under.
     key: u32,
     chunk: u64,
+    /// Bytes of its row.
+    pub(crate) bytes: usize,
 }
 
 /// A chunk's row, as the root binds it.
@@ -129,6 +131,8 @@ pub(crate) struct Manifest {
     taken: BTreeSet<u64>,
     /// How many entries are under each data key.
     in_use: BTreeMap<u32, usize>,
+    /// Bytes of all live rows.
+    bytes: u64,
 }
 
 impl Manifest {
@@ -148,6 +152,21 @@ impl Manifest {
             dirty: BTreeSet::new(),
             taken,
             in_use: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// How many bytes the live rows have.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Remembers how many bytes a listed row has.
+    pub(crate) fn weigh(&mut self, sk: &str, bytes: usize) {
+        if let Some(entry) = self.entries.get_mut(sk) {
+            let before = std::mem::replace(&mut entry.bytes, bytes);
+            self.bytes = self.bytes.saturating_sub(before as u64);
+            self.bytes = self.bytes.saturating_add(bytes as u64);
         }
     }
 
@@ -237,6 +256,7 @@ impl Manifest {
             created_at,
             key,
             chunk: INLINE,
+            bytes: 0,
         };
         self.count(key);
         self.entries.insert(sk, entry);
@@ -260,6 +280,7 @@ impl Manifest {
             return;
         };
         if let Some(entry) = self.entries.remove(&sk) {
+            self.bytes = self.bytes.saturating_sub(entry.bytes as u64);
             self.discount(entry.key);
             self.dirty.insert(entry.chunk);
             if let Some(chunk) = self.chunks.get_mut(&entry.chunk) {
@@ -548,6 +569,8 @@ pub(crate) struct Live {
     pub(crate) created_at: Timestamp,
     /// The version of the data key that it is under.
     pub(crate) key: u32,
+    /// Bytes of its row.
+    pub(crate) bytes: usize,
 }
 
 /// The live rows of a partition, by sort key.
@@ -598,6 +621,7 @@ impl Listing {
             record,
             created_at,
             key,
+            bytes,
         } in live
         {
             let Some((listed, chunk)) = self.rows.get(&sk).copied() else {
@@ -611,7 +635,9 @@ impl Listing {
                 created_at,
                 key,
                 chunk,
+                bytes,
             };
+            manifest.bytes = manifest.bytes.saturating_add(bytes as u64);
             manifest.entries.insert(sk, entry);
         }
         manifest.dirty.clear();

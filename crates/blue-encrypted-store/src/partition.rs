@@ -93,6 +93,16 @@ impl Partition {
         Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
     }
 
+    /// Whether the table has no row of it at all, not even one that an interrupted first commit has left: what
+    /// [`Partition::load`] does not find may still be there to be erased. Not authenticated.
+    ///
+    /// # Errors
+    /// Failures of the engine.
+    pub async fn is_absent(&self) -> Result<bool> {
+        let (table, pk) = (&self.0.store.table, self.key().to_string());
+        Ok(table.sort_keys(&pk, None, 1).await?.is_empty())
+    }
+
     /// Makes all changes of `batch` or none, provided that the partition is still at `expected`.
     ///
     /// Of a partition that this process has loaded or committed to before, it writes the changed records, the
@@ -128,7 +138,7 @@ impl Partition {
             *guard = Some(open);
             return Ok(expected);
         }
-        match plan::resolve(&self.0.scope, &open.manifest, batch.changes) {
+        match self.0.resolve(&open, batch) {
             Ok(steps) => {
                 let open = self.0.write(open, steps, expected).await?;
                 let version = open.manifest.header.version;
@@ -169,6 +179,13 @@ impl Shared {
             audit.record(lane, failed.ended(AuditOutcome::of(fault)))?;
         }
         read
+    }
+
+    fn resolve(&self, open: &Open, batch: Batch) -> Result<Vec<plan::Step>> {
+        let (scope, manifest) = (&self.scope, &open.manifest);
+        let steps = plan::resolve(scope, manifest, batch.changes)?;
+        plan::check_bytes(scope, manifest, &steps, self.store.limits.bytes)?;
+        Ok(steps)
     }
 
     pub(crate) fn lane(&self) -> Lane {
@@ -287,7 +304,7 @@ impl Shared {
 
     /// Deletes what no manifest lists; returns what could not be deleted, for the next commit to try. What is under a key
     /// that has gone verifies nowhere, and nobody would ever sweep it: so keys go last, and not before all rows have gone.
-    async fn sweep(&self, pk: &str, strays: Vec<Stray>) -> Vec<Stray> {
+    pub(crate) async fn sweep(&self, pk: &str, strays: Vec<Stray>) -> Vec<Stray> {
         let (keys, rows) = Stray::keys_apart(strays);
         let (mut left, refused) = self.sweep_some(pk, rows.chunks(MAX_FLIP_ACTIONS)).await;
         if refused {

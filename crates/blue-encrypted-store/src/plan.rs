@@ -117,6 +117,10 @@ pub(crate) struct Old {
 }
 
 impl Old {
+    const fn bytes(&self) -> usize {
+        self.entry.bytes
+    }
+
     fn stray(&self) -> Stray {
         Stray {
             sk: self.sk.to_string(),
@@ -157,6 +161,41 @@ pub(crate) fn resolve(
         );
     }
     Ok(steps)
+}
+
+/// That the records of the partition do not get more bytes than `limit`.
+///
+/// # Errors
+/// `partition_full`.
+pub(crate) fn check_bytes(
+    scope: &Scope,
+    manifest: &Manifest,
+    steps: &[Step],
+    limit: u64,
+) -> Result<()> {
+    let (mut more, mut less) = (0_u64, 0_u64);
+    for step in steps {
+        let (new, old) = match step {
+            Step::Write { old, .. } => (size(step), old.as_ref()),
+            Step::Drop { old, .. } => (0, Some(old)),
+        };
+        more = more.saturating_add(new as u64);
+        less = less.saturating_add(old.map_or(0, Old::bytes) as u64);
+    }
+    let bytes = manifest.bytes().saturating_sub(less).saturating_add(more);
+    // What makes a partition smaller is taken, however large it is.
+    if bytes <= limit || more <= less {
+        return Ok(());
+    }
+    let message = format!(
+        "the records of {} have {} of at most {limit} bytes; these changes make them {bytes}",
+        scope.key,
+        manifest.bytes()
+    );
+    Err(
+        Fault::new(Category::InvalidInput, "partition_full", message)
+            .hint("spread the records over several partitions"),
+    )
 }
 
 fn resolve_one(scope: &Scope, manifest: &Manifest, change: Change) -> Result<Step> {
@@ -430,6 +469,7 @@ impl Commit<'_> {
             }
         };
         self.manifest.update(&old.sk, listed, self.key.version);
+        self.manifest.weigh(&old.sk, row.size());
         self.flip.push(Action::Put {
             row,
             when: When::Always,
@@ -473,7 +513,8 @@ impl Commit<'_> {
         let (row, listed) = self.build(&place, &draft, (created_at, now), version)?;
         let sk: Arc<str> = place.sort_key().into();
         self.manifest
-            .insert(record, sk, listed, created_at, self.key.version);
+            .insert(record, sk.clone(), listed, created_at, self.key.version);
+        self.manifest.weigh(&sk, row.size());
         let when = if place.record.is_meta() {
             When::Always
         } else {

@@ -13,8 +13,8 @@ use crate::erasure::refuse_erased;
 use crate::identity::STORE;
 use crate::keyring::{Keyring, latest_epoch};
 use crate::manifest::{
-    Header, Listed, Listing, Live, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, VerifiedRoot,
-    prefix,
+    Header, Listed, Listing, Live, MAX_CHUNKS, MAX_PARTITION_RECORDS, Manifest, SealPrefix,
+    VerifiedRoot, prefix,
 };
 use crate::name::{ROOT, RecordId, SortKey};
 use crate::plan::{Open, Stray};
@@ -22,7 +22,7 @@ use crate::record::{Scope, VerifiedRow, verify};
 use crate::row::{Row, SEAL};
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
-use crate::table::{Order, check_count};
+use crate::table::Order;
 use crate::task::computing;
 use crate::verify::{Finding, Problem};
 
@@ -30,7 +30,7 @@ use crate::verify::{Finding, Problem};
 const MAX_ATTEMPTS: usize = 8;
 
 /// More rows than a partition has in the middle of its largest commit.
-const MAX_ROWS: usize = 2 * (MAX_PARTITION_RECORDS + MAX_CHUNKS);
+pub(crate) const MAX_ROWS: usize = 2 * (MAX_PARTITION_RECORDS + MAX_CHUNKS);
 
 /// A verified partition.
 pub(crate) struct Loaded {
@@ -65,7 +65,7 @@ pub(crate) async fn read(
     let mut attempts = 0;
     let mut before = None;
     let loaded = loop {
-        let rows = store.table.partition(&pk, MAX_ROWS).await?;
+        let rows = store.table.partition(&pk, store.limits.room()).await?;
         let fault = match verified(store, scope, known, rows).await {
             Ok(loaded) => break loaded,
             Err(fault) => fault,
@@ -157,7 +157,13 @@ pub(crate) async fn inspect(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<In
     }
     let floor = store.anchor.mark(&pk);
     let mut findings = Vec::new();
-    let rows = sound_rows(store, &pk, &mut findings).await?;
+    let rows = match sound_rows(store, &pk, &mut findings).await {
+        Err(fault) => {
+            findings.push(Finding::told(&pk, None, fault)?);
+            return Ok(Inspected::nothing(Stand::Unknown, findings));
+        }
+        rows => rows?,
+    };
     let count = rows.len();
     let mut sorted = Sorted::of(scope, rows)?;
     if let Err(fault) = Box::pin(refuse_erased(store, scope, sorted.root.as_ref())).await {
@@ -191,6 +197,7 @@ pub(crate) async fn inspect(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<In
 /// The rows that have no attribute of a type that is never written.
 async fn sound_rows(store: &Inner, pk: &str, findings: &mut Vec<Finding>) -> Result<Vec<Row>> {
     let (mut rows, mut after) = (Vec::new(), None);
+    let mut room = store.limits.room();
     loop {
         let page = store
             .table
@@ -201,6 +208,7 @@ async fn sound_rows(store: &Inner, pk: &str, findings: &mut Vec<Finding>) -> Res
         };
         after = Some(last.clone());
         for (sk, row) in page.rows {
+            room.take(pk, row.as_ref().map_or(sk.len(), Row::size))?;
             match row {
                 Ok(row) => rows.push(row),
                 Err(check) => {
@@ -209,7 +217,6 @@ async fn sound_rows(store: &Inner, pk: &str, findings: &mut Vec<Finding>) -> Res
                 }
             }
         }
-        check_count(pk, rows.len().saturating_add(findings.len()), MAX_ROWS)?;
         if !page.more {
             return Ok(rows);
         }
@@ -309,6 +316,7 @@ impl Sorted {
                 record: record.clone(),
                 created_at: row.created_at,
                 key: row.key_version,
+                bytes: row.size(),
             });
             if records.insert(record, Arc::new(row)).is_some() {
                 return Err(Check::Manifest.failed(&scope.key, "a record is listed twice"));
@@ -356,12 +364,8 @@ impl Sorted {
                 return Inspected::nothing(Stand::Unknown, findings);
             }
         };
-        let chunks = self
-            .chunks
-            .into_keys()
-            .map(|number| SortKey::Chunk(number).to_string());
-        let extra = chunks.chain(self.records.into_keys()).chain(self.unknown);
-        findings.extend(extra.map(|sk| Finding::extra(&pk, Some(&sk))));
+        let unlisted = self.unlisted(scope, keyring).into_iter();
+        findings.extend(unlisted.map(|(sk, seal)| Finding::unlisted(&pk, &sk, seal.is_some())));
         Inspected {
             records,
             findings,
@@ -426,8 +430,23 @@ impl Sorted {
         self.chunks.keys().copied().collect()
     }
 
-    /// What is left over now is listed by no manifest. What of it this store wrote is to be swept; the rest may be
-    /// somebody else's, or a later version's, and is only reported.
+    /// What is left over is listed by no manifest: sort keys, with the seals of the rows that this store wrote.
+    fn unlisted(self, scope: &Scope, keyring: &Keyring) -> Vec<(String, Option<SealPrefix>)> {
+        let chunks = self.chunks.into_iter().map(|(number, row)| {
+            let ours = VerifiedRoot::is_chunk(scope, keyring, &row, number);
+            let seal = ours.then(|| row.array(SEAL).ok()).flatten();
+            (SortKey::Chunk(number).to_string(), seal.map(|seal| prefix(&seal)))
+        });
+        let records = self.records.into_iter().map(|(sk, row)| {
+            let row = verify(scope, keyring, row).ok();
+            (sk, row.map(|row| row.listed().seal))
+        });
+        let unknown = self.unknown.into_iter().map(|sk| (sk, None));
+        chunks.chain(records).chain(unknown).collect()
+    }
+
+    /// What no manifest lists, and this store wrote, is to be swept; the rest may be somebody else's, or a later version's,
+    /// and is only reported.
     fn finish(
         self,
         scope: &Scope,
@@ -436,22 +455,9 @@ impl Sorted {
         records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     ) -> Loaded {
         let (mut uncommitted, mut strays) = (Vec::new(), Vec::new());
-        for (number, row) in self.chunks {
-            let sk = SortKey::Chunk(number).to_string();
+        for (sk, seal) in self.unlisted(scope, &keyring) {
             uncommitted.push(sk.clone());
-            if VerifiedRoot::is_chunk(scope, &keyring, &row, number) {
-                strays.extend(row.array(SEAL).map(|seal| Stray {
-                    sk,
-                    seal: prefix(&seal),
-                }));
-            }
-        }
-        for (sk, row) in self.records {
-            uncommitted.push(sk.clone());
-            if let Ok(row) = verify(scope, &keyring, row) {
-                let seal = row.listed().seal;
-                strays.push(Stray { sk, seal });
-            }
+            strays.extend(seal.map(|seal| Stray { sk, seal }));
         }
         let unneeded = keyring.unneeded(&manifest);
         if !unneeded.is_empty() {
@@ -459,7 +465,6 @@ impl Sorted {
         }
         uncommitted.extend(unneeded.iter().map(|stray| stray.sk.clone()));
         strays.extend(unneeded);
-        uncommitted.extend(self.unknown);
         Loaded {
             open: Open {
                 keyring,

@@ -29,8 +29,8 @@ struct Rotation {
 
 impl Partition {
     /// Encrypts what is written from now on with a new data key; a version of the partition of its own. Commits do it
-    /// by themselves after [`crate::StoreConfig::max_encryptions_per_key`] payloads. A partition without any commit has
-    /// no key, and stays so.
+    /// by themselves after [`crate::StoreConfig::max_encryptions_per_key`] payloads. Sweeps what interrupted commits have
+    /// left. A partition without any commit is left as it is.
     ///
     /// # Errors
     /// `too_many_data_keys` while records are under 64 different ones; `state_contention`; `rotation_not_anchored` when it is
@@ -40,8 +40,9 @@ impl Partition {
         *guard = None;
         let open = self.0.read().await?.open;
         let open = match open.manifest.header.version {
+            // Rows without a root may be those of a first commit that is under way: nothing would tell it that they went.
             0 => open,
-            _ => self.0.rotated(open).await?,
+            _ => self.0.rotated_and_swept(open).await?,
         };
         let version = PartitionVersion::new(open.manifest.header.version);
         *guard = Some(open);
@@ -64,6 +65,13 @@ impl Shared {
             return Ok(open);
         }
         self.rotated(open).await
+    }
+
+    async fn rotated_and_swept(&self, open: Open) -> Result<Open> {
+        let mut open = self.rotated(open).await?;
+        let strays = std::mem::take(&mut open.strays);
+        open.strays = self.sweep(&self.scope.key.to_string(), strays).await;
+        Ok(open)
     }
 
     /// With another active data key.

@@ -73,6 +73,15 @@ impl Snapshot {
         &self.uncommitted
     }
 
+    /// Whether it has a record of that type and id.
+    pub(crate) fn holds(&self, entity_type: &str, id: &str) -> bool {
+        let record = RecordId {
+            entity_type: entity_type.to_owned(),
+            id: id.to_owned(),
+        };
+        self.records.contains_key(&record)
+    }
+
     /// The records of one type, oldest first.
     ///
     /// # Errors

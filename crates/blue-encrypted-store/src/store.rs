@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,7 +24,7 @@ use crate::kek::{Keks, OWN};
 use crate::keyring::Wrapping;
 use crate::keys::KekContext;
 use crate::manifest::prefix;
-use crate::name::{Kinds, Place, SortKey};
+use crate::name::Kinds;
 use crate::partition::Shared;
 use crate::record::Scope;
 use crate::row::Row;
@@ -443,57 +442,4 @@ pub(crate) fn not_built() -> Fault {
     let message = "this program was built for embedded tables only";
     Fault::new(Category::DependencyMissing, "backend_not_built", message)
         .hint("build it with the feature aws of blue-encrypted-store")
-}
-
-/// The most records that one status lists.
-pub const MAX_HINTS: usize = 200_000;
-
-/// Where a record may be found. Not authenticated: load the partition before acting on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
-    /// The partition that is said to hold it.
-    pub partition: PartitionKey,
-    /// The record's type.
-    pub entity_type: String,
-    /// The record's id, empty for [`crate::META`].
-    pub id: String,
-    /// The status it is said to have.
-    pub status: String,
-}
-
-/// Questions across partitions, whose answers are hints only.
-pub trait CrossPartition {
-    /// The records in partitions of `kind` that are listed under `status` ([`crate::Entity::listed_as`]), the longest
-    /// unchanged first.
-    ///
-    /// # Errors
-    /// `too_many_rows` when more than [`MAX_HINTS`] records of all kinds are listed under it; failures of the engine.
-    fn list(&self, kind: Kind, status: &str) -> impl Future<Output = Result<Vec<Hint>>> + Send;
-}
-
-impl CrossPartition for Store {
-    async fn list(&self, kind: Kind, status: &str) -> Result<Vec<Hint>> {
-        let found = self.0.table.by_status(status, MAX_HINTS).await?;
-        Ok(found
-            .iter()
-            .filter_map(|(pk, sk)| hint(kind, pk, sk, status))
-            .collect())
-    }
-}
-
-/// `None` for partitions of other kinds, and for keys that this store does not write.
-fn hint(kind: Kind, pk: &str, sk: &str, status: &str) -> Option<Hint> {
-    let id = pk.strip_prefix(kind.as_str())?.strip_prefix('#')?;
-    let Some(SortKey::Record(Place { record, .. })) = SortKey::parse(sk) else {
-        return None;
-    };
-    Some(Hint {
-        partition: PartitionKey {
-            kind,
-            id: Id::parse(id).ok()?,
-        },
-        entity_type: record.entity_type,
-        id: record.id,
-        status: status.to_owned(),
-    })
 }

@@ -101,6 +101,31 @@ pub(crate) struct Page {
     pub(crate) more: bool,
 }
 
+/// What may still be read: whoever can write the table must not fill this process's memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Room {
+    /// Takes a row of `bytes` in.
+    ///
+    /// # Errors
+    /// `too_many_rows`, `too_many_bytes`.
+    pub(crate) fn take(&mut self, what: &str, bytes: usize) -> Result<()> {
+        self.rows = self.rows.checked_sub(1).ok_or_else(|| {
+            let message = format!("{what} has more rows than a partition can have");
+            overfull("too_many_rows", message)
+        })?;
+        self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
+            let message = format!("{what} has more bytes than are read of a partition");
+            overfull("too_many_bytes", message)
+        })?;
+        Ok(())
+    }
+}
+
 /// The table of one store.
 #[derive(Clone)]
 pub(crate) struct Table {
@@ -246,8 +271,9 @@ impl Table {
         }
     }
 
-    /// All rows of a partition, all pages, at most `limit` rows.
-    pub(crate) async fn partition(&self, pk: &str, limit: usize) -> Result<Vec<Row>> {
+    /// All rows of a partition, all pages, as long as there is room.
+    pub(crate) async fn partition(&self, pk: &str, mut room: Room) -> Result<Vec<Row>> {
+        let limit = room.rows;
         let mut pages = self
             .client
             .query()
@@ -264,9 +290,10 @@ impl Table {
             turned += 1;
             check_count(pk, turned, limit.saturating_add(MAX_EMPTY_PAGES))?;
             for item in page.items.unwrap_or_default() {
-                rows.push(row(pk, item)?);
+                let row = row(pk, item)?;
+                room.take(pk, row.size())?;
+                rows.push(row);
             }
-            check_count(pk, rows.len(), limit)?;
         }
         Ok(rows)
     }
@@ -445,16 +472,18 @@ impl Table {
     }
 }
 
-/// Whoever can write the table must not fill this process's memory.
+/// That there are not more than may be taken in.
 pub(crate) fn check_count(what: &str, found: usize, limit: usize) -> Result<()> {
     if found <= limit {
         return Ok(());
     }
     let message = format!("{what} has more than {limit} rows");
-    Err(
-        Fault::new(Category::VerificationFailed, "too_many_rows", message)
-            .hint("look for rows that this program has not written"),
-    )
+    Err(overfull("too_many_rows", message))
+}
+
+fn overfull(code: &'static str, message: String) -> Fault {
+    Fault::new(Category::VerificationFailed, code, message)
+        .hint("look for rows that this program has not written")
 }
 
 fn text(value: &str) -> AttributeValue {

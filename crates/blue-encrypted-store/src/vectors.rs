@@ -372,6 +372,7 @@ async fn the_manifest_is_the_vectors() {
             record: place.record,
             created_at: at,
             key: 1,
+            bytes: 0,
         }
     });
     let mut manifest = listing.into_manifest(BTreeSet::new(), live.into_iter());

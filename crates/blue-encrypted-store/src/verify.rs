@@ -35,8 +35,11 @@ pub enum Problem {
     Tampered,
     /// It should be there and is not.
     Missing,
-    /// It is there and should not: nobody reads it. A commit that was interrupted leaves such items too.
+    /// It is there and should not: nobody reads it, and this store did not write it.
     Extra,
+    /// This store wrote it, and no commit lists it: what a commit that was interrupted leaves, or a row that was deleted
+    /// and put back. Nobody reads it, so nothing is wrong with what is read; the next commit sweeps it.
+    Leftover,
     /// It is older than this machine knows it.
     RolledBack,
     /// Its keys are not to be had, so nothing can be said about it.
@@ -68,7 +71,7 @@ pub enum Progress<'a> {
         /// How many of its records are sound.
         records: usize,
     },
-    /// Something is wrong.
+    /// Something is wrong, or was left over.
     Found(&'a Finding),
 }
 
@@ -83,6 +86,10 @@ pub struct VerifyReport {
     pub found: u64,
     /// The first of them.
     pub findings: Vec<Finding>,
+    /// How many rows interrupted commits have left ([`Problem::Leftover`]): nothing that is wrong.
+    pub left: u64,
+    /// The first of them.
+    pub leftovers: Vec<Finding>,
     /// The audit.
     pub audit: ChainReport,
 }
@@ -122,6 +129,8 @@ impl Store {
                 records: 0,
                 found: 0,
                 findings: Vec::new(),
+                left: 0,
+                leftovers: Vec::new(),
                 audit,
             },
             progress,
@@ -162,6 +171,14 @@ impl Finding {
             item: item.map(ToOwned::to_owned),
             problem,
             code: code.to_owned(),
+        }
+    }
+
+    /// An item that no manifest lists; `ours` says whether this store wrote it there.
+    pub(crate) fn unlisted(partition: &str, item: &str, ours: bool) -> Self {
+        match ours {
+            true => Self::of(partition, Some(item), Problem::Leftover, "uncommitted"),
+            false => Self::extra(partition, Some(item)),
         }
     }
 
@@ -224,9 +241,14 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn found(&mut self, finding: Finding) {
         (self.progress)(Progress::Found(&finding));
-        self.report.found = self.report.found.saturating_add(1);
-        if self.report.findings.len() < MAX_LISTED_FINDINGS {
-            self.report.findings.push(finding);
+        let report = &mut self.report;
+        let (count, list) = match finding.problem {
+            Problem::Leftover => (&mut report.left, &mut report.leftovers),
+            _ => (&mut report.found, &mut report.findings),
+        };
+        *count = count.saturating_add(1);
+        if list.len() < MAX_LISTED_FINDINGS {
+            list.push(finding);
         }
     }
 

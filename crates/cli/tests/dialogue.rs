@@ -10,10 +10,14 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use dynoxide::actions::put_item::PutItemRequest;
+use dynoxide::actions::scan::ScanRequest;
+use dynoxide::{AttributeValue, Database};
 use gait::{Gate, Intent, Policy, SystemClock};
 use serde_json::{Value, json};
 use support::{run, text};
@@ -27,6 +31,9 @@ const SECRETS: [&str; 5] = [
     "event-of-somebody",
     "the-trace-says-so",
 ];
+
+/// What the table of a home is called.
+const TABLE: &str = "blue-encrypted-store";
 
 /// A home with a store, and a session to record.
 struct World {
@@ -81,6 +88,54 @@ impl World {
             .args(more)
             .output()
             .unwrap()
+    }
+
+    /// A runpack of a session that takes many transactions to record.
+    fn long_runpack(&self, program: &Path, run_id: &str) -> PathBuf {
+        let input = self.input(run_id);
+        let mut session: Value = serde_json::from_slice(&fs::read(&input).unwrap()).unwrap();
+        let said = "said ".repeat(3_000);
+        let of_each = |make: &dyn Fn(String) -> Value| -> Value {
+            (0..400).map(|n| make(format!("i{n}"))).collect()
+        };
+        session["intents"] = of_each(&|id| {
+            json!({"intent_id": id, "tool_name": "tool.ask", "args": {"prompt": said}})
+        });
+        session["results"] = of_each(
+            &|id| json!({"intent_id": id, "status": "ok", "result": {"answer": said}}),
+        );
+        fs::write(&input, session.to_string()).unwrap();
+        let made = Command::new(program)
+            .args(["run", "record", "--json", "--input"])
+            .arg(&input)
+            .arg("--out-dir")
+            .arg(self.path("out"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made.stdout));
+        self.runpack(run_id)
+    }
+
+    /// Kills `store dialogue record` once the table has grown by some of the session.
+    fn record_until_killed(&self, runpack: &Path) {
+        let files = ["worldcompute.db", "worldcompute.db-wal"];
+        let bytes = || -> u64 {
+            let sizes = files.map(|name| self.home().join("store").join(name).metadata());
+            sizes.into_iter().flatten().map(|file| file.len()).sum()
+        };
+        let before = bytes();
+        let mut recording = support::worldcompute(&self.home())
+            .args(["store", "dialogue", "record"])
+            .arg(runpack)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while recording.try_wait().unwrap().is_none() && bytes() < before + (3 << 20) {
+            std::thread::yield_now();
+        }
+        recording.kill().unwrap();
+        recording.wait().unwrap();
     }
 
     fn runpack(&self, run_id: &str) -> PathBuf {
@@ -188,6 +243,73 @@ fn a_recorded_session_is_read_back_to_the_byte_and_nothing_of_it_is_in_the_clear
     for secret in SECRETS {
         assert!(!holds(&at_home, secret), "{secret} is in the clear");
     }
+}
+
+#[test]
+fn what_a_recording_that_was_killed_has_left_is_no_tampering_and_is_erased() {
+    let (world, gait) = (World::new(), gait());
+    let runpack = world.long_runpack(&gait, "run_long");
+    let partition = "dialogue#run_long";
+    // The table's file tells when it is in the middle. It may be through all the same.
+    let left = (0..8).find_map(|_| {
+        world.record_until_killed(&runpack);
+        let verified = support::json(&world.home(), &["store", "verify"]);
+        assert_eq!(verified["ok"], true, "{verified}");
+        if world.list() != json!([]) {
+            let done = run(&world.home(), &["store", "erase", partition, "--yes"]);
+            panic!("recorded before it was killed: {}", text(&done.stdout));
+        }
+        verified["left"].as_u64().filter(|left| *left > 0)
+    });
+    assert!(left.is_some(), "nothing was left");
+    let erased = support::json(&world.home(), &["store", "erase", partition, "--yes"]);
+    assert_eq!(erased["erasure"]["data_keys_destroyed"], 1);
+    let verified = support::json(&world.home(), &["store", "verify"]);
+    assert_eq!((&verified["ok"], &verified["left"]), (&json!(true), &json!(0)));
+    let fault = world.fault(&["store", "erase", "dialogue#nobody", "--yes"]);
+    assert_eq!(fault["code"], "partition_not_found");
+}
+
+#[test]
+fn one_damaged_dialogue_keeps_no_other_from_being_listed_and_none_is_listed_twice() {
+    let (world, gait) = (World::new(), gait());
+    for run_id in ["run_1", "run_2"] {
+        assert!(world.record(&gait, run_id, &[]).status.success());
+    }
+    let engine = Database::new(world.home().join("store/worldcompute.db").to_str().unwrap());
+    let engine = engine.unwrap();
+    let scan = ScanRequest {
+        table_name: TABLE.to_owned(),
+        ..ScanRequest::default()
+    };
+    let rows = engine.scan(scan).unwrap().items.unwrap();
+    let string = |text: &str| AttributeValue::S(text.to_owned());
+    let meta = |pk: &str| {
+        let is = |row: &&HashMap<String, AttributeValue>| {
+            row["pk"] == string(pk) && row["sk"] == string("meta")
+        };
+        rows.iter().find(is).unwrap().clone()
+    };
+    let mut damaged = meta("dialogue#run_1");
+    damaged.insert("updated_at".to_owned(), string("now"));
+    let mut again = meta("dialogue#run_2");
+    let sk = "intent#2026-01-02T03:04:05.000000006Z#i9";
+    again.insert("sk".to_owned(), string(sk));
+    for item in [damaged, again] {
+        let request = PutItemRequest {
+            table_name: TABLE.to_owned(),
+            item,
+            ..PutItemRequest::default()
+        };
+        engine.put_item(request).unwrap();
+    }
+    drop(engine);
+    let listed = run(&world.home(), &["store", "dialogue", "list", "--json"]);
+    assert_eq!(listed.status.code(), Some(1));
+    let listed = object(&listed.stdout);
+    assert_eq!(listed["dialogues"].as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed["dialogues"][0]["dialogue"], "run_2");
+    assert_eq!(listed["damaged"][0]["dialogue"], "run_1");
 }
 
 #[test]

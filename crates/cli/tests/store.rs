@@ -276,7 +276,7 @@ fn a_sound_store_is_called_sound_and_its_record_whole() {
         verified,
         json!({
             "ok": true, "anchored": true, "store_id": "[id]", "partitions": null, "records": null, "found": 0,
-            "findings": [], "audit": null,
+            "findings": [], "left": 0, "leftovers": [], "audit": null,
         })
     );
     let mut chains = world.json(&["store", "verify-chain"]);

@@ -7,10 +7,12 @@
 mod entities;
 mod parts;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use blue_encrypted_store::{
-    CrossPartition, Id, Kind, MAX_BATCH_RECORDS, Partition, PartitionVersion, Snapshot, Store,
+    CrossPartition, Hint, Id, Kind, MAX_BATCH_RECORDS, META, Partition, PartitionVersion, Snapshot,
+    Store,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -77,20 +79,53 @@ pub async fn record(store: &Store, session: Session) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The dialogues in the store, the longest there first.
+/// The dialogues in a store.
+#[derive(Debug, Default, Serialize)]
+pub struct Listed {
+    /// The longest there first.
+    pub dialogues: Vec<Summary>,
+    /// Those that were recorded, and are not what was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
+}
+
+/// A dialogue that does not verify.
+#[derive(Debug, Serialize)]
+pub struct Damaged {
+    /// Its id in the store.
+    pub dialogue: String,
+    /// The code of the fault that reading it gives.
+    pub code: String,
+}
+
+/// The dialogues in the store. One that is damaged keeps no other from being listed.
 ///
 /// # Errors
 /// Those of the store; `too_many_rows` when there are too many to list.
-pub async fn list(store: &Store) -> Result<Vec<Summary>> {
-    let mut summaries = Vec::new();
+pub async fn list(store: &Store) -> Result<Listed> {
+    let (mut listed, mut seen) = (Listed::default(), HashSet::new());
     for hint in store.list(Kind::DIALOGUE, RECORDED).await? {
         let id = hint.partition.id.to_string();
-        // What is listed is a hint: what is not there is not shown.
-        if let Some(snapshot) = store.partition(Kind::DIALOGUE, &id)?.load().await? {
-            summaries.push(dialogue(&id, &snapshot)?.summary(id));
+        if hint.entity_type != META || !seen.insert(id.clone()) {
+            continue;
+        }
+        match summary(store, &hint).await {
+            Ok(found) => listed.dialogues.extend(found),
+            Err(fault) if fault.category() == Category::VerificationFailed => {
+                let code = fault.code().to_owned();
+                listed.damaged.push(Damaged { dialogue: id, code });
+            }
+            Err(fault) => return Err(fault),
         }
     }
-    Ok(summaries)
+    Ok(listed)
+}
+
+async fn summary(store: &Store, hint: &Hint) -> Result<Option<Summary>> {
+    let id = hint.partition.id.to_string();
+    let snapshot = store.confirm(hint).await?;
+    let found = snapshot.map(|snapshot| dialogue(&id, &snapshot));
+    Ok(found.transpose()?.map(|dialogue| dialogue.summary(id)))
 }
 
 /// Verifies that the dialogue `id` is what was recorded, to the digest, and writes its runpack to `out`, if given, all or

@@ -11,11 +11,11 @@
 
 mod entities;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blue_encrypted_store::{
-    Batch, CrossPartition, Entity, Kind, Partition, PartitionVersion, Snapshot, Store,
+    Batch, CrossPartition, Entity, Hint, Kind, META, Partition, PartitionVersion, Snapshot, Store,
 };
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::SignedReceipt;
@@ -84,7 +84,7 @@ impl Records {
     /// Every job in the store, oldest first.
     ///
     /// Jobs are found by an index that is not authenticated and that DynamoDB brings up to date with a delay; what is
-    /// read is verified.
+    /// read is verified, and rows of jobs that never were are passed over.
     ///
     /// # Errors
     /// Those of the store; WC-015 for a job whose records contradict each other or whose manifest does not verify.
@@ -110,8 +110,8 @@ impl Records {
     pub async fn ended(&self) -> Result<BTreeMap<JobId, JobState>> {
         let mut ended = BTreeMap::new();
         for state in JobState::ALL.into_iter().filter(|state| state.is_final()) {
-            let ids = self.ids_in(state).await?;
-            ended.extend(ids.into_iter().map(|id| (id, state)));
+            let hints = self.hints_in(state).await?;
+            ended.extend(hints.into_keys().map(|id| (id, state)));
         }
         Ok(ended)
     }
@@ -200,21 +200,24 @@ impl Records {
     }
 
     async fn load_in(&self, states: &[JobState]) -> Result<Vec<StoredJob>> {
-        let mut ids = BTreeSet::new();
+        let mut hints = BTreeMap::new();
         for state in states {
-            ids.extend(self.ids_in(*state).await?);
+            hints.extend(self.hints_in(*state).await?);
         }
-        let mut jobs = Vec::with_capacity(ids.len());
-        for id in ids {
-            jobs.extend(self.job(id).await?);
+        let mut jobs = Vec::with_capacity(hints.len());
+        for (id, hint) in hints {
+            if let Some(snapshot) = self.store.confirm(&hint).await? {
+                jobs.push(stored_job(id, &snapshot)?);
+            }
         }
         Ok(jobs)
     }
 
-    async fn ids_in(&self, state: JobState) -> Result<Vec<JobId>> {
+    async fn hints_in(&self, state: JobState) -> Result<BTreeMap<JobId, Hint>> {
         let hints = self.store.list(Kind::JOB, state.as_str()).await?;
-        let ids = hints.iter().map(|hint| hint.partition.id.as_str().parse());
-        Ok(ids.filter_map(Result::ok).collect())
+        let hints = hints.into_iter().filter(|hint| hint.entity_type == META);
+        let hints = hints.filter_map(|hint| Some((hint.partition.id.as_str().parse().ok()?, hint)));
+        Ok(hints.collect())
     }
 
     /// `None` also for a job whose records were deleted.

@@ -32,7 +32,7 @@ use crate::row::{Attribute, Row, SEAL};
 use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, Order, Outcome, When};
 use crate::task::blocking;
 use crate::verify::history::History;
-use crate::{KeyProvider, Store};
+use crate::{KeyProvider, PartitionKey, Store};
 
 /// Rows that one transaction stages, and their bytes: a row may be as large as an item.
 const MAX_STAGED: usize = MAX_ACTIONS - 2;
@@ -168,9 +168,12 @@ impl Shared {
         if proof.header.version != version {
             return Err(super::malformed("its version is not its manifest's"));
         }
+        let (limit, key) = (self.store.limits.bytes, self.scope.key.clone());
         blocking(move || {
+            let mut bytes = 0_u64;
             while let Some(row) = reader.row()? {
-                proof.record(row)?;
+                bytes = bytes.saturating_add(proof.record(row)?.size() as u64);
+                check_bytes(&key, bytes, limit)?;
             }
             proof.end()?;
             proof.rewind();
@@ -576,6 +579,18 @@ fn of_the_bundle(fault: Fault) -> Fault {
         ),
         _ => fault,
     }
+}
+
+/// What is not to be read again is not written.
+fn check_bytes(key: &PartitionKey, bytes: u64, limit: u64) -> Result<()> {
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("the records of {key} have more than {limit} bytes");
+    Err(
+        Fault::new(Category::InvalidInput, "partition_full", message)
+            .hint("import it into a store whose partitions may be larger"),
+    )
 }
 
 fn changed() -> Fault {

@@ -101,6 +101,14 @@ impl History {
             .is_ok_and(|key| self.continued.contains(&Lane::of(&key)))
     }
 
+    /// Whether a partition was ever committed to, erased or may have been before the audit moved here.
+    pub(crate) fn knows(&self, key: &PartitionKey) -> bool {
+        let name = key.to_string();
+        self.continued.contains(&Lane::of(key))
+            || self.versions.contains_key(&name)
+            || self.erased.contains(&name)
+    }
+
     /// What is wrong with a partition that was found to stand so after this was read.
     pub(crate) fn contradiction(&self, key: &PartitionKey, stand: Stand) -> Option<Finding> {
         let name = key.to_string();

@@ -4,9 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::{Desk, countersigned, donor, file, job_id, manifest, memory, submitter};
+use crate::support::{
+    Desk, countersigned, donor, file, job_id, manifest, memory, plant, rows, submitter, text,
+};
 use blue_encrypted_store::{Batch, ClearHalf, Entity, Kind};
-use worldcompute_fault::{Result, WcCode};
+use dynoxide::AttributeValue;
+use worldcompute_fault::{Category, Result, WcCode};
 use worldcompute_ledger::receipt::{SignedReceipt, Status};
 use worldcompute_scheduler::broker::{COMMIT_TASKS, Event, Options};
 use worldcompute_scheduler::records::Records;
@@ -33,6 +36,33 @@ async fn a_job_reads_back_as_it_was_committed() {
     assert!(records.receipt(id, 0).await.unwrap() == Some(receipts[0].clone()));
     assert!(records.receipt(id, 1).await.unwrap().is_none());
     assert!(records.job(job_id(9)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn rows_of_a_job_that_never_was_keep_no_other_from_being_found() {
+    let home = tempfile::tempdir().unwrap();
+    let id = {
+        let mut desk = Desk::new(Arc::new(Records::new(file(home.path()).await)));
+        desk.submit(manifest(1, 3)).await
+    };
+    let mut rows = rows(home.path(), &format!("job#{id}"));
+    rows.retain(|row| ["meta", "dek#0001"].contains(&text(row, "sk")));
+    assert_eq!(rows.len(), 2);
+    for row in &mut rows {
+        let stranger = AttributeValue::S(format!("job#{}", job_id(9)));
+        row.insert("pk".to_owned(), stranger);
+    }
+    plant(home.path(), rows.clone());
+    let found = Records::new(file(home.path()).await).load_open().await;
+    let found: Vec<_> = found.unwrap().iter().map(|stored| stored.job.id).collect();
+    assert_eq!(found, [id]);
+    // A job that was is not passed over when it is damaged.
+    rows.retain(|row| text(row, "sk") == "meta");
+    rows[0].insert("pk".to_owned(), AttributeValue::S(format!("job#{id}")));
+    rows[0].insert("updated_at".to_owned(), AttributeValue::S("now".to_owned()));
+    plant(home.path(), rows);
+    let fault = Records::new(file(home.path()).await).load_open().await;
+    assert_eq!(fault.unwrap_err().category(), Category::VerificationFailed);
 }
 
 #[tokio::test]

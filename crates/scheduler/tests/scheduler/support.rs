@@ -1,11 +1,14 @@
 //! A submitter, donors that sign real receipts, and a driver that joins broker and store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
+use dynoxide::actions::put_item::PutItemRequest;
+use dynoxide::actions::scan::ScanRequest;
+use dynoxide::{AttributeValue, Database};
 use jiff::Timestamp;
 use worldcompute_fault::Result;
 use worldcompute_ledger::receipt::{
@@ -19,6 +22,9 @@ use worldcompute_scheduler::broker::{
 use worldcompute_scheduler::manifest::{CLASSES, Manifest, VerifiedManifest};
 use worldcompute_scheduler::records::Records;
 use worldcompute_scheduler::{JobId, JobRecord, LeaseId};
+
+/// What the table of [`file`] is called.
+const TABLE: &str = "blue-encrypted-store";
 
 pub fn submitter() -> SigningKey {
     SigningKey::from_seed([1; 32])
@@ -171,6 +177,46 @@ pub async fn file(home: &Path) -> Store {
     let keys = LocalFileKeyProvider::new(home.join("keys/umk.key"));
     let config = StoreConfig::new(StorePath::File(home.join("store/table.db")));
     Store::open(config, Arc::new(keys)).await.unwrap()
+}
+
+/// A row of a table, as the engine has it.
+pub type Row = HashMap<String, AttributeValue>;
+
+pub fn text<'a>(row: &'a Row, name: &str) -> &'a str {
+    match &row[name] {
+        AttributeValue::S(text) => text,
+        other => panic!("{name} is {other:?}"),
+    }
+}
+
+/// The rows of a partition in the table of [`file`], which nobody has open.
+pub fn rows(home: &Path, pk: &str) -> Vec<Row> {
+    let request = ScanRequest {
+        table_name: TABLE.to_owned(),
+        ..ScanRequest::default()
+    };
+    let answer = engine(home).scan(request).unwrap();
+    assert!(answer.last_evaluated_key.is_none(), "one page");
+    let mut rows = answer.items.unwrap();
+    rows.retain(|row| text(row, "pk") == pk);
+    rows
+}
+
+/// Puts rows into that table behind the store's back.
+pub fn plant(home: &Path, rows: Vec<Row>) {
+    let engine = engine(home);
+    for item in rows {
+        let request = PutItemRequest {
+            table_name: TABLE.to_owned(),
+            item,
+            ..PutItemRequest::default()
+        };
+        engine.put_item(request).unwrap();
+    }
+}
+
+fn engine(home: &Path) -> Database {
+    Database::new(home.join("store/table.db").to_str().unwrap()).unwrap()
 }
 
 /// A broker with its records and donors that answer when told to.

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use worldcompute_fault::Result;
-use worldcompute_node::dialogue::{self, Session, Summary};
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_node::dialogue::{self, Listed, Session, Summary};
 use worldcompute_node::store::Store;
 
 use super::Held;
@@ -31,9 +31,10 @@ pub async fn run(context: &Context, command: DialogueCommand) -> Result<ExitCode
         }
         DialogueCommand::List => {
             let store = held.inspect().await?;
-            let listed = dialogue::list(&store).await;
-            let listed = listed.map(|dialogues| Listed { dialogues });
-            print(context, store, listed, all_in_words).await
+            let listed = dialogue::list(&store).await?;
+            let damaged = damaged(&listed);
+            let printed = print(context, store, Ok(listed), all_in_words).await?;
+            damaged.map(|()| printed)
         }
         DialogueCommand::Read { dialogue, out } => {
             let store = held.inspect().await?;
@@ -41,11 +42,6 @@ pub async fn run(context: &Context, command: DialogueCommand) -> Result<ExitCode
             print(context, store, read, in_words).await
         }
     }
-}
-
-#[derive(Serialize)]
-struct Listed {
-    dialogues: Vec<Summary>,
 }
 
 /// What was read is on record before it is shown.
@@ -63,8 +59,21 @@ async fn print<T: Serialize>(
 }
 
 fn all_in_words(listed: &Listed) -> String {
-    let lines: Vec<_> = listed.dialogues.iter().map(in_words).collect();
+    let mut lines: Vec<_> = listed.dialogues.iter().map(in_words).collect();
+    let damaged = listed.damaged.iter();
+    lines.extend(damaged.map(|one| format!("{}  DAMAGED  ({})", one.dialogue, one.code)));
     lines.join("\n")
+}
+
+fn damaged(listed: &Listed) -> Result<()> {
+    if listed.damaged.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} dialogues are not what was recorded", listed.damaged.len());
+    Err(
+        Fault::new(Category::VerificationFailed, "dialogue_damaged", message)
+            .hint("'worldcompute store verify' names what is wrong with them"),
+    )
 }
 
 fn in_words(dialogue: &Summary) -> String {

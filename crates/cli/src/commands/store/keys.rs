@@ -92,8 +92,11 @@ pub async fn erase(context: &Context, args: &EraseArgs) -> Result<ExitCode> {
     let held = Held::existing(&context.home()?).await?;
     let store = held.inspect().await?;
     let partition = store.partition_named(&args.partition)?;
-    // What does not verify, or is half erased, is there: only a name that nothing has is refused.
-    if let Ok(None) = partition.load().await {
+    // What does not verify, is half erased, or was left by a first commit that broke off, is there: only a name that
+    // nothing has is refused.
+    if let Ok(None) = partition.load().await
+        && partition.is_absent().await?
+    {
         return Err(not_found(&args.partition));
     }
     if !args.yes {

@@ -128,6 +128,7 @@ impl Walk {
                 self.records += records as u64;
                 self.list(name, records);
             }
+            Progress::Found(finding) if finding.problem == Problem::Leftover => {}
             Progress::Found(_) => self.wrong += 1,
         }
         self.bar.set_message(format!(
@@ -179,18 +180,29 @@ fn judged(verified: &Verified) -> String {
         report.records,
         report.audit.events()
     );
-    if verified.ok {
-        return format!("sound: {counted}");
+    let mut lines = match verified.ok {
+        true => vec![format!("sound: {counted}")],
+        false => vec![format!("NOT SOUND; sound are {counted}")],
+    };
+    lines.extend(listed(&report.findings, report.found));
+    if report.left > 0 {
+        lines.push(format!(
+            "{} rows that interrupted commits have left: the next commit to the partition, its rotation or its erasure removes them",
+            report.left
+        ));
     }
-    let mut lines = vec![format!("NOT SOUND; sound are {counted}")];
-    lines.extend(report.findings.iter().map(finding));
-    let listed = report.findings.len() as u64;
-    let more = report.found.saturating_sub(listed);
-    lines.extend((more > 0).then(|| format!("  and {more} more")));
+    lines.extend(listed(&report.leftovers, report.left));
     if !report.audit.is_whole() {
         lines.extend(lanes_in_words(&report.audit));
     }
     lines.join("\n")
+}
+
+fn listed(findings: &[Finding], count: u64) -> Vec<String> {
+    let mut lines: Vec<_> = findings.iter().map(finding).collect();
+    let more = count.saturating_sub(findings.len() as u64);
+    lines.extend((more > 0).then(|| format!("  and {more} more")));
+    lines
 }
 
 /// Names are escaped: whoever wrote the table chose them, and a terminal would do what they say.
@@ -211,6 +223,7 @@ fn problem(problem: Problem) -> &'static str {
         Problem::Tampered => "tampered",
         Problem::Missing => "missing",
         Problem::Extra => "extra",
+        Problem::Leftover => "left over",
         Problem::RolledBack => "rolled back",
         Problem::Unreadable => "unreadable",
         Problem::Unrecorded => "not on record",
