@@ -106,7 +106,8 @@ impl Store {
     ///
     /// Which partitions there are is taken from the table, and from the anchor and the audit those that the table does not
     /// have any more. What the audit tells of commits, erasures and epochs is compared with what is there, so a partition
-    /// that was put back alone is noticed also by who has never seen it. `custom` are the kinds of the caller's own: partitions of other kinds are told as extra.
+    /// that was put back alone is noticed also by who has never seen it. `custom` are the kinds of the caller's own: partitions of other kinds
+    /// are told as extra, unless the audit or the anchor knows them.
     ///
     /// # Errors
     /// Failures of the table, `audit_unavailable`; `too_many_rows` above [`MAX_VERIFIED_PARTITIONS`]. What is wrong with
@@ -137,7 +138,7 @@ impl Store {
         };
         walk.store_row().await?;
         for name in names.iter().filter(|name| *name != STORE) {
-            match key_of(name, custom) {
+            match key_of(name, custom).or_else(|| walk.known(name)) {
                 Some(key) if key.kind == Kind::AUDIT => {}
                 Some(key) => walk.partition(key).await?,
                 None => walk.found(Finding::extra(name, None)),
@@ -239,6 +240,13 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// A partition of a kind that this program does not write, and that this store was told to hold nevertheless.
+    fn known(&self, name: &str) -> Option<PartitionKey> {
+        let known = self.history.tells_of(name) || self.store.anchor.mark(name).is_some();
+        let key = known.then(|| self.store.kinds.partition(name).ok());
+        key.flatten()
+    }
+
     fn found(&mut self, finding: Finding) {
         (self.progress)(Progress::Found(&finding));
         let report = &mut self.report;

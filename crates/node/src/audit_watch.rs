@@ -1,5 +1,5 @@
 //! The daily look at the record of the store's keys: whether it is what was written, and a signed statement of how far it
-//! has come, for keeping elsewhere.
+//! has come, for keeping elsewhere. Once something was found, every look is a check, also that of the next process.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use blue_encrypted_store::{AuditCheckpoint, ChainReport, Store};
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
-use worldcompute_durable::{Mode, read_private, write_atomic};
+use worldcompute_durable::{Disk, Mode, OsDisk, read_private, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::dsse::Envelope;
 use worldcompute_proof::{SigningKey, canonical_json};
@@ -81,11 +81,11 @@ impl AuditWatch {
         let kept = self.kept().await;
         let last = self.state().checked;
         let last = last.or_else(|| Some(kept.as_ref().ok()?.as_ref()?.created_at));
-        if !is_due(last, now) {
+        if !is_due(last, now) && !self.is_alarmed() {
             return;
         }
         match self.check(kept).await {
-            Ok(broken) => self.conclude(now, broken),
+            Ok(broken) => self.conclude(now, broken).await,
             Err(fault) => tracing::error!(
                 code = fault.code(),
                 reason = fault.message(),
@@ -123,7 +123,14 @@ impl AuditWatch {
         Ok(None)
     }
 
-    fn conclude(&self, now: Timestamp, broken: Option<String>) {
+    async fn conclude(&self, now: Timestamp, broken: Option<String>) {
+        if let Err(fault) = self.remember(broken.clone()).await {
+            tracing::error!(
+                code = fault.code(),
+                reason = fault.message(),
+                "what was found of the store's audit could not be remembered"
+            );
+        }
         match &broken {
             Some(reason) => tracing::error!(
                 code = BROKEN,
@@ -136,6 +143,28 @@ impl AuditWatch {
             checked: Some(now),
             broken,
         };
+    }
+
+    /// Whether the last check found something, in this process or in one before it.
+    fn is_alarmed(&self) -> bool {
+        self.state().broken.is_some() || self.alarm().exists()
+    }
+
+    /// What makes the next look due, whoever takes it.
+    fn alarm(&self) -> PathBuf {
+        self.path.with_extension("broken")
+    }
+
+    async fn remember(&self, broken: Option<String>) -> Result<()> {
+        let alarm = self.alarm();
+        blocking(move || match broken {
+            Some(reason) => write_atomic(&alarm, reason.as_bytes(), Mode::Private),
+            None if alarm.exists() => OsDisk
+                .remove(&alarm)
+                .map_err(|error| Fault::io(format_args!("remove {}", alarm.display()), &error)),
+            None => Ok(()),
+        })
+        .await
     }
 
     async fn keep(&self, checkpoint: &AuditCheckpoint) -> Result<()> {

@@ -103,10 +103,12 @@ impl History {
 
     /// Whether a partition was ever committed to, erased or may have been before the audit moved here.
     pub(crate) fn knows(&self, key: &PartitionKey) -> bool {
-        let name = key.to_string();
-        self.continued.contains(&Lane::of(key))
-            || self.versions.contains_key(&name)
-            || self.erased.contains(&name)
+        self.continued.contains(&Lane::of(key)) || self.tells_of(&key.to_string())
+    }
+
+    /// Whether a partition of that name was ever committed to, or erased.
+    pub(super) fn tells_of(&self, name: &str) -> bool {
+        self.versions.contains_key(name) || self.erased.contains(name)
     }
 
     /// What is wrong with a partition that was found to stand so after this was read.

@@ -144,6 +144,24 @@ async fn what_no_manifest_lists_is_left_over_if_this_store_wrote_it_and_else_ext
 }
 
 #[tokio::test]
+async fn a_partition_of_another_programs_kind_is_looked_through_if_it_was_committed() {
+    let lab = filled().await;
+    let store = lab.store().await;
+    let visit = store.partition_named("visit#p1").unwrap();
+    put(&visit, &[("t1", "x")]).await;
+    let mut stranger = lab.rows("visit#p1").remove(ROOT).unwrap();
+    let name = AttributeValue::S("visit#p2".to_owned());
+    stranger.insert("pk".to_owned(), name);
+    lab.put(&stranger);
+    for store in [store, lab.stranger().await] {
+        let report = walked(&store).await;
+        assert_eq!((report.partitions, report.records), (3, 4));
+        let found = &report.findings[0];
+        assert_eq!((report.found, &*found.partition), (1, "visit#p2"));
+    }
+}
+
+#[tokio::test]
 async fn an_older_version_of_a_record_and_of_a_partition_is_named() {
     let lab = filled().await;
     let sk = lab.keys(PK, "task").remove(0);

@@ -126,6 +126,40 @@ async fn a_store_that_was_put_back_with_its_anchor_is_an_alert_that_stays() {
 }
 
 #[tokio::test]
+async fn a_finding_makes_the_next_look_a_check_until_the_audit_is_whole_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = dir.path().join("store");
+    let (saved, whole) = (dir.path().join("saved"), dir.path().join("whole"));
+    let store = open(dir.path()).await;
+    commit(&store, "p1").await;
+    store.close().await.unwrap();
+    copy(&live, &saved);
+    let store = open(dir.path()).await;
+    commit(&store, "p2").await;
+    watch(&store, dir.path()).look(hour(0)).await;
+    store.close().await.unwrap();
+    copy(&live, &whole);
+    copy(&saved, &live);
+    let store = open(dir.path()).await;
+    // The last checkpoint is not a day old.
+    let quiet = watch(&store, dir.path());
+    quiet.look(hour(1)).await;
+    assert_eq!(quiet.broken(), None);
+    quiet.look(hour(25)).await;
+    assert!(quiet.broken().is_some());
+    let next = watch(&store, dir.path());
+    next.look(hour(1)).await;
+    assert!(next.broken().is_some());
+    store.close().await.unwrap();
+    copy(&whole, &live);
+    let store = open(dir.path()).await;
+    let next = watch(&store, dir.path());
+    next.look(hour(1)).await;
+    assert_eq!(next.broken(), None);
+    assert!(!next.is_alarmed());
+}
+
+#[tokio::test]
 async fn a_checkpoint_of_somebody_else_is_an_alert() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await;
