@@ -102,11 +102,13 @@ move() {
         done
     ) || fail "a store in the home is not exported"
     export BLUE_TABLE=moved
-    store setup-tables --move | grep -q '"created":true' || fail "the move"
+    store setup-tables --move | grep -q '"created":true.*"audit":"continued"' || fail "the move"
     for bundle in "$bundles"/*.bundle; do
         store import "$bundle" --source-key "$home/keys/umk.key" >/dev/null || fail "import $bundle"
     done
     store verify | grep -q '"ok":true' || fail "what was moved is not sound"
+    boundary() { grep -o '"operation":"Boundary","key_id":"chain#[^"]*"' | wc -l; }
+    (($(store events | boundary) == 8)) || fail "the audit does not say where it comes from"
     echo "dynamodb_local: $(find "$bundles" -type f | wc -l) partitions moved from a home to the server"
 }
 

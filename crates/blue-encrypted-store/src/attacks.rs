@@ -598,7 +598,9 @@ async fn a_hint_is_confirmed_by_the_record_and_a_strangers_rows_are_passed_over(
         assert_eq!(confirmed, [(PK.to_owned(), "t1".to_owned())]);
     }
     // What was committed and does not verify is an error, also for who knows it by the audit alone.
-    place(PK, text(&task, "sk"), &lab.rows("job#stranger")["meta"]);
+    let mut damaged = task.clone();
+    damaged.insert("updated_at".to_owned(), AttributeValue::S("now".to_owned()));
+    place(PK, text(&task, "sk"), &damaged);
     for store in [lab.store().await, lab.stranger().await] {
         let hints = store.list(Kind::JOB, "open").await.unwrap();
         let hint = hints.iter().find(|hint| hint.id == "t1").unwrap();

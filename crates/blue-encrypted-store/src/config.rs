@@ -10,7 +10,7 @@ use crate::audit::{AuditReads, Habits, OnAuditBreak, TraceSource};
 use crate::client;
 use crate::reader::MAX_ROWS;
 use crate::table::Room;
-use crate::{Backend, KeyLifetime, Profile};
+use crate::{Backend, Id, KeyLifetime, Profile};
 
 /// The name of a table unless it is configured.
 pub(crate) const DEFAULT_TABLE: &str = "blue-encrypted-store";
@@ -37,6 +37,7 @@ pub struct StoreConfig {
     pub(crate) leaves_anchor: bool,
     pub(crate) tenant: String,
     pub(crate) user: String,
+    pub(crate) actor: Option<String>,
     pub(crate) key_lifetime: KeyLifetime,
     pub(crate) min_key_epoch: u64,
     pub(crate) habits: Habits,
@@ -88,6 +89,7 @@ impl StoreConfig {
             leaves_anchor: false,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
+            actor: None,
             key_lifetime: KeyLifetime::default(),
             min_key_epoch: 1,
             habits: Habits::default(),
@@ -99,11 +101,11 @@ impl StoreConfig {
     }
 
     /// The store that the environment names: `BLUE_PROFILE` (`local` unless it is set) and `DYNAMODB_ENDPOINT` choose the
-    /// backend as in [`Backend::choose`], `BLUE_TABLE` the table, `BLUE_STORE_ID` the store that has to be there.
-    /// What is empty counts as not set.
+    /// backend as in [`Backend::choose`], `BLUE_TABLE` the table, `BLUE_STORE_ID` the store that has to be there,
+    /// `BLUE_TENANT` and `BLUE_USER` whose keys they are. What is empty counts as not set.
     ///
     /// # Errors
-    /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`, `invalid_table_name`;
+    /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`, `invalid_table_name`, `invalid_id`;
     /// `invalid_environment` for what is not UTF-8.
     pub fn from_env(embedded: StorePath) -> Result<Self> {
         Self::from_vars(embedded, variable)
@@ -124,6 +126,14 @@ impl StoreConfig {
             config.table = table;
         }
         config.check_table()?;
+        for (variable, id) in [
+            ("BLUE_TENANT", &mut config.tenant),
+            ("BLUE_USER", &mut config.user),
+        ] {
+            if let Some(text) = set(variable)? {
+                *id = Id::parse(&text)?.to_string();
+            }
+        }
         Ok(config)
     }
 
@@ -253,6 +263,24 @@ impl StoreConfig {
         self
     }
 
+    /// The same for whom `other` is: tenant, user, actor and sources of trace ids.
+    #[must_use]
+    pub fn like(mut self, other: &Self) -> Self {
+        self.tenant.clone_from(&other.tenant);
+        self.user.clone_from(&other.user);
+        self.actor.clone_from(&other.actor);
+        self.habits.trace = other.habits.trace;
+        self
+    }
+
+    /// Who uses the keys, for the audit alone: the principal of its events is `{tenant}/{user}/{actor}` then. No key
+    /// depends on it, so several programs and people may share a store and be told apart (an id, see [`crate::Id`]).
+    #[must_use]
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
     /// Where the table is.
     pub const fn backend(&self) -> &Backend {
         &self.backend
@@ -316,9 +344,12 @@ mod tests {
             ("DYNAMODB_ENDPOINT", "http://localhost:8000"),
             ("BLUE_TABLE", "mine"),
             ("BLUE_STORE_ID", "s1"),
+            ("BLUE_TENANT", "acme"),
+            ("BLUE_USER", "anna"),
         ])
         .unwrap();
         assert!(matches!(config.backend, Backend::Endpoint(_)));
+        assert_eq!((&*config.tenant, &*config.user), ("acme", "anna"));
         assert_eq!((&*config.table, &*config.store_id.unwrap()), ("mine", "s1"));
         let aws = of(&[("BLUE_PROFILE", "aws"), ("DYNAMODB_ENDPOINT", "")]).unwrap();
         assert!(matches!(aws.backend, Backend::Aws(_)));
@@ -335,6 +366,9 @@ mod tests {
             "invalid_endpoint"
         );
         assert_eq!(code(&[("BLUE_TABLE", "a b")]), "invalid_table_name");
+        for variable in ["BLUE_TENANT", "BLUE_USER"] {
+            assert_eq!(code(&[(variable, "Anna & Co")]), "invalid_id");
+        }
         let refused = StoreConfig::from_vars(StorePath::Memory, |name| Err(not_unicode(name)));
         assert_eq!(refused.err().unwrap().code(), "invalid_environment");
     }

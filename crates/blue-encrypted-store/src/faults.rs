@@ -530,7 +530,10 @@ async fn a_server_that_never_comes_to_an_end_is_not_followed() {
     let store = faulty.store().await.unwrap();
     put(&partition(&store, "j1"), &[("t1", "x")]).await;
     let table = Table::new(faulty.client(), DEFAULT_TABLE);
-    let room = Room { rows: 9, bytes: 1 << 20 };
+    let room = Room {
+        rows: 9,
+        bytes: 1 << 20,
+    };
     faulty.meet(READ, std::iter::repeat_n(Trouble::EmptyPage, 16));
     assert_eq!(table.partition(PK, room).await.unwrap().len(), 3);
     faulty.meet(READ, forever(Trouble::EmptyPage));

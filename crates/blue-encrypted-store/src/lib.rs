@@ -211,8 +211,8 @@ pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, ClearHalf, Entity, META, Stored};
 pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
-pub use kek::KeyLifetime;
 pub use hints::{CrossPartition, Hint, MAX_HINTS};
+pub use kek::KeyLifetime;
 pub use key_source::{KeySource, Registers};
 pub use keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,

@@ -435,7 +435,10 @@ impl Sorted {
         let chunks = self.chunks.into_iter().map(|(number, row)| {
             let ours = VerifiedRoot::is_chunk(scope, keyring, &row, number);
             let seal = ours.then(|| row.array(SEAL).ok()).flatten();
-            (SortKey::Chunk(number).to_string(), seal.map(|seal| prefix(&seal)))
+            (
+                SortKey::Chunk(number).to_string(),
+                seal.map(|seal| prefix(&seal)),
+            )
         });
         let records = self.records.into_iter().map(|(sk, row)| {
             let row = verify(scope, keyring, row).ok();

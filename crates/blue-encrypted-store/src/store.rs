@@ -248,7 +248,7 @@ impl Store {
         };
         let Opened { row, kek, own } = opener.open(&sources).await?;
         let sources = Arc::new(sources);
-        let principal = format!("{}/{}", config.tenant, config.user);
+        let principal = principal(&config)?;
         let audit = Audit::open(AuditParts {
             table: table.clone(),
             anchor: anchor.clone(),
@@ -357,6 +357,14 @@ impl Store {
         partitions.insert(key, Arc::downgrade(&shared));
         Partition(shared)
     }
+}
+
+fn principal(config: &StoreConfig) -> Result<String> {
+    let StoreConfig { tenant, user, .. } = config;
+    Ok(match &config.actor {
+        Some(actor) => format!("{tenant}/{user}/{}", Id::parse(actor)?),
+        None => format!("{tenant}/{user}"),
+    })
 }
 
 /// What a store is opened on.

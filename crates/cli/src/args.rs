@@ -12,8 +12,8 @@ use worldcompute_proof::PeerId;
 use crate::demo::picture::MAX_TILES;
 
 pub use self::store::{
-    CertificateArgs, DialogueCommand, EraseArgs, ExportArgs, ImportArgs, ResealArgs, RotateArgs,
-    SealArgs, SetupArgs, StoreCommand, WalkArgs,
+    CertificateArgs, DialogueCommand, EraseArgs, EventsArgs, ExportArgs, ImportArgs, ResealArgs,
+    RotateArgs, SealArgs, SetupArgs, StoreCommand, WalkArgs,
 };
 
 /// What `--version` says, behind the program's name.

@@ -98,12 +98,11 @@ impl World {
         let of_each = |make: &dyn Fn(String) -> Value| -> Value {
             (0..400).map(|n| make(format!("i{n}"))).collect()
         };
-        session["intents"] = of_each(&|id| {
-            json!({"intent_id": id, "tool_name": "tool.ask", "args": {"prompt": said}})
-        });
-        session["results"] = of_each(
-            &|id| json!({"intent_id": id, "status": "ok", "result": {"answer": said}}),
+        session["intents"] = of_each(
+            &|id| json!({"intent_id": id, "tool_name": "tool.ask", "args": {"prompt": said}}),
         );
+        session["results"] =
+            of_each(&|id| json!({"intent_id": id, "status": "ok", "result": {"answer": said}}));
         fs::write(&input, session.to_string()).unwrap();
         let made = Command::new(program)
             .args(["run", "record", "--json", "--input"])
@@ -265,9 +264,12 @@ fn what_a_recording_that_was_killed_has_left_is_no_tampering_and_is_erased() {
     let erased = support::json(&world.home(), &["store", "erase", partition, "--yes"]);
     assert_eq!(erased["erasure"]["data_keys_destroyed"], 1);
     let verified = support::json(&world.home(), &["store", "verify"]);
-    assert_eq!((&verified["ok"], &verified["left"]), (&json!(true), &json!(0)));
+    assert_eq!(
+        (&verified["ok"], &verified["left"]),
+        (&json!(true), &json!(0))
+    );
     let fault = world.fault(&["store", "erase", "dialogue#nobody", "--yes"]);
-    assert_eq!(fault["code"], "partition_not_found");
+    assert_eq!(fault["error_code"], "partition_not_found");
 }
 
 #[test]

@@ -761,6 +761,20 @@ fn a_store_is_moved_by_exporting_and_importing_and_the_old_one_stays_with_its_ke
         json!(world.key()),
         "a place has a key of its own"
     );
+    assert_eq!(made["audit"], "continued");
+    let boundaries = |events: &Value, old: &str| {
+        let events = events["events"].as_array().unwrap().iter();
+        let is = |event: &&Value| {
+            let key = event["key_id"].as_str().unwrap();
+            event["operation"] == "Boundary" && key.starts_with(&format!("chain#{old}#"))
+        };
+        events.filter(is).count()
+    };
+    let (old, new) = (
+        first[0].as_str().unwrap(),
+        made["store_id"].as_str().unwrap(),
+    );
+    assert_eq!(boundaries(&there(&["store", "events"]), old), 8);
     let key = world.key().display().to_string();
     there(&["store", "import", &bundle, "--source-key", &key]);
     assert_eq!(there(&["store", "verify"])["ok"], true);
@@ -775,10 +789,74 @@ fn a_store_is_moved_by_exporting_and_importing_and_the_old_one_stays_with_its_ke
         );
     }
     let back = world.json(&["store", "setup-tables", "--move"]);
-    assert_eq!(back["created"], false);
+    assert_eq!(
+        (&back["created"], &back["audit"]),
+        (&json!(false), &json!("continued"))
+    );
+    // The beginning of the other store, and its end since.
+    let events = support::json(&world.home(), &["store", "events"]);
+    assert_eq!(boundaries(&events, new), 16);
     assert_eq!(holds(&world), first);
     let left = with(&world, second, &["store", "verify"]);
     assert!(text(&left.stderr).contains("store_elsewhere"));
+}
+
+#[test]
+fn a_move_from_a_store_that_does_not_open_any_more_says_that_the_audit_does_not_go_on() {
+    let world = World::new();
+    fs::remove_file(world.key()).unwrap();
+    let moved = with(
+        &world,
+        &[("BLUE_TABLE", "second")],
+        &["store", "setup-tables", "--move"],
+    );
+    let made: Value = serde_json::from_slice(&moved.stdout).unwrap();
+    assert_eq!(made["created"], true, "{}", text(&moved.stderr));
+    assert_eq!(made["audit"], "encryption_key_missing");
+}
+
+#[test]
+fn the_record_of_the_keys_tells_who_used_them_and_nothing_that_is_secret() {
+    let world = World::bare();
+    let variables = [("BLUE_TENANT", "acme"), ("BLUE_USER", "anna")];
+    let own = |arguments: &[&str]| -> Value {
+        let output = with(&world, &variables, arguments);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    own(&["store", "init"]);
+    let job = ["job", "run", &example("hello/hello.wat")];
+    assert!(with(&world, &variables, &job).status.success());
+    let told = own(&["store", "events"]);
+    let events = told["events"].as_array().unwrap();
+    let by = |who: &str, what: &str| {
+        let is = |event: &&Value| {
+            let principal = event["principal"].as_str().unwrap();
+            principal.starts_with(&format!("acme/anna/{who}")) && event["operation"] == what
+        };
+        events.iter().filter(is).count()
+    };
+    assert!(
+        by("daemon", "Encrypt") > 0 && by("cli-", "KcvCheck") > 0,
+        "{told}"
+    );
+    assert!(!told.to_string().contains("hello"), "no content");
+    let lane = events.iter().find(|event| event["seq"] == 2).unwrap()["lane"].clone();
+    let behind = own(&[
+        "store",
+        "events",
+        "--lane",
+        &lane.to_string(),
+        "--after",
+        "1",
+    ]);
+    for event in behind["events"].as_array().unwrap() {
+        assert!(event["lane"] == lane && event["seq"].as_u64() > Some(1));
+    }
+    assert_eq!(behind["events"][0]["seq"], 2);
+    // Another user's store is none of this one's.
+    assert_eq!(world.run(&["store", "status"]).status.code(), Some(1));
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Node {
     /// # Errors
     /// Those of [`Node::start`] but WC-023.
     pub async fn start_unreached(options: NodeOptions) -> Result<Running> {
-        let site = options.storage.site(&options.home).await?;
+        let site = options.storage.site(&options.home).await?.used_by("daemon");
         let home = options.home.open(&options.config)?;
         let (mesh, inbound) = join(&home, &options).await?;
         let control = Control::bind(home.paths().socket());

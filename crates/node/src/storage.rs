@@ -27,11 +27,13 @@ mod place;
 
 /// The environment variables that say where a store is, and where its key ([`StoreConfig::from_env`],
 /// [`KeySource::from_env`]).
-pub const VARIABLES: [&str; 7] = [
+pub const VARIABLES: [&str; 9] = [
     "BLUE_PROFILE",
     "DYNAMODB_ENDPOINT",
     "BLUE_TABLE",
     "BLUE_STORE_ID",
+    "BLUE_TENANT",
+    "BLUE_USER",
     "BLUE_KEYS",
     "KMS_ENDPOINT",
     "BLUE_TPM",
@@ -149,6 +151,50 @@ impl StoreSite {
     /// The file of a store that can be reset: embedded, and so is what a new key takes the place of.
     pub fn resettable(&self) -> Option<PathBuf> {
         self.keys.file().and_then(|_| self.file())
+    }
+
+    /// The same with the name that the audit has for who uses its keys, an id.
+    #[must_use]
+    pub fn used_by(self, actor: &str) -> Self {
+        Self {
+            config: self.config.actor(actor),
+            ..self
+        }
+    }
+
+    /// Where the home's store was until now, when it is to move.
+    ///
+    /// # Errors
+    /// Those of reading what the home knows; `keys_not_built`, `backend_not_built` for a place that this program cannot reach.
+    pub async fn moved_from(&self) -> Result<Option<Self>> {
+        let known = Memory::read(&self.home)?.filter(|known| known.place != self.place);
+        let Some(Memory { place, keys }) = known.filter(|_| self.moving) else {
+            return Ok(None);
+        };
+        let name = place.name()?;
+        let file = self.home.store_called(name.as_deref());
+        let mut config = place.config(file)?.like(&self.config);
+        if let (false, Some(name)) = (matches!(place, Place::Embedded { .. }), &name) {
+            config = config.anchor(self.home.remote_anchor(name));
+        }
+        Ok(Some(Self {
+            home: self.home.clone(),
+            config: config.resolved().await?,
+            keys: KeySource::named(&keys, &self.home.store_key_called(name.as_deref()))?,
+            place,
+            moving: false,
+        }))
+    }
+
+    /// Has the audit of `new` go on where that of the store here ends, which is opened for that.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`] and [`Store::continue_audit_of`].
+    pub async fn hand_over(&self, home: &OpenHome, new: &Store) -> Result<()> {
+        let config = self.config.clone().must_exist();
+        let old = Store::open(config, self.keys(home).await?).await?;
+        let handed = new.continue_audit_of(&old).await;
+        handed.and(old.close().await)
     }
 
     /// The same for a home whose store is to be here from now on. What was elsewhere stays there, with its key and its

@@ -125,7 +125,7 @@ pub struct CryptoAuditEvent {
     pub operation: Operation,
     /// With which key: `dek#{kind}#{id}#{version}`, `dek#{kind}#{id}` when no version is known, `kek#{epoch}`.
     pub key_id: String,
-    /// Who: `{tenant}/{user}`.
+    /// Who: `{tenant}/{user}`, with `/{actor}` where that is told ([`crate::StoreConfig::actor`]).
     pub principal: String,
     /// How it ended.
     pub outcome: AuditOutcome,

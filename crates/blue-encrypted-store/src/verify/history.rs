@@ -29,6 +29,12 @@ pub(crate) struct History {
     continued: HashSet<Lane>,
 }
 
+/// Whether a boundary names the end of another store's lane, and not the beginning of one that goes on from here.
+fn goes_on(boundary: &str) -> bool {
+    let mut parts = boundary.split('#');
+    parts.next() == Some("chain") && parts.nth(2).is_some_and(|seq| seq != "0")
+}
+
 impl History {
     /// What the audit tells now, and whether it is whole.
     ///
@@ -51,8 +57,7 @@ impl History {
     }
 
     fn see(&mut self, lane: Lane, event: &CryptoAuditEvent) {
-        let moves = event.key_id.starts_with("chain#");
-        if event.operation == Operation::Boundary && moves {
+        if event.operation == Operation::Boundary && goes_on(&event.key_id) {
             self.continued.insert(lane);
         }
         if event.outcome != AuditOutcome::Success {

@@ -24,6 +24,8 @@ pub enum StoreCommand {
         after_help = "Example:\n  worldcompute store verify-chain\n\nWhat is read is on record: the audit gets events, nothing else changes.\nExit status: 0 whole, 1 broken, or not looked through."
     )]
     VerifyChain,
+    /// Print the record of every use of the store's keys
+    Events(EventsArgs),
     /// Write one partition to a file, sealed as it is in the store
     Export(ExportArgs),
     /// Read a partition from such a file: all of it, or nothing
@@ -54,6 +56,19 @@ pub struct SetupArgs {
     /// Have the home's store here from now on; what was elsewhere stays there, with its key
     #[arg(long = "move")]
     pub moves: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  worldcompute store events\n  worldcompute store events --lane 3 --after 512 --json\n\nEach event is verified; none has content or a key in it. One call prints 10,000 at most, and says where to go on."
+)]
+pub struct EventsArgs {
+    /// Only those of this lane
+    #[arg(long, value_name = "0-7", value_parser = clap::value_parser!(u8).range(0..8))]
+    pub lane: Option<u8>,
+    /// Only those behind the one with this number
+    #[arg(long, value_name = "SEQ", default_value_t = 0, requires = "lane")]
+    pub after: u64,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 mod bundle;
 mod certificate;
 mod dialogue;
+mod events;
 mod keys;
 mod seal;
 mod walk;
@@ -34,6 +35,7 @@ async fn dispatch(context: &Context, command: StoreCommand) -> Result<ExitCode> 
         StoreCommand::Status => status(context).await,
         StoreCommand::Verify(args) => walk::verify(context, &args).await,
         StoreCommand::VerifyChain => walk::verify_chain(context).await,
+        StoreCommand::Events(args) => events::list(context, &args).await,
         StoreCommand::Export(args) => bundle::export(context, &args).await,
         StoreCommand::Import(args) => bundle::import(context, &args).await,
         StoreCommand::Rotate(args) => keys::rotate(context, &args).await,
@@ -54,7 +56,7 @@ struct Held {
 impl Held {
     /// Lays the home out where there is none.
     async fn new(home: &Home) -> Result<Self> {
-        let site = Storage::Configured.site(home).await?;
+        let site = Storage::Configured.site(home).await?.used_by(&operator());
         let opened = home.open(&Config::load(&home.config())?);
         let home = opened.map_err(|fault| match fault.category() {
             Category::StateContention => fault.hint(
@@ -84,6 +86,11 @@ impl Held {
     }
 }
 
+/// Whose keys the audit says are used: the system's number of the user at the command line.
+fn operator() -> String {
+    format!("cli-{}", rustix::process::getuid().as_raw())
+}
+
 fn no_node(home: &Home) -> Fault {
     let message = format!("there is no node in {}", home.root().display());
     Fault::new(Category::DependencyMissing, "store_not_set_up", message)
@@ -96,6 +103,9 @@ struct Made {
     store_id: String,
     /// Whether it was made just now.
     created: bool,
+    /// Of a store that moved here, whether its audit goes on from the one before: `continued`, or the code of why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<String>,
     #[serde(flatten)]
     site: SiteView,
 }
@@ -121,8 +131,28 @@ async fn set_up_tables(context: &Context, args: &SetupArgs) -> Result<ExitCode> 
     if args.moves {
         held.site = held.site.moving();
     }
-    let made = made(&held, async |held| held.site.set_up(&held.home).await);
-    print_made(context, &made.await?)
+    let before = held.site.moved_from().await;
+    let mut made = made(&held, async |held| held.site.set_up(&held.home).await).await?;
+    made.audit = match before {
+        Ok(None) => None,
+        Ok(Some(before)) => Some(hand_over(&held, &before).await),
+        Err(fault) => Some(fault.code().to_owned()),
+    };
+    print_made(context, &made)
+}
+
+/// Has the audit go on here where that of the place before ends, if that place can still be reached: `continued`, or the
+/// code of why not.
+async fn hand_over(held: &Held, before: &StoreSite) -> String {
+    let handed = async {
+        let store = held.inspect().await?;
+        let handed = before.hand_over(&held.home, &store).await;
+        handed.and(store.close().await)
+    };
+    match handed.await {
+        Ok(()) => "continued".to_owned(),
+        Err(fault) => fault.code().to_owned(),
+    }
 }
 
 /// Makes the store by `make` unless it is there.
@@ -138,6 +168,7 @@ async fn made(held: &Held, make: impl AsyncFn(&Held) -> Result<Store>) -> Result
     Ok(Made {
         store_id,
         created,
+        audit: None,
         site: held.site.view(),
     })
 }
@@ -146,7 +177,9 @@ fn print_made(context: &Context, made: &Made) -> Result<ExitCode> {
     context.output.data(made, |made| {
         let was = if made.created { "made" } else { "is there" };
         let id = format!("store    {} {was}", made.store_id);
-        [vec![id], where_it_is(&made.site)].concat().join("\n")
+        let audit = made.audit.as_ref().map(|audit| format!("audit    {audit}"));
+        let lines = [vec![id], where_it_is(&made.site), Vec::from_iter(audit)];
+        lines.concat().join("\n")
     })?;
     Ok(ExitCode::SUCCESS)
 }

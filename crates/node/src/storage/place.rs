@@ -2,8 +2,9 @@
 //! empty store beside the one that holds the data.
 
 use std::fmt;
+use std::path::PathBuf;
 
-use blue_encrypted_store::{Backend, StoreConfig, StorePath};
+use blue_encrypted_store::{Aws, Backend, LocalEndpoint, StoreConfig, StorePath};
 use serde::{Deserialize, Serialize};
 use worldcompute_durable::{Mode, read_private, write_atomic};
 use worldcompute_fault::{Category, Fault, Result};
@@ -54,6 +55,16 @@ impl Place {
         }
         let digest = Sha256::of(canonical_json(self)?).to_string();
         Ok(digest.get(..NAME_DIGITS).map(ToOwned::to_owned))
+    }
+
+    /// The configuration of a store here, in `file` if it is embedded.
+    pub(super) fn config(&self, file: PathBuf) -> Result<StoreConfig> {
+        let backend = match self {
+            Self::Embedded { .. } => Backend::Embedded(StorePath::File(file)),
+            Self::Endpoint { url, .. } => Backend::Endpoint(LocalEndpoint::parse(url)?),
+            Self::Aws { region, .. } => Backend::Aws(Aws::default().region(region.as_str())),
+        };
+        Ok(StoreConfig::on(backend).table(self.table()))
     }
 
     fn table(&self) -> &str {
@@ -175,7 +186,6 @@ fn malformed(home: &Home) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use blue_encrypted_store::{Aws, LocalEndpoint};
 
     fn embedded(table: &str) -> Place {
         Place::of(&StoreConfig::new(StorePath::Memory).table(table))

@@ -69,7 +69,10 @@ fn damaged(listed: &Listed) -> Result<()> {
     if listed.damaged.is_empty() {
         return Ok(());
     }
-    let message = format!("{} dialogues are not what was recorded", listed.damaged.len());
+    let message = format!(
+        "{} dialogues are not what was recorded",
+        listed.damaged.len()
+    );
     Err(
         Fault::new(Category::VerificationFailed, "dialogue_damaged", message)
             .hint("'worldcompute store verify' names what is wrong with them"),
