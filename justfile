@@ -6,9 +6,12 @@ endpoint := "http://127.0.0.1:8000"
 ci:
     cargo xtask ci
 
-# every test, each in a process of its own where nextest is installed
+# the tests of CI: those of the workspace with the examples in its documentation, and the store on the engines and keys of others
 test:
-    if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace; else cargo test --workspace; fi
+    if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace && cargo test --workspace --doc; else cargo test --workspace; fi
+    tests/system/dynamodb_local.sh
+    tests/system/kms_moto.sh
+    tests/system/tpm.sh
 
 # DynamoDB Local in Docker, a development key, and a store set up in it: once, and after `nuke`
 setup: dev

@@ -13,34 +13,50 @@ const TESTS: &str = "cargo test --workspace";
 /// The same, and what tests printed that passed: one that could not run on this machine says why.
 const TELLING_TESTS: &str = "cargo test --workspace -- --show-output";
 
-type Step = (&'static str, fn(&Path) -> Result<()>);
+/// Names the system tests, separated by commas, that may be skipped where [`CI`] is set: elsewhere they all may.
+const MAY_SKIP: &str = "WC_MAY_SKIP";
+
+/// Set on machines that are there to run all of it.
+const CI: &str = "CI";
+
+type Step = (&'static str, fn(&Path) -> Result<Skipped>);
+
+/// System tests that could not run on this machine, with the reason that each gives.
+type Skipped = Vec<String>;
 
 /// What costs least comes first.
 const STEPS: [Step; 12] = [
-    ("fmt", |root| shell(root, "cargo fmt --all --check")),
-    ("tidy", |root| tidy::run(root, tidy::Options::default())),
-    ("deny", deny),
+    ("fmt", |root| whole(shell(root, "cargo fmt --all --check"))),
+    ("tidy", |root| {
+        whole(tidy::run(root, tidy::Options::default()))
+    }),
+    ("deny", |root| whole(deny(root))),
     ("clippy", |root| {
-        shell(
+        whole(shell(
             root,
             "cargo clippy --workspace --all-targets -- -D warnings",
-        )
+        ))
     }),
-    ("test", test),
+    ("test", |root| whole(test(root))),
     ("store", store),
     ("hardening", |root| {
-        shell(root, "scripts/test_hardening_acceptance.sh")
+        whole(shell(root, "scripts/test_hardening_acceptance.sh"))
     }),
-    ("conformance", conformance::run_beside),
+    ("conformance", |root| whole(conformance::run_beside(root))),
     ("demo", |root| {
-        shell(root, "cargo run --release -- demo --json")
+        whole(shell(root, "cargo run --release -- demo --json"))
     }),
     ("system", system),
     ("budgets", |root| {
-        shell(root, "scripts/check_resource_budgets.sh")
+        whole(shell(root, "scripts/check_resource_budgets.sh"))
     }),
-    ("readme", |root| readme::run(root, &[TESTS])),
+    ("readme", |root| whole(readme::run(root, &[TESTS]))),
 ];
+
+/// A step that skips nothing.
+fn whole(done: Result<()>) -> Result<Skipped> {
+    done.map(|()| Vec::new())
+}
 
 /// Runs all steps, and prints how long each took.
 pub fn run(root: &Path) -> Result<()> {
@@ -48,16 +64,25 @@ pub fn run(root: &Path) -> Result<()> {
 }
 
 fn walk(root: &Path, steps: &[Step]) -> Result<()> {
-    let mut times = Vec::new();
+    let (mut times, mut skipped) = (Vec::new(), Vec::new());
     for (name, step) in steps {
         println!("\n== {name}");
         let start = Instant::now();
         let done = step(root);
         times.push((*name, start.elapsed()));
-        done.map_err(|failure| failed(name, failure, &times))?;
+        skipped.extend(done.map_err(|failure| failed(name, failure, &times))?);
     }
-    println!("\n{}ci: every step passed", table(&times));
+    println!("\n{}{}", table(&times), verdict(&skipped));
     Ok(())
+}
+
+fn verdict(skipped: &[String]) -> String {
+    let mut lines: Vec<_> = skipped.iter().map(|one| format!("skipped: {one}")).collect();
+    lines.push(match skipped.len() {
+        0 => "ci: every step passed".to_owned(),
+        count => format!("ci: every step passed, but {count} system tests did not run"),
+    });
+    lines.join("\n")
 }
 
 fn failed(name: &str, failure: Failure, times: &[(&str, Duration)]) -> Failure {
@@ -99,7 +124,7 @@ fn deny(root: &Path) -> Result<()> {
 
 /// The encrypted store with everything that reaches over a network, on Amazon's DynamoDB Local, with its key in moto, and
 /// with a TPM.
-fn store(root: &Path) -> Result<()> {
+fn store(root: &Path) -> Result<Skipped> {
     let with_aws = "--workspace --features blue-encrypted-store/aws";
     shell(
         root,
@@ -109,17 +134,42 @@ fn store(root: &Path) -> Result<()> {
         root,
         &format!("cargo test {with_aws} --lib -- opening:: faults::"),
     )?;
-    shell(root, "tests/system/dynamodb_local.sh")?;
-    shell(root, "tests/system/kms_moto.sh")?;
-    shell(root, "tests/system/tpm.sh")
+    let mut skipped = Vec::new();
+    for name in ["dynamodb_local", "kms_moto", "tpm"] {
+        skipped.extend(system_test(root, name, "")?);
+    }
+    Ok(skipped)
 }
 
 /// Nodes on a network of their own, and the lab in which more of that is tried.
-fn system(root: &Path) -> Result<()> {
-    shell(root, "tests/system/lan.sh target/release/worldcompute")?;
+fn system(root: &Path) -> Result<Skipped> {
+    let skipped = system_test(root, "lan", "target/release/worldcompute")?;
     #[cfg(target_os = "linux")]
     crate::lab::run(root, &["check", "--program", "target/release/worldcompute"])?;
-    Ok(())
+    Ok(skipped)
+}
+
+/// Runs a script that says why, when it cannot run here.
+fn system_test(root: &Path, name: &str, arguments: &str) -> Result<Skipped> {
+    let printed = tee(root, &format!("tests/system/{name}.sh {arguments}"))?;
+    let skipped = skips_of(name, &printed);
+    let set = |name| std::env::var(name).unwrap_or_default();
+    match skipped.first() {
+        Some(why) if !may_skip(name, &set(CI), &set(MAY_SKIP)) => Err(Failure::new(format!(
+            "skipped: {why}\nwhere {CI} is set this has to run, unless {MAY_SKIP} names {name}"
+        ))),
+        _ => Ok(skipped),
+    }
+}
+
+fn skips_of(name: &str, printed: &str) -> Skipped {
+    let own = printed.lines().filter_map(|line| line.strip_prefix("skipped: "));
+    let own = own.filter(|why| why.starts_with(&format!("{name}: ")));
+    own.map(ToOwned::to_owned).collect()
+}
+
+fn may_skip(name: &str, ci: &str, allowed: &str) -> bool {
+    ci.is_empty() || allowed.split(',').any(|one| one.trim() == name)
 }
 
 fn test(root: &Path) -> Result<()> {
@@ -251,7 +301,7 @@ mod tests {
     #[test]
     fn the_steps_end_at_the_first_failure_and_name_it() {
         let steps: [Step; 3] = [
-            ("first", |_| Ok(())),
+            ("first", |_| Ok(Vec::new())),
             ("second", |_| {
                 Err(Failure {
                     code: 64,
@@ -267,6 +317,21 @@ mod tests {
                 && failure.message.ends_with("ci: FAILED at step second")
         );
         assert!(failure.message.contains("first") && !failure.message.contains("third"));
+    }
+
+    #[test]
+    fn a_system_test_that_is_skipped_is_told_at_the_end_and_fails_where_all_has_to_run() {
+        let printed = "skipped: a test of its own\nskipped: tpm: swtpm is missing\nskipped: lan: no root\n";
+        let skipped = skips_of("tpm", printed);
+        assert_eq!(skipped, ["tpm: swtpm is missing"]);
+        assert_eq!(
+            verdict(&skipped),
+            "skipped: tpm: swtpm is missing\nci: every step passed, but 1 system tests did not run"
+        );
+        assert_eq!(verdict(&[]), "ci: every step passed");
+        assert!(may_skip("tpm", "", ""));
+        assert!(!may_skip("tpm", "true", "lan,kms_moto"));
+        assert!(may_skip("tpm", "true", "lan, tpm"));
     }
 
     #[test]

@@ -114,6 +114,19 @@
 //! | without a server | embedded engine | no | no |
 //! | languages | Rust; a Python script reads and writes tables | several | the official drivers |
 //!
+//! | operation | this crate | AWS Database Encryption SDK | MongoDB CSFLE |
+//! |---|---|---|---|
+//! | put, update on a condition, delete, several at once | [`Partition::commit`] of a [`Batch`] on a [`PartitionVersion`] | `PutItem`, `DeleteItem` with a condition, `TransactWriteItems`; no `UpdateItem` of encrypted attributes | `insertOne`, `updateOne`, `deleteOne`, transactions |
+//! | get, query | [`Partition::load`], then [`Snapshot::get`] and [`Snapshot::entities`] | `GetItem`, `Query`, `Scan` | `find` |
+//! | change cleartext alone | [`Batch::update_clear`] | put the item | `updateOne` |
+//! | list across partitions | [`CrossPartition::list`], then [`Store::confirm`] | `Query` of an index | `find` |
+//! | rotate a data key | [`Partition::rotate`], or by itself | an item's key is made anew at each put | `rewrapManyDataKey` keeps it; encrypt anew with another |
+//! | rotate the master key | [`Store::rotate_kek`] and [`Store::retire_keks`] begin and end epochs of what it derives | KMS, or branch keys with `VersionKey` | `rewrapManyDataKey` |
+//! | erase | [`Partition::erase`], with a certificate | delete items; the KMS key for all of them | delete the data key's document |
+//! | export, import | [`Partition::export`], [`Store::import`] | no | no |
+//! | audit | [`Store::verify_chain`], [`Store::audit_events`], in the table | CloudTrail has the calls of KMS | the server's, and KMS's |
+//! | look for damage | [`Store::verify`] | read each item | read each document |
+//!
 //! Take one of the others to search in encrypted values, or to add encryption to a table that exists.
 
 #[cfg(test)]
