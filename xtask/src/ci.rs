@@ -77,7 +77,10 @@ fn walk(root: &Path, steps: &[Step]) -> Result<()> {
 }
 
 fn verdict(skipped: &[String]) -> String {
-    let mut lines: Vec<_> = skipped.iter().map(|one| format!("skipped: {one}")).collect();
+    let mut lines: Vec<_> = skipped
+        .iter()
+        .map(|one| format!("skipped: {one}"))
+        .collect();
     lines.push(match skipped.len() {
         0 => "ci: every step passed".to_owned(),
         count => format!("ci: every step passed, but {count} system tests did not run"),
@@ -163,7 +166,9 @@ fn system_test(root: &Path, name: &str, arguments: &str) -> Result<Skipped> {
 }
 
 fn skips_of(name: &str, printed: &str) -> Skipped {
-    let own = printed.lines().filter_map(|line| line.strip_prefix("skipped: "));
+    let own = printed
+        .lines()
+        .filter_map(|line| line.strip_prefix("skipped: "));
     let own = own.filter(|why| why.starts_with(&format!("{name}: ")));
     own.map(ToOwned::to_owned).collect()
 }
@@ -321,7 +326,8 @@ mod tests {
 
     #[test]
     fn a_system_test_that_is_skipped_is_told_at_the_end_and_fails_where_all_has_to_run() {
-        let printed = "skipped: a test of its own\nskipped: tpm: swtpm is missing\nskipped: lan: no root\n";
+        let printed =
+            "skipped: a test of its own\nskipped: tpm: swtpm is missing\nskipped: lan: no root\n";
         let skipped = skips_of("tpm", printed);
         assert_eq!(skipped, ["tpm: swtpm is missing"]);
         assert_eq!(

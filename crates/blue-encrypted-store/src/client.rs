@@ -18,6 +18,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// A client that is answered in this process.
+#[cfg(any(feature = "embedded", test))]
 pub(crate) fn answered_by(engine: impl HttpConnector + 'static) -> Client {
     let builder = nobodys(Builder::new()).endpoint_url("http://embedded.invalid");
     Client::from_conf(builder.http_client(through(engine)).build())

@@ -86,7 +86,7 @@ pub const META: &str = "meta";
 /// ```
 /// use blue_encrypted_store::{ClearHalf, Entity};
 /// use serde::{Deserialize, Serialize};
-/// # use worldcompute_fault::Result;
+/// # use blue_encrypted_store::Result;
 ///
 /// struct Task { id: String, state: u8, stdout: String }
 ///

@@ -237,6 +237,61 @@ impl KeyError {
 ///
 /// A provider that keeps the master key elsewhere gives [`UmkHandle::remote`] and overrides [`KeyProvider::derive_kek`];
 /// wrapping is the same for all.
+///
+/// ```
+/// use blue_encrypted_store::{
+///     Category, DekContext, DekHandle, EncryptedDek, Fault, KekContext, KekHandle, KeyError, KeyProvider, PartitionKey,
+///     Realm, UmkHandle,
+/// };
+///
+/// /// Asks somebody before a key of a partition is given out.
+/// struct Gate<P> {
+///     keys: P,
+///     allows: fn(&PartitionKey) -> bool,
+/// }
+///
+/// #[blue_encrypted_store::async_trait]
+/// impl<P: KeyProvider> KeyProvider for Gate<P> {
+///     fn realm(&self) -> Realm {
+///         self.keys.realm()
+///     }
+///
+///     async fn get_umk(&self) -> Result<UmkHandle, KeyError> {
+///         self.keys.get_umk().await
+///     }
+///
+///     async fn create_umk(&self) -> Result<UmkHandle, KeyError> {
+///         self.keys.create_umk().await
+///     }
+///
+///     async fn derive_kek(&self, umk: &UmkHandle, context: &KekContext) -> Result<KekHandle, KeyError> {
+///         self.keys.derive_kek(umk, context).await
+///     }
+///
+///     async fn encrypt_dek(
+///         &self,
+///         kek: &KekHandle,
+///         dek: &DekHandle,
+///         context: &DekContext,
+///     ) -> Result<EncryptedDek, KeyError> {
+///         self.keys.encrypt_dek(kek, dek, context).await
+///     }
+///
+///     async fn decrypt_dek(
+///         &self,
+///         kek: &KekHandle,
+///         encrypted: &EncryptedDek,
+///         context: &DekContext,
+///     ) -> Result<DekHandle, KeyError> {
+///         if !(self.allows)(&context.partition) {
+///             let message = format!("nobody may read {}", context.partition);
+///             let fault = Fault::new(Category::PolicyBlocked, "partition_closed", message);
+///             return Err(KeyError::Refused(fault.hint("ask for it")));
+///         }
+///         self.keys.decrypt_dek(kek, encrypted, context).await
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait KeyProvider: Send + Sync {
     /// Where the master key belongs: a store refuses keys of another realm than its table's. A provider that wraps

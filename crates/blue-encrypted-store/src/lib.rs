@@ -152,6 +152,7 @@ mod config;
 mod core_dumps;
 mod crypto;
 mod draft;
+#[cfg(any(feature = "embedded", test))]
 mod embedded;
 mod entity;
 mod envelope;
@@ -245,6 +246,12 @@ pub use tpm::{PcrValues, Tpm, Tpm2KeyProvider};
 pub use verify::{
     Finding, MAX_LISTED_FINDINGS, MAX_VERIFIED_PARTITIONS, Problem, Progress, VerifyReport,
 };
+
+/// What the methods here fail with: a category, a code, what to do next. [`KeyProvider`] and [`Entity`] of your own build and
+/// return it too.
+pub use worldcompute_fault::{Category, Fault, Result};
+/// For a [`KeyProvider`] of your own: its methods are asynchronous, and the keys that it gives are wiped.
+pub use {async_trait::async_trait, zeroize::Zeroizing};
 
 /// What derived code names, so that it needs no dependency of its own.
 #[doc(hidden)]

@@ -17,6 +17,7 @@ use crate::backend::Backend;
 use crate::check::Check;
 use crate::client;
 use crate::config::{Limits, StoreConfig, StorePath};
+#[cfg(any(feature = "embedded", test))]
 use crate::embedded::{self, Engine};
 use crate::flight::Flight;
 use crate::identity::{self, Opened, Opener, StoreRow};
@@ -285,6 +286,7 @@ impl Store {
     ///
     /// # Errors
     /// `state_contention` when somebody has it open; failures of the disk. Repeating it goes on where it broke off.
+    #[cfg(any(feature = "embedded", test))]
     pub async fn discard(path: PathBuf) -> Result<()> {
         blocking(move || embedded::discard(&path)).await
     }
@@ -418,6 +420,12 @@ fn anchor(path: &Path, config: &StoreConfig) -> Result<Anchor> {
     }
 }
 
+#[cfg(not(any(feature = "embedded", test)))]
+fn in_process(_path: &StorePath, _config: &StoreConfig) -> Result<(Client, Anchor)> {
+    Err(not_built())
+}
+
+#[cfg(any(feature = "embedded", test))]
 fn in_process(path: &StorePath, config: &StoreConfig) -> Result<(Client, Anchor)> {
     let StorePath::File(path) = path else {
         return Ok((client::answered_by(Engine::memory()?), Anchor::memory()));
@@ -447,7 +455,8 @@ async fn remote(_backend: &Backend) -> Result<Client> {
 }
 
 pub(crate) fn not_built() -> Fault {
-    let message = "this program was built for embedded tables only";
-    Fault::new(Category::DependencyMissing, "backend_not_built", message)
-        .hint("build it with the feature aws of blue-encrypted-store")
+    let message = "this program was built without what its table needs";
+    Fault::new(Category::DependencyMissing, "backend_not_built", message).hint(
+        "build it with the feature aws of blue-encrypted-store, or embedded for a table in the process",
+    )
 }
