@@ -40,6 +40,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::anchor::{Anchor, Mark};
 use crate::crypto::{Digest, expand, hmac_key, lp, sha256};
 use crate::keys::KekHandle;
+use crate::metrics::Metrics;
 use crate::name::{Kind, PartitionKey};
 use crate::sources::Sources;
 use crate::table::{Action, Table};
@@ -180,6 +181,7 @@ pub(crate) struct Audit {
     habits: Habits,
     lanes: [State; AUDIT_LANES],
     wake: mpsc::Sender<()>,
+    metrics: Metrics,
 }
 
 /// What an audit is made of.
@@ -189,6 +191,7 @@ pub(crate) struct AuditParts {
     pub(crate) sources: Arc<Sources>,
     pub(crate) signer: Signer,
     pub(crate) habits: Habits,
+    pub(crate) metrics: Metrics,
 }
 
 impl Audit {
@@ -218,6 +221,7 @@ impl Audit {
             habits: parts.habits,
             lanes,
             wake,
+            metrics: parts.metrics,
         });
         let pause = || tokio::time::sleep(FLUSH_WITHIN);
         tokio::spawn(flush_when_due(Arc::downgrade(&audit), woken, pause));
@@ -251,7 +255,12 @@ impl Audit {
             return Ok(());
         }
         let event = draft.stamp(&self.sources, self.habits.trace)?;
-        state.queue().push(event)?;
+        let waiting = {
+            let mut queue = state.queue();
+            queue.push(event)?;
+            queue.len()
+        };
+        self.metrics.waiting(lane.index(), waiting);
         // The task is awake already if its channel is full.
         self.wake.try_send(()).ok();
         Ok(())
@@ -325,10 +334,15 @@ impl Audit {
             Ok(Some(mark)) => self.remember(lane, mark).await,
             other => other.map(drop),
         };
-        match flushed {
-            Ok(()) => self.state(lane).queue().recover(),
-            Err(fault) => self.state(lane).queue().fail(&fault),
-        }
+        let waiting = {
+            let mut queue = self.state(lane).queue();
+            match flushed {
+                Ok(()) => queue.recover(),
+                Err(fault) => queue.fail(&fault),
+            }
+            queue.len()
+        };
+        self.metrics.waiting(lane.index(), waiting);
         self.check(lane)
     }
 

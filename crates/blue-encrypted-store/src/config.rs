@@ -3,6 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
+use opentelemetry::metrics::Meter;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::audit::{AuditReads, Habits, OnAuditBreak, TraceSource};
@@ -42,6 +43,7 @@ pub struct StoreConfig {
     pub(crate) min_key_epoch: u64,
     pub(crate) habits: Habits,
     pub(crate) limits: Limits,
+    pub(crate) meter: Option<Meter>,
 }
 
 /// What a store does not exceed.
@@ -97,6 +99,7 @@ impl StoreConfig {
                 encryptions: MAX_ENCRYPTIONS,
                 bytes: DEFAULT_PARTITION_BYTES,
             },
+            meter: None,
         }
     }
 
@@ -278,6 +281,14 @@ impl StoreConfig {
     #[must_use]
     pub fn actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
+        self
+    }
+
+    /// What counts operations, calls of the key provider, failed checks, retries and what the audit holds back; by default
+    /// the global meter of OpenTelemetry. Where the numbers go is for its provider to say.
+    #[must_use]
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
         self
     }
 

@@ -49,9 +49,12 @@ impl Partition {
     /// `erasure_incomplete` when rows come as fast as they go; `erasure_not_on_record` when all of it is gone, and the
     /// audit tells nothing of it; those of the key provider and of the engine.
     pub async fn erase(&self) -> Result<ErasureCertificate> {
-        let keys = OwnKeys::of(&self.0.store).await?;
-        let ended = self.end(&keys).await?;
-        certificate::issue(&self.0, &keys, &ended).await
+        let erasing = async {
+            let keys = OwnKeys::of(&self.0.store).await?;
+            let ended = self.end(&keys).await?;
+            certificate::issue(&self.0, &keys, &ended).await
+        };
+        self.0.store.metrics.of("erase", erasing).await
     }
 
     /// The same without a certificate, for what only has to be gone.

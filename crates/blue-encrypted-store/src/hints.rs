@@ -36,7 +36,8 @@ pub trait CrossPartition {
 
 impl CrossPartition for Store {
     async fn list(&self, kind: Kind, status: &str) -> Result<Vec<Hint>> {
-        let found = self.0.table.by_status(status, MAX_HINTS).await?;
+        let found = self.0.table.by_status(status, MAX_HINTS);
+        let found = self.0.metrics.of("list", found).await?;
         Ok(found
             .iter()
             .filter_map(|(pk, sk)| hint(kind, pk, sk, status))

@@ -183,6 +183,7 @@ mod lab;
 mod label;
 mod local_key;
 mod manifest;
+mod metrics;
 mod name;
 #[cfg(any(feature = "aws", test))]
 mod only_to_aws;

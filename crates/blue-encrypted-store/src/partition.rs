@@ -84,6 +84,11 @@ impl Partition {
     /// `version_rolled_back`, `key_check_mismatch`, `key_epoch_retired`. `partition_erased`. Failures of the engine and of
     /// the key provider.
     pub async fn load(&self) -> Result<Option<Snapshot>> {
+        let metrics = &self.0.store.metrics;
+        metrics.of("load", self.load_whole()).await
+    }
+
+    async fn load_whole(&self) -> Result<Option<Snapshot>> {
         let mut guard = self.0.open.lock().await;
         let known = guard.take().map(|open| open.keyring);
         let loaded = self.0.read_knowing(known.as_deref()).await?;
@@ -116,6 +121,17 @@ impl Partition {
     /// `commit_not_anchored` when all is done but could not be remembered outside of the table, `rotation_not_anchored` when
     /// that is so of the new data key that the changes needed, and none of them is made; those of [`Partition::load`].
     pub async fn commit(
+        &self,
+        batch: Batch,
+        expected: PartitionVersion,
+    ) -> Result<PartitionVersion> {
+        let metrics = &self.0.store.metrics;
+        metrics
+            .of("commit", self.commit_whole(batch, expected))
+            .await
+    }
+
+    async fn commit_whole(
         &self,
         batch: Batch,
         expected: PartitionVersion,

@@ -36,6 +36,11 @@ impl Partition {
     /// `too_many_data_keys` while records are under 64 different ones; `state_contention`; `rotation_not_anchored` when it is
     /// done but could not be remembered outside of the table; those of [`Partition::load`].
     pub async fn rotate(&self) -> Result<PartitionVersion> {
+        let metrics = &self.0.store.metrics;
+        metrics.of("rotate", self.change_key()).await
+    }
+
+    async fn change_key(&self) -> Result<PartitionVersion> {
         let mut guard = self.0.open.lock().await;
         *guard = None;
         let open = self.0.read().await?.open;

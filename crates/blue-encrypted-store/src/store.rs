@@ -25,6 +25,7 @@ use crate::kek::{Keks, OWN};
 use crate::keyring::Wrapping;
 use crate::keys::KekContext;
 use crate::manifest::prefix;
+use crate::metrics::{Metrics, SCOPE};
 use crate::name::Kinds;
 use crate::partition::Shared;
 use crate::record::Scope;
@@ -47,6 +48,7 @@ pub(crate) struct Inner {
     pub(crate) audit: Arc<Audit>,
     pub(crate) keks: Keks,
     pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
     /// The store's own row as it was last read.
     row: Mutex<KnownRow>,
     /// For how long it is believed: as long as a key is used.
@@ -230,6 +232,10 @@ impl Store {
             anchor,
             set_up,
         } = ground;
+        let meter = config.meter.clone();
+        let meter = meter.unwrap_or_else(|| opentelemetry::global::meter(SCOPE));
+        let metrics = Metrics::new(&meter);
+        let table = table.counted_by(&metrics);
         let config = StoreConfig {
             tenant: Id::parse(&config.tenant)?.to_string(),
             user: Id::parse(&config.user)?.to_string(),
@@ -256,12 +262,14 @@ impl Store {
             sources: sources.clone(),
             signer: Signer::new(&row.store, principal, &own, OWN)?,
             habits: config.habits,
+            metrics: metrics.clone(),
         })
         .await?;
         audit.record_opening(row.epochs.current)?;
         let keys = Recorded {
             keys,
             audit: audit.clone(),
+            metrics: metrics.clone(),
         };
         let owner = KekContext::of(&row.store, &config.tenant, &config.user);
         let keks = Keks::new(Arc::new(keys), owner, config.key_lifetime);
@@ -274,6 +282,7 @@ impl Store {
             audit,
             keks,
             limits: config.limits,
+            metrics,
             row: Mutex::new(KnownRow::now(row)),
             row_lifetime: config.key_lifetime.max_age,
             learning: Flight::default(),

@@ -17,6 +17,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::check::Check;
 use crate::failure::{fault, refused, transaction_fault};
 use crate::manifest::SealPrefix;
+use crate::metrics::Metrics;
 use crate::record::{STATUS_KEY, STATUS_SORT};
 use crate::row::{Row, SEAL};
 
@@ -138,6 +139,15 @@ impl Table {
         Self {
             client,
             name: name.into(),
+        }
+    }
+
+    /// The same; requests that are sent again are counted.
+    pub(crate) fn counted_by(&self, metrics: &Metrics) -> Self {
+        let config = self.client.config().to_builder();
+        Self {
+            client: Client::from_conf(config.interceptor(metrics.clone()).build()),
+            name: self.name.clone(),
         }
     }
 

@@ -95,6 +95,12 @@ impl Otlp {
         self.metrics.meter(SCOPE)
     }
 
+    /// Exports what libraries count through the global meter, too: they count under labels of their own, and none is of
+    /// this machine.
+    pub(crate) fn count_for_libraries(&self) {
+        opentelemetry::global::set_meter_provider(self.metrics.clone());
+    }
+
     /// Sends what is left, for two seconds at most, and stops. The three signals go side by side, each on a thread
     /// that is left behind when the time is over: not all of the library's own time-outs can be set.
     pub(crate) fn shutdown(self) {

@@ -64,6 +64,7 @@ pub fn init(config: Config) -> Result<Guard> {
         .map_err(|_| already_installed())?;
     if let Some(otlp) = &guard.otlp {
         metrics::install(otlp.meter(), redact.clone());
+        otlp.count_for_libraries();
     }
     report_panics(redact, to_stderr);
     Ok(guard)

@@ -40,6 +40,11 @@ impl Partition {
     /// # Errors
     /// `already_exists` when something has the path; `partition_not_found`, `partition_erased`; those of [`Partition::load`]; those of writing the file; the audit's.
     pub async fn export(&self, path: &Path) -> Result<BundleInfo> {
+        let metrics = &self.0.store.metrics;
+        metrics.of("export", self.export_whole(path)).await
+    }
+
+    async fn export_whole(&self, path: &Path) -> Result<BundleInfo> {
         let shared = &*self.0;
         check_free(path)?;
         shared.store.check_lease().await?;

@@ -57,6 +57,15 @@ impl Store {
         path: &Path,
         source: Option<Arc<dyn KeyProvider>>,
     ) -> Result<Imported> {
+        let metrics = &self.0.metrics;
+        metrics.of("import", self.import_whole(path, source)).await
+    }
+
+    async fn import_whole(
+        &self,
+        path: &Path,
+        source: Option<Arc<dyn KeyProvider>>,
+    ) -> Result<Imported> {
         self.0.check_lease().await?;
         let path: PathBuf = path.to_owned();
         let (file, header) = blocking(move || {
