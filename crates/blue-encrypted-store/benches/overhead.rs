@@ -416,7 +416,7 @@ async fn fill(
     key: &Path,
     shape: &Shape,
 ) -> (Partition, PartitionVersion, Arc<Counted>) {
-    let config = StoreConfig::on(backend).table(table);
+    let config = StoreConfig::on(backend).table(table).without_anchor();
     let keys = Arc::new(Counted {
         keys: LocalFileKeyProvider::new(key),
         asked: AtomicU64::new(0),

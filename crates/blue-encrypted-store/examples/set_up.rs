@@ -12,7 +12,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = StoreConfig::from_env(StorePath::File(home.join(".blue/store/table.db")))?;
     let key = LocalFileKeyProvider::default_path().ok_or("there is no home directory")?;
     let keys = KeySource::from_env(key)?.provider().await?;
-    let store = Store::set_up(config, keys).await?;
+    // It makes the store, and trusts nothing that is in one.
+    let store = Store::set_up(config.without_anchor(), keys).await?;
     println!("{}", serde_json::json!({ "store_id": store.id() }));
     Ok(())
 }

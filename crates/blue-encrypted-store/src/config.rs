@@ -36,6 +36,7 @@ pub struct StoreConfig {
     pub(crate) must_exist: bool,
     pub(crate) anchor: Option<PathBuf>,
     pub(crate) leaves_anchor: bool,
+    pub(crate) forgets: bool,
     pub(crate) tenant: String,
     pub(crate) user: String,
     pub(crate) actor: Option<String>,
@@ -89,6 +90,7 @@ impl StoreConfig {
             must_exist: false,
             anchor: None,
             leaves_anchor: false,
+            forgets: false,
             tenant: "local".to_owned(),
             user: "local".to_owned(),
             actor: None,
@@ -180,12 +182,22 @@ impl StoreConfig {
     }
 
     /// Where to remember, outside of the table, how far each partition has come; by default beside the file of an
-    /// embedded table, and in memory for every other.
+    /// embedded table. Every other is opened with one, or by saying [`StoreConfig::without_anchor`].
     ///
     /// A table that is put back as it was earlier is recognised by it. Whoever can put both files back is not.
     #[must_use]
     pub fn anchor(mut self, path: impl Into<PathBuf>) -> Self {
         self.anchor = Some(path.into());
+        self
+    }
+
+    /// Remembers how far partitions have come for as long as the process runs, and no longer: for machines that keep
+    /// nothing. A table that is put back as it was between two runs is believed then; [`StoreConfig::min_key_epoch`],
+    /// [`StoreConfig::store_id`] and the audit's checkpoints ([`crate::Store::verify_checkpoint`]) say what such a machine
+    /// can know from elsewhere.
+    #[must_use]
+    pub const fn without_anchor(mut self) -> Self {
+        self.forgets = true;
         self
     }
 

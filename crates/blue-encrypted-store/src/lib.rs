@@ -91,7 +91,8 @@
 //! - Names, times, sizes and the fields that are declared cleartext are visible. [`Entity::PADDED_TO`] hides lengths.
 //! - Data can be destroyed: it is noticed, not prevented.
 //! - Putting a partition back as it was earlier is recognised by machines that saw it later, by their anchor file
-//!   ([`StoreConfig::anchor`]), and by nobody else.
+//!   ([`StoreConfig::anchor`]), and by nobody else. Who opens a table elsewhere without one says so
+//!   ([`StoreConfig::without_anchor`]).
 //! - Lists across partitions ([`CrossPartition`]) are hints: confirm one before acting on it ([`Store::confirm`]).
 //! - Whoever reads the memory of a process that has the store open has its keys. Nothing is hidden from the machine.
 //!   [`forbid_core_dumps`] keeps that memory out of core dumps, and other users' debuggers out of it; swap space and

@@ -216,7 +216,23 @@ mod aws {
 
     async fn set_up(aws: Aws) -> Result<Store> {
         let config = StoreConfig::on(Backend::Aws(aws)).table("production");
-        Store::set_up(config, Arc::new(MemoryKey([1; 32]))).await
+        Store::set_up(config.without_anchor(), Arc::new(MemoryKey([1; 32]))).await
+    }
+
+    #[tokio::test]
+    async fn a_table_elsewhere_is_opened_with_an_anchor_or_without_by_somebodys_word() {
+        let cloud = Cloud::new();
+        let config = || StoreConfig::on(Backend::Aws(Aws::default().sdk_config(cloud.sdk())));
+        let keys = || Arc::new(MemoryKey([1; 32]));
+        let opened = Store::set_up(config(), keys()).await;
+        assert_eq!(code(opened), "anchor_missing");
+        assert!(cloud.seen().is_empty(), "nothing was asked");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("anchor");
+        Store::set_up(config().anchor(&path), keys()).await.unwrap();
+        assert!(path.exists());
+        let opened = Store::open(config().without_anchor(), keys()).await;
+        assert!(!opened.unwrap().is_anchored());
     }
 
     #[tokio::test]

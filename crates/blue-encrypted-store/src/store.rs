@@ -417,9 +417,18 @@ async fn connect(config: &StoreConfig) -> Result<(Client, Anchor)> {
     let client = remote(&config.backend).await?;
     let anchor = blocking(move || match &config.anchor {
         Some(path) => anchor(path, &config),
-        None => Ok(Anchor::memory()),
+        None if config.forgets => Ok(Anchor::memory()),
+        None => Err(no_anchor()),
     });
     Ok((client, anchor.await?))
+}
+
+/// Whether a table may be put back unnoticed is for its user to say.
+fn no_anchor() -> Fault {
+    let message = "nothing says where to remember how far the store has come";
+    Fault::new(Category::InvalidInput, "anchor_missing", message).hint(
+        "name a file with StoreConfig::anchor, or say without_anchor on a machine that keeps none",
+    )
 }
 
 fn anchor(path: &Path, config: &StoreConfig) -> Result<Anchor> {
