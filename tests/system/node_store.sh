@@ -53,5 +53,15 @@ says "$partition" store rotate "$partition"
 says '"epoch":2' store rotate
 says '"wrapped_anew"' store rotate --retire
 sound
+bundle=$(mktemp -u)
+says "$partition" store export "$partition" --output "$bundle"
+says '"written":false' store import "$bundle"
+certificate=$(mktemp)
+said store erase "$partition" --yes >"$certificate" || fail "store erase: $(cat "$certificate")"
+says '"ok":true' store check-certificate "$certificate"
+! said store import "$bundle" 2>/dev/null || fail "an erased partition came back"
+says '"operation":"Erase"' store events
+rm -f "$bundle" "$certificate"
+sound
 hello
 echo "node_store: a node and its commands, $(said store status | grep -o '"backend":"[^"]*"\|"keys":"[^"]*"' | tr '\n' ' ')"

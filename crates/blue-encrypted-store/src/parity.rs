@@ -15,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use worldcompute_fault::Result;
 
 use crate::anchor::Anchor;
+use crate::audit::Lane;
 use crate::commits::{interrupted, puts};
 use crate::crypto::random;
 use crate::embedded::Engine;
@@ -23,8 +24,8 @@ use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::{MAX_ACTIONS, Table};
 use crate::{
-    Batch, CrossPartition, Kind, MAX_ITEM_BYTES, Partition, PartitionVersion, Store, StoreConfig,
-    StorePath, client,
+    AuditReads, Batch, ChainReport, CrossPartition, CryptoAuditEvent, Entity, Kind, MAX_ITEM_BYTES,
+    Operation, Partition, PartitionVersion, Store, StoreConfig, StorePath, client,
 };
 
 type Item = HashMap<String, AttributeValue>;
@@ -64,6 +65,10 @@ cases![
     who_has_missed_the_end_of_an_epoch_leaves_no_key_behind,
     an_erased_partition_takes_nothing_and_stays_erased,
     commits_that_race_with_an_erasure_leave_nothing,
+    a_partition_goes_into_a_file_and_comes_back_also_into_another_store,
+    the_audit_is_whole_until_its_end_is_cut_off,
+    strict_reads_are_on_record_before_anything_is_handed_out,
+    payloads_of_a_padded_type_are_of_one_length,
 ];
 
 /// An engine, and a table of its own for one case.
@@ -765,6 +770,140 @@ async fn commits_that_race_with_an_erasure_leave_nothing(bench: Bench) -> Vec<St
     seen.extend(sort_keys(&bench, "").await);
     let gone = "partition_erased";
     assert_eq!(seen, [gone, gone, gone, "manifest"]);
+    seen
+}
+
+async fn a_partition_goes_into_a_file_and_comes_back_also_into_another_store(
+    bench: Bench,
+) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().join("j1.bundle");
+    let store = bench.store().await;
+    let handle = partition(&store, "j1");
+    let first = handle.commit(puts(0..150, "x"), PartitionVersion::NONE);
+    first.await.unwrap();
+    let mut seen = vec![handle.export(&bundle).await.unwrap().version.to_string()];
+    bench.restore(&[]).await;
+    seen.push(load_code(&store).await);
+    let imported = store.import(&bundle, None).await.unwrap();
+    seen.push(format!("{} {}", imported.records, imported.written));
+    let stranger = bench.stranger().await;
+    seen.push(secrets(&partition(&stranger, "j1")).await.len().to_string());
+    seen.push(verified(&stranger).await);
+    let elsewhere = Bench {
+        table: format!("{}-2", bench.table),
+        anchor: Arc::new(Anchor::memory()),
+        ..bench
+    };
+    let anchor = elsewhere.anchor.clone();
+    let other = elsewhere.open(anchor, config(), 2).await.unwrap();
+    seen.push(code(other.import(&bundle, None).await));
+    let keys = Arc::new(MemoryKey([1; 32]));
+    let imported = other.import(&bundle, Some(keys)).await.unwrap();
+    seen.push(format!("{} {}", imported.records, imported.written));
+    seen.push(verified(&other).await);
+    let expected = [
+        "1",
+        "version_rolled_back",
+        "150 true",
+        "150",
+        "",
+        "bundle_of_another_store",
+        "150 true",
+        "",
+    ];
+    assert_eq!(seen, expected);
+    seen
+}
+
+async fn the_audit_is_whole_until_its_end_is_cut_off(bench: Bench) -> Vec<String> {
+    let store = bench.store().await;
+    let handle = partition(&store, "j1");
+    put(&handle, &[("t1", "x")]).await;
+    let checkpoint = store.audit_checkpoint().await.unwrap();
+    put(&handle, &[("t1", "y")]).await;
+    let lane = Lane::of(handle.key());
+    let broken = |report: &ChainReport| report.first_break().map(|(_, broken)| broken.kind);
+    let mut seen = Vec::new();
+    let report = store.verify_chain().await.unwrap();
+    seen.push(format!("{:?}", broken(&report)));
+    let report = store.verify_checkpoint(&checkpoint).await.unwrap();
+    seen.push(format!("{:?}", broken(&report)));
+    let head = [("pk", &*lane.pk()), ("sk", "head")];
+    let head = head.map(|(name, value)| (name.to_owned(), text(value)));
+    bench.raw_delete(&head.into()).await;
+    let report = store.verify_chain().await.unwrap();
+    seen.push(format!("{:?}", broken(&report)));
+    assert!(
+        seen[..2] == ["None", "None"] && seen[2] != "None",
+        "{seen:?}"
+    );
+    seen
+}
+
+async fn strict_reads_are_on_record_before_anything_is_handed_out(bench: Bench) -> Vec<String> {
+    put(
+        &partition(&bench.store().await, "j1"),
+        &[("t1", "x"), ("t2", "y")],
+    )
+    .await;
+    let strict = config().audit_reads(AuditReads::Strict);
+    let reader = bench.open(bench.anchor.clone(), strict, 1).await.unwrap();
+    let handle = partition(&reader, "j1");
+    handle.load().await.unwrap().unwrap();
+    let lane = Lane::of(handle.key()).number();
+    let events = bench.stranger().await.audit_events(lane, 0).await.unwrap();
+    let read = |event: &&CryptoAuditEvent| event.operation == Operation::Decrypt;
+    let counts = events
+        .iter()
+        .filter(read)
+        .map(|event| event.count.to_string());
+    let seen: Vec<_> = counts.collect();
+    assert_eq!(seen, ["2"]);
+    seen
+}
+
+/// What somebody said, and how much it was is not to be seen.
+struct Said(String);
+
+impl Entity for Said {
+    const TYPE: &'static str = "said";
+    const PADDED_TO: usize = 256;
+    type Clear = ();
+    type Sealed = String;
+
+    fn id(&self) -> String {
+        format!("s{}", self.0.len())
+    }
+
+    fn split(self) -> ((), String) {
+        ((), self.0)
+    }
+
+    fn join(_id: String, _clear: (), sealed: String) -> Result<Self> {
+        Ok(Self(sealed))
+    }
+}
+
+async fn payloads_of_a_padded_type_are_of_one_length(bench: Bench) -> Vec<String> {
+    let said = ["no", "yes, of course"];
+    let mut batch = Batch::new();
+    for said in said {
+        batch.insert(Said(said.to_owned())).unwrap();
+    }
+    let handle = partition(&bench.store().await, "j1");
+    handle.commit(batch, PartitionVersion::NONE).await.unwrap();
+    let stranger = bench.stranger().await;
+    let snapshot = partition(&stranger, "j1").load().await.unwrap().unwrap();
+    for said in said {
+        let found = snapshot.get::<Said>(&format!("s{}", said.len())).unwrap();
+        assert_eq!(found.unwrap().value().0, said);
+    }
+    let mut rows = bench.rows().await;
+    rows.retain(|row| row["entity_type"] == text("said"));
+    let length = |row: &Item| row["content_encrypted"].as_b().unwrap().as_ref().len();
+    let seen: Vec<_> = rows.iter().map(|row| length(row).to_string()).collect();
+    assert_eq!(seen, ["272", "272"], "256 bytes and the tag");
     seen
 }
 
