@@ -346,6 +346,8 @@ enum Lie {
     OtherDecision,
     /// There is no answer. Asked for the lease, it knows none.
     Idle,
+    /// There is no answer. Asked for the lease, it says that it works on it.
+    Boasts,
 }
 
 /// A donor that takes every task and runs none. It counts how often it was asked.
@@ -395,7 +397,7 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
     match inbound.request {
         Request::Dispatch(request, reply) => {
             asked.fetch_add(1, Ordering::Relaxed);
-            if lie == Lie::Idle {
+            if matches!(lie, Lie::Idle | Lie::Boasts) {
                 tokio::spawn(async move {
                     std::future::pending::<()>().await;
                     drop(reply);
@@ -404,8 +406,10 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
                 reply.send(lying_reply(&request, key, lie));
             }
         }
-        Request::Lease(_, reply) if lie == Lie::Idle => {
-            reply.send(LeaseReply { known: false });
+        Request::Lease(_, reply) if matches!(lie, Lie::Idle | Lie::Boasts) => {
+            reply.send(LeaseReply {
+                known: lie == Lie::Boasts,
+            });
         }
         Request::Offer(_, reply) => {
             reply.send(OfferReply {
@@ -423,7 +427,7 @@ fn answer(inbound: Inbound, key: &SigningKey, lie: Lie, asked: &AtomicUsize) {
 fn lying_reply(request: &DispatchRequest, key: &SigningKey, lie: Lie) -> DispatchReply {
     let other = SigningKey::generate().unwrap();
     let (receipt, trace) = match lie {
-        Lie::Garbage | Lie::Idle => (vec![0x5a; 2048], vec![0x5a; 64]),
+        Lie::Garbage | Lie::Idle | Lie::Boasts => (vec![0x5a; 2048], vec![0x5a; 64]),
         Lie::OtherBytes | Lie::OtherNamedBytes => convincing(request, key, key),
         Lie::OtherSigner => convincing(request, &other, key),
         Lie::OtherDecision => convincing(request, key, &other),
@@ -583,4 +587,9 @@ async fn a_donor_with_the_decision_of_another_costs_no_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_donor_that_takes_a_task_and_never_runs_it_costs_no_task() {
     outlives(Lie::Idle).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_that_says_for_ever_that_it_works_costs_no_task() {
+    outlives(Lie::Boasts).await;
 }

@@ -27,6 +27,7 @@ use crate::listen;
 use crate::policies::{gate, policy};
 use crate::relay_book;
 use crate::serve;
+use crate::served::Served;
 use crate::storage::{Storage, StoreSite};
 use crate::submitter::{Submitter, SubmitterParts};
 use crate::views;
@@ -118,6 +119,7 @@ struct Inner {
     config: Config,
     mesh: Mesh,
     content: Arc<ContentStore>,
+    served: Arc<Served>,
     donor: Option<Donor>,
     submitter: Submitter,
     audit: Arc<AuditWatch>,
@@ -375,9 +377,13 @@ impl Running {
 
     fn spawn(&self, inbound: mpsc::Receiver<Inbound>, control: Control) {
         let node = &self.node;
-        let (content, donor) = (node.0.content.clone(), node.0.donor.clone());
+        let serving = serve::Serving {
+            content: node.0.content.clone(),
+            served: node.0.served.clone(),
+            donor: node.0.donor.clone(),
+        };
         self.tasks
-            .spawn(serve::inbound(inbound, content, donor, node.0.stop.clone()));
+            .spawn(serve::inbound(inbound, serving, node.0.stop.clone()));
         self.tasks.spawn(serve_control(control, node.clone()));
         self.tasks.spawn(relay_book::keep(
             node.0.mesh.clone(),
@@ -437,11 +443,13 @@ async fn assemble(
         })?),
         false => None,
     };
+    let served = Arc::new(Served::default());
     let submitter = Submitter::start(SubmitterParts {
         key: home.key().clone(),
         gate: Arc::new(gate(&home, &paths.submitter_policy())?),
         store,
         content: content.clone(),
+        served: served.clone(),
         mesh: mesh.clone(),
         donor: donor.clone(),
         evidence: paths.evidence(),
@@ -456,6 +464,7 @@ async fn assemble(
         config: options.config.clone(),
         mesh,
         content,
+        served,
         donor,
         submitter,
         audit,

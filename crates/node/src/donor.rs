@@ -418,7 +418,8 @@ impl Inner {
     }
 }
 
-fn needed(run: &RunRequest) -> impl Iterator<Item = &Cid> {
+/// The content that a run takes.
+pub fn needed(run: &RunRequest) -> impl Iterator<Item = &Cid> {
     std::iter::once(&run.workload)
         .chain(&run.stdin)
         .chain(run.inputs.iter().map(|input| &input.cid))

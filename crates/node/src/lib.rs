@@ -23,6 +23,7 @@ mod policies;
 mod receipts;
 mod relay_book;
 mod serve;
+mod served;
 mod storage;
 mod submitter;
 mod views;

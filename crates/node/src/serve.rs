@@ -12,12 +12,22 @@ use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use crate::donor::Donor;
 use crate::receipts;
+use crate::served::Served;
+
+/// What answers.
+pub struct Serving {
+    /// The bytes that may be asked for.
+    pub content: Arc<ContentStore>,
+    /// Who was given how much of them.
+    pub served: Arc<Served>,
+    /// What runs tasks, where something does.
+    pub donor: Option<Donor>,
+}
 
 /// Answers requests until `stop`. The mesh bounds how many wait; the donor bounds how many run.
 pub async fn inbound(
     mut requests: mpsc::Receiver<Inbound>,
-    content: Arc<ContentStore>,
-    donor: Option<Donor>,
+    serving: Serving,
     stop: CancellationToken,
 ) {
     loop {
@@ -26,18 +36,24 @@ pub async fn inbound(
             inbound = requests.recv() => inbound,
         };
         match inbound {
-            Some(inbound) => answer(inbound, &content, donor.as_ref()),
+            Some(inbound) => answer(inbound, &serving),
             None => return,
         }
     }
 }
 
-fn answer(inbound: Inbound, content: &Arc<ContentStore>, donor: Option<&Donor>) {
+fn answer(inbound: Inbound, serving: &Serving) {
     let from = inbound.from;
-    match (inbound.request, donor) {
+    match (inbound.request, &serving.donor) {
         (Request::Content(request, reply), _) => {
-            let content = content.clone();
-            tokio::task::spawn_blocking(move || finish(reply, chunk(&content, &request)));
+            let (content, served) = (serving.content.clone(), serving.served.clone());
+            tokio::task::spawn_blocking(move || {
+                let given = chunk(&content, &request);
+                if let Ok(part) = &given {
+                    served.note(from, request.cid, request.offset + part.bytes.len() as u64);
+                }
+                finish(reply, given);
+            });
         }
         (Request::Offer(offer, reply), Some(donor)) => finish(reply, Ok(donor.offer(&offer))),
         (Request::Lease(message, reply), Some(donor)) => {

@@ -35,6 +35,7 @@ use worldcompute_telemetry::CorrelationId;
 
 use crate::api::{DEFAULT_PAGE, JobEvent, JobPage, JobView, MAX_PAGE, SubmitRequest, Submitted};
 use crate::donor::Donor;
+use crate::served::Served;
 use driver::Driver;
 use past::{Archive, Keeping, MAX_PAST_JOBS, Past, check_unseen};
 
@@ -54,6 +55,8 @@ pub struct SubmitterParts {
     pub store: blue_encrypted_store::Store,
     /// Modules, inputs and results.
     pub content: Arc<ContentStore>,
+    /// How much of them each donor has fetched.
+    pub served: Arc<Served>,
     /// The way to donors.
     pub mesh: Mesh,
     /// The donor in this node, which needs no network.

@@ -15,10 +15,13 @@
 //!   finished only after the commit that says so.
 //! - A lease belongs to one donor for ever, and at most one lease of a task is live. Only the reply to a live lease by
 //!   its own donor counts, so a task is accepted at most once.
+//! - A donor that has nothing to show for a task but its word loses it to another that has room, and is asked last from
+//!   then on.
 //! - Only a signed receipt ([`Execution`]) can accept a task or fail it at once; an unsigned word of a donor costs one
 //!   of a bounded number of attempts.
 
 mod donors;
+mod doubt;
 mod ends;
 mod execution;
 #[cfg(test)]
@@ -29,6 +32,7 @@ mod placement;
 mod settle;
 #[cfg(test)]
 mod simulation;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -47,10 +51,12 @@ use job::Job;
 use leases::Lease;
 
 pub use donors::{Capacity, Classes, DONOR_SILENCE, MAX_DONORS, MAX_SLOTS};
+pub use doubt::{DOUBT_AFTER, MIN_PROGRESS};
 pub use ends::{MAX_ATTEMPTS, MAX_FAILED_TASKS, MAX_LOSSES, MAX_REASON_BYTES, MAX_REFUSING_DONORS};
 pub use execution::Execution;
 pub use leases::{HEARTBEAT_EVERY, LEASE_TTL, RUN_GRACE};
 pub use settle::{COMMIT_TASKS, Commit, Settlement};
+pub use standing::MAX_STANDINGS;
 
 /// Most jobs that are not finished.
 pub const MAX_OPEN_JOBS: usize = 1_000;
@@ -97,8 +103,17 @@ pub enum Event {
         lease: LeaseId,
         /// Who answered.
         from: PeerId,
-        /// Whether it works on it.
+        /// Whether it says that it works on it.
         known: bool,
+        /// How many bytes of what the task needs it has fetched from this node.
+        fetched: u64,
+    },
+    /// The receipt of a dispatch is here and verified; its results are still being fetched.
+    Answered {
+        /// The lease.
+        lease: LeaseId,
+        /// Whose receipt.
+        from: PeerId,
     },
     /// A dispatch came to its end.
     Reply {
@@ -251,6 +266,9 @@ impl Broker {
         self.check_new(id)?;
         let job = Job::restored(stored)?;
         self.adopt_leases(now, &job);
+        for donor in job.deliverers() {
+            self.donors.standings.delivered(now.monotonic, donor);
+        }
         let ending = job.restored_ending();
         self.jobs.insert(id, job);
         if let Some((state, fault)) = ending {
@@ -275,12 +293,23 @@ impl Broker {
         Ok(())
     }
 
+    /// Believes a donor that never gave a receipt: this node's own.
+    pub fn vouch_for(&mut self, now: Now, donor: PeerId) {
+        self.donors.standings.delivered(now.monotonic, donor);
+    }
+
     /// Takes in what happened. Whatever does not fit the present state is ignored: it is late or it is made up.
     pub fn handle(&mut self, now: Now, event: Event) {
         match event {
             Event::Donor { peer, capacity } => self.donors.seen(now.monotonic, peer, capacity),
             Event::DonorDown { peer } => self.donor_down(now, peer),
-            Event::Heartbeat { lease, from, known } => self.heartbeat(now, lease, from, known),
+            Event::Heartbeat {
+                lease,
+                from,
+                known,
+                fetched,
+            } => self.heartbeat(now, lease, from, known, fetched),
+            Event::Answered { lease, from } => self.answered(lease, from),
             Event::Reply { lease, from, reply } => self.reply(now, lease, from, reply),
             Event::Committed { job, number } => self.committed(now, job, number),
             Event::CommitFailed { job, number } => self.commit_failed(now, job, number),
@@ -293,6 +322,7 @@ impl Broker {
         self.end_overdue_jobs(now);
         self.reattach_leases(now);
         self.place(now);
+        self.replace_idlers(now);
         self.send_heartbeats(now);
         self.commit(now);
         std::mem::take(&mut self.actions)
@@ -303,7 +333,7 @@ impl Broker {
         let leases = self
             .leases
             .values()
-            .filter_map(|lease| lease.wakeup(&self.donors));
+            .filter_map(|lease| lease.wakeup(now.monotonic, &self.donors));
         let jobs = self.jobs.values().filter_map(|job| job.wakeup(now));
         let waiting = self.jobs.values().any(|job| !job.ready.is_empty());
         let holds = self.donors.next_release(now.monotonic).filter(|_| waiting);

@@ -118,7 +118,7 @@ pub enum LeaseState {
     Released,
     /// The donor was silent for the length of a lease.
     Expired,
-    /// The donor vanished and the task was given to another.
+    /// The donor vanished or had nothing to show, and the task was given to another.
     Superseded,
 }
 

@@ -1,5 +1,6 @@
 //! The ways to donors: over the mesh, or to the donor in this very node.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,8 +16,9 @@ use worldcompute_scheduler::broker::{Event, Reply};
 use worldcompute_telemetry::CorrelationId;
 use worldcompute_telemetry::metrics::Histogram;
 
-use super::settle::{Asked, settle};
-use crate::donor::Donor;
+use super::settle::{Asked, collect, verify};
+use crate::donor::{Donor, needed};
+use crate::served::Served;
 
 static DISPATCHES: Histogram = Histogram::new(
     "worldcompute.dispatch.duration",
@@ -31,11 +33,18 @@ pub struct Ways {
     pub mesh: Mesh,
     pub local: Option<Donor>,
     pub content: Arc<ContentStore>,
+    pub served: Arc<Served>,
 }
 
 impl Ways {
-    /// Has a donor run a task, checks what comes back, and tells the broker.
-    pub async fn dispatch(&self, asked: Asked, trace: Arc<[u8]>) -> Event {
+    /// Has a donor run a task, checks what comes back, and tells the broker. Does `answered` once the receipt is verified:
+    /// the results may take their time.
+    pub async fn dispatch(
+        &self,
+        asked: Asked,
+        trace: Arc<[u8]>,
+        answered: impl Future<Output = ()> + Send,
+    ) -> Event {
         let started = Instant::now();
         let inspected = self.is_inspected(&asked).await;
         let reply = match self
@@ -44,7 +53,7 @@ impl Ways {
             .await
         {
             Ok(reply) => {
-                self.settled(&asked, reply, inspected)
+                self.settled(&asked, reply, inspected, answered)
                     .instrument(debug_span!("settle"))
                     .await
             }
@@ -62,7 +71,8 @@ impl Ways {
     }
 
     /// Asks whether a donor works on a lease; `None` when it does not answer.
-    pub async fn heartbeat(&self, lease: LeaseId, donor: PeerId) -> Option<Event> {
+    pub async fn heartbeat(&self, asked: &Asked) -> Option<Event> {
+        let (lease, donor) = (asked.lease, asked.donor);
         let lease_id = lease.to_string();
         let known = match self.local(donor) {
             Some(local) => local.heartbeat(&donor, &lease_id),
@@ -82,7 +92,14 @@ impl Ways {
             lease,
             from: donor,
             known,
+            fetched: self.fetched(asked),
         })
+    }
+
+    /// How much of what the task needs the donor has fetched.
+    fn fetched(&self, asked: &Asked) -> u64 {
+        let run = asked.manifest.task(asked.lease.task.index);
+        run.map_or(0, |run| self.served.to(asked.donor, needed(&run)))
     }
 
     /// Tells a donor to end a run. When this does not reach it, the donor ends the run for want of heartbeats.
@@ -116,8 +133,19 @@ impl Ways {
     }
 
     /// A receipt that does not hold is a reason not to ask this donor again; bytes that cannot be had are not.
-    async fn settled(&self, asked: &Asked, reply: DispatchReply, inspected: bool) -> Reply {
-        match settle(asked, reply, inspected, &self.content, &self.mesh).await {
+    async fn settled(
+        &self,
+        asked: &Asked,
+        reply: DispatchReply,
+        inspected: bool,
+        answered: impl Future<Output = ()> + Send,
+    ) -> Reply {
+        let settled = async {
+            let verified = verify(asked, &reply, inspected, &self.content)?;
+            answered.await;
+            collect(asked, verified, reply, &self.content, &self.mesh).await
+        };
+        match settled.await {
             Ok(execution) => Reply::Ran(Box::new(execution)),
             Err(fault)
                 if fault.category() == Category::VerificationFailed

@@ -22,7 +22,7 @@ use worldcompute_scheduler::broker::{
 };
 use worldcompute_scheduler::manifest::VerifiedManifest;
 use worldcompute_scheduler::records::Records;
-use worldcompute_scheduler::{JobId, JobState};
+use worldcompute_scheduler::{JobId, JobState, LeaseId};
 use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use super::dispatch::Ways;
@@ -83,6 +83,7 @@ impl Driver {
                 mesh: parts.mesh,
                 local: parts.donor,
                 content: parts.content,
+                served: parts.served,
             },
             gate: parts.gate,
             key: parts.key,
@@ -96,6 +97,8 @@ impl Driver {
             started: Instant::now(),
         };
         driver.restore().await?;
+        let now = driver.now();
+        driver.broker.vouch_for(now, me);
         Ok(driver)
     }
 
@@ -272,12 +275,7 @@ impl Driver {
                 donor,
                 manifest,
             }),
-            Action::Heartbeat { lease, donor } => {
-                let ways = self.ways.clone();
-                self.tell_later(lease.task.job, async move {
-                    ways.heartbeat(lease, donor).await.map(Heard::Happened)
-                });
-            }
+            Action::Heartbeat { lease, donor } => self.heartbeat(lease, donor),
             Action::CancelLease { lease, donor } => {
                 let ways = self.ways.clone();
                 self.tell_later(lease.task.job, async move {
@@ -329,10 +327,33 @@ impl Driver {
             executor,
             attempt,
         });
-        let (ways, trace) = (self.ways.clone(), job.trace.clone());
+        let (ways, trace, tell) = (self.ways.clone(), job.trace.clone(), self.tell.clone());
         let asked_for = asked.lease.task.job;
-        let asking = async move { Some(Heard::Happened(ways.dispatch(asked, trace).await)) };
-        self.tell_later(asked_for, asking);
+        let (lease, from) = (asked.lease, asked.donor);
+        // A driver that has ended does not want to know.
+        let answered = async move {
+            let answered = Heard::Happened(Event::Answered { lease, from });
+            drop(tell.send(answered).await);
+        };
+        self.tell_later(asked_for, async move {
+            let ended = ways.dispatch(asked, trace, answered).await;
+            Some(Heard::Happened(ended))
+        });
+    }
+
+    fn heartbeat(&self, lease: LeaseId, donor: PeerId) {
+        let Some(job) = self.jobs.get(&lease.task.job) else {
+            return;
+        };
+        let (ways, manifest) = (self.ways.clone(), job.manifest.clone());
+        let asked = Asked {
+            lease,
+            donor,
+            manifest,
+        };
+        self.tell_later(lease.task.job, async move {
+            ways.heartbeat(&asked).await.map(Heard::Happened)
+        });
     }
 
     /// Writes the evidence of a job that has ended.

@@ -27,17 +27,23 @@ pub struct Asked {
     pub manifest: Arc<VerifiedManifest>,
 }
 
-/// Checks, fetches and keeps what the reply names. A donor that was told that the way to it is `inspected` has to say so.
+/// A receipt that holds, as far as that shows without the results. Only [`verify`] makes one.
+#[derive(Debug)]
+pub struct Verified {
+    execution: Execution,
+    receipt: Receipt,
+}
+
+/// Checks the receipt of a reply. A donor that was told that the way to it is `inspected` has to say so.
 ///
 /// # Errors
 /// WC-009 for a receipt that is not the word of the donor that was asked, about what was asked.
-pub async fn settle(
+pub fn verify(
     asked: &Asked,
-    reply: DispatchReply,
+    reply: &DispatchReply,
     inspected: bool,
-    content: &Arc<ContentStore>,
-    mesh: &Mesh,
-) -> Result<Execution> {
+    content: &ContentStore,
+) -> Result<Verified> {
     let execution = Execution::verify(&reply.receipt, asked.lease, &asked.manifest)?;
     if execution.executor() != asked.donor {
         return Err(refused(asked, "another node signed it"));
@@ -46,10 +52,25 @@ pub async fn settle(
     if inspected && !opened.receipt().inspected {
         return Err(refused(asked, "it hides that TLS was opened on the way"));
     }
-    check_decisions(asked, opened.receipt(), &reply.trace, content)?;
+    let receipt = opened.receipt().clone();
+    check_decisions(asked, &receipt, &reply.trace, content)?;
+    Ok(Verified { execution, receipt })
+}
+
+/// Fetches and keeps what the receipt names.
+///
+/// # Errors
+/// WC-009 for bytes that are not those of the receipt; those of the network, where they cannot be had.
+pub async fn collect(
+    asked: &Asked,
+    verified: Verified,
+    reply: DispatchReply,
+    content: &Arc<ContentStore>,
+    mesh: &Mesh,
+) -> Result<Execution> {
+    let Verified { execution, receipt } = verified;
     let (mut here, mut elsewhere) = (vec![reply.trace.clone()], Vec::new());
-    let receipt = opened.receipt();
-    for (cid, most) in named(receipt) {
+    for (cid, most) in named(&receipt) {
         if content.has(&cid)? {
             continue;
         }

@@ -44,6 +44,7 @@ impl Home {
             gate: Arc::new(gate),
             store: self.store.clone(),
             content: Arc::new(content.unwrap()),
+            served: Arc::default(),
             mesh,
             donor: None,
             evidence: path.join("evidence"),

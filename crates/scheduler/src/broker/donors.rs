@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use worldcompute_proof::PeerId;
 
+use super::standing::Standings;
 use crate::LeaseId;
 use crate::manifest::{CLASSES, Manifest};
 
@@ -91,6 +92,8 @@ pub(super) enum Mismatch {
     /// It could, but not now.
     Busy,
     Silent,
+    /// It took a task and did nothing.
+    Barred,
     Paused,
     Consent(&'static str),
     Cores,
@@ -104,6 +107,9 @@ impl fmt::Display for Mismatch {
         match self {
             Self::Busy => f.write_str("is busy"),
             Self::Silent => f.write_str("has not been heard of lately"),
+            Self::Barred => {
+                f.write_str("took a task and did nothing, and is left alone for a while")
+            }
             Self::Paused => f.write_str("is paused"),
             Self::Consent(class) => write!(f, "has not consented to {class}"),
             Self::Cores => f.write_str("has too few cores"),
@@ -160,19 +166,22 @@ impl Donor {
     }
 }
 
-/// Every donor that is connected.
+/// Every donor that is connected, and what is known of those that were.
 #[derive(Default)]
-pub(super) struct Donors(BTreeMap<PeerId, Donor>);
+pub(super) struct Donors {
+    present: BTreeMap<PeerId, Donor>,
+    pub(super) standings: Standings,
+}
 
 impl Donors {
     /// Notes what a donor said. When there are too many, a newcomer takes the place of the longest silent idle one.
     pub(super) fn seen(&mut self, now: Duration, peer: PeerId, capacity: Capacity) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.capacity = capacity;
             donor.seen = now;
             return;
         }
-        if self.0.len() >= MAX_DONORS && !self.forget_one() {
+        if self.present.len() >= MAX_DONORS && !self.forget_one() {
             return;
         }
         let donor = Donor {
@@ -182,46 +191,47 @@ impl Donors {
             setbacks: 0,
             leases: BTreeMap::new(),
         };
-        self.0.insert(peer, donor);
+        self.present.insert(peer, donor);
     }
 
     /// A donor answered, whatever it said.
     pub(super) fn heard(&mut self, now: Duration, peer: PeerId) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.seen = now;
         }
     }
 
     pub(super) fn remove(&mut self, peer: PeerId) {
-        self.0.remove(&peer);
+        self.present.remove(&peer);
     }
 
     pub(super) fn is_up(&self, peer: PeerId) -> bool {
-        self.0.contains_key(&peer)
+        self.present.contains_key(&peer)
     }
 
     pub(super) fn occupy(&mut self, peer: PeerId, lease: LeaseId, memory: u64) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.leases.insert(lease, memory);
         }
     }
 
     pub(super) fn release(&mut self, peer: PeerId, lease: LeaseId) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.leases.remove(&lease);
         }
     }
 
     /// The donor did what it was asked to.
-    pub(super) fn succeeded(&mut self, peer: PeerId) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+    pub(super) fn succeeded(&mut self, now: Duration, peer: PeerId) {
+        self.standings.delivered(now, peer);
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.setbacks = 0;
         }
     }
 
     /// Leaves the donor alone for a while.
     pub(super) fn hold(&mut self, now: Duration, peer: PeerId) {
-        if let Some(donor) = self.0.get_mut(&peer) {
+        if let Some(donor) = self.present.get_mut(&peer) {
             donor.held_until = now + FIRST_HOLD * (1 << donor.setbacks.min(MAX_DOUBLINGS));
             donor.setbacks = donor.setbacks.saturating_add(1);
         }
@@ -229,10 +239,11 @@ impl Donors {
 
     /// When the next donor is left alone no more.
     pub(super) fn next_release(&self, now: Duration) -> Option<Duration> {
-        self.0
+        self.present
             .values()
             .map(|donor| donor.held_until)
             .filter(|until| *until > now)
+            .chain(self.standings.next_release(now))
             .min()
     }
 
@@ -245,9 +256,9 @@ impl Donors {
         tie: impl Fn(&PeerId) -> u64,
     ) -> Option<PeerId> {
         let fitting = self
-            .0
+            .present
             .iter()
-            .filter(|(_, donor)| donor.mismatch(now, need).is_none());
+            .filter(|(peer, donor)| self.mismatch(now, peer, donor, need).is_none());
         let ranked = fitting
             .filter_map(|(peer, donor)| Some((rank(peer)?, donor.fullness(), tie(peer), peer)));
         ranked.min().map(|(.., peer)| *peer)
@@ -260,11 +271,13 @@ impl Donors {
         need: &Need,
         of: impl Fn(&PeerId) -> bool,
     ) -> bool {
-        let in_time =
-            |donor: &Donor| matches!(donor.mismatch(now, need), None | Some(Mismatch::Busy));
-        self.0
+        let in_time = |peer: &PeerId, donor: &Donor| {
+            let mismatch = self.mismatch(now, peer, donor, need);
+            matches!(mismatch, None | Some(Mismatch::Busy))
+        };
+        self.present
             .iter()
-            .any(|(peer, donor)| in_time(donor) && of(peer))
+            .any(|(peer, donor)| in_time(peer, donor) && of(peer))
     }
 
     /// How many donors cannot take a task for which reason; `own` knows reasons of the job's own.
@@ -274,9 +287,10 @@ impl Donors {
         need: &Need,
         own: impl Fn(&PeerId) -> Option<Mismatch>,
     ) -> BTreeMap<Mismatch, usize> {
-        let reason =
-            |(peer, donor): (&PeerId, &Donor)| own(peer).or_else(|| donor.mismatch(now, need));
-        self.0
+        let reason = |(peer, donor): (&PeerId, &Donor)| {
+            own(peer).or_else(|| self.mismatch(now, peer, donor, need))
+        };
+        self.present
             .iter()
             .filter_map(reason)
             .fold(BTreeMap::new(), |mut counts, mismatch| {
@@ -285,18 +299,34 @@ impl Donors {
             })
     }
 
+    fn mismatch(
+        &self,
+        now: Duration,
+        peer: &PeerId,
+        donor: &Donor,
+        need: &Need,
+    ) -> Option<Mismatch> {
+        let barred = self.standings.barred_until(peer) > now;
+        barred
+            .then_some(Mismatch::Barred)
+            .or_else(|| donor.mismatch(now, need))
+    }
+
     fn forget_one(&mut self) -> bool {
-        let idle = self.0.iter().filter(|(_, donor)| donor.leases.is_empty());
+        let idle = self
+            .present
+            .iter()
+            .filter(|(_, donor)| donor.leases.is_empty());
         let oldest = idle
             .min_by_key(|(_, donor)| donor.seen)
             .map(|(peer, _)| *peer);
-        oldest.is_some_and(|peer| self.0.remove(&peer).is_some())
+        oldest.is_some_and(|peer| self.present.remove(&peer).is_some())
     }
 
     /// The leases each donor works on.
     #[cfg(test)]
     pub(super) fn occupation(&self) -> BTreeMap<PeerId, Vec<LeaseId>> {
-        self.0
+        self.present
             .iter()
             .map(|(peer, donor)| (*peer, donor.leases.keys().copied().collect()))
             .collect()

@@ -219,6 +219,11 @@ impl Job {
         self.exits.contains(&(donor, exit))
     }
 
+    /// The donors whose receipts count.
+    pub(super) fn deliverers(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.exits.iter().map(|(donor, _)| *donor)
+    }
+
     /// Ends the live lease of a task with a receipt of its donor.
     pub(super) fn close_with_receipt(&mut self, index: u32, now: Now, exit: u64) {
         self.close_lease(index, now, LeaseState::Released, None);

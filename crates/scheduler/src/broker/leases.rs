@@ -7,6 +7,7 @@ use worldcompute_ledger::receipt::Status;
 use worldcompute_proof::PeerId;
 
 use super::donors::Donors;
+use super::doubt::Progress;
 use super::job::Job;
 use super::settle::Settling;
 use super::{Action, Broker, Execution, Now, Reply};
@@ -41,6 +42,8 @@ pub(super) struct Lease {
     /// Whether the donor said last that it does not.
     forgotten: bool,
     strikes: u32,
+    /// What the donor has to show for it.
+    pub(super) progress: Progress,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +57,17 @@ pub(super) enum Phase {
 }
 
 impl Lease {
-    pub(super) fn wakeup(&self, donors: &Donors) -> Option<Duration> {
+    pub(super) fn wakeup(&self, now: Duration, donors: &Donors) -> Option<Duration> {
         let end = self.expires.min(self.ends_by);
-        match self.phase {
-            Phase::Granted => None,
-            Phase::Attached { .. } => Some(end.min(self.heartbeat_at)),
-            Phase::Detached { ask_at } if donors.is_up(self.donor) => Some(end.min(ask_at)),
-            Phase::Detached { .. } => Some(end),
-        }
+        let next = match self.phase {
+            Phase::Granted => return None,
+            Phase::Attached { .. } => end.min(self.heartbeat_at),
+            Phase::Detached { ask_at } if donors.is_up(self.donor) => end.min(ask_at),
+            Phase::Detached { .. } => end,
+        };
+        // Past that, whoever gets room is told of, and may take the task then.
+        let doubt = self.doubtful_at(donors).filter(|at| *at > now);
+        doubt.into_iter().chain([next]).min()
     }
 }
 
@@ -99,10 +105,16 @@ impl Broker {
         job.served = self.turn;
         self.donors.occupy(donor, lease, memory);
         let ends_by = now.monotonic + run + RUN_GRACE;
-        self.leases.insert(
-            lease,
-            Lease::new(donor, Phase::Granted, memory, now.monotonic, ends_by),
+        let progress = Progress::new(now.monotonic, run, self.is_long(id));
+        let lease_now = Lease::new(
+            donor,
+            Phase::Granted,
+            memory,
+            now.monotonic,
+            ends_by,
+            progress,
         );
+        self.leases.insert(lease, lease_now);
     }
 
     /// The grant is durable: the donor can be asked.
@@ -113,6 +125,7 @@ impl Broker {
                     ask_at: now.monotonic,
                 };
                 lease.expires = now.monotonic + LEASE_TTL;
+                lease.progress.begin(now.monotonic);
                 if !self.donors.is_up(lease.donor) {
                     self.offer_elsewhere(id.task);
                 }
@@ -131,7 +144,15 @@ impl Broker {
                 let phase = Phase::Detached {
                     ask_at: now.monotonic,
                 };
-                let lease = Lease::new(record.donor, phase, memory, now.monotonic, ends_by);
+                let progress = Progress::new(now.monotonic, run, false);
+                let lease = Lease::new(
+                    record.donor,
+                    phase,
+                    memory,
+                    now.monotonic,
+                    ends_by,
+                    progress,
+                );
                 self.donors.occupy(record.donor, record.id, memory);
                 self.leases.insert(record.id, lease);
             }
@@ -193,7 +214,14 @@ impl Broker {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, now: Now, id: LeaseId, from: PeerId, known: bool) {
+    pub(super) fn heartbeat(
+        &mut self,
+        now: Now,
+        id: LeaseId,
+        from: PeerId,
+        known: bool,
+        fetched: u64,
+    ) {
         self.donors.heard(now.monotonic, from);
         let Some(lease) = self.leases.get_mut(&id).filter(|lease| lease.donor == from) else {
             return;
@@ -201,6 +229,7 @@ impl Broker {
         let Phase::Attached { since } = lease.phase else {
             return;
         };
+        lease.progress.fetched(now.monotonic, fetched);
         if known {
             lease.expires = now.monotonic + LEASE_TTL;
             lease.confirmed = true;
@@ -210,6 +239,13 @@ impl Broker {
             // Before that, the question may have overtaken the task.
             lease.expires = lease.expires.min(now.monotonic + ANSWER_ON_ITS_WAY);
             lease.forgotten = true;
+        }
+    }
+
+    /// The receipt of a lease is here, and verified; its results are not yet.
+    pub(super) fn answered(&mut self, id: LeaseId, from: PeerId) {
+        if let Some(lease) = self.leases.get_mut(&id).filter(|lease| lease.donor == from) {
+            lease.progress.answered();
         }
     }
 
@@ -263,7 +299,7 @@ impl Broker {
             let reason = format!("the donor gave exit number {exit} to two receipts");
             return self.declined(now, id, from, &reason);
         }
-        self.donors.succeeded(from);
+        self.donors.succeeded(now.monotonic, from);
         self.drop_lease(id);
         let Some(job) = self.jobs.get_mut(&id.task.job) else {
             return;
@@ -359,8 +395,18 @@ impl Broker {
                 false => "the donor was silent for too long",
             };
             self.tell_to_stop(id);
+            if self.is_attended(id) {
+                self.note_no_show(now, id);
+            }
             self.lose(now, id, LeaseState::Expired, reason);
         }
+    }
+
+    /// Whether the donor is there and was asked.
+    fn is_attended(&self, id: LeaseId) -> bool {
+        let lease = self.leases.get(&id);
+        let asked = lease.filter(|lease| matches!(lease.phase, Phase::Attached { .. }));
+        asked.is_some_and(|lease| self.donors.is_up(lease.donor))
     }
 
     /// Ends a live lease without a receipt and puts the task back.
@@ -410,7 +456,14 @@ impl Broker {
 }
 
 impl Lease {
-    fn new(donor: PeerId, phase: Phase, memory: u64, now: Duration, ends_by: Duration) -> Self {
+    fn new(
+        donor: PeerId,
+        phase: Phase,
+        memory: u64,
+        now: Duration,
+        ends_by: Duration,
+        progress: Progress,
+    ) -> Self {
         Self {
             donor,
             phase,
@@ -421,6 +474,7 @@ impl Lease {
             confirmed: false,
             forgotten: false,
             strikes: 0,
+            progress,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Broker {
         let Some((task, donor)) = self.jobs.get(&id).and_then(|job| self.choose(now, job)) else {
             return false;
         };
-        self.supersede(now, task);
+        self.supersede(now, task, "the donor vanished");
         let wanted = self
             .jobs
             .get(&id)
@@ -70,7 +70,7 @@ impl Broker {
         None
     }
 
-    /// The best donor for a task: one that has not had it, and is the least full. One that lost it too often does not get
+    /// The best donor for a task: one that did what it was asked to, has not had it, and is the least full. One that lost it too often does not get
     /// it again while there is another that could take it, if not at once.
     fn choose_donor(&self, now: Now, job: &Job, task: &TaskRecord) -> Option<PeerId> {
         let id = (job.id(), task.index, task.next_attempt);
@@ -79,10 +79,23 @@ impl Broker {
         let spared = self.donors.any_in_time(now.monotonic, &job.need, better);
         let rank = |peer: &PeerId| {
             let wanted = if spared { better(peer) } else { suits(peer) };
-            wanted.then(|| leases_of(task, peer).count())
+            wanted.then(|| {
+                (
+                    self.donors.standings.no_shows(peer),
+                    leases_of(task, peer).count(),
+                )
+            })
         };
         let tie = |peer: &PeerId| self.lot((id, peer));
         self.donors.best(now.monotonic, &job.need, rank, tie)
+    }
+
+    /// Whether one of these donors could take a task of the job now.
+    pub(super) fn could_take(&self, now: Now, job: &Job, of: impl Fn(&PeerId) -> bool) -> bool {
+        let rank = |peer: &PeerId| (of(peer) && excluded(job, peer).is_none()).then_some(());
+        self.donors
+            .best(now.monotonic, &job.need, rank, |_| 0)
+            .is_some()
     }
 
     /// A number that is the same for the same seed and choice, and otherwise anything.
@@ -92,15 +105,15 @@ impl Broker {
         hasher.finish()
     }
 
-    /// The task of a vanished donor is about to go to another.
-    fn supersede(&mut self, now: Now, id: TaskId) {
+    /// The task is about to go to another donor than the one that has it, if one has.
+    pub(super) fn supersede(&mut self, now: Now, id: TaskId, reason: &str) {
         let orphan = self
             .jobs
             .get(&id.job)
             .and_then(|job| job.task(id.index))
             .and_then(|task| task.active_lease());
         if orphan.is_some() {
-            self.withdraw_lease(now, id, LeaseState::Superseded, "the donor vanished");
+            self.withdraw_lease(now, id, LeaseState::Superseded, reason);
             self.retry(now, id);
         }
     }

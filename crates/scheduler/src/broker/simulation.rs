@@ -419,6 +419,7 @@ impl World {
                 lease,
                 from: donor.peer,
                 known,
+                fetched: 0,
             });
         }
     }

@@ -173,11 +173,13 @@ fn a_donor_that_stays_away_longer_than_a_lease_gets_a_new_one() {
 #[test]
 fn heartbeats_keep_a_lease_alive_and_silence_ends_it_after_its_ttl() {
     let mut desk = Desk::with_donors(2, 1);
+    desk.prove_all(2);
     let job = desk.submit(manifest(1, 1, &["max_wall_time: 1h"]));
     let lease = desk.last();
     for _ in 0..20 {
         desk.pass(9.0);
         desk.heartbeat(lease, true);
+        (0..2).for_each(|number| desk.donor(number, 1));
     }
     assert_eq!(desk.dispatched.len(), 1);
     assert_eq!(desk.task(job, 0).state, TaskState::Running);
@@ -208,15 +210,21 @@ fn questions_come_at_least_every_ten_seconds() {
 }
 
 #[test]
-fn a_donor_that_confirms_for_ever_without_answering_is_given_up_after_the_tasks_time() {
-    let mut desk = Desk::with_donors(2, 1);
-    desk.submit(manifest(1, 1, &["max_wall_time: 10s"]));
+fn the_only_donor_that_confirms_for_ever_without_answering_is_given_up_after_the_tasks_time() {
+    let mut desk = Desk::with_donors(1, 1);
+    let job = desk.submit(manifest(1, 1, &["max_wall_time: 10s"]));
     let lease = desk.last();
     for _ in 0..61 {
-        assert_eq!(desk.dispatched.len(), 1);
+        assert!(desk.task(job, 0).active_lease().is_some());
         desk.pass(10.0);
         desk.heartbeat(lease, true);
     }
+    assert_eq!(desk.task(job, 0).leases[0].state, LeaseState::Expired);
+    assert_eq!(desk.dispatched.len(), 1);
+    let waiting = desk.broker.job(job).unwrap().waiting.unwrap();
+    assert!(waiting.contains("did nothing"), "{waiting}");
+    desk.donor(0, 1);
+    desk.pass(10.0);
     assert_eq!(desk.dispatched.len(), 2);
 }
 
@@ -259,6 +267,7 @@ fn an_answer_that_was_on_its_way_when_the_donor_had_forgotten_the_task_counts() 
 #[test]
 fn a_lost_answer_is_asked_for_again_under_the_same_lease() {
     let mut desk = Desk::with_donors(2, 1);
+    desk.prove_all(2);
     let job = desk.submit(manifest(1, 1, &["max_wall_time: 7d"]));
     let lease = desk.last();
     for _ in 0..50 {
