@@ -18,6 +18,7 @@ use libp2p::{
 use worldcompute_fault::{Category, Fault};
 
 use crate::admission::Admission;
+use crate::circuits::Circuits;
 use crate::codec::{Budget, DISPATCH_MEMORY, MESSAGE_MEMORY};
 use crate::config::MeshConfig;
 use crate::exchange::Exchanger;
@@ -83,6 +84,7 @@ impl Behaviour {
         keypair: &Keypair,
         relay_client: relay::client::Behaviour,
         admission: &Admission,
+        circuits: &Circuits,
     ) -> Result<Self, Fault> {
         let me = keypair.public().to_peer_id();
         // Tasks are large. What keeps running ones alive must not wait until there is room for another.
@@ -96,7 +98,7 @@ impl Behaviour {
             ways: Ways::new(),
             relay_server: config
                 .relay_server
-                .then(|| relay::Behaviour::new(me, relay_config(config, admission)))
+                .then(|| relay::Behaviour::new(me, relay_config(config, admission, circuits)))
                 .into(),
             relay_client,
             dcutr: (listens && !config.relay_server)
@@ -137,10 +139,12 @@ fn limits() -> connection_limits::ConnectionLimits {
 }
 
 /// How many reservations there are is [`Admission`]'s to say, not libp2p's.
-fn relay_config(config: &MeshConfig, admission: &Admission) -> relay::Config {
+fn relay_config(config: &MeshConfig, admission: &Admission, circuits: &Circuits) -> relay::Config {
     let (limits, admission) = (&config.relay_limits, admission.clone());
+    let circuits = circuits.clone();
+    let connects = move |peer, from: &Multiaddr, now| circuits.admits(peer, from, now);
     let admits = move |peer, from: &Multiaddr, now| admission.admits(peer, from, now);
-    let granted = relay::Config {
+    let mut granted = relay::Config {
         max_reservations: usize::MAX,
         max_reservations_per_peer: MAX_CONNECTIONS_PER_PEER as usize,
         reservation_duration: config.reservation_duration,
@@ -151,7 +155,10 @@ fn relay_config(config: &MeshConfig, admission: &Admission) -> relay::Config {
         max_circuit_bytes: limits.circuit_bytes,
         circuit_src_rate_limiters: Vec::new(),
     };
-    granted.circuit_src_per_ip(CIRCUITS_PER_IP, CIRCUITS_INTERVAL)
+    granted = granted.circuit_src_per_ip(CIRCUITS_PER_IP, CIRCUITS_INTERVAL);
+    // The last to be asked: what it admits is a circuit.
+    granted.circuit_src_rate_limiters.push(Box::new(connects));
+    granted
 }
 
 /// No cache of addresses: the mesh dials the addresses it chose, and a stale one costs a whole timeout.
@@ -163,10 +170,12 @@ fn identify_config(config: &MeshConfig, keypair: &Keypair) -> identify::Config {
 }
 
 /// Finds the addresses of relays and public nodes. Nobody's records are stored.
-fn kademlia(me: PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore> {
+pub(crate) fn kademlia(me: PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore> {
     let mut config = kad::Config::new(KAD_PROTOCOL);
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
     config.set_query_timeout(LOOKUP_TIMEOUT);
+    // Who gets a place is for [`crate::routes`] to say.
+    config.set_kbucket_inserts(kad::BucketInserts::Manual);
     let mut kademlia = kad::Behaviour::with_config(me, kad::store::MemoryStore::new(me), config);
     kademlia.set_mode(Some(if serves {
         kad::Mode::Server
@@ -174,19 +183,6 @@ fn kademlia(me: PeerId, serves: bool) -> kad::Behaviour<kad::store::MemoryStore>
         kad::Mode::Client
     }));
     kademlia
-}
-
-/// Tells the routing table where a peer is now. What it said before counts no longer: the table keeps every address
-/// that it was ever told, and a peer can think of many.
-pub(crate) fn route(
-    kademlia: &mut kad::Behaviour<kad::store::MemoryStore>,
-    peer: &PeerId,
-    addresses: impl IntoIterator<Item = Multiaddr>,
-) {
-    kademlia.remove_peer(peer);
-    for address in addresses {
-        kademlia.add_address(peer, address);
-    }
 }
 
 /// Signed messages on the mesh's topics only, passed on after they were judged.
@@ -259,36 +255,4 @@ fn setup(error: &impl ToString) -> Fault {
         "gossip_setup",
         format!("cannot set up gossip: {}", error.to_string()),
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_that_moves_without_end_has_its_last_addresses_in_the_routing_table() {
-        let (me, peer) = (PeerId::random(), PeerId::random());
-        let mut kademlia = kademlia(me, true);
-        let address =
-            |port: u16| -> Multiaddr { format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap() };
-        for round in 1..100 {
-            route(
-                &mut kademlia,
-                &peer,
-                (0..24).map(|n| address(100 * round + n)),
-            );
-        }
-        let known: Vec<Multiaddr> = kademlia
-            .kbuckets()
-            .flat_map(|bucket| {
-                bucket
-                    .iter()
-                    .map(|entry| entry.node.value.clone())
-                    .collect::<Vec<_>>()
-            })
-            .flat_map(kad::Addresses::into_vec)
-            .collect();
-        assert_eq!(known.len(), 24);
-        assert_eq!(known[0], address(9900).with_p2p(peer).unwrap());
-    }
 }

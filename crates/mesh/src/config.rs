@@ -68,6 +68,8 @@ pub struct RelayLimits {
     pub reservations_of_network: usize,
     /// Circuits together.
     pub circuits: usize,
+    /// Those of them that peers of one network asked for. A node behind two relays has room for more than twice as many.
+    pub circuits_of_network: usize,
     /// Those of them that one peer asked for.
     pub circuits_of_peer: usize,
     /// Bytes of one circuit in both directions, after which it is cut. Whoever still needs one opens another.
@@ -82,6 +84,7 @@ impl Default for RelayLimits {
             reservations: 1024,
             reservations_of_network: 512,
             circuits: 4096,
+            circuits_of_network: 768,
             circuits_of_peer: 64,
             circuit_bytes: 16 << 30,
             circuit_duration: Duration::from_secs(24 * 3600),

@@ -32,11 +32,14 @@ use crate::admission::Admission;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
 use crate::calls::Outgoing;
+use crate::circuits::Circuits;
 use crate::config::MeshConfig;
 use crate::hearsay::Hearsay;
 use crate::inbound::Inbound;
 use crate::names::Names;
+use crate::refusals::{PeerLines, Refusals};
 use crate::relays::{MAX_BOOTSTRAP, Relays};
+use crate::routes::Routes;
 use crate::status::{DialCounts, InboundCounts, KnownRelay, MeshEvent, MeshStatus, PeerInfo};
 use crate::transport;
 use crate::wire::{Capacity, RelaysReply, Topic};
@@ -107,6 +110,11 @@ struct Driver {
     histories: history::Histories,
     /// Who holds a reservation on this node, if it relays.
     admission: Admission,
+    /// Who has circuits through it.
+    circuits: Circuits,
+    routes: Routes,
+    refusals: Refusals,
+    peer_lines: PeerLines,
     hearsay: Hearsay,
     rounds: relaying::Rounds,
     reversals: reversal::Reversals,
@@ -139,7 +147,8 @@ impl Driver {
     ) -> Result<(Self, Arc<Names>)> {
         let me = config.key.peer_id();
         let admission = Admission::new(&config.relay_limits, config.reservation_duration);
-        let (swarm, sightings, names) = swarm(config, &admission)?;
+        let circuits = Circuits::new(config.relay_limits.circuits_of_network);
+        let (swarm, sightings, names) = swarm(config, &admission, &circuits)?;
         let bootstrap = bootstrap(config, swarm.local_peer_id())?;
         let wanted = if config.relay_server {
             0
@@ -166,6 +175,10 @@ impl Driver {
             relays,
             histories: history::Histories::default(),
             admission,
+            circuits,
+            routes: Routes::default(),
+            refusals: Refusals::default(),
+            peer_lines: PeerLines::new(now),
             hearsay,
             rounds: relaying::Rounds::new(now),
             reversals: reversal::Reversals::new(now),
@@ -332,10 +345,7 @@ impl Driver {
                 send_back_addr,
                 error,
                 ..
-            } => {
-                self.counts.failed += 1;
-                tracing::debug!(from = %send_back_addr, %error, "an incoming connection failed");
-            }
+            } => self.on_failed_incoming(&send_back_addr, &error),
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(address),
             SwarmEvent::ListenerClosed {
                 listener_id,
@@ -381,6 +391,7 @@ impl Driver {
 fn swarm(
     config: &MeshConfig,
     admission: &Admission,
+    circuits: &Circuits,
 ) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>)> {
     let mut seed = config.key.seed();
     let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
@@ -392,7 +403,7 @@ fn swarm(
         .caused_by(error)
     })?;
     let composed = transport::compose(config, &keypair)?;
-    let behaviour = Behaviour::new(config, &keypair, composed.relay_client, admission)?;
+    let behaviour = Behaviour::new(config, &keypair, composed.relay_client, admission, circuits)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)

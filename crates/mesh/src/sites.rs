@@ -70,6 +70,8 @@ impl NetworkBehaviour for Sites {
         self.all
             .handle_pending_inbound_connection(id, local, remote)?;
         if let Some(site) = Network::of(remote) {
+            // Before anything is computed for it: who is denied asks again and again.
+            check(&self.established, &site, MAX_CONNECTIONS_OF_SITE)?;
             check(&self.pending, &site, MAX_PENDING_OF_SITE)?;
             self.pending.insert(id, site);
         }
@@ -231,8 +233,11 @@ mod tests {
             assert!(enters(&mut sites, number, "/ip4/10.0.0.7/tcp/1"));
         }
         assert!(!enters(&mut sites, 2000, "/ip4/10.0.0.8/tcp/1"));
+        gives_up(&mut sites, 1002);
+        assert!(!knocks(&mut sites, 3000, "/ip4/10.0.0.8/tcp/1"));
         assert!(enters(&mut sites, 2001, "/ip4/10.0.1.1/tcp/1"));
         leaves(&mut sites, 5);
+        assert!(knocks(&mut sites, 3001, "/ip4/10.0.0.8/tcp/1"));
         assert!(enters(&mut sites, 2002, "/ip4/10.0.0.8/tcp/1"));
     }
 

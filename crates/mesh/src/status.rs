@@ -142,6 +142,12 @@ pub struct InboundCounts {
     pub blocked: u64,
     /// Connections that came to nothing: they spoke something else, said nothing in time, or were too many.
     pub failed: u64,
+    /// Those of them that a limit forbade.
+    pub connections_refused: u64,
+    /// Reservations on this relay that a limit forbade.
+    pub reservations_refused: u64,
+    /// Circuits through this relay that a limit forbade, or that led to nobody.
+    pub circuits_refused: u64,
 }
 
 /// Where a node stands.

@@ -15,6 +15,7 @@ use worldcompute_fault::{Category, Fault};
 
 use crate::config::MeshConfig;
 use crate::names::{Names, Resolving};
+use crate::parting::Parting;
 use crate::wss::{Sightings, Wss};
 
 /// A connection stands within this time, or not at all.
@@ -49,7 +50,10 @@ pub(crate) fn compose(config: &MeshConfig, keypair: &Keypair) -> Result<Composed
     let named = Resolving::new(in_time(dialled), names.clone());
     let wire = in_time(secure(circuits, keypair)?)
         .or_transport(named)
-        .map(|either, _| either.into_inner())
+        .map(|either, _| {
+            let (peer, muxer) = either.into_inner();
+            (peer, StreamMuxerBox::new(Parting::new(muxer)))
+        })
         .map_err(|either| either.into_inner())
         .boxed();
     Ok(Composed {

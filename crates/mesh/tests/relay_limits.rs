@@ -211,3 +211,33 @@ async fn a_circuit_that_carries_too_much_is_cut_and_the_next_one_serves() {
     let small = submitter.dispatch(donor.peer_id(), a_task(bytes(1 << 10, 1)));
     assert!(within("a small task", small).await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_has_its_share_of_circuits_and_one_that_goes_makes_room() {
+    logged();
+    let limits = RelayLimits {
+        circuits_of_network: 1,
+        ..RelayLimits::default()
+    };
+    let relay = limited(limits, Duration::from_secs(120)).await;
+    let (donor, donor_in) = hidden(2, &[&relay]).await;
+    let _serving = serve(donor_in, Objects::new());
+    let external = donor.status().await.unwrap().external;
+    let (first, _first_in) = hidden(3, &[&relay]).await;
+    let (second, _second_in) = hidden(4, &[&relay]).await;
+    for mesh in [&first, &second] {
+        mesh.add_peer(donor.peer_id(), external.clone()).await;
+    }
+    let answered = |mesh: Mesh| {
+        let donor = donor.peer_id();
+        async move { within("an answer", mesh.offer(donor, an_offer())).await }
+    };
+    answered(first.clone()).await.unwrap();
+    answered(second.clone()).await.unwrap_err();
+    assert!(relay.status().await.unwrap().inbound.circuits_refused > 0);
+    first.shutdown().await;
+    within("room for the second", async {
+        while answered(second.clone()).await.is_err() {}
+    })
+    .await;
+}

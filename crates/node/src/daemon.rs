@@ -271,6 +271,9 @@ impl Node {
                 ("malformed", mesh.inbound.malformed),
                 ("blocked", mesh.inbound.blocked),
                 ("failed", mesh.inbound.failed),
+                ("connections_refused", mesh.inbound.connections_refused),
+                ("reservations_refused", mesh.inbound.reservations_refused),
+                ("circuits_refused", mesh.inbound.circuits_refused),
             ]
             .map(|(outcome, count)| (outcome.to_owned(), count))
             .into(),

@@ -7,8 +7,9 @@ use crate::Redactor;
 /// Shows our own records from `info` up, those of libraries from `warn` up.
 ///
 /// Two libraries warn of what is in order: libp2p's Kademlia that a node without peers cannot look for peers, which it tries
-/// at every start, and yamux that the other side of a connection was quicker to close it. Neither warns of anything else.
-pub const DEFAULT_FILTER: &str = "warn,worldcompute=info,gait=info,blue_encrypted_store=info,libp2p_kad::behaviour=error,yamux::connection=error";
+/// at every start, and yamux that the other side of a connection was quicker to close it. Neither warns of anything else. What
+/// libp2p's relay warns of, whoever asks it for too much can bring about as often as they like, and it does not say who.
+pub const DEFAULT_FILTER: &str = "warn,worldcompute=info,gait=info,blue_encrypted_store=info,libp2p_kad::behaviour=error,libp2p_relay::behaviour::handler=error,yamux::connection=error";
 
 /// A log file is moved to `<name>.1` before it would grow past this many bytes.
 pub const MAX_LOG_FILE_BYTES: u64 = 16 * 1024 * 1024;

@@ -6,15 +6,16 @@ use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::TransportError;
-use libp2p::swarm::{ConnectionError, ConnectionId};
+use libp2p::swarm::{ConnectionError, ConnectionId, ListenError};
 use libp2p::{Multiaddr, PeerId, autonat, dcutr, identify, kad, ping, relay};
 
 use super::Driver;
 use crate::address::{Transport, is_relayed, relay_of, without_peer};
-use crate::behaviour::{KAD_PROTOCOL, PROTOCOL, route};
+use crate::behaviour::{KAD_PROTOCOL, PROTOCOL};
 use crate::book::{Entry, Link};
 use crate::dial;
-use crate::network::relay_scope;
+use crate::network::{Network, relay_scope};
+use crate::refusals::Refused;
 use crate::status::{MeshEvent, Path};
 
 /// Peers of the local network that are connected to without a reason.
@@ -104,6 +105,23 @@ impl Driver {
         }
     }
 
+    /// A connection from outside came to nothing, perhaps because a limit forbids it.
+    pub(super) fn on_failed_incoming(&mut self, from: &Multiaddr, error: &ListenError) {
+        self.counts.failed += 1;
+        tracing::debug!(%from, %error, "an incoming connection failed");
+        let ListenError::Denied { cause } = error else {
+            return;
+        };
+        self.counts.connections_refused += 1;
+        let told = self
+            .refusals
+            .note(Refused::Connection, Network::of(from), Instant::now());
+        if let Some(refused) = told {
+            let why = dial::root_cause(&dial::causes(cause));
+            tracing::info!(%from, refused, why, "connections are refused");
+        }
+    }
+
     /// Whether a request, or a circuit through it, is on the way over the connections to a peer.
     pub(super) fn is_needed(&self, peer: &PeerId) -> bool {
         self.is_engaged(peer)
@@ -142,6 +160,7 @@ impl Driver {
         let direct = entry.has_direct();
         tracing::debug!(%peer, remote = %endpoint.get_remote_address(), ?cause, last, "a connection closed");
         if !endpoint.is_relayed() && !direct {
+            self.circuits.left(&peer);
             let jitter = rand::random();
             let action = self.relays.disconnected(&peer, now, jitter);
             self.perform_all(action);
@@ -193,7 +212,11 @@ impl Driver {
         if routes {
             let mut direct = entry.addresses();
             direct.retain(|address| !is_relayed(address));
-            route(&mut self.swarm.behaviour_mut().kad, &peer, direct);
+            let seen_at = entry.remote().map(|(remote, _)| remote.clone());
+            let table = &mut self.swarm.behaviour_mut().kad;
+            if let Some(seen_at) = seen_at {
+                self.routes.put(table, &peer, &seen_at, direct);
+            }
         }
         self.tell_up(&peer);
         self.dial_out_of_circuit(peer, listen);
@@ -248,7 +271,9 @@ impl Driver {
             }
             // libp2p only tells; a connection on which nothing comes back would stay until the kernel gives up.
             Err(error) => {
-                tracing::info!(peer = %event.peer, %error, "a peer fell silent");
+                if let Some(left_out) = self.peer_lines.next(Instant::now()) {
+                    tracing::info!(peer = %event.peer, %error, left_out, "a peer fell silent");
+                }
                 self.swarm.close_connection(event.connection);
             }
         }
@@ -266,7 +291,9 @@ impl Driver {
         for peer in peers {
             self.drop_superseded(&peer, now);
             if let Some(why) = self.is_out_of_step(&peer, now) {
-                tracing::info!(%peer, why, "connecting anew");
+                if let Some(left_out) = self.peer_lines.next(now) {
+                    tracing::info!(%peer, why, left_out, "connecting anew");
+                }
                 // Fails only when the peer has just gone by itself.
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
@@ -330,7 +357,9 @@ impl Driver {
         if entry.member && !entry.announced_up {
             entry.announced_up = true;
             let id = entry.id;
-            tracing::info!(peer = %id, path = path.as_str(), "peer_up");
+            if let Some(left_out) = self.peer_lines.next(Instant::now()) {
+                tracing::info!(peer = %id, path = path.as_str(), left_out, "peer_up");
+            }
             self.tell(MeshEvent::PeerUp(id, path));
         }
     }
@@ -342,7 +371,9 @@ impl Driver {
         if entry.announced_up && !entry.is_connected() {
             entry.announced_up = false;
             let id = entry.id;
-            tracing::info!(peer = %id, "peer_down");
+            if let Some(left_out) = self.peer_lines.next(Instant::now()) {
+                tracing::info!(peer = %id, left_out, "peer_down");
+            }
             self.tell(MeshEvent::PeerDown(id));
         }
     }

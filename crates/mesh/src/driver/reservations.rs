@@ -4,12 +4,15 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::transport::ListenerId;
+use libp2p::relay::StatusCode;
 use libp2p::relay::outbound::hop::{ProtocolViolation, ReserveError};
 use libp2p::{Multiaddr, PeerId, relay};
 
 use super::Driver;
 use crate::address::is_relayed;
 use crate::dial;
+use crate::network::Network;
+use crate::refusals::Refused;
 use crate::relays::{Action, Refusal};
 use crate::status::{MeshEvent, ReservationInfo};
 
@@ -87,7 +90,7 @@ impl Driver {
     }
 
     /// What happened on this node as a relay.
-    pub(super) fn on_relay_server(&self, event: &relay::Event) {
+    pub(super) fn on_relay_server(&mut self, event: &relay::Event) {
         match event {
             relay::Event::ReservationClosed { src_peer_id } if !self.is_direct(src_peer_id) => {
                 self.admission.left(src_peer_id);
@@ -95,23 +98,56 @@ impl Driver {
             relay::Event::ReservationReqDenied {
                 src_peer_id,
                 status,
-            } => tracing::info!(peer = %src_peer_id, ?status, "a reservation was refused"),
+            } => {
+                self.counts.reservations_refused += 1;
+                if let Some(refused) = self.refused(Refused::Reservation, src_peer_id) {
+                    tracing::info!(peer = %src_peer_id, ?status, refused, "a reservation was refused");
+                }
+            }
             relay::Event::CircuitReqDenied {
                 src_peer_id,
                 dst_peer_id,
                 status,
             } => {
-                tracing::info!(peer = %src_peer_id, to = %dst_peer_id, ?status, "a circuit was refused");
+                // A limit refused what was never admitted.
+                if !matches!(status, StatusCode::ResourceLimitExceeded) {
+                    self.circuits.failed(src_peer_id);
+                }
+                self.counts.circuits_refused += 1;
+                if let Some(refused) = self.refused(Refused::Circuit, src_peer_id) {
+                    tracing::info!(peer = %src_peer_id, to = %dst_peer_id, ?status, refused, "a circuit was refused");
+                }
             }
             relay::Event::CircuitClosed {
                 src_peer_id,
                 dst_peer_id,
-                error: Some(error),
+                error,
             } => {
-                tracing::info!(peer = %src_peer_id, to = %dst_peer_id, %error, "a circuit was cut");
+                self.circuits.ended(src_peer_id);
+                let line = error.as_ref().zip(self.peer_lines.next(Instant::now()));
+                if let Some((error, left_out)) = line {
+                    tracing::info!(peer = %src_peer_id, to = %dst_peer_id, %error, left_out, "a circuit was cut");
+                }
+            }
+            #[expect(
+                deprecated,
+                reason = "nothing else tells that the circuit came to nothing"
+            )]
+            relay::Event::CircuitReqAcceptFailed { src_peer_id, .. } => {
+                self.circuits.failed(src_peer_id);
+            }
+            relay::Event::CircuitReqAccepted { src_peer_id, .. } => {
+                self.circuits.stands(src_peer_id);
             }
             event => tracing::debug!(?event, "relay"),
         }
+    }
+
+    /// How many were refused to the peer's network since the last time that this was told, if it is to be told now.
+    fn refused(&mut self, what: Refused, peer: &PeerId) -> Option<u64> {
+        let remote = self.book.get(peer).and_then(|entry| entry.remote());
+        let network = remote.and_then(|(remote, _)| Network::of(remote));
+        self.refusals.note(what, network, Instant::now())
     }
 
     pub(super) fn on_listener_closed(&mut self, listener: ListenerId, reason: &io::Result<()>) {

@@ -105,7 +105,8 @@ pub struct AdminStatus {
     /// Dials made since the start, by outcome.
     pub dials: BTreeMap<String, u64>,
     /// What came in since the start: requests `accepted`, answered `busy` and `malformed`, peers `blocked`, connections
-    /// that came to nothing (`failed`).
+    /// that came to nothing (`failed`), and what limits forbade of connections, reservations and circuits
+    /// (`connections_refused`, `reservations_refused`, `circuits_refused`).
     #[serde(default)]
     pub inbound: BTreeMap<String, u64>,
     /// Its relay reservations.
