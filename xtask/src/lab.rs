@@ -7,13 +7,16 @@ mod board;
 mod caller;
 mod check;
 mod claim;
+mod crowd;
 mod cut;
 mod delay;
 mod diagnose;
+mod flap;
 mod flood;
 mod garbage;
 mod ground;
 mod hold;
+mod idle;
 mod inspection;
 mod internet;
 mod island;
@@ -31,7 +34,9 @@ mod reach;
 mod resolver;
 mod scenario;
 mod service;
+mod sizes;
 mod stop;
+mod teller;
 mod tools;
 mod wishes;
 mod world;
@@ -59,13 +64,21 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
             })
         }
         ["diagnose", options @ ..] => endure(&Wishes::parse(options, &[])?, diagnose::play),
+        ["crowd", options @ ..] => {
+            let wishes = Wishes::parse(options, &["--for"])?;
+            endure(&wishes, |claim, means, stop| {
+                crowd::play(claim, wishes.minute(), means, stop)
+            })
+        }
         ["cut", options @ ..] => endure(&Wishes::parse(options, &[])?, cut::play),
+        ["flap", options @ ..] => endure(&Wishes::parse(options, &[])?, flap::play),
         ["flood", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for"])?;
             endure(&wishes, |claim, means, stop| {
-                flood::play(claim, wishes.flood(), means, stop)
+                flood::play(claim, wishes.minute(), means, stop)
             })
         }
+        ["idle", options @ ..] => endure(&Wishes::parse(options, &[])?, idle::play),
         ["island", options @ ..] => endure(&Wishes::parse(options, &[])?, island::play),
         ["loss", options @ ..] => {
             let wishes = Wishes::parse(options, &["--loss"])?;

@@ -1,26 +1,17 @@
 //! Somebody who calls a node again and again, as a process in a namespace: whether it can be reached, seen from outside.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::namespace::Namespace;
 use super::stop::Stop;
-use crate::shell::{Failure, Result};
-
-/// Between two looks at what came of calls.
-const LOOK: Duration = Duration::from_millis(50);
+use super::teller::Teller;
+use crate::shell::Result;
 
 /// A caller, until it is dropped.
-pub struct Caller {
-    child: Child,
-    calls: Arc<Mutex<Vec<Call>>>,
-}
+pub struct Caller(Teller<Call>);
 
 /// One call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,43 +29,12 @@ pub struct Call {
 impl Caller {
     /// Starts to call.
     pub fn start(namespace: &Namespace, program: &Path, words: &[String]) -> Result<Self> {
-        let mut child = namespace
-            .command(program)
-            .args(words)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| {
-                Failure::new(format!("cannot start {}: {error}", program.display()))
-            })?;
-        let calls = Arc::new(Mutex::new(Vec::new()));
-        if let Some(out) = child.stdout.take() {
-            let heard = calls.clone();
-            std::thread::spawn(move || {
-                let lines = BufReader::new(out)
-                    .lines()
-                    .map_while(std::result::Result::ok);
-                let read = lines.filter_map(|line| Call::parse(&line));
-                read.for_each(|call| {
-                    heard
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .push(call)
-                });
-            });
-        }
-        Ok(Self { child, calls })
+        Teller::start(namespace, program, words, Call::parse).map(Self)
     }
 
     /// Every call that has come to something so far, in the order in which they began.
     pub fn calls(&self) -> Vec<Call> {
-        let mut calls = self
-            .calls
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let mut calls = self.0.told();
         calls.sort_by_key(|call| call.at);
         calls
     }
@@ -86,22 +46,7 @@ impl Caller {
         patience: Duration,
         stop: &Stop,
     ) -> Result<bool> {
-        let deadline = Instant::now() + patience;
-        while !is_so(&self.calls()) {
-            if Instant::now() > deadline {
-                return Ok(false);
-            }
-            stop.wait(LOOK)?;
-        }
-        Ok(true)
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.0.until(|_| is_so(&self.calls()), patience, stop)
     }
 }
 

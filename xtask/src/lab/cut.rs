@@ -138,14 +138,16 @@ fn counted(table: &str) -> Option<u64> {
 }
 
 /// The job, and where its result goes.
-struct Files {
-    manifest: PathBuf,
+pub struct Files {
+    /// What is submitted.
+    pub manifest: PathBuf,
     input: PathBuf,
     inverse: PathBuf,
 }
 
 impl Files {
-    fn write(dir: &Path) -> Result<Self> {
+    /// Writes the job and its input.
+    pub fn write(dir: &Path) -> Result<Self> {
         let files = Self {
             manifest: dir.join("job.yaml"),
             input: dir.join("in"),
@@ -162,7 +164,8 @@ impl Files {
         Ok(files)
     }
 
-    fn came_back(&self, submitter: &Node<'_>, job: &str, stop: &Stop) -> Result<bool> {
+    /// Whether the result of the job is what it makes of its input.
+    pub fn came_back(&self, submitter: &Node<'_>, job: &str, stop: &Stop) -> Result<bool> {
         let inverse = self.inverse.display().to_string();
         let words = [
             "job", "results", job, "--name", "inverse", "--output", &inverse,

@@ -12,8 +12,8 @@ use super::garbage::{Sent, Target, linger, send};
 use super::ground::{Ground, Nodes};
 use super::island::Jobs;
 use super::means::{Means, Report};
-
 use super::profile::HTTPS;
+use super::sizes::{Sizes, mib};
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
@@ -29,8 +29,6 @@ const MOST_LINES: usize = 1000;
 const PORT: u16 = 19999;
 /// What a command that only asks may take.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-/// Between two looks at memory.
-const LOOK: Duration = Duration::from_millis(500);
 /// What relays grant.
 const RESERVATION_S: u32 = 120;
 
@@ -102,29 +100,6 @@ fn counted(nodes: &Nodes<'_>, stop: &Stop) -> Result<Value> {
     Ok(status.get("inbound").cloned().unwrap_or_default())
 }
 
-/// Memory of the relay and of the donor, in bytes.
-#[derive(Clone, Copy)]
-struct Sizes([u64; 2]);
-
-impl Sizes {
-    fn of(nodes: &Nodes<'_>) -> Result<Self> {
-        Ok(Self([nodes.relays[0].memory()?, nodes.donor.memory()?]))
-    }
-
-    fn most(nodes: &Nodes<'_>, before: Self, until: Instant, stop: &Stop) -> Result<Self> {
-        let mut most = before;
-        while Instant::now() < until {
-            stop.wait(LOOK)?;
-            let now = Self::of(nodes)?;
-            most.0
-                .iter_mut()
-                .zip(now.0)
-                .for_each(|(most, now)| *most = now.max(*most));
-        }
-        Ok(most)
-    }
-}
-
 /// What was seen.
 struct Told {
     time: Duration,
@@ -146,7 +121,6 @@ impl Told {
         ]
         .map(|count| count.load(Ordering::Relaxed));
         let mut broken = wrong.clone();
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let mut text = format!(
             "{frames} frames in {:.0} s, {connections} connections; {slow} slow ones were closed; {done} jobs were done meanwhile\n",
             self.time.as_secs_f64()

@@ -33,7 +33,7 @@ pub struct Ground<'c> {
     pub outside: Host,
     /// The same, in another network.
     elsewhere: Host,
-    _internet: Internet<'c>,
+    internet: Internet<'c>,
 }
 
 /// The nodes on it, all up.
@@ -61,7 +61,7 @@ impl<'c> Ground<'c> {
             donor: internet.site("donor", 3, Nat::PortRestricted, Profile::DenyDrop)?,
             outside: internet.host("outside", 4)?,
             elsewhere: internet.host("elsewhere", 5)?,
-            _internet: internet,
+            internet,
         })
     }
 
@@ -88,7 +88,7 @@ impl<'c> Ground<'c> {
         reservation_s: u32,
         stop: &Stop,
     ) -> Result<Node<'a>> {
-        let host = self.host(index)?;
+        let host = self.relay_host(index)?;
         let seconds = reservation_s.to_string();
         let words = [
             "relay",
@@ -156,9 +156,29 @@ impl<'c> Ground<'c> {
             .collect()
     }
 
+    /// The donor's machine gets another address in place of the one it has: the first is its own from the start.
+    pub fn readdress(&self, from: u8, to: u8) -> Result<()> {
+        let donor = &self.donor;
+        let [a, b, c, first] = donor.inside.octets();
+        let address = |number| Ipv4Addr::new(a, b, c, first + number);
+        donor
+            .host
+            .ip(&format!("addr del {}/24 dev eth0", address(from)))?;
+        donor
+            .host
+            .ip(&format!("addr add {}/24 dev eth0", address(to)))?;
+        let route = format!("route replace default via {}", donor.near);
+        donor.host.ip(&route).map(drop)
+    }
+
+    /// One more public machine, on link `number` above 5.
+    pub fn host(&self, name: &str, number: u8) -> Result<Host> {
+        self.internet.host(name, number)
+    }
+
     /// From now on nothing reaches a relay, and nothing leaves it.
     pub fn part(&self, index: usize) -> Result<()> {
-        self.host(index)?.namespace.nft(
+        self.relay_host(index)?.namespace.nft(
             "table inet parted {\n\
              chain inbound { type filter hook input priority -300; iifname \"eth0\" drop; }\n\
              chain outbound { type filter hook output priority -300; oifname \"eth0\" drop; }\n\
@@ -168,12 +188,12 @@ impl<'c> Ground<'c> {
 
     /// Undoes [`Self::part`].
     pub fn mend(&self, index: usize) -> Result<()> {
-        self.host(index)?
+        self.relay_host(index)?
             .namespace
             .nft("delete table inet parted\n")
     }
 
-    fn host(&self, index: usize) -> Result<&Host> {
+    fn relay_host(&self, index: usize) -> Result<&Host> {
         self.relays
             .get(index)
             .ok_or_else(|| Failure::new(format!("there is no relay {index}")))

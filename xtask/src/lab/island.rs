@@ -75,7 +75,7 @@ fn told(islands: &[Island<'_>; 2], jobs: &Jobs<'_>, stop: &Stop) -> Result<Repor
     let mut broken = Vec::new();
     let [north, south] = islands;
     for island in islands {
-        sees(&island.submitter, &island.donor, stop)?;
+        sees(&island.submitter, &island.donor.peer, stop)?;
     }
     for island in islands {
         let alone = jobs.run(&island.submitter, "one")?;
@@ -87,8 +87,8 @@ fn told(islands: &[Island<'_>; 2], jobs: &Jobs<'_>, stop: &Stop) -> Result<Repor
     ];
     islands.iter().try_for_each(|island| island.lan.connect())?;
     let since = Instant::now();
-    sees(&north.submitter, &south.donor, stop)?;
-    sees(&south.submitter, &north.donor, stop)?;
+    sees(&north.submitter, &south.donor.peer, stop)?;
+    sees(&south.submitter, &north.donor.peer, stop)?;
     let merged = since.elapsed();
     if merged > LIMIT {
         broken.push(format!("the two were one after {merged:?}"));
@@ -116,13 +116,12 @@ fn told(islands: &[Island<'_>; 2], jobs: &Jobs<'_>, stop: &Stop) -> Result<Repor
 }
 
 /// Waits until a node sees another as a donor that is there.
-fn sees(node: &Node<'_>, donor: &Node<'_>, stop: &Stop) -> Result<()> {
+pub fn sees(node: &Node<'_>, donor: &str, stop: &Stop) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let peers = node.ask_json(&["cluster", "peers"], ANSWER_TIME, stop)?;
         let there = |peer: &Value| {
-            text(peer, "peer_id") == donor.peer
-                && peer.get("capacity").is_some_and(Value::is_object)
+            text(peer, "peer_id") == donor && peer.get("capacity").is_some_and(Value::is_object)
         };
         if peers
             .as_array()
@@ -141,6 +140,7 @@ fn sees(node: &Node<'_>, donor: &Node<'_>, stop: &Stop) -> Result<()> {
 pub struct Jobs<'a> {
     one: String,
     many: String,
+    long: String,
     means: &'a Means,
     stop: &'a Stop,
 }
@@ -157,23 +157,29 @@ impl<'a> Jobs<'a> {
             })?;
             Ok(path.display().to_string())
         };
-        let job = |name: &str, count: u32| {
+        let job = |name: &str, count: u32, time: &str| {
             format!(
                 "apiVersion: worldcompute/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  wasm: ./hello.wat\n  \
-                 array: {{count: {count}}}\n  max_wall_time: 10s\n  acceptable_use_classes: [general]\n"
+                 array: {{count: {count}}}\n  max_wall_time: {time}\n  acceptable_use_classes: [general]\n"
             )
         };
         write("hello.wat", HELLO)?;
         Ok(Self {
-            one: write("one.yaml", &job("one", 1))?,
-            many: write("many.yaml", &job("many", TASKS))?,
+            one: write("one.yaml", &job("one", 1, "10s"))?,
+            many: write("many.yaml", &job("many", TASKS, "10s"))?,
+            long: write("long.yaml", &job("long", 1, "1h"))?,
             means,
             stop,
         })
     }
 
-    fn submit(&self, submitter: &Node<'_>, name: &str) -> Result<String> {
-        let manifest = if name == "one" { &self.one } else { &self.many };
+    /// Submits one of them: a small one, one of many tasks, or one whose task may take an hour.
+    pub fn submit(&self, submitter: &Node<'_>, name: &str) -> Result<String> {
+        let manifest = match name {
+            "one" => &self.one,
+            "long" => &self.long,
+            _ => &self.many,
+        };
         let job = submitter.ask_json(&["job", "submit", manifest], ANSWER_TIME, self.stop)?;
         match text(&job, "job_id") {
             id if id.is_empty() => Err(Failure::new(format!("a job was not taken: {job}"))),
@@ -181,7 +187,8 @@ impl<'a> Jobs<'a> {
         }
     }
 
-    fn end(&self, submitter: &Node<'_>, id: &str) -> Result<Value> {
+    /// Waits for the end of one.
+    pub fn end(&self, submitter: &Node<'_>, id: &str) -> Result<Value> {
         submitter.ask_json(&["job", "status", id, "--watch"], PATIENCE, self.stop)
     }
 

@@ -12,6 +12,10 @@ pub struct Means {
     pub worldcompute: PathBuf,
     /// Calls a peer again and again: the example of that name in `crates/mesh`.
     pub caller: PathBuf,
+    /// A thousand peers in one process: the example of that name.
+    pub crowd: PathBuf,
+    /// Takes tasks and runs none: the example of that name.
+    pub idler: PathBuf,
 }
 
 /// What a scenario came to.
@@ -28,10 +32,15 @@ impl Means {
     /// Those that are named, else those that were built beside this program.
     pub fn find(worldcompute: Option<PathBuf>) -> Result<Self> {
         let node = worldcompute.map_or_else(|| beside_this_program("worldcompute"), Ok)?;
-        let caller = beside_this_program("examples/caller")?;
+        let example = |name: &str| {
+            let path = beside_this_program(&format!("examples/{name}"))?;
+            there(&path, "cargo build -p worldcompute-mesh --examples")
+        };
         Ok(Self {
             worldcompute: there(&node, "cargo build -p worldcompute")?,
-            caller: there(&caller, "cargo build -p worldcompute-mesh --example caller")?,
+            caller: example("caller")?,
+            crowd: example("crowd")?,
+            idler: example("idler")?,
         })
     }
 }

@@ -70,7 +70,7 @@ impl Wishes {
     }
 
     /// A minute, unless something else was asked for.
-    pub fn flood(&self) -> Duration {
+    pub fn minute(&self) -> Duration {
         Duration::from_secs(self.time_s.unwrap_or(60))
     }
 
@@ -101,8 +101,8 @@ mod tests {
             (hold.reservation_s, hold.time),
             (6, Duration::from_secs(24))
         );
-        assert_eq!(asked(&[]).flood(), Duration::from_secs(60));
-        assert_eq!(asked(&["--for", "7"]).flood(), Duration::from_secs(7));
+        assert_eq!(asked(&[]).minute(), Duration::from_secs(60));
+        assert_eq!(asked(&["--for", "7"]).minute(), Duration::from_secs(7));
         assert_eq!(asked(&[]).losses(), Loss::ALL);
         assert_eq!(asked(&["--loss", "both", "--json"]).losses(), [Loss::Both]);
     }

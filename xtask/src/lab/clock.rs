@@ -1,0 +1,155 @@
+//! Clocks that jump by minutes and hours, forward and back, at each node in turn, while a job is under way: what takes time does
+//! not go by the time of day. libfaketime tells the nodes what time it is.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::claim::Claim;
+use super::ground::Ground;
+use super::island::Jobs;
+use super::means::{Means, Report};
+use super::node::Node;
+use super::stop::Stop;
+use crate::shell::{Failure, Result};
+
+/// Where Debian has it.
+const LIBRARIES: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
+/// By how many seconds a clock is ahead, one after the other. Each job begins by the clock before, and ends by the next.
+const JUMPS: [i64; 5] = [7200, -7200, 300, -300, 0];
+/// How long a clock stays, at least: jumps are seen after a second.
+const KEPT: Duration = Duration::from_secs(3);
+/// What relays grant. Renewals are due while clocks jump.
+const RESERVATION_S: u32 = 12;
+
+/// Plays it.
+pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
+    let program = program(&claim.dir("clock/program")?, &means.worldcompute)?;
+    let means = &means.with(program);
+    let ground = Ground::make(claim, "clock")?;
+    let nodes = ground.start(means, RESERVATION_S, stop)?;
+    nodes.all_held(stop)?;
+    let submitter = ground.submitter(means, &nodes, stop)?;
+    let jobs = Jobs::write(&claim.dir("clock/jobs")?, means, stop)?;
+    let mut told = Told::default();
+    for (name, node) in [
+        ("relay", &nodes.relays[0]),
+        ("donor", &nodes.donor),
+        ("submitter", &submitter),
+    ] {
+        for ahead in JUMPS {
+            let id = jobs.submit(&submitter, "many")?;
+            set(node, ahead)?;
+            stop.wait(KEPT)?;
+            let ended = jobs.end(&submitter, &id)?;
+            let what = format!("a job while the clock of the {name} came to be {ahead} s ahead");
+            told.broken.extend(jobs.wrong(&what, &ended, &nodes.donor)?);
+            told.jobs += 1;
+        }
+        // Where the donor's own clock was ahead, it had none.
+        nodes.all_held(stop)?;
+        told.seen.push((name, spread(node)));
+    }
+    Ok(told.report())
+}
+
+/// The program with a clock of its own, whose file is in the home that it is started with.
+fn program(dir: &Path, worldcompute: &Path) -> Result<PathBuf> {
+    let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
+    let library = library.ok_or_else(|| {
+        Failure::new("no clock can be set here: install libfaketime (Debian: faketime)")
+    })?;
+    let path = dir.join("worldcompute");
+    let script = format!(
+        "#!/bin/sh\n[ -f \"$2/clock\" ] || echo +0 > \"$2/clock\"\n\
+         export LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=\"$2/clock\"\n\
+         export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1\nexec {} \"$@\"\n",
+        worldcompute.display()
+    );
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
+    fs::write(&path, script)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .map_err(failed)?;
+    Ok(path)
+}
+
+fn set(node: &Node<'_>, ahead: i64) -> Result<()> {
+    let path = node.home().join("clock");
+    fs::write(&path, format!("{ahead:+}\n"))
+        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+}
+
+/// How far the times of the lines of a node's log are apart, in seconds: what it saw of the jumps.
+fn spread(node: &Node<'_>) -> u64 {
+    let times = node.times();
+    let (first, last) = (times.iter().min(), times.iter().max());
+    let apart = first.zip(last).map(|(first, last)| last - first);
+    apart.unwrap_or_default() / 1000
+}
+
+/// What was seen.
+#[derive(Default)]
+struct Told {
+    jobs: usize,
+    /// How far each clock went, by the node's own word.
+    seen: Vec<(&'static str, u64)>,
+    broken: Vec<String>,
+}
+
+impl Told {
+    fn report(mut self) -> Report {
+        for (name, seen) in &self.seen {
+            if *seen < 7200 {
+                self.broken
+                    .push(format!("the {name} saw its clock go {seen} s only"));
+            }
+        }
+        let seen: Vec<String> = self
+            .seen
+            .iter()
+            .map(|(name, seen)| format!("{name} {seen} s"))
+            .collect();
+        let text = format!(
+            "{} jobs of 60 tasks while clocks jumped by up to 4 hours; how far each went by its own log: {}\n",
+            self.jobs,
+            seen.join(", ")
+        );
+        let data = json!({
+            "scenario": "clock",
+            "jobs": self.jobs,
+            "seen_s": self.seen,
+        });
+        Report {
+            data,
+            text,
+            broken: self.broken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_fails_and_a_clock_that_did_not_jump_are_each_named() {
+        let told = |seen, broken: &[&str]| {
+            let told = Told {
+                jobs: 15,
+                seen: vec![("donor", seen)],
+                broken: broken.iter().map(ToString::to_string).collect(),
+            };
+            told.report().broken
+        };
+        assert!(told(14_400, &[]).is_empty());
+        assert_eq!(told(14_400, &["a job"]), ["a job"]);
+        assert!(told(60, &[])[0].contains("60 s only"));
+    }
+}
