@@ -15,7 +15,6 @@ use worldcompute_durable::{Disk, Journal, Limits, LockOptions, OsDisk, Recovered
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::check::Check;
-use crate::embedded::beside;
 use crate::keyring::Epochs;
 use crate::name::PartitionKey;
 use crate::task::blocking;
@@ -336,6 +335,14 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> Fault {
     Fault::new(Category::VerificationFailed, "anchor_malformed", message)
         .caused_by(error)
         .hint("restore the file from a backup")
+}
+
+/// The path of a file that belongs to the store at `path`.
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+#[cfg(any(feature = "embedded", feature = "aws", test))]
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region};
+#[cfg(any(feature = "embedded", test))]
 use aws_smithy_runtime_api::client::http::{
     HttpConnector, SharedHttpClient, SharedHttpConnector, http_client_fn,
 };
@@ -25,6 +27,7 @@ pub(crate) fn answered_by(engine: impl HttpConnector + 'static) -> Client {
 }
 
 /// What sends an SDK's requests to one connector.
+#[cfg(any(feature = "embedded", test))]
 pub(crate) fn through(connector: impl HttpConnector + 'static) -> SharedHttpClient {
     let connector = SharedHttpConnector::new(connector);
     http_client_fn(move |_, _| connector.clone())

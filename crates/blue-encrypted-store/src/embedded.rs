@@ -20,6 +20,8 @@ use worldcompute_durable::{
 };
 use worldcompute_fault::{Category, Fault, Result};
 
+use crate::anchor::beside;
+
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 
@@ -139,14 +141,6 @@ fn name_of(path: &Path) -> Result<String> {
         Fault::new(Category::InvalidInput, "invalid_path", message)
             .hint("choose a path of UTF-8 characters")
     })
-}
-
-/// The path of a file that belongs to the store at `path`.
-pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
 }
 
 /// The file must be this user's alone: who can write it can destroy it. Reading none of it checks just that.

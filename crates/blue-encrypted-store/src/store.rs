@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(any(feature = "embedded", test))]
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use crate::anchor::Anchor;
 use crate::audit::{Audit, AuditParts, Recorded, Signer};
 use crate::backend::Backend;
 use crate::check::Check;
+#[cfg(any(feature = "embedded", feature = "aws", test))]
 use crate::client;
 use crate::config::{Limits, StoreConfig, StorePath};
 #[cfg(any(feature = "embedded", test))]
@@ -454,7 +457,7 @@ fn in_process(path: &StorePath, config: &StoreConfig) -> Result<(Client, Anchor)
     }
     let engine = Engine::file(path)?;
     let beside = config.anchor.clone();
-    let beside = beside.unwrap_or_else(|| embedded::beside(path, "anchor"));
+    let beside = beside.unwrap_or_else(|| crate::anchor::beside(path, "anchor"));
     Ok((client::answered_by(engine), anchor(&beside, config)?))
 }
 
