@@ -1,4 +1,4 @@
-//! Two nodes of libp2p with its own request-response and nothing around it.
+//! Two nodes of libp2p with its own request-response and nothing around it; for the web, its own WebSocket over TLS.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, StreamExt};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
 use libp2p::request_response::{self as rr, Message, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, relay, tcp, yamux,
 };
+use libp2p_websocket as websocket;
 use tokio::sync::{mpsc, oneshot};
+use worldcompute_proof::Cid;
 
 use super::{Asks, Outcome};
 
@@ -76,19 +81,43 @@ struct Bare {
     relay: Toggle<relay::Behaviour>,
 }
 
-type Question = (usize, oneshot::Sender<usize>);
+/// What every byte of an answer is.
+pub const FILLING: u8 = 7;
+
+type Question = (usize, oneshot::Sender<Vec<u8>>);
 
 /// Somebody who asks somebody.
 pub struct Pair {
     questions: mpsc::Sender<Question>,
 }
 
+/// The same, who compares what comes with its name.
+pub struct Checked<'a> {
+    pub pair: &'a Pair,
+    pub name: Cid,
+}
+
+impl Pair {
+    async fn answer(&self, bytes: usize) -> Outcome<Vec<u8>> {
+        let (done, answer) = oneshot::channel();
+        self.questions.send((bytes, done)).await?;
+        let answer = answer.await?;
+        assert_eq!(answer.len(), bytes);
+        Ok(answer)
+    }
+}
+
 impl Asks for Pair {
     fn ask(&self, bytes: usize) -> BoxFuture<'_, Outcome> {
+        async move { self.answer(bytes).await.map(drop) }.boxed()
+    }
+}
+
+impl Asks for Checked<'_> {
+    fn ask(&self, bytes: usize) -> BoxFuture<'_, Outcome> {
         async move {
-            let (done, answer) = oneshot::channel();
-            self.questions.send((bytes, done)).await?;
-            assert_eq!(answer.await?, bytes);
+            let answer = self.pair.answer(bytes).await?;
+            assert!(self.name.matches(&answer));
             Ok(())
         }
         .boxed()
@@ -96,10 +125,12 @@ impl Asks for Pair {
 }
 
 pub async fn direct(transport: &str) -> Outcome<Pair> {
-    let (mut asked, asking) = (swarm(false)?, swarm(false)?);
+    let tls = tls()?;
+    let (mut asked, asking) = (swarm(false, &tls)?, swarm(false, &tls)?);
     let at = match transport {
         "tcp" => "/ip4/127.0.0.1/tcp/0",
-        _ => "/ip4/127.0.0.1/udp/0/quic-v1",
+        "quic" => "/ip4/127.0.0.1/udp/0/quic-v1",
+        _ => "/ip4/127.0.0.1/tcp/0/tls/ws",
     };
     let address = listen(&mut asked, at).await?;
     let peer = *asked.local_peer_id();
@@ -108,7 +139,9 @@ pub async fn direct(transport: &str) -> Outcome<Pair> {
 }
 
 pub async fn relayed() -> Outcome<Pair> {
-    let (mut relay, mut asked, asking) = (swarm(true)?, swarm(false)?, swarm(false)?);
+    let tls = tls()?;
+    let (mut relay, mut asked) = (swarm(true, &tls)?, swarm(false, &tls)?);
+    let asking = swarm(false, &tls)?;
     let address = listen(&mut relay, "/ip4/127.0.0.1/tcp/0").await?;
     relay.add_external_address(address.clone());
     let through: Multiaddr =
@@ -120,7 +153,31 @@ pub async fn relayed() -> Outcome<Pair> {
     Ok(pair(asking, peer, circuit))
 }
 
-fn swarm(relays: bool) -> Outcome<Swarm<Bare>> {
+/// A certificate that all of them trust.
+fn tls() -> Outcome<websocket::tls::Config> {
+    let key = rcgen::KeyPair::generate()?;
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+    let certificate = params.self_signed(&key)?.der().to_vec();
+    let certificate = websocket::tls::Certificate::new(certificate);
+    let mut config = websocket::tls::Config::builder();
+    config.add_trust(&certificate)?;
+    let key = websocket::tls::PrivateKey::new(key.serialize_der());
+    config.server(key, [certificate])?;
+    Ok(config.finish())
+}
+
+fn web(key: &Keypair, tls: websocket::tls::Config) -> Outcome<Boxed<(PeerId, StreamMuxerBox)>> {
+    let mut web = websocket::Config::new(tcp::tokio::Transport::default());
+    web.set_tls_config(tls);
+    Ok(web
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed())
+}
+
+fn swarm(relays: bool, tls: &websocket::tls::Config) -> Outcome<Swarm<Bare>> {
     let limits = relay::Config {
         max_circuit_bytes: 0,
         max_circuit_duration: Duration::from_secs(3600),
@@ -134,6 +191,7 @@ fn swarm(relays: bool) -> Outcome<Swarm<Bare>> {
             yamux::Config::default,
         )?
         .with_quic()
+        .with_other_transport(|key| web(key, tls.clone()))?
         .with_relay_client(noise::Config::new, yamux::Config::default)?
         .with_behaviour(|key, client| Bare {
             answers: rr::Behaviour::with_codec(
@@ -183,7 +241,7 @@ async fn answer(mut swarm: Swarm<Bare>) {
         } = message
         {
             let size = request.first_chunk().copied().unwrap_or_default();
-            let bytes = vec![7; u32::from_be_bytes(size) as usize];
+            let bytes = vec![FILLING; u32::from_be_bytes(size) as usize];
             // Whoever asked is gone when this fails.
             let _ = swarm.behaviour_mut().answers.send_response(channel, bytes);
         }
@@ -210,7 +268,7 @@ fn pair(mut asking: Swarm<Bare>, peer: PeerId, address: Multiaddr) -> Pair {
                         && let Some(done) = waiting.remove(&request_id)
                     {
                         // Whoever asked is gone when this fails.
-                        let _ = done.send(response.len());
+                        let _ = done.send(response);
                     }
                 }
             }

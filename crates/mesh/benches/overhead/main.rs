@@ -2,8 +2,10 @@
 //!
 //! `cargo bench -p worldcompute-mesh` prints the memory of a node with 200 peers; the time of an answer of 1 KiB and of
 //! 10 MiB, directly and through a relay; and how many offers a second are answered through one relay, alone and beside
-//! something large. Everything but the 200 peers runs in this one process: relay, both peers and the clock share the machine's
-//! cores. Rounds of the two sides take turns, so that other load is on both.
+//! something large. With the names of paths (`-- tcp relayed`) it prints the times over these and nothing else.
+//! Everything but the 200 peers runs in this one process: relay, both peers and the clock share the machine's cores. The
+//! sides take turns, so that other load is on all of them: the mesh, whose answers are checked against their names; bare
+//! libp2p, which checks nothing; and bare libp2p whose answers are compared with their names too.
 
 mod bare;
 mod idle;
@@ -13,13 +15,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::{BoxFuture, join_all};
+use worldcompute_proof::Cid;
 
 /// Bytes of a small answer, and of a large one.
 const SMALL: usize = 1024;
 const LARGE: usize = 10 * 1024 * 1024;
-/// Turns of each side, and what is asked for in one.
-const TURNS: usize = 10;
-const SMALL_IN_TURN: usize = 100;
+/// Turns of each side, and how often each size is asked for in one.
+const TURNS: usize = 25;
+const IN_TURN: [(usize, usize); 2] = [(SMALL, 40), (LARGE, 1)];
+/// The names of what is measured.
+const PATHS: [&str; 4] = ["tcp", "quic", "wss", "relayed"];
 /// Questions under way at once through one relay.
 const IN_FLIGHT: usize = 64;
 const QUESTIONS: usize = 4096;
@@ -39,61 +44,59 @@ fn main() -> Outcome {
     {
         return runtime.block_on(idle::stay(address));
     }
+    let named = |path: &&str| words.iter().any(|word| word == path);
+    let paths: Vec<&str> = PATHS.into_iter().filter(named).collect();
     runtime.block_on(async {
-        idle::measure().await?;
-        println!(
-            "{:<14} {:>11} {:>11} {:>7} {:>11} {:>11} {:>7}",
-            "path", "1 KiB mesh", "bare", "ratio", "10 MiB mesh", "bare", "ratio"
-        );
-        for transport in ["tcp", "quic"] {
-            let pair = (
-                mesh::direct(transport).await?,
-                bare::direct(transport).await?,
-            );
-            compare(transport, &pair.0, &pair.1).await?;
+        if paths.is_empty() {
+            idle::measure().await?;
+            compare(&PATHS).await?;
+            in_flight(&mesh::relayed().await?).await
+        } else {
+            compare(&paths).await
         }
-        alone("wss", &mesh::direct("wss").await?).await?;
-        let pair = (mesh::relayed().await?, bare::relayed().await?);
-        compare("relayed tcp", &pair.0, &pair.1).await?;
-        in_flight(&pair.0).await
     })
 }
 
-/// Medians of both, in turns.
-async fn compare(name: &str, mesh: &impl Asks, bare: &impl Asks) -> Outcome {
-    let (mut small, mut large) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
-    for _ in 0..TURNS {
-        small[0].extend(times(mesh, SMALL, SMALL_IN_TURN).await?);
-        small[1].extend(times(bare, SMALL, SMALL_IN_TURN).await?);
-        large[0].extend(times(mesh, LARGE, 1).await?);
-        large[1].extend(times(bare, LARGE, 1).await?);
+/// Prints the medians of all sides, and what the mesh takes beside the others.
+async fn compare(paths: &[&str]) -> Outcome {
+    println!(
+        "{:<8} {:>6} {:>10} {:>10} {:>7} {:>13} {:>7}",
+        "path", "size", "mesh", "bare", "more", "bare, checked", "more"
+    );
+    for path in paths {
+        let (mesh, bare) = match *path {
+            "relayed" => (mesh::relayed().await?, bare::relayed().await?),
+            direct => (mesh::direct(direct).await?, bare::direct(direct).await?),
+        };
+        for (size, count) in IN_TURN {
+            let name = Cid::raw(vec![bare::FILLING; size]);
+            let checked = bare::Checked { pair: &bare, name };
+            let sides: [&dyn Asks; 3] = [&mesh, &bare, &checked];
+            let [mesh, bare, checked] = in_turns(sides, size, count).await?;
+            let more = |than: Duration| 100.0 * (mesh.as_secs_f64() / than.as_secs_f64() - 1.0);
+            println!(
+                "{path:<8} {:>6} {mesh:>10.1?} {bare:>10.1?} {:>5.0} % {checked:>13.1?} {:>5.0} %",
+                if size == SMALL { "1 KiB" } else { "10 MiB" },
+                more(bare),
+                more(checked)
+            );
+        }
     }
-    let [small, large] = [small.map(median), large.map(median)];
-    let ratio = |pair: &[Duration; 2]| pair[0].as_secs_f64() / pair[1].as_secs_f64();
-    println!(
-        "{name:<14} {:>11.1?} {:>11.1?} {:>7.2} {:>11.1?} {:>11.1?} {:>7.2}",
-        small[0],
-        small[1],
-        ratio(&small),
-        large[0],
-        large[1],
-        ratio(&large)
-    );
     Ok(())
 }
 
-/// The same where libp2p has nothing to compare with.
-async fn alone(name: &str, mesh: &impl Asks) -> Outcome {
-    let small = median(times(mesh, SMALL, TURNS * SMALL_IN_TURN).await?);
-    let large = median(times(mesh, LARGE, TURNS).await?);
-    println!(
-        "{name:<14} {small:>11.1?} {:>11} {:>7} {large:>11.1?} {:>11} {:>7}",
-        "-", "-", "-", "-"
-    );
-    Ok(())
+/// The median of each.
+async fn in_turns(sides: [&dyn Asks; 3], size: usize, count: usize) -> Outcome<[Duration; 3]> {
+    let mut taken = [const { Vec::new() }; 3];
+    for _ in 0..TURNS {
+        for (side, taken) in sides.iter().zip(&mut taken) {
+            taken.extend(times(*side, size, count).await?);
+        }
+    }
+    Ok(taken.map(median))
 }
 
-async fn times(asks: &impl Asks, bytes: usize, count: usize) -> Outcome<Vec<Duration>> {
+async fn times(asks: &dyn Asks, bytes: usize, count: usize) -> Outcome<Vec<Duration>> {
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let began = Instant::now();

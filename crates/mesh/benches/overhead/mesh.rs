@@ -11,6 +11,7 @@ use worldcompute_mesh::wire::{ContentReply, OfferReply, OfferRequest};
 use worldcompute_mesh::{Certificate, Inbound, Mesh, MeshConfig, Multiaddr, Request};
 use worldcompute_proof::{Cid, PeerId, SigningKey};
 
+use super::bare::FILLING;
 use super::{Asks, LARGE, Outcome, SMALL};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -91,7 +92,7 @@ async fn pair(
     mut others: Vec<Mesh>,
 ) -> Outcome<Pair> {
     let objects = [SMALL, LARGE].map(|bytes| {
-        let object = Arc::new(vec![7; bytes]);
+        let object = Arc::new(vec![FILLING; bytes]);
         (Cid::raw(object.as_slice()), object)
     });
     let names = objects
