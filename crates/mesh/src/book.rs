@@ -188,6 +188,11 @@ impl Entry {
         !self.connections.is_empty()
     }
 
+    /// Whether it said who it is, and is no member of the mesh.
+    pub(crate) fn is_stranger(&self) -> bool {
+        self.agent.is_some() && !self.member
+    }
+
     /// Whether a circuit to the peer runs through `relay`.
     pub(crate) fn is_reached_through(&self, relay: &PeerId) -> bool {
         self.connections

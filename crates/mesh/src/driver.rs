@@ -4,6 +4,7 @@ mod connections;
 mod dialling;
 mod gossip;
 mod history;
+mod neighbours;
 mod relaying;
 mod requests;
 mod reservations;
@@ -118,6 +119,7 @@ struct Driver {
     hearsay: Hearsay,
     rounds: relaying::Rounds,
     reversals: reversal::Reversals,
+    neighbours: neighbours::Neighbours,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
     /// What is dialled next where the first attempt comes to nothing.
@@ -182,6 +184,7 @@ impl Driver {
             hearsay,
             rounds: relaying::Rounds::new(now),
             reversals: reversal::Reversals::new(now),
+            neighbours: neighbours::Neighbours::new(now),
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
             fallbacks: HashMap::new(),
@@ -304,6 +307,7 @@ impl Driver {
         self.tend_hearsay(now);
         self.tend_fallbacks(now);
         self.tend_connections(now);
+        self.tend_neighbours(now);
         self.forgive(now);
         self.speak(now);
     }

@@ -12,11 +12,13 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use libp2p::swarm::SwarmEvent;
 use support::*;
 use tokio::sync::{broadcast, mpsc};
 use worldcompute_mesh::wire::DispatchStatus;
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, Path, Request};
-use worldcompute_proof::PeerId;
+use worldcompute_proof::{PeerId, SigningKey};
 
 /// Two nodes that listen, and know each other by the first circuit of the second only.
 async fn apart(relay: &Mesh) -> (Mesh, Mesh, mpsc::Receiver<Inbound>) {
@@ -176,16 +178,17 @@ async fn two_neighbours_find_each_other_without_any_configuration() {
         println!("skipped: no multicast on this machine ({reason})");
         return;
     }
-    let start = |seed| async move {
-        let mut config = MeshConfig::new(key(seed));
+    // Others who test on this network at the same time are others.
+    let start = || async {
+        let mut config = MeshConfig::new(SigningKey::generate().unwrap());
         config.listen = addresses(&["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/udp/0/quic-v1"]);
         config.mdns = true;
         Mesh::start(config).await.unwrap()
     };
-    let (one, _one_in) = start(101).await;
+    let (one, _one_in) = start().await;
     let mut events = one.subscribe();
     let started = Instant::now();
-    let (two, two_in) = start(102).await;
+    let (two, two_in) = start().await;
     serve(two_in, Objects::new());
     let (mut discovered, mut up) = (None, None);
     while discovered.is_none() || up.is_none() {
@@ -214,6 +217,61 @@ async fn two_neighbours_find_each_other_without_any_configuration() {
         "discovered after {discovered:?}, connected after {up:?}, usable after {:?}",
         started.elapsed()
     );
+}
+
+/// A neighbour that hangs up on whoever dials it, as one does whose network is gone.
+fn hangs_up() -> mpsc::UnboundedReceiver<libp2p::PeerId> {
+    let keypair = libp2p::identity::Keypair::generate_ed25519();
+    let peer = keypair.public().to_peer_id();
+    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(
+            libp2p::tcp::Config::default(),
+            libp2p::noise::Config::new,
+            libp2p::yamux::Config::default,
+        )
+        .unwrap()
+        .with_behaviour(|_| {
+            libp2p::mdns::tokio::Behaviour::new(libp2p::mdns::Config::default(), peer).unwrap()
+        })
+        .unwrap()
+        .build();
+    swarm
+        .listen_on("/ip4/0.0.0.0/tcp/0".parse().unwrap())
+        .unwrap();
+    let (called, callers) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while !called.is_closed() {
+            if let SwarmEvent::ConnectionEstablished { peer_id, .. } =
+                swarm.select_next_some().await
+            {
+                // Fails only when the caller has just gone by itself.
+                let _ = swarm.disconnect_peer_id(peer_id);
+                let _ = called.send(peer_id);
+            }
+        }
+    });
+    callers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_that_is_lost_is_dialled_again_and_again() {
+    logged();
+    if let Err(reason) = multicast() {
+        println!("skipped: no multicast on this machine ({reason})");
+        return;
+    }
+    let mut callers = hangs_up();
+    let mut config = MeshConfig::new(SigningKey::generate().unwrap());
+    config.listen = addresses(&["/ip4/0.0.0.0/tcp/0"]);
+    config.mdns = true;
+    let (mesh, _inbound) = Mesh::start(config).await.unwrap();
+    for _ in 0..3 {
+        // Neighbours of other tests may call too.
+        while within("a call", callers.recv()).await.unwrap().to_bytes()
+            != mesh.peer_id().to_bytes()
+        {}
+    }
 }
 
 /// A relay on an address of this machine that is not of this machine alone, if there is one.

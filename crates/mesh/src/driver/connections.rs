@@ -1,6 +1,5 @@
 //! Connections: made, lost, made again, and never a relayed one where a direct one will do.
 
-use std::collections::HashSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -18,8 +17,6 @@ use crate::network::{Network, relay_scope};
 use crate::refusals::Refused;
 use crate::status::{MeshEvent, Path};
 
-/// Peers of the local network that are connected to without a reason.
-const MAX_LAN_PEERS: usize = 64;
 /// When a relay dies, its circuits end a moment before the connection to it does. Dialling through it again at once
 /// would be in vain.
 const CIRCUIT_GRACE: Duration = Duration::from_millis(50);
@@ -220,28 +217,6 @@ impl Driver {
         }
         self.tell_up(&peer);
         self.dial_out_of_circuit(peer, listen);
-    }
-
-    pub(super) fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
-        let now = Instant::now();
-        let mut told = HashSet::new();
-        for (peer, address) in found {
-            let Some(entry) = self.book.newcomer(peer, now) else {
-                continue;
-            };
-            entry.learn(&peer, [address]);
-            if told.insert(peer) {
-                tracing::info!(%peer, "mdns_discovered");
-                let id = entry.id;
-                self.tell(MeshEvent::Discovered(id));
-            }
-        }
-        for peer in told {
-            let connected = self.swarm.is_connected(&peer);
-            if !connected && self.swarm.network_info().num_peers() < MAX_LAN_PEERS {
-                self.connect(peer);
-            }
-        }
     }
 
     /// A hole that was punched is a connection like any other.

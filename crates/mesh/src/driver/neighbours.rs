@@ -1,0 +1,140 @@
+//! Peers of the local network. mDNS tells of each of them once, when it first hears of it; whoever was lost, or could
+//! not be reached then, is dialled again for as long as mDNS knows of it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::Driver;
+use crate::book::Entry;
+use crate::status::MeshEvent;
+
+/// Peers of the local network that are connected to without a reason.
+const MAX_NEIGHBOURS: usize = 64;
+/// How often those that are not connected are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// The pause after a dial, which doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The neighbours that are not connected, and when each is dialled next.
+pub(super) struct Neighbours {
+    looked: Instant,
+    missing: HashMap<PeerId, Missing>,
+}
+
+struct Missing {
+    due: Instant,
+    pause: Duration,
+}
+
+impl Neighbours {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            looked: now,
+            missing: HashMap::new(),
+        }
+    }
+
+    /// Those among the `absent` to dial now, as many as there is `room` for. Whoever is not among them any more begins
+    /// anew when next lost.
+    fn due(&mut self, absent: &HashSet<PeerId>, room: usize, now: Instant) -> Vec<PeerId> {
+        self.missing.retain(|peer, _| absent.contains(peer));
+        let mut due = Vec::new();
+        for peer in absent {
+            let missing = self.missing.entry(*peer).or_insert(Missing {
+                due: now,
+                pause: FIRST_PAUSE,
+            });
+            if missing.due <= now && due.len() < room {
+                missing.due = now + missing.pause;
+                missing.pause = (2 * missing.pause).min(LONGEST_PAUSE);
+                due.push(*peer);
+            }
+        }
+        due
+    }
+}
+
+impl Driver {
+    pub(super) fn on_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        let now = Instant::now();
+        let mut told = HashSet::new();
+        for (peer, address) in found {
+            let Some(entry) = self.book.newcomer(peer, now) else {
+                continue;
+            };
+            entry.learn(&peer, [address]);
+            if told.insert(peer) {
+                tracing::info!(%peer, "mdns_discovered");
+                let id = entry.id;
+                self.tell(MeshEvent::Discovered(id));
+            }
+        }
+        told.retain(|peer| !self.swarm.is_connected(peer));
+        let room = self.room_for_neighbours();
+        for peer in told.into_iter().take(room) {
+            self.connect(peer);
+        }
+    }
+
+    pub(super) fn tend_neighbours(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.neighbours.looked) < LOOK_INTERVAL {
+            return;
+        }
+        self.neighbours.looked = now;
+        let mut absent = self.neighbourhood();
+        absent.retain(|peer| !self.swarm.is_connected(peer) && self.is_wanted_near(peer));
+        let room = self.room_for_neighbours();
+        for peer in self.neighbours.due(&absent, room, now) {
+            self.connect(peer);
+        }
+    }
+
+    /// Other programs are found by mDNS too, and those that were shut out.
+    fn is_wanted_near(&self, peer: &PeerId) -> bool {
+        let stranger = self.book.get(peer).is_some_and(Entry::is_stranger);
+        let blocked = self.blocked.iter().any(|(shut_out, _)| shut_out == peer);
+        !stranger && !blocked
+    }
+
+    /// Peers that are connected over the internet take no room from those nearby.
+    fn room_for_neighbours(&self) -> usize {
+        let neighbours = self.neighbourhood();
+        let connected = neighbours
+            .iter()
+            .filter(|peer| self.swarm.is_connected(peer));
+        MAX_NEIGHBOURS.saturating_sub(connected.count())
+    }
+
+    fn neighbourhood(&self) -> HashSet<PeerId> {
+        let mdns = self.swarm.behaviour().mdns.as_ref();
+        mdns.map(|mdns| mdns.discovered_nodes().copied().collect())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_neighbour_that_is_away_is_dialled_less_and_less_often_and_at_once_when_it_is_lost_anew() {
+        let start = Instant::now();
+        let mut neighbours = Neighbours::new(start);
+        let absent = HashSet::from([PeerId::random()]);
+        let mut dialled = Vec::new();
+        for second in 0..150 {
+            let due = neighbours.due(&absent, 1, start + Duration::from_secs(second));
+            if !due.is_empty() {
+                dialled.push(second);
+            }
+        }
+        assert_eq!(dialled, [0, 5, 15, 35, 65, 95, 125]);
+        let returned = start + Duration::from_secs(150);
+        assert!(neighbours.due(&HashSet::new(), 1, returned).is_empty());
+        assert!(neighbours.due(&absent, 0, returned).is_empty());
+        assert_eq!(neighbours.due(&absent, 1, returned).len(), 1);
+    }
+}
