@@ -289,6 +289,11 @@ impl Entry {
         self.addresses.drain(..excess);
     }
 
+    /// Forgets where the peer is not, until it is said to be there again.
+    pub(crate) fn forget(&mut self, address: &Multiaddr) {
+        self.addresses.retain(|known| known != address);
+    }
+
     /// Remembers what the peer says of itself. Addresses of a loopback interface mean something only to a peer on the
     /// same machine.
     pub(crate) fn identified(

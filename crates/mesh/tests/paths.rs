@@ -122,6 +122,53 @@ async fn a_circuit_that_becomes_known_is_dialled_beside_addresses_where_nobody_a
     assert_eq!(dials.timed_out, 0, "the silent address was waited for");
 }
 
+/// An address that leads to `to` and takes longer over it than any stranger nearby.
+async fn far(to: SocketAddr) -> Multiaddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+                // Ends with either side.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+}
+
+fn socket(address: &Multiaddr) -> Option<SocketAddr> {
+    let text = address.to_string();
+    let (ip, port) = text.strip_prefix("/ip4/")?.split_once("/tcp/")?;
+    format!("{ip}:{}", port.split('/').next()?).parse().ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_at_addresses_of_a_peer_do_not_keep_from_it_whoever_dials_its_others() {
+    logged();
+    let (submitter, _submitter_in) = open(2).await;
+    let (donor, donor_in) = open(3).await;
+    serve(donor_in, Objects::new());
+    let tcp = dialled(&donor).await.iter().find_map(socket).unwrap();
+    let mut at = vec![far(tcp).await];
+    let strangers = [open(4).await, open(5).await, open(6).await];
+    for (stranger, _) in &strangers {
+        let there = stranger.status().await.unwrap().listen;
+        at.extend(
+            there
+                .into_iter()
+                .filter(|address| socket(address).is_some()),
+        );
+    }
+    submitter.add_peer(donor.peer_id(), at).await;
+    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await;
+    assert!(offer.unwrap().accepted);
+    let dials = submitter.status().await.unwrap().dials;
+    assert_eq!((dials.transport_errors, dials.succeeded), (3, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_began_on_a_circuit_ends_on_it_beside_a_direct_connection() {
     logged();

@@ -10,7 +10,7 @@ use worldcompute_fault::{Category, Fault};
 use worldcompute_proof as proof;
 
 use super::Driver;
-use crate::address::{Transport, relay_of};
+use crate::address::{Transport, relay_of, without_peer};
 use crate::book::Entry;
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
@@ -316,6 +316,9 @@ impl Driver {
         let Some(mut attempt) = attempt else { return };
         attempt.failed.extend(failures);
         if let Some(peer) = attempt.peer {
+            if let Some(others) = self.others_than_misled(peer, error, &attempt) {
+                return self.dial_now(peer, others, PeerCondition::Always, attempt.failed);
+            }
             if self.fallbacks.contains_key(&peer) {
                 return self.fall_back(peer, attempt.failed);
             }
@@ -327,6 +330,32 @@ impl Driver {
         if let Some(peer) = attempt.peer {
             self.on_unreachable(peer, &attempt.failed);
         }
+    }
+
+    /// The addresses that are left of a dial that ended early because somebody else answers at one of them: one of
+    /// another's network, as a rule, and whoever has it here answers before a circuit can.
+    fn others_than_misled(
+        &mut self,
+        peer: PeerId,
+        error: &DialError,
+        attempt: &Attempt,
+    ) -> Option<Vec<Multiaddr>> {
+        let (DialError::WrongPeerId { address, .. } | DialError::LocalPeerId { address }) = error
+        else {
+            return None;
+        };
+        let wrong = without_peer(address.clone());
+        if let Some(entry) = self.book.get_mut(&peer) {
+            entry.forget(&wrong);
+        }
+        let tried = attempt.addresses.iter();
+        let others: Vec<Multiaddr> = tried
+            .filter(|address| without_peer((*address).clone()) != wrong)
+            .cloned()
+            .collect();
+        // Each time one less, or it would have no end.
+        let fewer = others.len() < attempt.addresses.len();
+        (fewer && !others.is_empty()).then_some(others)
     }
 
     /// Another attempt at the same peer, which may yet succeed.
