@@ -12,7 +12,7 @@ use worldcompute_proof as proof;
 
 use crate::address::{Transport, dialable, is_loopback, is_relayed, without_peer};
 use crate::allowance::Allowance;
-use crate::network::Scope;
+use crate::network::{Scope, scope};
 use crate::status::{Path, PeerInfo};
 use crate::wire::{Announcement, Capacity};
 
@@ -463,6 +463,7 @@ impl Entry {
             connected: self.is_connected(),
             path: self.path(),
             transport: best.map(Connection::transport),
+            from_afar: self.connections.values().any(Connection::is_from_afar),
             inspected: best.is_some_and(|connection| connection.link.inspected),
             rtt: best.and_then(|connection| connection.rtt),
             agent: self.agent.clone(),
@@ -478,6 +479,10 @@ impl Connection {
             true => Transport::Circuit,
             false => Transport::of(&self.link.remote),
         }
+    }
+
+    fn is_from_afar(&self) -> bool {
+        !self.link.relayed && scope(&self.link.remote) == Some(Scope::World)
     }
 
     fn has_stood(&self, now: Instant) -> bool {

@@ -45,6 +45,8 @@ pub struct PeerInfo {
     pub path: Option<Path>,
     /// What that one is made of.
     pub transport: Option<Transport>,
+    /// Whether one of them is direct, and leads to or comes from an address of the world's, not of a local network.
+    pub from_afar: bool,
     /// Whether a box on the way, which this machine trusts, opens its TLS. It sees what a firewall sees, and no content.
     pub inspected: bool,
     /// The last round trip.

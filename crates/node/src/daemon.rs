@@ -306,7 +306,7 @@ impl Node {
             .filter_map(|peer| peer.capacity.clone())
             .chain(own)
             .collect();
-        let reaches_out = !status.reservations.is_empty() || self.0.roles.relay;
+        let merged = self.0.roles.relay || views::reaches_out(&status.reservations, &peers);
         Ok(ClusterStatus {
             peer_id: self.0.me,
             nodes: peers.len() + 1,
@@ -316,7 +316,7 @@ impl Node {
                 .filter(|donor| !donor.paused)
                 .map(|donor| donor.slots as usize)
                 .sum(),
-            reach: if reaches_out { "merged" } else { "island" }.to_owned(),
+            reach: if merged { "merged" } else { "island" }.to_owned(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use worldcompute_mesh::{PeerInfo, ReservationInfo};
+use worldcompute_mesh::{PeerInfo, ReservationInfo, ReservationState};
 
 use crate::api::{Peer, PeerCapacity, Reservation, Tier};
 
@@ -40,6 +40,17 @@ pub fn reservations(held: &[ReservationInfo], peers: &[PeerInfo]) -> Vec<Reserva
         reservation(info, relay.filter(|relay| relay.connected))
     };
     held.iter().map(of).collect()
+}
+
+/// Whether a relay holds a reservation for this node, or a peer beyond its network is connected.
+pub fn reaches_out(reservations: &[ReservationInfo], peers: &[PeerInfo]) -> bool {
+    let held = |reservation: &ReservationInfo| {
+        matches!(
+            reservation.state,
+            ReservationState::Active | ReservationState::Renewing
+        )
+    };
+    reservations.iter().any(held) || peers.iter().any(|peer| peer.from_afar)
 }
 
 /// Connected peers by the tier of the connection.
@@ -81,5 +92,56 @@ fn reservation(info: &ReservationInfo, relay: Option<&PeerInfo>) -> Reservation 
         transport: transport.map(|transport| transport.as_str().to_owned()),
         rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         tier: relay.map(tier),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worldcompute_proof::SigningKey;
+
+    use super::*;
+
+    fn reservation(state: ReservationState) -> ReservationInfo {
+        ReservationInfo {
+            relay: SigningKey::from_seed([1; 32]).peer_id(),
+            address: "/ip4/192.0.2.1/tcp/1/p2p-circuit".parse().unwrap(),
+            state,
+            expires: None,
+            renewals: 0,
+            attempts: 0,
+            last_error: None,
+            since: None,
+            last_loss: None,
+        }
+    }
+
+    fn neighbour(from_afar: bool) -> PeerInfo {
+        PeerInfo {
+            peer: SigningKey::from_seed([2; 32]).peer_id(),
+            addresses: Vec::new(),
+            connected: true,
+            path: None,
+            transport: None,
+            from_afar,
+            inspected: false,
+            rtt: None,
+            agent: None,
+            capacity: None,
+            last_seen: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn an_island_is_one_until_a_relay_grants_or_somebody_beyond_is_connected() {
+        let held = |state| reaches_out(&[reservation(state)], &[neighbour(false)]);
+        for waiting in [
+            ReservationState::Requesting,
+            ReservationState::Lost,
+            ReservationState::Failed,
+        ] {
+            assert!(!held(waiting), "{waiting:?}");
+        }
+        assert!(held(ReservationState::Active) && held(ReservationState::Renewing));
+        assert!(reaches_out(&[], &[neighbour(false), neighbour(true)]));
     }
 }
