@@ -439,13 +439,18 @@ fn bootstrap(config: &MeshConfig, me: &PeerId) -> Result<Vec<Multiaddr>> {
         .filter(|address| peer_of(address) != Some(*me) && !is_seed(address))
         .cloned()
         .collect();
-    let distinct: HashSet<&Multiaddr> = others.iter().collect();
-    if distinct.len() > MAX_BOOTSTRAP {
+    // A node has several addresses. Who is at one without a name is not known yet.
+    let nodes: HashSet<_> = others
+        .iter()
+        .map(|address| peer_of(address).ok_or(address))
+        .collect();
+    if nodes.len() > MAX_BOOTSTRAP {
         return Err(Fault::new(
             Category::InvalidInput,
             "invalid_bootstrap",
-            format!("at most {MAX_BOOTSTRAP} bootstrap addresses"),
-        ));
+            format!("at most {MAX_BOOTSTRAP} nodes to join through"),
+        )
+        .hint("name fewer"));
     }
     match others.iter().find(|address| is_relayed(address)) {
         Some(relayed) => Err(Fault::new(
@@ -467,4 +472,33 @@ fn unlistenable(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) 
         ),
     )
     .hint("choose another port, or stop what uses this one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_to_join_through_are_counted_whatever_the_number_of_their_addresses() {
+        let me = PeerId::random();
+        let joins_through = |nodes: usize| {
+            let mut config = MeshConfig::new(proof::SigningKey::from_seed([1; 32]));
+            for _ in 0..nodes {
+                let node = PeerId::random();
+                config.bootstrap.extend((1..4).map(|port: u16| -> Multiaddr {
+                    format!("/ip4/10.0.0.1/tcp/{port}/p2p/{node}").parse().unwrap()
+                }));
+            }
+            bootstrap(&config, &me).map(|addresses| addresses.len())
+        };
+        assert_eq!(joins_through(MAX_BOOTSTRAP).unwrap(), 3 * MAX_BOOTSTRAP);
+        let fault = joins_through(MAX_BOOTSTRAP + 1).unwrap_err();
+        assert_eq!(fault.code(), "invalid_bootstrap");
+        let nameless: Vec<Multiaddr> = (1..=33)
+            .map(|port| format!("/ip4/10.0.0.1/tcp/{port}").parse().unwrap())
+            .collect();
+        let mut config = MeshConfig::new(proof::SigningKey::from_seed([1; 32]));
+        config.bootstrap = nameless;
+        assert!(bootstrap(&config, &me).is_err());
+    }
 }
