@@ -11,6 +11,7 @@ use worldcompute_fault::{Fault, WcCode};
 use worldcompute_proof as proof;
 
 use crate::address::Transport;
+use crate::given_up::Unanswered;
 use crate::status::DialCounts;
 
 /// Failures that a fault spells out; more of them say nothing new.
@@ -25,6 +26,8 @@ pub(crate) enum Outcome {
     Timeout,
     TransportError,
     Denied,
+    /// Nobody waits for it any more: another address was first.
+    Abandoned,
 }
 
 impl Outcome {
@@ -34,6 +37,7 @@ impl Outcome {
             Self::Timeout => "Timeout",
             Self::TransportError => "TransportError",
             Self::Denied => "Denied",
+            Self::Abandoned => "Abandoned",
         }
     }
 }
@@ -119,6 +123,25 @@ pub(crate) fn of_attempt(errors: &[(Multiaddr, TransportError<io::Error>)]) -> V
         .collect()
 }
 
+/// A dial that nobody answered before it was dropped, because `winner` did if there is one.
+pub(crate) fn abandoned(dial: Unanswered, winner: Option<&Multiaddr>) -> Failure {
+    let first = winner.map_or_else(String::new, |winner| {
+        format!("; {} was first", Transport::of(winner).as_str())
+    });
+    let why = format!("no answer after {} ms{first}", dial.after.as_millis());
+    Failure::new(Some(dial.address), Outcome::Abandoned, why)
+}
+
+/// Those that were tried in vain at something better than what answered.
+pub(crate) fn better_than(winner: &Multiaddr, failures: Vec<Failure>) -> Vec<Failure> {
+    let kind = Transport::of(winner);
+    let better = |target: &Multiaddr| Transport::of(target) < kind;
+    failures
+        .into_iter()
+        .filter(|failure| failure.target.as_ref().is_some_and(better))
+        .collect()
+}
+
 /// All of them on one line.
 pub(crate) fn in_words(failures: &[Failure]) -> String {
     let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
@@ -158,6 +181,7 @@ pub(crate) fn record_failure(peer: Option<&PeerId>, failure: &Failure, counts: &
         Outcome::Timeout => counts.timed_out += 1,
         Outcome::TransportError => counts.transport_errors += 1,
         Outcome::Denied => counts.denied += 1,
+        Outcome::Abandoned => counts.abandoned += 1,
     }
     let peer = peer.map(ToString::to_string);
     let address = failure.target.as_ref().map(ToString::to_string);

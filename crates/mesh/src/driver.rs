@@ -35,6 +35,7 @@ use crate::book::Book;
 use crate::calls::Outgoing;
 use crate::circuits::Circuits;
 use crate::config::MeshConfig;
+use crate::given_up::GivenUp;
 use crate::hearsay::Hearsay;
 use crate::inbound::Inbound;
 use crate::names::Names;
@@ -42,7 +43,7 @@ use crate::refusals::{PeerLines, Refusals};
 use crate::relays::{MAX_BOOTSTRAP, Relays};
 use crate::routes::Routes;
 use crate::status::{DialCounts, InboundCounts, KnownRelay, MeshEvent, MeshStatus, PeerInfo};
-use crate::transport;
+use crate::transport::{self, Beside};
 use crate::wire::{Capacity, RelaysReply, Topic};
 use crate::wss::Sightings;
 
@@ -122,6 +123,7 @@ struct Driver {
     neighbours: neighbours::Neighbours,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
+    given_up: GivenUp,
     /// What is dialled next where the first attempt comes to nothing.
     fallbacks: HashMap<PeerId, dialling::Fallback>,
     /// Who is reached through a box that opens TLS.
@@ -150,7 +152,7 @@ impl Driver {
         let me = config.key.peer_id();
         let admission = Admission::new(&config.relay_limits, config.reservation_duration);
         let circuits = Circuits::new(config.relay_limits.circuits_of_network);
-        let (swarm, sightings, names) = swarm(config, &admission, &circuits)?;
+        let (swarm, beside) = swarm(config, &admission, &circuits)?;
         let bootstrap = bootstrap(config, swarm.local_peer_id())?;
         let wanted = if config.relay_server {
             0
@@ -187,8 +189,9 @@ impl Driver {
             neighbours: neighbours::Neighbours::new(now),
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
+            given_up: beside.given_up,
             fallbacks: HashMap::new(),
-            sightings,
+            sightings: beside.sightings,
             lookups: HashMap::new(),
             waiting: HashMap::new(),
             lost: HashMap::new(),
@@ -197,7 +200,7 @@ impl Driver {
             dials: DialCounts::default(),
             counts: InboundCounts::default(),
         };
-        Ok((driver, names))
+        Ok((driver, beside.names))
     }
 
     /// Listens, and returns when every listener has an address.
@@ -306,6 +309,7 @@ impl Driver {
         self.tend_relays(now);
         self.tend_hearsay(now);
         self.tend_fallbacks(now);
+        self.tend_given_up(now);
         self.tend_connections(now);
         self.tend_neighbours(now);
         self.forgive(now);
@@ -396,7 +400,7 @@ fn swarm(
     config: &MeshConfig,
     admission: &Admission,
     circuits: &Circuits,
-) -> Result<(Swarm<Behaviour>, Sightings, Arc<Names>)> {
+) -> Result<(Swarm<Behaviour>, Beside)> {
     let mut seed = config.key.seed();
     let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
         Fault::new(
@@ -406,23 +410,22 @@ fn swarm(
         )
         .caused_by(error)
     })?;
-    let composed = transport::compose(config, &keypair)?;
-    let behaviour = Behaviour::new(config, &keypair, composed.relay_client, admission, circuits)?;
+    let transport::Composed {
+        wire,
+        relay_client,
+        beside,
+    } = transport::compose(config, &keypair)?;
+    let behaviour = Behaviour::new(config, &keypair, relay_client, admission, circuits)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)
         .with_substream_upgrade_protocol_override(libp2p::core::upgrade::Version::V1Lazy)
         .with_smart_dial();
-    let mut swarm = Swarm::new(
-        composed.wire,
-        behaviour,
-        keypair.public().to_peer_id(),
-        settings,
-    );
+    let mut swarm = Swarm::new(wire, behaviour, keypair.public().to_peer_id(), settings);
     for address in &config.external {
         swarm.add_external_address(address.clone());
     }
-    Ok((swarm, composed.sightings, composed.names))
+    Ok((swarm, beside))
 }
 
 /// The names that stand for several nodes.
@@ -485,9 +488,13 @@ mod tests {
             let mut config = MeshConfig::new(proof::SigningKey::from_seed([1; 32]));
             for _ in 0..nodes {
                 let node = PeerId::random();
-                config.bootstrap.extend((1..4).map(|port: u16| -> Multiaddr {
-                    format!("/ip4/10.0.0.1/tcp/{port}/p2p/{node}").parse().unwrap()
-                }));
+                config
+                    .bootstrap
+                    .extend((1..4).map(|port: u16| -> Multiaddr {
+                        format!("/ip4/10.0.0.1/tcp/{port}/p2p/{node}")
+                            .parse()
+                            .unwrap()
+                    }));
             }
             bootstrap(&config, &me).map(|addresses| addresses.len())
         };

@@ -24,6 +24,7 @@ mod dial;
 mod driver;
 mod exchange;
 mod fetch;
+mod given_up;
 mod hearsay;
 mod inbound;
 mod mesh;

@@ -220,7 +220,7 @@ async fn first<T>(
         match doh.await {
             Ok(found) if !found.is_empty() => {
                 if let Some(why) = said.first() {
-                    tracing::info!(host, why, "found by DNS over HTTPS");
+                    tracing::info!(host, why, "DoH fallback: found by DNS over HTTPS");
                 }
                 return Ok(found);
             }

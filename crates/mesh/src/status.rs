@@ -129,6 +129,8 @@ pub struct DialCounts {
     pub transport_errors: u64,
     /// A limit or a block forbade it, here or there.
     pub denied: u64,
+    /// Another address was first.
+    pub abandoned: u64,
 }
 
 /// What came in since the start.

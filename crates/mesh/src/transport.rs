@@ -14,6 +14,7 @@ use libp2p::{PeerId, noise, quic, relay, tcp, yamux};
 use worldcompute_fault::{Category, Fault};
 
 use crate::config::MeshConfig;
+use crate::given_up::{GivenUp, Watched};
 use crate::names::{Names, Resolving};
 use crate::parting::Parting;
 use crate::wss::{Sightings, Wss};
@@ -33,8 +34,14 @@ pub(crate) type Wire = Boxed<(PeerId, StreamMuxerBox)>;
 pub(crate) struct Composed {
     pub wire: Wire,
     pub relay_client: relay::client::Behaviour,
+    pub beside: Beside,
+}
+
+/// What its transports find out beside connecting.
+pub(crate) struct Beside {
     pub sightings: Sightings,
     pub names: Arc<Names>,
+    pub given_up: GivenUp,
 }
 
 /// QUIC, TCP and WebSocket over TLS, all behind the names of hosts, and circuits over each of them.
@@ -48,7 +55,7 @@ pub(crate) fn compose(config: &MeshConfig, keypair: &Keypair) -> Result<Composed
     let names = Arc::new(Names::new(&config.names)?);
     // Looking for a name has limits of its own.
     let named = Resolving::new(in_time(dialled), names.clone());
-    let wire = in_time(secure(circuits, keypair)?)
+    let all = in_time(secure(circuits, keypair)?)
         .or_transport(named)
         .map(|either, _| {
             let (peer, muxer) = either.into_inner();
@@ -56,11 +63,16 @@ pub(crate) fn compose(config: &MeshConfig, keypair: &Keypair) -> Result<Composed
         })
         .map_err(|either| either.into_inner())
         .boxed();
+    let given_up = GivenUp::default();
+    let wire = Watched::new(all, given_up.clone()).boxed();
     Ok(Composed {
         wire,
         relay_client,
-        sightings,
-        names,
+        beside: Beside {
+            sightings,
+            names,
+            given_up,
+        },
     })
 }
 

@@ -262,6 +262,7 @@ impl Node {
                 ("timeout", mesh.dials.timed_out),
                 ("transport_error", mesh.dials.transport_errors),
                 ("denied", mesh.dials.denied),
+                ("abandoned", mesh.dials.abandoned),
             ]
             .map(|(outcome, count)| (outcome.to_owned(), count))
             .into(),

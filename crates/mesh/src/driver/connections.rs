@@ -32,12 +32,9 @@ impl Driver {
         failed: &[(Multiaddr, TransportError<io::Error>)],
     ) {
         let wanted = self.attempts.remove(&id).is_some();
-        for failure in dial::of_attempt(failed) {
-            dial::record_failure(Some(&peer), &failure, &mut self.dials);
-        }
         let remote = endpoint.get_remote_address();
         if endpoint.is_dialer() {
-            dial::record_success(&peer, remote, &mut self.dials);
+            self.record_dial(&peer, remote, dial::of_attempt(failed));
         }
         let now = Instant::now();
         let link = Link {

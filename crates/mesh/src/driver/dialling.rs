@@ -1,8 +1,9 @@
 //! Requests on their way to a peer, and the dials that get them there.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, kad};
@@ -10,7 +11,7 @@ use worldcompute_fault::{Category, Fault};
 use worldcompute_proof as proof;
 
 use super::Driver;
-use crate::address::{Transport, relay_of, without_peer};
+use crate::address::{Transport, peer_of, relay_of, without_peer};
 use crate::book::Entry;
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
@@ -18,6 +19,8 @@ use crate::inbound::busy;
 
 /// How long QUIC and TCP are ahead of what looks like the web.
 const HEAD_START: Duration = Duration::from_millis(500);
+/// A dial that was dropped belongs to a connection of which the swarm tells within this time, or to none.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Addresses of one dial.
 const MAX_DIALLED: usize = 12;
 /// Those among them that look like the web, of one dial.
@@ -198,11 +201,61 @@ impl Driver {
             return;
         }
         let reason = match failed.as_slice() {
-            [] => "no answer yet".to_owned(),
+            [] => self.unanswered(&peer),
             failed => dial::in_words(failed),
         };
-        tracing::info!(%peer, reason, "falling back to WebSocket over TLS");
+        let port = fallback.addresses.first().and_then(port);
+        tracing::info!(%peer, reason, "falling back to wss/{}", port.unwrap_or_default());
         self.dial_now(peer, fallback.addresses, PeerCondition::Always, failed);
+    }
+
+    /// What the head start was not enough for.
+    fn unanswered(&self, peer: &PeerId) -> String {
+        let under_way = self.attempts.values();
+        let under_way = under_way.filter(|attempt| attempt.peer == Some(*peer));
+        let addresses = under_way.flat_map(|attempt| &attempt.addresses);
+        let kinds: BTreeSet<Transport> = addresses.map(Transport::of).collect();
+        let kinds: Vec<&str> = kinds.into_iter().map(Transport::as_str).collect();
+        let (kinds, after) = (kinds.join(", "), HEAD_START.as_millis());
+        format!("{kinds}: no answer after {after} ms")
+    }
+
+    /// One record for every address of a dial that succeeded, and why it is not something better.
+    pub(super) fn record_dial(
+        &mut self,
+        peer: &PeerId,
+        winner: &Multiaddr,
+        mut failed: Vec<Failure>,
+    ) {
+        let beside = self
+            .given_up
+            .take(|dial| peer_of(&dial.address) == Some(*peer));
+        failed.extend(
+            beside
+                .into_iter()
+                .map(|dial| dial::abandoned(dial, Some(winner))),
+        );
+        for failure in &failed {
+            dial::record_failure(Some(peer), failure, &mut self.dials);
+        }
+        dial::record_success(peer, winner, &mut self.dials);
+        let better = dial::better_than(winner, failed);
+        if !better.is_empty() {
+            let (kind, reason) = (Transport::of(winner).as_str(), dial::in_words(&better));
+            tracing::info!(%peer, reason, "falling back to {kind}");
+        }
+    }
+
+    /// Dials that were dropped without anything else to tell of.
+    pub(super) fn tend_given_up(&mut self, now: Instant) {
+        let Some(settled) = now.checked_sub(SETTLED) else {
+            return;
+        };
+        for dial in self.given_up.take(|dial| dial.is_before(settled)) {
+            let peer = peer_of(&dial.address);
+            let failure = dial::abandoned(dial, None);
+            dial::record_failure(peer.as_ref(), &failure, &mut self.dials);
+        }
     }
 
     /// Tries for a better connection to a peer, unless somebody needs the one there is.
@@ -410,6 +463,13 @@ impl Driver {
             call.fail(dial::unreachable(&id, failures));
         }
     }
+}
+
+fn port(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) => Some(port),
+        _ => None,
+    })
 }
 
 fn to_itself() -> Fault {
