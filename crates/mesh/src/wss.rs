@@ -40,7 +40,7 @@ use door::Prefixed;
 use stream::ByteStream;
 use trust::{Roots, Trust};
 
-pub(crate) use trust::{Refusal, Sightings};
+pub(crate) use trust::{Refusal, Sightings, Why, local_authorities};
 
 /// A warning about the same host and issuer is given once. Of so many it is remembered; then they are told again.
 const MAX_WARNED: usize = 256;
@@ -153,13 +153,16 @@ async fn dial_tls<S: AsyncRead + AsyncWrite + Send + Unpin>(
         .connect(target.name.clone(), socket)
         .await;
     match connected {
-        Ok(tls) => Ok((TlsStream::Client(tls), verdict.trust())),
-        Err(error) => {
-            if let Some(refusal) = verdict.refusal() {
-                warn_once(&target.host, &refusal, warned);
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal));
+        Ok(tls) => {
+            if let Some(mismatch) = verdict.mismatch() {
+                warn_once(&target.host, &mismatch, true, warned);
             }
-            Err(error)
+            Ok((TlsStream::Client(tls), verdict.trust()))
+        }
+        Err(error) => {
+            let refusal = verdict.mismatch().ok_or(error)?;
+            warn_once(&target.host, &refusal, false, warned);
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal))
         }
     }
 }
@@ -210,7 +213,7 @@ where
 }
 
 /// A site that inspects does so at each attempt; telling it once is enough.
-fn warn_once(host: &str, refusal: &Refusal, warned: &Mutex<HashSet<String>>) {
+fn warn_once(host: &str, refusal: &Refusal, taken: bool, warned: &Mutex<HashSet<String>>) {
     let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
     if warned.len() >= MAX_WARNED {
         warned.clear();
@@ -222,8 +225,21 @@ fn warn_once(host: &str, refusal: &Refusal, warned: &Mutex<HashSet<String>>) {
             subject = refusal.subject,
             issuer = refusal.issuer,
             expected = refusal.expected,
-            "security: the certificate is not the relay's; something on the way opens TLS"
+            taken,
+            "{}",
+            in_words(refusal.why)
         );
+    }
+}
+
+const fn in_words(why: Why) -> &'static str {
+    match why {
+        Why::Inspected => {
+            "security: the certificate is not the relay's; something on the way opens TLS"
+        }
+        Why::OutOfDate => {
+            "the relay's certificate was not renewed, or this machine's clock is wrong"
+        }
     }
 }
 

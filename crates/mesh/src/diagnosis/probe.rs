@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Transport;
 use crate::dial;
-use crate::wss::Refusal;
+use crate::wss::{Refusal, Why};
 
+/// How it is told by whoever asks over HTTPS that a certificate's time is over or has not come.
+const OUT_OF_DATE: [&str; 2] = ["certificate expired", "certificate not valid yet"];
 /// Why a certificate was refused by whoever looks it up over HTTPS.
 const BAD_CERTIFICATE: &str = "invalid peer certificate";
 
@@ -212,11 +214,18 @@ fn state_of(chain: &[&(dyn Error + 'static)]) -> ProbeState {
         };
         chain.iter().filter_map(kind)
     };
-    let is_refusal = |error: &&(dyn Error + 'static)| {
-        error.is::<Refusal>() || error.to_string().contains(BAD_CERTIFICATE)
+    let is_refusal = |error: &&(dyn Error + 'static)| match error.downcast_ref::<Refusal>() {
+        Some(refusal) => refusal.why == Why::Inspected,
+        None => is_inspected_in_words(&error.to_string()),
+    };
+    let is_out_of_date = |error: &&(dyn Error + 'static)| {
+        let refusal = error.downcast_ref::<Refusal>();
+        refusal.is_some_and(|refusal| refusal.why == Why::OutOfDate)
     };
     if chain.iter().any(is_refusal) {
         ProbeState::Inspected
+    } else if chain.iter().any(is_out_of_date) {
+        ProbeState::Failed
     } else if dial::is_timeout(chain) {
         ProbeState::Silent
     } else if kinds().any(says_no) {
@@ -224,6 +233,10 @@ fn state_of(chain: &[&(dyn Error + 'static)]) -> ProbeState {
     } else {
         ProbeState::Failed
     }
+}
+
+fn is_inspected_in_words(text: &str) -> bool {
+    text.contains(BAD_CERTIFICATE) && !OUT_OF_DATE.iter().any(|told| text.contains(told))
 }
 
 /// Some transports keep the words of an error of the system and not its kind; the words end in its number.
@@ -297,7 +310,28 @@ mod tests {
             subject: "CN=relay".to_owned(),
             issuer: "CN=corp".to_owned(),
             expected: "another".to_owned(),
+            why: Why::Inspected,
         };
+        let expired = Refusal {
+            why: Why::OutOfDate,
+            ..refusal.clone()
+        };
+        let error = io::Error::new(io::ErrorKind::PermissionDenied, expired);
+        let probe = Probe::failed(ProbeKind::Wss, "t", Duration::ZERO, &error);
+        assert_eq!(probe.state, ProbeState::Failed);
+        for (told, state) in [
+            (
+                "invalid peer certificate: UnknownIssuer",
+                ProbeState::Inspected,
+            ),
+            (
+                "invalid peer certificate: certificate expired: verification time 1",
+                ProbeState::Failed,
+            ),
+        ] {
+            let error = io::Error::other(told);
+            assert_eq!(state_of(&dial::causes(&error)), state, "{told}");
+        }
         let error = io::Error::new(io::ErrorKind::PermissionDenied, refusal);
         let probe = Probe::failed(ProbeKind::Wss, "t", Duration::from_millis(7), &error);
         assert_eq!((probe.state, probe.after_ms), (ProbeState::Inspected, 7.0));

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_rustls::rustls::client::WebPkiServerVerifier;
 use futures_rustls::rustls::client::danger::{
@@ -51,16 +52,33 @@ pub(super) enum Trust {
     Inspected,
 }
 
-/// Why a certificate was refused, with what it says of itself.
+/// Why a certificate is not the right one, with what it says of itself.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "certificate {fingerprint} (subject {subject}, issuer {issuer}) is not {expected}: TLS is inspected on the way"
-)]
+#[error("certificate {fingerprint} (subject {subject}, issuer {issuer}) is not {expected}: {why}")]
 pub(crate) struct Refusal {
     pub fingerprint: String,
     pub subject: String,
     pub issuer: String,
     pub expected: String,
+    pub why: Why,
+}
+
+/// What is wrong with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// It is somebody else's.
+    Inspected,
+    /// It is the relay's, and its time is over or has not come.
+    OutOfDate,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inspected => "TLS is inspected on the way",
+            Self::OutOfDate => "it was not renewed, or this machine's clock is wrong",
+        })
+    }
 }
 
 /// Whom this node believes.
@@ -143,7 +161,7 @@ fn public_authorities() -> RootCertStore {
     }
 }
 
-fn local_authorities() -> Result<RootCertStore, Fault> {
+pub(crate) fn local_authorities() -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
     let (taken, _) =
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -168,24 +186,37 @@ fn setup(error: &impl fmt::Display) -> Fault {
 
 /// What a dial's certificate came to.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Verdict(Arc<Mutex<Option<Result<Trust, Refusal>>>>);
+pub(super) struct Verdict(Arc<Mutex<Option<Judgement>>>);
+
+#[derive(Clone, Debug)]
+enum Judgement {
+    Relays,
+    /// Not the relay's, and taken all the same.
+    Allowed(Refusal),
+    Refused(Refusal),
+}
 
 impl Verdict {
     /// Of a handshake that succeeded.
     pub(super) fn trust(&self) -> Trust {
         match &*self.lock() {
-            Some(Ok(trust)) => *trust,
-            // Does not happen: without a verdict there is no handshake. It is told as the worse of both.
-            Some(Err(_)) | None => Trust::Inspected,
+            Some(Judgement::Relays) => Trust::Relay,
+            // Without a verdict there is no handshake. It would be told as the worse of both.
+            Some(Judgement::Allowed(_) | Judgement::Refused(_)) | None => Trust::Inspected,
         }
     }
 
-    /// Why a handshake failed, if the certificate was the reason.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        self.lock().as_ref()?.as_ref().err().cloned()
+    /// What is wrong with the certificate, whether it was taken or not.
+    pub(super) fn mismatch(&self) -> Option<Refusal> {
+        match &*self.lock() {
+            Some(Judgement::Allowed(refusal) | Judgement::Refused(refusal)) => {
+                Some(refusal.clone())
+            }
+            Some(Judgement::Relays) | None => None,
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Result<Trust, Refusal>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Judgement>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,25 +230,31 @@ struct Judge {
 }
 
 impl Judge {
+    /// `vouches` tells whether an authority does, at a time.
     fn judge(
         &self,
         own: &CertificateDer<'_>,
-        vouches: impl Fn(&WebPkiServerVerifier) -> bool,
-    ) -> Result<Trust, Refusal> {
-        let is_relays = match self.pin {
+        now: UnixTime,
+        vouches: impl Fn(&WebPkiServerVerifier, UnixTime) -> bool,
+    ) -> Judgement {
+        let is_relays = |time| match self.pin {
             Some(pin) => pin == fingerprint(own),
-            None => vouches(&self.roots.public),
+            None => vouches(&self.roots.public, time),
         };
-        if is_relays {
-            return Ok(Trust::Relay);
+        if is_relays(now) {
+            return Judgement::Relays;
         }
-        if self.roots.local.as_deref().is_some_and(vouches) {
-            return Ok(Trust::Inspected);
+        let refusal = |why| self.refusal(own, why);
+        match self.roots.local.as_deref() {
+            Some(local) if vouches(local, now) => Judgement::Allowed(refusal(Why::Inspected)),
+            _ if its_own_time(own).is_some_and(is_relays) => {
+                Judgement::Refused(refusal(Why::OutOfDate))
+            }
+            _ => Judgement::Refused(refusal(Why::Inspected)),
         }
-        Err(self.refusal(own))
     }
 
-    fn refusal(&self, own: &CertificateDer<'_>) -> Refusal {
+    fn refusal(&self, own: &CertificateDer<'_>, why: Why) -> Refusal {
         let parsed = X509Certificate::from_der(own).ok();
         let named = |name: &x509_parser::x509::X509Name<'_>| printable(&name.to_string());
         let (subject, issuer) = parsed.map_or_else(
@@ -228,12 +265,25 @@ impl Judge {
             fingerprint: hex::encode(fingerprint(own)),
             subject,
             issuer,
-            expected: self.pin.map_or_else(
-                || "from a public authority".to_owned(),
-                |pin| format!("the one that the address names, {}", hex::encode(pin)),
-            ),
+            expected: match (why, self.pin) {
+                (Why::OutOfDate, _) => "valid at this time".to_owned(),
+                (Why::Inspected, None) => "from a public authority".to_owned(),
+                (Why::Inspected, Some(pin)) => {
+                    format!("the one that the address names, {}", hex::encode(pin))
+                }
+            },
+            why,
         }
     }
+}
+
+/// A time at which the certificate was valid, as were those above it when it was made.
+fn its_own_time(own: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = X509Certificate::from_der(own).ok()?;
+    let begin = parsed.validity().not_before.timestamp();
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(
+        u64::try_from(begin).ok()?,
+    )))
 }
 
 impl ServerCertVerifier for Judge {
@@ -245,13 +295,13 @@ impl ServerCertVerifier for Judge {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.judge(own, |verifier| {
+        let judgement = self.judge(own, now, |verifier, time| {
             verifier
-                .verify_server_cert(own, others, name, ocsp, now)
+                .verify_server_cert(own, others, name, ocsp, time)
                 .is_ok()
         });
-        let refused = verdict.is_err();
-        *self.verdict.lock() = Some(verdict);
+        let refused = matches!(judgement, Judgement::Refused(_));
+        *self.verdict.lock() = Some(judgement);
         if refused {
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
@@ -391,9 +441,10 @@ mod tests {
         let accepted = judge
             .verify_server_cert(shown, &[], &name, &[], UnixTime::now())
             .is_ok();
-        let verdict = verdict.lock().clone().unwrap();
-        assert_eq!(accepted, verdict.is_ok());
-        verdict
+        match accepted {
+            true => Ok(verdict.trust()),
+            false => Err(verdict.mismatch().unwrap()),
+        }
     }
 
     #[test]
@@ -435,6 +486,38 @@ mod tests {
         }
         let pinned = verdict(&roots, Some(fingerprint(&relays)), &relays, "relay.example");
         assert_eq!(pinned.unwrap(), Trust::Relay);
+    }
+
+    #[test]
+    fn a_certificate_whose_time_is_over_or_has_not_come_is_no_sign_of_inspection() {
+        let (root, _) = authority("relay.example");
+        let (_, strangers) = authority("relay.example");
+        let (_, shown) = authority("relay.example");
+        let why = |now: u64, vouches: &dyn Fn(UnixTime) -> bool| {
+            let judge = Judge {
+                roots: roots(None),
+                pin: None,
+                verdict: Verdict::default(),
+            };
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
+            match judge.judge(&shown, now, |_, time| vouches(time)) {
+                Judgement::Refused(refusal) => Some(refusal.why),
+                _ => None,
+            }
+        };
+        // The authority vouches at the certificate's own time, which is none of these.
+        let its_own = its_own_time(&shown).unwrap();
+        let by_the_public = |time: UnixTime| time.as_secs() == its_own.as_secs();
+        assert_eq!(why(0, &by_the_public), Some(Why::OutOfDate));
+        assert_eq!(
+            why(u64::from(u32::MAX), &by_the_public),
+            Some(Why::OutOfDate)
+        );
+        assert_eq!(why(its_own.as_secs(), &by_the_public), None);
+        assert_eq!(why(0, &|_| false), Some(Why::Inspected));
+        // Whom nobody vouches for at any time is somebody else.
+        let refusal = verdict(&roots(Some(&root)), None, &strangers, "relay.example").unwrap_err();
+        assert_eq!(refusal.why, Why::Inspected);
     }
 
     #[test]
