@@ -149,7 +149,7 @@ struct Work {
 fn begin(config: &MeshConfig, told: mpsc::UnboundedSender<Probe>) -> Result<Probing> {
     let work = Arc::new(Work {
         config: config.clone(),
-        names: Arc::new(Names::new(&config.names)?),
+        names: Arc::new(Names::new(&config.names, config.inspection)?),
         diallers: Diallers::start(config)?,
     });
     let mut probing = Probing {

@@ -27,6 +27,8 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use worldcompute_fault::{Category, Fault};
 
+use crate::wss::{Inspection, local_authorities};
+
 pub(crate) use resolving::{Resolving, named, reached_at};
 
 /// When a name that stands for several nodes is looked up again.
@@ -155,12 +157,12 @@ pub(crate) struct Names {
 impl Names {
     /// # Errors
     /// `invalid_doh_server` for too many, for none where nobody else may be asked, and for authorities that are none.
-    pub(crate) fn new(config: &NameConfig) -> Result<Self, Fault> {
+    pub(crate) fn new(config: &NameConfig, inspection: Inspection) -> Result<Self, Fault> {
         Ok(Self {
             asks_system: !config.doh_only,
             asking: Arc::new(Semaphore::new(MAX_ASKED)),
             system: (!config.doh_only).then(system).flatten(),
-            doh: over_https(config)?,
+            doh: over_https(config, inspection)?,
         })
     }
 
@@ -289,7 +291,7 @@ fn system() -> Option<TokioResolver> {
         .ok()
 }
 
-fn over_https(config: &NameConfig) -> Result<Option<TokioResolver>, Fault> {
+fn over_https(config: &NameConfig, inspection: Inspection) -> Result<Option<TokioResolver>, Fault> {
     if config.doh.len() > MAX_DOH_SERVERS {
         return Err(invalid(format!("at most {MAX_DOH_SERVERS} resolvers")));
     }
@@ -311,7 +313,7 @@ fn over_https(config: &NameConfig) -> Result<Option<TokioResolver>, Fault> {
         TokioRuntimeProvider::default(),
     )
     .with_options(options)
-    .with_tls_config(tls(&config.doh_authorities)?)
+    .with_tls_config(tls(&config.doh_authorities, inspection)?)
     .build()
     .map(Some)
     .map_err(|error| invalid(error.to_string()))
@@ -327,10 +329,14 @@ fn server(server: &DohServer) -> NameServerConfig {
     config
 }
 
-fn tls(authorities: &[u8]) -> Result<ClientConfig, Fault> {
+/// Where a site opens TLS by leave of the operator, it opens that of resolvers too.
+fn tls(authorities: &[u8], inspection: Inspection) -> Result<ClientConfig, Fault> {
     let mut roots = RootCertStore {
         roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
     };
+    if inspection == Inspection::DangerouslyAllowed {
+        roots.roots.extend(local_authorities()?.roots);
+    }
     for authority in CertificateDer::pem_slice_iter(authorities) {
         let authority = authority.map_err(|error| invalid(format!("an authority: {error}")))?;
         roots

@@ -52,7 +52,7 @@ pub(crate) fn compose(config: &MeshConfig, keypair: &Keypair) -> Result<Composed
         .or_transport(direct(keypair)?)
         .map(|either, _| either.into_inner())
         .map_err(|either| either.into_inner());
-    let names = Arc::new(Names::new(&config.names)?);
+    let names = Arc::new(Names::new(&config.names, config.inspection)?);
     // Looking for a name has limits of its own.
     let named = Resolving::new(in_time(dialled), names.clone());
     let all = in_time(secure(circuits, keypair)?)

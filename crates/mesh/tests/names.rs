@@ -9,6 +9,8 @@
 
 mod support;
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,7 +27,7 @@ use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use support::*;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use worldcompute_mesh::{Mesh, MeshConfig, NameConfig, ReservationState};
+use worldcompute_mesh::{Inspection, Mesh, MeshConfig, NameConfig, ReservationState};
 
 /// A resolver over HTTPS (RFC 8484) that knows `relay.example`, whose addresses of the mesh are `entries`.
 struct Resolver {
@@ -243,4 +245,54 @@ async fn a_resolver_whose_certificate_is_another_s_is_not_believed() {
     let held = donor.reserved(std::time::Duration::from_secs(3)).await;
     assert!(held.is_err());
     assert_eq!(resolver.asked.load(Ordering::SeqCst), 0);
+}
+
+const CHILD: &str = "WORLDCOMPUTE_TEST_INSPECTED_NAMES";
+
+/// The authorities of a machine are an environment variable's, so this test is a process of its own.
+#[test]
+fn where_the_operator_allows_it_names_are_found_through_a_box_that_opens_tls() {
+    if std::env::var_os(CHILD).is_some() {
+        return;
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "inspected_names_in_a_process_of_its_own",
+            "--nocapture",
+        ])
+        .env("SSL_CERT_FILE", file.path())
+        .env(CHILD, file.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout).into_owned();
+    assert!(
+        child.status.success() && said.contains("found: true"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inspected_names_in_a_process_of_its_own() {
+    let Some(authorities) = std::env::var_os(CHILD) else {
+        println!(
+            "part of where_the_operator_allows_it_names_are_found_through_a_box_that_opens_tls"
+        );
+        return;
+    };
+    let relay = relay(1, &["/ip4/127.0.0.1/tcp/0"]).await;
+    let at = dialled(&relay).await.remove(0).to_string();
+    let mut resolver = Resolver::start(vec![format!("dnsaddr={at}")]).await;
+    // Nobody but this machine vouches for whoever answers.
+    let vouched = std::mem::take(&mut resolver.config.doh_authorities);
+    let mut file = OpenOptions::new().write(true).open(authorities).unwrap();
+    file.write_all(&vouched).unwrap();
+    let mut config = MeshConfig::new(key(2));
+    config.bootstrap = addresses(&["/dnsaddr/relay.example"]);
+    config.names = resolver.config.clone();
+    config.inspection = Inspection::DangerouslyAllowed;
+    let (donor, _inbound) = Mesh::start(config).await.unwrap();
+    let held = within("a reservation", donor.reserved(DEADLINE)).await;
+    println!("found: {}", held.unwrap().relay == relay.peer_id());
 }

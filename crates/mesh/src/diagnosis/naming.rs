@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::probe::{Probe, ProbeKind, ProbeState};
 use crate::names::{DohServer, Family, NameConfig, Names, named};
+use crate::wss::Inspection;
 
 /// The port of DNS.
 const DNS: u16 = 53;
@@ -269,7 +270,7 @@ pub(super) async fn over_https(config: &NameConfig, index: usize, question: Ques
         doh: vec![server.clone()],
         ..config.clone()
     };
-    let names = match Names::new(&alone) {
+    let names = match Names::new(&alone, Inspection::Refused) {
         Ok(names) => names,
         Err(fault) => return Probe::unknown(kind, target, fault.message()),
     };

@@ -11,6 +11,7 @@ use libp2p::core::transport::{DialOpts, PortUse, Transport};
 use libp2p::multiaddr::Protocol;
 
 use super::{DohServer, Family, Names, of_resolver, texts, tls};
+use crate::wss::Inspection;
 
 impl DohServer {
     /// What it is called.
@@ -20,7 +21,8 @@ impl DohServer {
 
     /// Speaks TLS to it, to see whether it can be had and is itself, and says no more.
     pub(crate) async fn greet(&self, authorities: &[u8]) -> io::Result<()> {
-        let config = tls(authorities).map_err(|fault| io::Error::other(fault.to_string()))?;
+        let config = tls(authorities, Inspection::Refused)
+            .map_err(|fault| io::Error::other(fault.to_string()))?;
         let address = Multiaddr::from(self.at.ip()).with(Protocol::Tcp(self.at.port()));
         let opts = DialOpts {
             role: Endpoint::Dialer,
