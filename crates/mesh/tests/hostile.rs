@@ -11,6 +11,8 @@
 mod attacker;
 mod support;
 
+use std::time::Duration;
+
 use attacker::*;
 use libp2p::PeerId;
 use support::*;
@@ -352,6 +354,40 @@ async fn gossip_that_is_none_stops_at_the_first_node_and_its_sender_is_shut_out(
     capacity_of(donor.peer_id(), &mut heard).await;
     assert_eq!(node.status().await.unwrap().inbound.malformed, 0);
     assert!(peer_info(&node, named(&attacker)).await.is_none());
+}
+
+/// Words of a version that this node does not know, say: whoever passes them on is right to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_is_not_shut_out_for_what_another_signed() {
+    logged();
+    let (node, _node_in) = open(1).await;
+    let mut heard = node.subscribe();
+    let mut neighbour = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    let mut source = Attacker::start("/worldcompute/1.0.0", nothing).await;
+    let subscribed = |happening: &Happening| *happening == Happening::Subscribed;
+    source.dial(neighbour.peer, &neighbour.address);
+    within("subscriptions", source.happens(subscribed)).await;
+    within("subscriptions", neighbour.happens(subscribed)).await;
+    neighbour.dial(id_of(&node), &tcp_of(&node).await);
+    within("the node's", neighbour.happens(subscribed)).await;
+    let from = named(&source);
+    within("words that come through", async {
+        // The neighbour passes on what the node has not subscribed to in its eyes to nobody.
+        for round in 0..u64::MAX {
+            source.publish(CAPACITY, [[0xff; 8], round.to_be_bytes()].concat());
+            source.publish(CAPACITY, announcement(round + 1, 4));
+            let next = tokio::time::timeout(Duration::from_millis(100), heard.recv()).await;
+            if let Ok(Ok(MeshEvent::Capacity(of, _))) = next
+                && of == from
+                && round >= 20
+            {
+                return;
+            }
+        }
+    })
+    .await;
+    let inbound = node.status().await.unwrap().inbound;
+    assert_eq!((inbound.malformed, inbound.blocked), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

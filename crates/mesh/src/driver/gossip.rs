@@ -183,10 +183,18 @@ impl Driver {
             Topic::RelayAnnouncements => self.hear_relay(via, source, &message.data),
             topic => self.hear(source, topic, &message.data),
         };
-        heard.unwrap_or_else(|malformed| {
-            self.on_offence(*via, &Offence::Malformed(malformed));
-            MessageAcceptance::Reject
-        })
+        heard.unwrap_or_else(|malformed| self.refuse(via, &source, malformed))
+    }
+
+    /// What does not read is the fault of whoever signed it. A neighbour that passed it on may be older or newer than
+    /// this node and right about it: a relay is not shut out for words of another.
+    fn refuse(&mut self, via: &PeerId, source: &PeerId, malformed: Malformed) -> MessageAcceptance {
+        if via != source {
+            tracing::debug!(%via, %source, %malformed, "a message was not passed on");
+            return MessageAcceptance::Ignore;
+        }
+        self.on_offence(*via, &Offence::Malformed(malformed));
+        MessageAcceptance::Reject
     }
 
     fn hear_announcement(
