@@ -54,7 +54,7 @@ const EVENTS: usize = 1024;
 /// How often time alone is looked at.
 const TICK: Duration = Duration::from_millis(100);
 /// An idle connection is closed after this time.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// A listener stands within this time.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers learn within this time that this node leaves.
