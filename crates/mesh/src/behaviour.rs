@@ -218,8 +218,8 @@ fn gossipsub(keypair: &Keypair, hub: bool) -> Result<Gossipsub, Fault> {
     Ok(gossip)
 }
 
-/// Only messages that are refused cost a peer its standing. A quiet peer is a fine one, and many peers share one
-/// address: behind a company's firewall, or behind a relay.
+/// Only messages that are refused, and breaches of gossipsub itself, cost a peer its standing. A quiet or a slow peer is
+/// a fine one, and many peers share one address: behind a company's firewall, or behind a relay.
 fn scores(topics: &[IdentTopic]) -> PeerScoreParams {
     let of_topic = TopicScoreParams {
         topic_weight: 1.0,
@@ -237,6 +237,7 @@ fn scores(topics: &[IdentTopic]) -> PeerScoreParams {
             .map(|topic| (topic.hash(), of_topic.clone()))
             .collect::<HashMap<_, _>>(),
         ip_colocation_factor_weight: 0.0,
+        slow_peer_weight: 0.0,
         ..PeerScoreParams::default()
     }
 }
