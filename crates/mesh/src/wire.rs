@@ -155,15 +155,24 @@ pub enum Topic {
     LeaseGrants,
     /// Where relays are. Published by relays only.
     RelayAnnouncements,
+    /// Orders to stop, of whoever may give them. Passed on unread.
+    KillSwitch,
+    /// Who is shut out, by whoever may say so. Passed on unread.
+    Bans,
+    /// What else is decided together. Passed on unread.
+    Governance,
 }
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
         Self::TaskAnnouncements,
         Self::CapacityUpdates,
         Self::LeaseGrants,
         Self::RelayAnnouncements,
+        Self::KillSwitch,
+        Self::Bans,
+        Self::Governance,
     ];
 
     /// The topic's name on the wire.
@@ -173,6 +182,9 @@ impl Topic {
             Self::CapacityUpdates => "wc/capacity-updates/1.0.0",
             Self::LeaseGrants => "wc/lease-grants/1.0.0",
             Self::RelayAnnouncements => "wc/relay-announcements/1.0.0",
+            Self::KillSwitch => "wc/kill-switch/1.0.0",
+            Self::Bans => "wc/bans/1.0.0",
+            Self::Governance => "wc/governance/1.0.0",
         }
     }
 }

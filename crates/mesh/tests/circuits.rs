@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use support::*;
 use worldcompute_fault::WcCode;
-use worldcompute_mesh::wire::{DispatchStatus, LeaseMessage};
+use worldcompute_mesh::wire::{DispatchStatus, LeaseMessage, Topic};
 use worldcompute_mesh::{Mesh, MeshConfig, MeshEvent, Path, Request, ReservationState};
 use worldcompute_proof::Cid;
 
@@ -210,6 +210,38 @@ async fn a_donor_behind_the_same_relay_is_reached_by_what_it_announces() {
                 .unwrap()
                 .accepted
         );
+    }
+}
+
+/// A relay of today has to pass on what later versions will say, or they could not rely on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_passes_on_unread_what_is_said_on_topics_that_are_reserved() {
+    logged();
+    let relay = relay(1, &LOOPBACK).await;
+    let (speaker, _speaker_in) = hidden(2, &[&relay]).await;
+    let (hearer, _hearer_in) = hidden(3, &[&relay]).await;
+    for topic in [Topic::KillSwitch, Topic::Bans, Topic::Governance] {
+        let mut events = hearer.subscribe();
+        let (from, words) = within("the words", async {
+            loop {
+                // Nobody hears it before the subscriptions are exchanged.
+                let words = topic.as_str().as_bytes().to_vec();
+                speaker.publish(topic, words).await.unwrap();
+                let next = tokio::time::timeout(Duration::from_millis(600), events.recv()).await;
+                if let Ok(Ok(MeshEvent::Gossip {
+                    topic: on,
+                    from,
+                    bytes,
+                })) = next
+                    && on == topic
+                {
+                    return (from, bytes);
+                }
+            }
+        })
+        .await;
+        assert_eq!(from, speaker.peer_id());
+        assert_eq!(&*words, topic.as_str().as_bytes());
     }
 }
 

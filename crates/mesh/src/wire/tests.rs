@@ -458,7 +458,10 @@ fn protocols_and_topics_keep_their_names() {
             "wc/task-announcements/1.0.0",
             "wc/capacity-updates/1.0.0",
             "wc/lease-grants/1.0.0",
-            "wc/relay-announcements/1.0.0"
+            "wc/relay-announcements/1.0.0",
+            "wc/kill-switch/1.0.0",
+            "wc/bans/1.0.0",
+            "wc/governance/1.0.0"
         ]
     );
 }
