@@ -439,6 +439,11 @@ impl Entry {
         (now.saturating_duration_since(*at) < CAPACITY_LIFETIME).then_some(capacity)
     }
 
+    /// Nothing that it announced counts any more.
+    pub(crate) fn silence(&mut self) {
+        self.capacity = None;
+    }
+
     /// Counts an offence. True when it is one too many.
     pub(crate) fn offended(&mut self, now: Instant) -> bool {
         let (count, since) = &mut self.offences;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use worldcompute_proof::SigningKey;
+use worldcompute_proof::{PeerId, SigningKey};
 
 use crate::names::NameConfig;
 use crate::status::KnownRelay;
@@ -36,6 +36,8 @@ pub struct MeshConfig {
     /// Relays that an earlier run of this node reached ([`Mesh::known_relays`](crate::Mesh::known_relays)); they are tried
     /// when those named here do not answer.
     pub known_relays: Vec<KnownRelay>,
+    /// Peers that are shut out from the start; see [`Mesh::ban`](crate::Mesh::ban).
+    pub banned: Vec<PeerId>,
     /// Who is asked for names.
     pub names: NameConfig,
     /// What it shows where it listens for WebSocket over TLS (`/ip4/../tcp/443/tls/ws`).
@@ -102,6 +104,7 @@ impl MeshConfig {
             external: Vec::new(),
             bootstrap: Vec::new(),
             known_relays: Vec::new(),
+            banned: Vec::new(),
             names: NameConfig::default(),
             certificate: None,
             inspection: Inspection::default(),

@@ -1,5 +1,6 @@
 //! The task that owns the swarm: everything that happens goes through here, one thing at a time.
 
+mod bans;
 mod connections;
 mod dialling;
 mod gossip;
@@ -72,6 +73,8 @@ pub(crate) enum Command {
     Announce(Box<Capacity>),
     Publish(Topic, Vec<u8>),
     AddPeer(proof::PeerId, Vec<Multiaddr>),
+    Ban(proof::PeerId),
+    Unban(proof::PeerId),
     Seeds(Multiaddr, seeds::Found),
     Told(PeerId, RelaysReply),
     KnownRelays(oneshot::Sender<Vec<KnownRelay>>),
@@ -133,6 +136,7 @@ struct Driver {
     /// Peers whose last circuit ended, and when to see to it.
     lost: HashMap<PeerId, Instant>,
     blocked: VecDeque<(PeerId, Instant)>,
+    banned: HashSet<PeerId>,
     /// What ends with this node.
     tasks: JoinSet<()>,
     dials: DialCounts,
@@ -166,7 +170,7 @@ impl Driver {
         }
         let mut hearsay = Hearsay::new(local, now);
         hearsay.remember(relaying::kept(&config.known_relays), now);
-        let driver = Self {
+        let mut driver = Self {
             me,
             agent: config.agent.clone(),
             hub: config.relay_server,
@@ -196,10 +200,14 @@ impl Driver {
             waiting: HashMap::new(),
             lost: HashMap::new(),
             blocked: VecDeque::new(),
+            banned: HashSet::new(),
             tasks: JoinSet::new(),
             dials: DialCounts::default(),
             counts: InboundCounts::default(),
         };
+        for peer in &config.banned {
+            driver.ban(peer);
+        }
         Ok((driver, beside.names))
     }
 
@@ -296,6 +304,8 @@ impl Driver {
             // A message that nobody hears is no error.
             Command::Publish(topic, bytes) => drop(self.publish(topic, bytes)),
             Command::AddPeer(peer, addresses) => self.add_peer(peer, addresses),
+            Command::Ban(peer) => self.ban(&peer),
+            Command::Unban(peer) => self.unban(&peer),
             Command::Seeds(seed, found) => self.on_seeds(&seed, found),
             Command::Told(from, reply) => self.on_told(&from, reply),
             Command::KnownRelays(reply) => drop(reply.send(self.known_relays())),

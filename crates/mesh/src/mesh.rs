@@ -154,6 +154,18 @@ impl Mesh {
             .map_err(|_| stopped())
     }
 
+    /// Shuts a peer out until [`unban`](Self::unban): its connections end, none is made in either direction, directly or
+    /// over circuits, and nothing that it says is heard or passed on.
+    pub async fn ban(&self, peer: PeerId) {
+        // A node that has left the mesh is connected to nobody.
+        let _ = self.commands.send(Command::Ban(peer)).await;
+    }
+
+    /// Lets a peer in again that was banned.
+    pub async fn unban(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Unban(peer)).await;
+    }
+
     /// Remembers where a peer can be dialled.
     pub async fn add_peer(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
         // A node that has left the mesh dials nobody.

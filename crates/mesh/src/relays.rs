@@ -254,6 +254,13 @@ impl Relays {
         }
     }
 
+    /// This node is none to stay connected to any more, whoever named it. Returns the listener of its reservation.
+    pub(crate) fn strike(&mut self, peer: &PeerId) -> Option<ListenerId> {
+        let known = |slot: &Slot| slot.peer == Some(*peer);
+        let index = self.slots.iter().position(known)?;
+        self.slots.remove(index).listener
+    }
+
     /// The relays that are connected.
     pub(crate) fn connected_relays(&self) -> impl Iterator<Item = PeerId> {
         let up = self.slots.iter();

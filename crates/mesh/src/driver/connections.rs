@@ -183,8 +183,10 @@ impl Driver {
             .book
             .get(&peer)
             .is_some_and(|entry| entry.capacity(now).is_some());
-        let blocked = self.blocked.iter().any(|(shut_out, _)| *shut_out == peer);
-        if (donor || self.is_engaged(&peer)) && !blocked && !self.relays.contains(&peer) {
+        let matters = donor || self.is_engaged(&peer);
+        // Whoever waits for one that is shut out is told so by the dial that is denied.
+        let dialled = matters && !self.is_shut_out(&peer) || self.waiting.contains_key(&peer);
+        if dialled && !self.relays.contains(&peer) {
             self.connect(peer);
         } else {
             self.tell_down(&peer);

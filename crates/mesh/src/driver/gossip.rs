@@ -178,6 +178,9 @@ impl Driver {
         let (Some(source), Some(topic)) = (message.source, topic_of(&message.topic)) else {
             return MessageAcceptance::Reject;
         };
+        if self.banned.contains(&source) {
+            return MessageAcceptance::Ignore;
+        }
         let heard = match topic {
             Topic::CapacityUpdates => self.hear_announcement(source, &message.data),
             Topic::RelayAnnouncements => self.hear_relay(via, source, &message.data),

@@ -72,7 +72,7 @@ impl Driver {
                 self.tell(MeshEvent::Discovered(id));
             }
         }
-        told.retain(|peer| !self.swarm.is_connected(peer));
+        told.retain(|peer| !self.swarm.is_connected(peer) && self.is_wanted_near(peer));
         let room = self.room_for_neighbours();
         for peer in told.into_iter().take(room) {
             self.connect(peer);
@@ -95,8 +95,7 @@ impl Driver {
     /// Other programs are found by mDNS too, and those that were shut out.
     fn is_wanted_near(&self, peer: &PeerId) -> bool {
         let stranger = self.book.get(peer).is_some_and(Entry::is_stranger);
-        let blocked = self.blocked.iter().any(|(shut_out, _)| shut_out == peer);
-        !stranger && !blocked
+        !stranger && !self.is_shut_out(peer)
     }
 
     /// Peers that are connected over the internet take no room from those nearby.

@@ -86,8 +86,9 @@ impl Driver {
         let Some(need) = self.relays.need(now) else {
             return;
         };
-        let relays = &self.relays;
-        match self.hearsay.next(need, now, |peer| relays.contains(peer)) {
+        let (relays, banned) = (&self.relays, &self.banned);
+        let out_of_question = |peer: &PeerId| relays.contains(peer) || banned.contains(peer);
+        match self.hearsay.next(need, now, out_of_question) {
             Some((peer, addresses)) => {
                 tracing::info!(%peer, ?addresses, "trying a relay that others told of");
                 self.relays.try_out(peer, addresses, now);
@@ -180,7 +181,7 @@ impl Driver {
             let peer = proof::PeerId::from_bytes(&peer.to_bytes()).ok()?;
             Some(RelayRecord { peer, addresses })
         };
-        let others = others.filter(|(peer, _)| peer != asking);
+        let others = others.filter(|(peer, _)| peer != asking && !self.banned.contains(peer));
         RelaysReply {
             relays: others.filter_map(record).take(MAX_RELAYS).collect(),
         }

@@ -95,7 +95,9 @@ impl Driver {
     }
 
     fn unblock_first(&mut self) {
-        if let Some((peer, _)) = self.blocked.pop_front() {
+        if let Some((peer, _)) = self.blocked.pop_front()
+            && !self.banned.contains(&peer)
+        {
             self.swarm.behaviour_mut().block.unblock_peer(peer);
         }
     }

@@ -42,7 +42,10 @@ impl Driver {
     /// A name was answered: the nodes that it stands for at present.
     pub(super) fn on_seeds(&mut self, seed: &Multiaddr, mut found: Found) {
         let me = *self.swarm.local_peer_id();
-        found.nodes.retain(|address| peer_of(address) != Some(me));
+        let banned = |peer: PeerId| self.banned.contains(&peer);
+        found.nodes.retain(|address| {
+            peer_of(address) != Some(me) && !peer_of(address).is_some_and(banned)
+        });
         self.relays
             .named(seed, &found.nodes, found.whole, Instant::now());
     }
