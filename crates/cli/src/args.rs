@@ -397,6 +397,25 @@ pub enum AdminCommand {
         #[arg(long, value_name = "PART")]
         focus: Option<Focus>,
     },
+    /// Shut a peer out: this node neither speaks to it nor hears it, until it is let in again
+    #[command(
+        after_help = "Example:\n  worldcompute admin ban --subject-id 12D3Koo... --reason 'floods the relay'\n\nA ban is this node's alone, is kept in its home (banned.json), and is shown by 'worldcompute admin status'."
+    )]
+    Ban {
+        /// Whom, as 'worldcompute cluster peers' shows it
+        #[arg(long, value_name = "PEER_ID")]
+        subject_id: PeerId,
+        /// Why, for whoever reads the list
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
+    /// Let a peer in again that was banned
+    #[command(after_help = "Example:\n  worldcompute admin unban --subject-id 12D3Koo...")]
+    Unban {
+        /// Whom
+        #[arg(long, value_name = "PEER_ID")]
+        subject_id: PeerId,
+    },
     /// Find out what this network blocks, and which way to a relay works
     #[command(
         after_help = "Examples:\n  worldcompute admin firewall-diagnose\n  worldcompute admin firewall-diagnose --bootstrap /ip4/203.0.113.7/tcp/19999/p2p/12D3Koo... --duration-s 10 --json\n\nIt ends as soon as everything is known. A daemon that runs is not touched.\nExit status: 0 a relay keeps an address for this machine, whatever is blocked; 65 none does."

@@ -345,3 +345,32 @@ fn what_cannot_be_printed_is_told() {
         );
     }
 }
+
+#[test]
+fn a_ban_is_shown_and_outlives_the_daemon_until_it_is_lifted() {
+    let (_root, home) = place();
+    let peer = NOWHERE.rsplit('/').next().unwrap();
+    let named = |verb: &'static str| ["admin", verb, "--subject-id", peer];
+    let banned = |home: &Path| json(home, &["admin", "status"])["banned"].clone();
+    let first = donor(&home);
+    assert_eq!(banned(&home), Value::Array(Vec::new()));
+    let why = ["--reason", "floods"];
+    let ban = json(&home, &[&named("ban")[..], &why].concat());
+    assert_eq!(
+        (&ban["subject_id"], &ban["reason"]),
+        (&peer.into(), &"floods".into())
+    );
+    assert!(first.stop());
+    let next = donor(&home);
+    assert_eq!(banned(&home), Value::Array(vec![ban]));
+    let shown = text(&run(&home, &["admin", "status"]).stdout);
+    assert!(
+        shown.contains(&format!("banned       {peer} since ")),
+        "{shown}"
+    );
+    assert!(run(&home, &named("unban")).status.success());
+    assert_eq!(banned(&home), Value::Array(Vec::new()));
+    let again = run(&home, &named("unban"));
+    assert!(!again.status.success() && text(&again.stderr).contains("is not banned"));
+    assert!(next.stop());
+}

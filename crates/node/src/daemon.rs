@@ -17,8 +17,9 @@ use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 
-use crate::api::{self, AdminStatus, ClusterStatus, Control, Health, Load, Peer};
+use crate::api::{self, AdminStatus, Ban, ClusterStatus, Control, Health, Load, Peer};
 use crate::audit_watch::AuditWatch;
+use crate::bans::{self, Bans};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
@@ -127,6 +128,7 @@ struct Inner {
     started: Instant,
     stop: CancellationToken,
     known_relays: PathBuf,
+    bans: Bans,
 }
 
 /// A node, and the tasks that keep it running.
@@ -157,12 +159,13 @@ impl Node {
     pub async fn start_unreached(options: NodeOptions) -> Result<Running> {
         let site = options.storage.site(&options.home).await?.used_by("daemon");
         let home = options.home.open(&options.config)?;
-        let (mesh, inbound) = join(&home, &options).await?;
+        let banned = bans::read(&home.paths().banned())?;
+        let (mesh, inbound) = join(&home, &options, &banned).await?;
         let control = Control::bind(home.paths().socket());
         let assembled = async {
             Ok((
                 control?,
-                assemble(home, &site, &options, mesh.clone()).await?,
+                assemble(home, &site, &options, mesh.clone(), banned).await?,
             ))
         };
         let (control, node) = match assembled.await {
@@ -228,6 +231,11 @@ impl Node {
         &self.0.submitter
     }
 
+    /// Who is shut out.
+    pub fn bans(&self) -> &Bans {
+        &self.0.bans
+    }
+
     /// Keeps bytes under their name.
     pub async fn add_content(&self, bytes: Bytes) -> Result<Cid> {
         let content = self.0.content.clone();
@@ -279,6 +287,7 @@ impl Node {
             .map(|(outcome, count)| (outcome.to_owned(), count))
             .into(),
             reservations: views::reservations(&mesh.reservations, &peers),
+            banned: self.0.bans.list().await,
             tiers: views::tiers(&peers),
             load: Load {
                 cpu: load.cpu,
@@ -404,12 +413,17 @@ impl Running {
     }
 }
 
-async fn join(home: &OpenHome, options: &NodeOptions) -> Result<(Mesh, mpsc::Receiver<Inbound>)> {
+async fn join(
+    home: &OpenHome,
+    options: &NodeOptions,
+    banned: &[Ban],
+) -> Result<(Mesh, mpsc::Receiver<Inbound>)> {
     let config = &options.config;
     let mut mesh = MeshConfig::new(home.key().clone());
     mesh.bootstrap = listen::parse(&config.bootstrap)?;
     mesh.external = listen::parse_own(&config.external)?;
     mesh.known_relays = relay_book::read(&home.paths().known_relays());
+    mesh.banned = banned.iter().map(|ban| ban.subject_id).collect();
     mesh.mdns = config.mdns;
     mesh.relay_server = options.roles.relay;
     mesh.reservation_duration = Duration::from_secs(config.reservation_s.into());
@@ -425,6 +439,7 @@ async fn assemble(
     site: &StoreSite,
     options: &NodeOptions,
     mesh: Mesh,
+    banned: Vec<Ban>,
 ) -> Result<Node> {
     let paths = home.paths();
     let store = site.open(&home).await?;
@@ -463,6 +478,7 @@ async fn assemble(
     Ok(Node(Arc::new(Inner {
         me: home.key().peer_id(),
         known_relays: home.paths().known_relays(),
+        bans: Bans::new(home.paths().banned(), mesh.clone(), banned),
         _home: home,
         roles: options.roles,
         config: options.config.clone(),

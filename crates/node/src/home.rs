@@ -135,6 +135,11 @@ impl Home {
         self.root.join("relays.json")
     }
 
+    /// Who is banned.
+    pub fn banned(&self) -> PathBuf {
+        self.root.join("banned.json")
+    }
+
     /// Public artefacts by CID.
     pub fn content(&self) -> PathBuf {
         self.root.join("content")

@@ -8,6 +8,7 @@
 
 pub mod api;
 mod audit_watch;
+mod bans;
 mod blocking;
 mod config;
 mod daemon;
@@ -29,6 +30,7 @@ mod submitter;
 mod views;
 mod web;
 
+pub use bans::MAX_REASON;
 pub use blocking::blocking;
 pub use blue_encrypted_store as store;
 pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};

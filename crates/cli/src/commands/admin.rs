@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use worldcompute_fault::Result;
-use worldcompute_node::api::{AdminStatus, Reservation};
+use worldcompute_node::api::{AdminStatus, Ban, BanRequest, Reservation};
 
 use super::{Context, diagnose};
 use crate::args::{AdminCommand, Focus};
@@ -22,6 +22,19 @@ pub async fn run(context: &Context, command: AdminCommand) -> Result<ExitCode> {
                         .data(relays, |relays| relays_in_words(relays))?;
                 }
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        AdminCommand::Ban { subject_id, reason } => {
+            let request = BanRequest { subject_id, reason };
+            let ban = context.client()?.ban(&request).await?;
+            let in_words = |ban: &Ban| format!("banned       {}", banned(ban));
+            context.output.data(&ban, in_words)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        AdminCommand::Unban { subject_id } => {
+            let ban = context.client()?.unban(&subject_id).await?;
+            let in_words = |ban: &Ban| format!("{} is banned no more", ban.subject_id);
+            context.output.data(&ban, in_words)?;
             Ok(ExitCode::SUCCESS)
         }
         AdminCommand::FirewallDiagnose(args) => diagnose::run(context, args).await,
@@ -77,6 +90,11 @@ fn relay(held: &Reservation) -> String {
     lines.join("\n")
 }
 
+fn banned(ban: &Ban) -> String {
+    let reason = ban.reason.escape_debug();
+    format!("{} since {}: {reason}", ban.subject_id, ban.since)
+}
+
 fn in_words(status: &AdminStatus) -> String {
     let mut lines = vec![
         format!("peer id      {}", status.peer_id),
@@ -124,6 +142,18 @@ fn in_words(status: &AdminStatus) -> String {
             .dials
             .iter()
             .map(|(outcome, count)| format!("dials        {outcome}: {count}")),
+    );
+    lines.extend(
+        status
+            .inbound
+            .iter()
+            .map(|(outcome, count)| format!("inbound      {outcome}: {count}")),
+    );
+    lines.extend(
+        status
+            .banned
+            .iter()
+            .map(|ban| format!("banned       {}", banned(ban))),
     );
     lines.extend(
         status

@@ -12,14 +12,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 use worldcompute_fault::{Category, Fault, Problem, Result};
-use worldcompute_proof::Cid;
+use worldcompute_proof::{Cid, PeerId};
 use worldcompute_telemetry::CorrelationId;
 
 use super::server::CORRELATION_HEADER;
 use super::socket;
 use super::types::{
-    AdminStatus, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent, JobPage, JobView,
-    Peer, SubmitRequest, Submitted,
+    AdminStatus, Ban, BanRequest, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent,
+    JobPage, JobView, Peer, SubmitRequest, Submitted,
 };
 
 /// The largest reply that is read, in bytes: above the largest single result.
@@ -55,6 +55,18 @@ impl Client {
     /// `GET /v1/admin/status`.
     pub async fn admin_status(&self) -> Result<AdminStatus> {
         self.get("/v1/admin/status").await
+    }
+
+    /// `POST /v1/admin/bans`.
+    pub async fn ban(&self, request: &BanRequest) -> Result<Ban> {
+        self.call(Method::POST, "/v1/admin/bans", encode(request)?)
+            .await
+    }
+
+    /// `DELETE /v1/admin/bans/{subject_id}`.
+    pub async fn unban(&self, peer: &PeerId) -> Result<Ban> {
+        let path = format!("/v1/admin/bans/{}", segment(&peer.to_string())?);
+        self.call(Method::DELETE, &path, Bytes::new()).await
     }
 
     /// `GET /v1/donor/status`.

@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_proof::PeerId;
 use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use super::socket;
-use super::types::{ContentAdded, JobPage, JobView, SubmitRequest, Submitted};
+use super::types::{Ban, BanRequest, ContentAdded, JobPage, JobView, SubmitRequest, Submitted};
 use crate::daemon::Node;
 use crate::donor::LEAVE_PATIENCE;
 
@@ -95,6 +96,8 @@ fn router(node: Node) -> Router {
     Router::new()
         .route("/v1/health", get(health))
         .route("/v1/admin/status", get(admin_status))
+        .route("/v1/admin/bans", post(ban))
+        .route("/v1/admin/bans/{id}", delete(unban))
         .route("/v1/donor/status", get(donor_status))
         .route("/v1/donor/pause", post(donor_pause))
         .route("/v1/donor/resume", post(donor_resume))
@@ -126,6 +129,15 @@ async fn health(State(node): State<Node>) -> Answer<impl Serialize> {
 
 async fn admin_status(State(node): State<Node>) -> Answer<impl Serialize> {
     Ok(Json(node.admin_status().await?))
+}
+
+async fn ban(State(node): State<Node>, body: Bytes) -> Answer<Ban> {
+    let BanRequest { subject_id, reason } = parse(&body)?;
+    Ok(Json(node.bans().add(subject_id, reason).await?))
+}
+
+async fn unban(State(node): State<Node>, Path(id): Path<PeerId>) -> Answer<Ban> {
+    Ok(Json(node.bans().remove(&id).await?))
 }
 
 async fn donor_status(State(node): State<Node>) -> Answer<impl Serialize> {

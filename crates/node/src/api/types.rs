@@ -111,6 +111,9 @@ pub struct AdminStatus {
     pub inbound: BTreeMap<String, u64>,
     /// Its relay reservations.
     pub reservations: Vec<Reservation>,
+    /// Peers that are shut out until they are let in again.
+    #[serde(default)]
+    pub banned: Vec<Ban>,
     /// Peers that are connected, by the tier of the connection.
     #[serde(default)]
     pub tiers: BTreeMap<Tier, usize>,
@@ -121,6 +124,28 @@ pub struct AdminStatus {
     /// What is wrong with the record of the store's keys; `null` when nothing was when it was last verified.
     #[serde(default)]
     pub store_audit_broken: Option<String>,
+}
+
+/// Body of `POST /v1/admin/bans`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BanRequest {
+    /// Whom to ban.
+    pub subject_id: PeerId,
+    /// Why, for whoever reads the list.
+    pub reason: String,
+}
+
+/// A peer that is shut out: reply of `POST /v1/admin/bans` and of `DELETE /v1/admin/bans/{subject_id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ban {
+    /// Who.
+    pub subject_id: PeerId,
+    /// Why.
+    pub reason: String,
+    /// Since when, RFC 3339.
+    pub since: String,
 }
 
 /// What a donor is doing.
