@@ -49,6 +49,7 @@ pub use inbound::{Inbound, Request, Responder};
 pub use libp2p::Multiaddr;
 pub use mesh::Mesh;
 pub use names::{DohServer, MAX_DOH_SERVERS, NAMES_AGAIN_AFTER, NameConfig};
+pub use network::Scope;
 pub use status::{
     DialCounts, InboundCounts, KnownRelay, Loss, MeshEvent, MeshStatus, Path, PeerInfo,
     ReservationInfo, ReservationState,

@@ -9,13 +9,24 @@ use crate::address::{Transport, is_relayed};
 
 /// From where an address can be reached, the narrowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// From this machine.
     Machine,
     /// From one network, where others have the same addresses.
     Site,
     /// From everywhere.
     World,
+}
+
+impl Scope {
+    /// That of an address, or of the relay of a circuit. `None` where it can be reached from nowhere, or from where
+    /// is not known.
+    pub fn of(address: &Multiaddr) -> Option<Self> {
+        match is_relayed(address) {
+            true => relay_scope(address),
+            false => scope(address),
+        }
+    }
 }
 
 /// A network that is handed out as one: a /24 of IPv4, a /48 of IPv6, or what is behind one name.

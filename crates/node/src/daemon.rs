@@ -1,6 +1,7 @@
 //! The daemon: one process that is donor, submitter and relay, as its roles say. It wires the parts together and holds none
 //! of their logic.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -188,7 +189,7 @@ impl Node {
         &self.0.me
     }
 
-    /// Where others reach it, `/p2p/<peer id>` included.
+    /// Where others reach it, `/p2p/<peer id>` included, the widest reach first.
     pub async fn reachable_at(&self) -> Result<Vec<String>> {
         let status = self.0.mesh.status().await?;
         let own = format!("/p2p/{}", self.0.me);
@@ -206,7 +207,7 @@ impl Node {
             .map(ToString::to_string)
             .map(with_peer)
             .collect();
-        addresses.sort();
+        addresses.sort_by_cached_key(|address| (Reverse(listen::reach(address)), address.clone()));
         addresses.dedup();
         Ok(addresses)
     }

@@ -19,7 +19,7 @@ mod donor;
 mod home;
 mod keep;
 pub mod keys;
-mod listen;
+pub mod listen;
 mod policies;
 mod receipts;
 mod relay_book;

@@ -1,9 +1,10 @@
 //! Where a node listens, and how addresses are read.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_mesh::Multiaddr;
+use worldcompute_mesh::{Multiaddr, Scope};
 
 /// Reads bootstrap addresses.
 ///
@@ -67,8 +68,39 @@ fn free(port: u16) -> bool {
 }
 
 /// The same for TCP alone.
-pub fn is_free(port: u16) -> bool {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).is_ok()
+fn is_free(port: u16) -> bool {
+    bind(port).is_ok()
+}
+
+/// Whether this process can listen on a port, tried and let go.
+///
+/// # Errors
+/// What the system says.
+pub fn bind(port: u16) -> io::Result<()> {
+    TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).map(drop)
+}
+
+/// The addresses to give to others: without those that lead to this machine alone, unless there are no others.
+pub fn worth_giving(addresses: &[String]) -> Vec<&str> {
+    let confined = |address: &&str| reach(address) == Some(Scope::Machine);
+    let all = || addresses.iter().map(String::as_str);
+    let wider: Vec<&str> = all().filter(|address| !confined(address)).collect();
+    match wider.is_empty() {
+        true => all().collect(),
+        false => wider,
+    }
+}
+
+/// Whether one of the addresses leads here from everywhere.
+pub fn is_public(addresses: &[String]) -> bool {
+    addresses
+        .iter()
+        .any(|address| reach(address) == Some(Scope::World))
+}
+
+/// From where an address, or the relay of a circuit, can be reached.
+pub fn reach(address: &str) -> Option<Scope> {
+    address.parse().ok().and_then(|address| Scope::of(&address))
 }
 
 fn with_peer(address: Multiaddr, text: &str) -> Result<Multiaddr> {
@@ -119,6 +151,24 @@ mod tests {
             addresses(port, false).unwrap()[0].to_string(),
             "/ip4/0.0.0.0/tcp/0"
         );
+    }
+
+    #[test]
+    fn what_leads_to_this_machine_alone_is_given_to_others_only_where_there_is_nothing_else() {
+        let list = |texts: &[&str]| -> Vec<String> {
+            texts.iter().map(|text| (*text).to_owned()).collect()
+        };
+        let [machine, site, world, circuit] = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.1.2/tcp/1",
+            "/ip4/20.0.1.1/tcp/1",
+            "/ip4/20.0.1.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN/p2p-circuit",
+        ];
+        assert_eq!(worth_giving(&list(&[machine])), [machine]);
+        let all = list(&[world, circuit, site, machine]);
+        assert_eq!(worth_giving(&all), [world, circuit, site]);
+        assert!(is_public(&all) && is_public(&list(&[machine, circuit])));
+        assert!(!is_public(&list(&[machine, site])));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a node shows and believes where it meets others in the guise of the web.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,9 +21,7 @@ pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<
     let Some(port) = config.wss_port else {
         return Ok(());
     };
-    if !listen::is_free(port) {
-        return Err(taken(port));
-    }
+    listen::bind(port).map_err(|error| unusable(port, &error))?;
     let certificate = certificate(config, home)?;
     for address in &mut mesh.external {
         *address = certificate.complete(address.clone());
@@ -63,7 +62,15 @@ fn names(config: &Config) -> Result<NameConfig> {
 }
 
 /// Two listeners on one port would each get some of the connections, and the wrong certificate looks like inspection.
-fn taken(port: u16) -> Fault {
+fn unusable(port: u16, error: &io::Error) -> Fault {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Fault::new(
+            Category::InvalidInput,
+            "port_not_permitted",
+            format!("port {port} for --wss-listen is not for this user to listen on"),
+        )
+        .hint("allow it: sudo setcap cap_net_bind_service=+ep \"$(command -v worldcompute)\"; or choose one above 1023 and forward 443 to it");
+    }
     Fault::new(
         Category::StateContention,
         "port_in_use",
@@ -185,6 +192,15 @@ mod tests {
         );
         assert!(shown.ends_with("/ws"), "{shown}");
         assert_eq!(mesh.external[1].to_string(), external[1]);
+    }
+
+    #[test]
+    fn a_port_that_needs_a_privilege_is_not_said_to_be_in_use() {
+        let fault = unusable(443, &io::ErrorKind::PermissionDenied.into());
+        assert_eq!(fault.code(), "port_not_permitted");
+        assert!(fault.hint_text().contains("cap_net_bind_service"));
+        let fault = unusable(443, &io::ErrorKind::AddrInUse.into());
+        assert_eq!(fault.code(), "port_in_use");
     }
 
     #[test]

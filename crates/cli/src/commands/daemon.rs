@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Storage};
+use worldcompute_node::{Config, Home, Node, NodeOptions, Roles, Storage, listen};
 use worldcompute_proof::PeerId;
 use worldcompute_telemetry as telemetry;
 
@@ -84,7 +84,7 @@ pub async fn run(
     })
     .await?;
     let served = tokio::select! {
-        served = serve(context, running.node(), &home) => served,
+        served = serve(context, running.node(), &home, roles) => served,
         () = stop.told() => Ok(()),
     };
     if served.is_ok() {
@@ -98,20 +98,26 @@ pub async fn run(
 }
 
 /// Says when the node can be reached, and waits until it is asked to end.
-async fn serve(context: &Context, node: &Node, home: &Home) -> Result<()> {
+async fn serve(context: &Context, node: &Node, home: &Home, roles: Roles) -> Result<()> {
     node.until_reachable().await?;
-    announce(context, node, home).await?;
+    announce(context, node, home, roles).await?;
     node.stopped().await;
     Ok(())
 }
 
-async fn announce(context: &Context, node: &Node, home: &Home) -> Result<()> {
+async fn announce(context: &Context, node: &Node, home: &Home, roles: Roles) -> Result<()> {
     let ready = Ready {
         event: "ready".to_owned(),
         peer_id: *node.peer_id(),
         addresses: node.reachable_at().await?,
         home: home.root().display().to_string(),
     };
+    if roles == Roles::RELAY && !listen::is_public(&ready.addresses) {
+        context.output.note(
+            "warning: these addresses are private ones: nobody beyond this network reaches the relay. Give the one that \
+             is forwarded to it with --external",
+        );
+    }
     context.output.data(&ready, in_words)
 }
 
@@ -121,8 +127,7 @@ fn in_words(ready: &Ready) -> String {
         format!("home       {}", ready.home),
     ];
     lines.extend(
-        ready
-            .addresses
+        listen::worth_giving(&ready.addresses)
             .iter()
             .map(|address| format!("reachable  {address}")),
     );
