@@ -20,6 +20,7 @@ pub fn peer(info: PeerInfo) -> Peer {
             .transport
             .map_or_else(String::new, |transport| transport.as_str().to_owned()),
         inspected: info.inspected,
+        tier: info.connected.then(|| tier(&info)),
         rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         agent: info.agent,
         addresses: info.addresses.iter().map(ToString::to_string).collect(),
@@ -76,6 +77,7 @@ fn reservation(info: &ReservationInfo, relay: Option<&PeerInfo>) -> Reservation 
     };
     let transport = relay.and_then(|relay| relay.transport);
     let rtt = relay.and_then(|relay| relay.rtt);
+    let path = relay.and_then(|relay| relay.path);
     Reservation {
         relay: info.relay.to_string(),
         address: Some(info.address.to_string()),
@@ -89,6 +91,7 @@ fn reservation(info: &ReservationInfo, relay: Option<&PeerInfo>) -> Reservation 
         last_error: info.last_error.clone(),
         lost_at: info.last_loss.as_ref().and_then(|loss| time(loss.at)),
         lost_because: info.last_loss.as_ref().map(|loss| loss.why.clone()),
+        path: path.map(|path| path.as_str().to_owned()),
         transport: transport.map(|transport| transport.as_str().to_owned()),
         rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
         tier: relay.map(tier),

@@ -62,7 +62,11 @@ fn relay(held: &Reservation) -> String {
         let tier = held
             .tier
             .map_or_else(String::new, |tier| format!(", tier {}", tier.as_str()));
-        format!("{transport}{rtt}{tier}")
+        let path = held
+            .path
+            .as_ref()
+            .map_or_else(String::new, |path| format!(", {path}"));
+        format!("{transport}{path}{rtt}{tier}")
     });
     let expiry = held
         .expires_at

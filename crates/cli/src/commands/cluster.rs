@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use worldcompute_fault::Result;
-use worldcompute_node::api::{ClusterStatus, Peer};
+use worldcompute_node::api::{ClusterStatus, Peer, Tier};
 
 use super::Context;
 use crate::args::ClusterCommand;
@@ -36,8 +36,8 @@ fn peers_in_words(peers: &[Peer]) -> String {
         return "no peers known".to_owned();
     }
     let header = format!(
-        "{:<52}  {:<9}  {:<12}  {:<15}  {:>9}  DONOR",
-        "PEER", "CONNECTED", "PATH", "TRANSPORT", "RTT"
+        "{:<52}  {:<9}  {:<12}  {:<9}  {:<9}  {:>9}  DONOR",
+        "PEER", "CONNECTED", "PATH", "TRANSPORT", "TIER", "RTT"
     );
     std::iter::once(header)
         .chain(peers.iter().map(row))
@@ -47,11 +47,11 @@ fn peers_in_words(peers: &[Peer]) -> String {
 
 fn row(peer: &Peer) -> String {
     let connected = if peer.connected { "yes" } else { "no" };
-    let transport = match (peer.transport.as_str(), peer.inspected) {
-        ("", _) => "-".to_owned(),
-        (transport, false) => transport.to_owned(),
-        (transport, true) => format!("{transport}, inspected"),
+    let transport = match peer.transport.as_str() {
+        "" => "-",
+        transport => transport,
     };
+    let tier = peer.tier.map_or("-", Tier::as_str);
     let rtt = peer
         .rtt_ms
         .map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
@@ -67,7 +67,7 @@ fn row(peer: &Peer) -> String {
         },
     );
     format!(
-        "{:<52}  {connected:<9}  {:<12}  {transport:<15}  {rtt:>9}  {donor}",
+        "{:<52}  {connected:<9}  {:<12}  {transport:<9}  {tier:<9}  {rtt:>9}  {donor}",
         peer.peer_id.to_string(),
         peer.path
     )
@@ -82,6 +82,37 @@ fn visible(classes: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_tells_the_transport_path_tier_and_latency_of_a_peer() {
+        let peer: Peer = serde_json::from_value(serde_json::json!({
+            "peer_id": "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN",
+            "connected": true, "path": "direct", "transport": "wss", "inspected": true,
+            "tier": "Inspected", "rtt_ms": 12.34, "agent": null, "addresses": [], "capacity": null,
+        }))
+        .unwrap();
+        let words = peers_in_words(&[peer]);
+        let columns = |line: &str| -> Vec<String> {
+            line.split_whitespace().map(ToOwned::to_owned).collect()
+        };
+        let rows: Vec<Vec<String>> = words.lines().map(columns).collect();
+        assert_eq!(
+            rows[0],
+            [
+                "PEER",
+                "CONNECTED",
+                "PATH",
+                "TRANSPORT",
+                "TIER",
+                "RTT",
+                "DONOR"
+            ]
+        );
+        assert_eq!(
+            rows[1][1..],
+            ["yes", "direct", "wss", "Inspected", "12.3", "ms", "-"]
+        );
+    }
 
     #[test]
     fn what_a_donor_calls_its_classes_cannot_steer_the_terminal() {

@@ -55,6 +55,9 @@ pub struct Reservation {
     /// Why it was lost then.
     #[serde(default)]
     pub lost_because: Option<String>,
+    /// How the relay is reached: `direct` or `hole_punched`.
+    #[serde(default)]
+    pub path: Option<String>,
     /// What the connection to the relay is made of: `quic`, `tcp` or `wss`.
     #[serde(default)]
     pub transport: Option<String>,
@@ -215,6 +218,9 @@ pub struct Peer {
     pub transport: String,
     /// Whether a box on the way, which this machine was told to trust, opens its TLS.
     pub inspected: bool,
+    /// The same as a tier, while it is connected.
+    #[serde(default)]
+    pub tier: Option<Tier>,
     /// Round trip, in milliseconds, as last measured.
     pub rtt_ms: Option<f64>,
     /// What it calls itself.
