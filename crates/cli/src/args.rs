@@ -140,6 +140,10 @@ pub struct ListenArgs {
     #[arg(long, value_name = "ADDR", value_delimiter = ',')]
     pub bootstrap: Vec<String>,
 
+    /// Join nobody but those who are named, not the relays that this build knows
+    #[arg(long)]
+    pub no_default_relays: bool,
+
     /// Do not look for peers on the local network
     #[arg(long)]
     pub no_mdns: bool,

@@ -374,3 +374,39 @@ fn a_ban_is_shown_and_outlives_the_daemon_until_it_is_lifted() {
     assert!(!again.status.success() && text(&again.stderr).contains("is not banned"));
     assert!(next.stop());
 }
+
+#[test]
+fn a_donor_that_knows_nobody_says_so() {
+    let (_root, home) = place();
+    let donor = donor(&home);
+    let status = json(&home, &["cluster", "status"]);
+    assert_eq!(status["reach"], "island");
+    assert!(
+        status["alone"].as_str().unwrap().contains("--bootstrap"),
+        "{status}"
+    );
+    let shown = text(&run(&home, &["cluster", "status"]).stdout);
+    assert!(shown.contains("knows nobody"), "{shown}");
+    assert!(donor.stop());
+}
+
+#[test]
+fn a_donor_that_finds_nobody_is_still_alone_with_a_relay_that_does_not_answer() {
+    let (_root, home) = place();
+    let join = [
+        "donor",
+        "join",
+        "--no-mdns",
+        "--port",
+        "0",
+        "--bootstrap",
+        NOWHERE,
+    ];
+    let donor = Daemon::start(&home, &join);
+    until("the relay is tried", || {
+        let status = json(&home, &["admin", "status"]);
+        status["dials"]["transport_error"].as_u64().unwrap() > 0
+    });
+    assert_eq!(json(&home, &["cluster", "status"])["reach"], "island");
+    assert!(donor.stop());
+}

@@ -15,6 +15,11 @@ use worldcompute_scheduler::manifest::CLASSES;
 /// Environment variable with a comma-separated list of bootstrap multiaddrs.
 pub const SEEDS_VARIABLE: &str = "WORLDCOMPUTE_BOOTSTRAP_SEEDS";
 
+/// Relays that this build knows, comma-separated, out of the variable of that name when it was built. Without it, a
+/// build knows none.
+pub const PUBLIC_LIBP2P_BOOTSTRAP_RELAYS: Option<&str> =
+    option_env!("PUBLIC_LIBP2P_BOOTSTRAP_RELAYS");
+
 /// The largest configuration file that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
@@ -44,6 +49,8 @@ pub struct Config {
     pub port: u16,
     /// Multiaddrs (with `/p2p/<peer id>`) of relays or peers to join through.
     pub bootstrap: Vec<String>,
+    /// Join through the relays that this build knows, where none are named.
+    pub default_relays: bool,
     /// Listen on nothing but relay circuits.
     pub circuit_only: bool,
     /// Find peers on the local network by multicast DNS.
@@ -85,6 +92,7 @@ impl Default for Config {
         Self {
             port: DEFAULT_PORT,
             bootstrap: Vec::new(),
+            default_relays: true,
             circuit_only: false,
             mdns: true,
             external: Vec::new(),
@@ -128,6 +136,18 @@ impl Config {
         Ok(format!(
             "# The choices of this node. Unknown keys are refused.\n{body}"
         ))
+    }
+
+    /// Whom to join through: those that were named, else those that this build knows.
+    pub fn relays(&self) -> Vec<String> {
+        self.relays_or(PUBLIC_LIBP2P_BOOTSTRAP_RELAYS)
+    }
+
+    fn relays_or(&self, built_in: Option<&str>) -> Vec<String> {
+        match built_in {
+            Some(known) if self.bootstrap.is_empty() && self.default_relays => listed(known),
+            _ => self.bootstrap.clone(),
+        }
     }
 
     /// The number of tasks that may run at once.
@@ -219,11 +239,15 @@ fn seeds_of(variable: Option<&OsStr>) -> Result<Vec<String>> {
     let text = variable.unwrap_or_default().to_str().ok_or_else(|| {
         invalid(format!("{SEEDS_VARIABLE}: not UTF-8")).hint("separate the multiaddrs by commas")
     })?;
-    let seeds = text.split(',').map(str::trim);
-    Ok(seeds
-        .filter(|seed| !seed.is_empty())
+    Ok(listed(text))
+}
+
+fn listed(text: &str) -> Vec<String> {
+    let addresses = text.split(',').map(str::trim);
+    addresses
+        .filter(|address| !address.is_empty())
         .map(String::from)
-        .collect())
+        .collect()
 }
 
 fn invalid(what: String) -> Fault {
@@ -325,6 +349,22 @@ mod tests {
         };
         assert!(at(MAX_BOOTSTRAP).checked().is_ok());
         assert!(at(MAX_BOOTSTRAP + 1).checked().is_err());
+    }
+
+    #[test]
+    fn the_relays_of_the_build_are_joined_only_where_none_are_named_and_they_are_wanted() {
+        let config = |bootstrap: &[&str], default_relays| Config {
+            bootstrap: bootstrap.iter().map(ToString::to_string).collect(),
+            default_relays,
+            ..Config::default()
+        };
+        let built_in = Some("/dnsaddr/relays.example, /ip4/192.0.2.1/tcp/1");
+        let known = ["/dnsaddr/relays.example", "/ip4/192.0.2.1/tcp/1"];
+        assert_eq!(config(&[], true).relays_or(built_in), known);
+        assert_eq!(config(&["/a"], true).relays_or(built_in), ["/a"]);
+        assert!(config(&[], false).relays_or(built_in).is_empty());
+        assert!(config(&[], true).relays_or(None).is_empty());
+        assert!(Config::default().default_relays);
     }
 
     #[test]

@@ -38,6 +38,13 @@ use crate::web;
 /// How long a node that can only be reached through relays waits for its first reservation.
 const RESERVATION_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A node that has found nobody by then says so.
+const ALONE_AFTER: Duration = Duration::from_secs(30);
+
+/// What it then says.
+const KNOWS_NOBODY: &str = "this node knows nobody: no relay is named or answers, and no other node is on the local \
+     network; name a relay with --bootstrap, in config.toml or in WORLDCOMPUTE_BOOTSTRAP_SEEDS";
+
 /// How often a donor tells the cluster what it can take.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(10);
 
@@ -328,6 +335,7 @@ impl Node {
                 .map(|donor| donor.slots as usize)
                 .sum(),
             reach: if merged { "merged" } else { "island" }.to_owned(),
+            alone: (!merged && peers.is_empty() && self.joins()).then(|| KNOWS_NOBODY.to_owned()),
         })
     }
 
@@ -335,6 +343,26 @@ impl Node {
     pub async fn cluster_peers(&self) -> Result<Vec<Peer>> {
         let peers = self.0.mesh.peers().await;
         Ok(peers.into_iter().map(views::peer).collect())
+    }
+
+    /// Whether it is of use only with others.
+    fn joins(&self) -> bool {
+        !self.0.roles.relay && self.0.roles != Roles::LOCAL
+    }
+
+    /// Says once, in the log, that nobody was found.
+    async fn tell_if_alone(self) {
+        tokio::select! {
+            () = self.stopped() => return,
+            () = tokio::time::sleep(ALONE_AFTER) => {}
+        }
+        if let Ok(ClusterStatus {
+            alone: Some(advice),
+            ..
+        }) = self.cluster_status().await
+        {
+            tracing::warn!("{advice}");
+        }
     }
 
     /// Asks the daemon to end.
@@ -352,7 +380,7 @@ impl Node {
     /// # Errors
     /// WC-023 when none did in time.
     pub async fn until_reachable(&self) -> Result<()> {
-        if !self.0.config.circuit_only || self.0.config.bootstrap.is_empty() {
+        if !self.0.config.circuit_only || self.0.config.relays().is_empty() {
             return Ok(());
         }
         tokio::select! {
@@ -404,6 +432,7 @@ impl Running {
             node.0.known_relays.clone(),
             node.0.stop.clone(),
         ));
+        self.tasks.spawn(node.clone().tell_if_alone());
         let audit = node.0.audit.clone();
         self.tasks.spawn(audit.keep_looking(node.0.stop.clone()));
         if let Some(donor) = node.0.donor.clone() {
@@ -421,7 +450,7 @@ async fn join(
 ) -> Result<(Mesh, mpsc::Receiver<Inbound>)> {
     let config = &options.config;
     let mut mesh = MeshConfig::new(home.key().clone());
-    mesh.bootstrap = listen::parse(&config.bootstrap)?;
+    mesh.bootstrap = listen::parse(&config.relays())?;
     mesh.external = listen::parse_own(&config.external)?;
     mesh.known_relays = relay_book::read(&home.paths().known_relays());
     mesh.banned = banned.iter().map(|ban| ban.subject_id).collect();

@@ -51,7 +51,7 @@ pub async fn run(
     told: mpsc::UnboundedSender<Probe>,
 ) -> Result<Report> {
     let mut mesh = MeshConfig::new(SigningKey::generate()?);
-    mesh.bootstrap = listen::parse(&config.bootstrap)?;
+    mesh.bootstrap = listen::parse(&config.relays())?;
     web::believe(&mut mesh, config)?;
     let started_at = Timestamp::now();
     let found = diagnose(&mesh, within, told).await?;
@@ -135,7 +135,7 @@ impl Report {
                 ended_at: self.ended_at,
                 machines: vec![Machine::this()],
                 env: [
-                    ("bootstrap".to_owned(), json!(config.bootstrap.len())),
+                    ("bootstrap".to_owned(), json!(config.relays().len())),
                     ("doh_only".to_owned(), json!(config.doh_only)),
                     (
                         "allow_ssl_inspection".to_owned(),

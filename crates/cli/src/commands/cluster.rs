@@ -25,8 +25,12 @@ pub async fn run(context: &Context, command: ClusterCommand) -> Result<ExitCode>
 }
 
 fn status_in_words(status: &ClusterStatus) -> String {
+    let alone = status
+        .alone
+        .as_ref()
+        .map_or_else(String::new, |advice| format!("\n{advice}"));
     format!(
-        "{} nodes, {} of them donors with {} slots; {}",
+        "{} nodes, {} of them donors with {} slots; {}{alone}",
         status.nodes, status.donors, status.slots, status.reach
     )
 }

@@ -35,6 +35,7 @@ pub fn configure(config: Config, listen: &ListenArgs) -> Result<Config> {
     let mut config = config;
     config.port = listen.port.unwrap_or(config.port);
     config.bootstrap.extend(listen.bootstrap.iter().cloned());
+    config.default_relays &= !listen.no_default_relays;
     config.mdns &= !listen.no_mdns;
     config.external.extend(listen.external.iter().cloned());
     config.wss_port = listen.wss_listen.or(config.wss_port);

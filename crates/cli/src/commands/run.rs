@@ -103,6 +103,7 @@ fn local_home(context: &Context, local: bool) -> Result<Home> {
 async fn start_local(home: &Home, storage: Storage) -> Result<Running> {
     let config = Config {
         bootstrap: vec![],
+        default_relays: false,
         mdns: false,
         circuit_only: true,
         ..Config::load(&home.config())?

@@ -50,7 +50,10 @@ impl Cluster {
     pub async fn start(&mut self, progress: &Progress) -> Result<()> {
         progress.step("starting a relay");
         let relay = self
-            .spawn("relay", &["relay", "--port", "0", "--no-mdns"])
+            .spawn(
+                "relay",
+                &["relay", "--port", "0", "--no-mdns", "--no-default-relays"],
+            )
             .await?;
         let address = loopback_address(&relay)?;
         for donor in DONORS {

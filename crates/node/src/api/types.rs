@@ -203,6 +203,9 @@ pub struct ClusterStatus {
     pub slots: usize,
     /// `island` without any relay or public peer, else `merged`.
     pub reach: String,
+    /// What to do, where no other node is known.
+    #[serde(default)]
+    pub alone: Option<String>,
 }
 
 /// One row of `GET /v1/cluster/peers`.
