@@ -11,7 +11,7 @@ use worldcompute_fault::{Category, Fault};
 use worldcompute_proof as proof;
 
 use super::Driver;
-use crate::address::{Transport, peer_of, relay_of, without_peer};
+use crate::address::{Transport, is_relayed, peer_of, relay_of, without_peer};
 use crate::book::Entry;
 use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
@@ -23,6 +23,8 @@ const HEAD_START: Duration = Duration::from_millis(500);
 const SETTLED: Duration = Duration::from_secs(1);
 /// Addresses of one dial.
 const MAX_DIALLED: usize = 12;
+/// Those among them for which there is room however many direct ones there are: nothing else may lead to the peer.
+const MAX_CIRCUITS_DIALLED: usize = 4;
 /// Those among them that look like the web, of one dial.
 const MAX_WEB_DIALLED: usize = 4;
 /// Dials of one peer under way at once.
@@ -101,7 +103,7 @@ impl Driver {
             .collect();
         let mut fresh = self.worth_dialling(&self.known_addresses(&peer));
         fresh.retain(|address| !tried.contains(address));
-        fresh.truncate(MAX_DIALLED);
+        let fresh = with_circuits(fresh);
         if !fresh.is_empty() {
             self.dial_now(peer, fresh, PeerCondition::Always, Vec::new());
         }
@@ -164,11 +166,11 @@ impl Driver {
     /// Dials over QUIC, TCP and circuits at once, and over TLS when these come to nothing or take long: what passes for a
     /// website costs a relay more than they do.
     fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, condition: PeerCondition) {
-        let (mut web, mut others): (Vec<_>, Vec<_>) = addresses
+        let (mut web, others): (Vec<_>, Vec<_>) = addresses
             .into_iter()
             .partition(|address| Transport::of(address) == Transport::Wss);
         web.truncate(MAX_WEB_DIALLED);
-        others.truncate(MAX_DIALLED);
+        let others = with_circuits(others);
         if web.is_empty() || others.is_empty() {
             let addresses = if web.is_empty() { others } else { web };
             return self.dial_now(peer, addresses, condition, Vec::new());
@@ -465,6 +467,15 @@ impl Driver {
     }
 }
 
+/// The first of them, and of the circuits.
+fn with_circuits(addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    let (circuits, mut chosen): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_relayed);
+    chosen.truncate(MAX_DIALLED - circuits.len().min(MAX_CIRCUITS_DIALLED));
+    chosen.extend(circuits);
+    chosen.truncate(MAX_DIALLED);
+    chosen
+}
+
 fn port(address: &Multiaddr) -> Option<u16> {
     address.iter().find_map(|part| match part {
         Protocol::Tcp(port) => Some(port),
@@ -478,4 +489,34 @@ fn to_itself() -> Fault {
         "own_peer",
         "a node does not send requests to itself",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_direct_addresses_leave_room_for_circuits() {
+        let direct = |n: usize| -> Multiaddr { format!("/ip4/10.0.{n}.1/tcp/1").parse().unwrap() };
+        let relay = PeerId::random();
+        let circuit = |n: usize| -> Multiaddr {
+            format!("/ip4/20.0.{n}.1/tcp/1/p2p/{relay}/p2p-circuit")
+                .parse()
+                .unwrap()
+        };
+        let chosen = |directs: usize, circuits: usize| {
+            let all = (0..directs).map(direct).chain((0..circuits).map(circuit));
+            let chosen = with_circuits(all.collect());
+            let relayed = chosen.iter().filter(|address| is_relayed(address)).count();
+            (chosen.len() - relayed, relayed)
+        };
+        assert_eq!(chosen(20, 1), (MAX_DIALLED - 1, 1));
+        assert_eq!(
+            chosen(20, 9),
+            (MAX_DIALLED - MAX_CIRCUITS_DIALLED, MAX_CIRCUITS_DIALLED)
+        );
+        assert_eq!(chosen(20, 0), (MAX_DIALLED, 0));
+        assert_eq!(chosen(2, 20), (2, MAX_DIALLED - 2));
+        assert_eq!(chosen(1, 1), (1, 1));
+    }
 }
