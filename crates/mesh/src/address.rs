@@ -71,15 +71,15 @@ pub(crate) fn without_peer(mut address: Multiaddr) -> Multiaddr {
     address
 }
 
-/// An address at which `peer` may be dialled: short, of at most one relay, not unspecified, and of no other peer.
+/// An address at which `peer` may be dialled: short, of at most one relay, somewhere, and of no other peer.
 pub(crate) fn dialable(address: &Multiaddr, peer: &PeerId) -> bool {
     let circuits = address
         .iter()
         .filter(|part| *part == Protocol::P2pCircuit)
         .count();
-    let unspecified = address.iter().any(|part| match part {
+    let nowhere = address.iter().any(|part| match part {
         Protocol::Ip4(ip) => ip.is_unspecified() || ip.is_multicast(),
-        Protocol::Ip6(ip) => ip.is_unspecified() || ip.is_multicast(),
+        Protocol::Ip6(ip) => ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local(),
         Protocol::Tcp(port) | Protocol::Udp(port) => port == 0,
         // Who gives an address does not choose what is asked for there.
         Protocol::Ws(path) | Protocol::Wss(path) => path != "/",
@@ -89,7 +89,7 @@ pub(crate) fn dialable(address: &Multiaddr, peer: &PeerId) -> bool {
     !address.is_empty()
         && address.len() <= MAX_ADDRESS
         && circuits <= 1
-        && !unspecified
+        && !nowhere
         && ends_there
         && (circuits == 0 || relay_of(address).is_some_and(|relay| relay != *peer))
 }
@@ -190,6 +190,8 @@ mod tests {
         assert!(!dialable(&address("/ip4/10.0.0.1/tcp/0"), &peer));
         assert!(!dialable(&address("/ip4/224.0.0.1/udp/1/quic-v1"), &peer));
         assert!(!dialable(&address("/p2p-circuit"), &peer));
+        assert!(!dialable(&address("/ip6/fe80::1/tcp/4001"), &peer));
+        assert!(dialable(&address("/ip6/2a00::1/tcp/4001"), &peer));
         let web = |path: &str| address(&format!("/ip4/10.0.0.1/tcp/443/tls/{path}"));
         assert!(dialable(&web("ws"), &peer));
         assert!(!dialable(&web("x-parity-ws/%2Fadmin"), &peer));

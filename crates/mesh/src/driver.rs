@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, ConnectionId, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, mdns};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -211,15 +212,22 @@ impl Driver {
         Ok((driver, beside.names))
     }
 
-    /// Listens, and returns when every listener has an address.
+    /// Listens, and returns when every listener has an address. Those on all of IPv6 are not waited for: not every
+    /// machine has it.
     async fn listen(&mut self, addresses: &[Multiaddr]) -> Result<()> {
         let mut pending = HashMap::new();
         for address in addresses {
-            let listener = self
-                .swarm
-                .listen_on(address.clone())
-                .map_err(|error| unlistenable(address, &error))?;
-            pending.insert(listener, address.clone());
+            match self.swarm.listen_on(address.clone()) {
+                Ok(listener) if !is_all_of_ipv6(address) => {
+                    pending.insert(listener, address.clone());
+                }
+                Ok(_) => {}
+                Err(error) if is_all_of_ipv6(address) => {
+                    let fault = unlistenable(address, &error);
+                    tracing::info!(reason = fault.message(), "there is no IPv6");
+                }
+                Err(error) => return Err(unlistenable(address, &error)),
+            }
         }
         timeout(BIND_TIMEOUT, self.bind(&mut pending))
             .await
@@ -473,6 +481,10 @@ fn bootstrap(config: &MeshConfig, me: &PeerId) -> Result<Vec<Multiaddr>> {
         )),
         None => Ok(others),
     }
+}
+
+fn is_all_of_ipv6(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unspecified())
 }
 
 fn unlistenable(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) -> Fault {

@@ -150,8 +150,9 @@ fn of_v6(ip: Ipv6Addr) -> Option<Scope> {
     let documentation = first == 0x2001 && second == 0xdb8;
     if ip.is_loopback() {
         Some(Scope::Machine)
-    } else if ip.is_unique_local() || ip.is_unicast_link_local() || documentation {
+    } else if ip.is_unique_local() || documentation {
         Some(Scope::Site)
+    // One of a link means nothing without the interface, which an address does not name.
     } else if first & 0xe000 != 0x2000 || wraps {
         None
     } else {
@@ -179,6 +180,7 @@ mod tests {
             ("/ip4/100.64.0.1/tcp/1", Some(Scope::Site)),
             ("/ip4/169.254.169.254/tcp/80", Some(Scope::Site)),
             ("/ip6/fd00::1/tcp/1", Some(Scope::Site)),
+            ("/ip6/fe80::1/tcp/1", None),
             ("/ip6/::ffff:10.0.0.1/tcp/1", Some(Scope::Site)),
             ("/ip4/20.0.1.10/tcp/1", Some(Scope::World)),
             ("/ip6/2a00::1/tcp/1", Some(Scope::World)),

@@ -360,3 +360,52 @@ async fn a_peer_that_nobody_can_dial_dials_out_of_a_circuit() {
     let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await;
     assert!(offer.unwrap().accepted);
 }
+
+const ALL_OF_IPV6: [&str; 2] = ["/ip6/::/tcp/0", "/ip6/::/udp/0/quic-v1"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_meet_by_ipv6_where_there_is_any() {
+    logged();
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let start = async |seed| {
+        let mut config = MeshConfig::new(key(seed));
+        config.listen = addresses(&[&LOOPBACK[..], &ALL_OF_IPV6].concat());
+        Mesh::start(config).await.unwrap()
+    };
+    let (submitter, _submitter_in) = start(2).await;
+    let (donor, donor_in) = start(3).await;
+    serve(donor_in, Objects::new());
+    let by_ipv6 = |address: &Multiaddr| address.to_string().starts_with("/ip6/::1/");
+    let at = within("addresses of IPv6", async {
+        loop {
+            let mut listen = donor.status().await.unwrap().listen;
+            listen.retain(by_ipv6);
+            if listen.len() == ALL_OF_IPV6.len() {
+                return listen;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    submitter.add_peer(donor.peer_id(), at).await;
+    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await;
+    assert!(offer.unwrap().accepted);
+    let known = peer_info(&submitter, donor.peer_id()).await.unwrap();
+    assert!(known.addresses.iter().any(by_ipv6), "{known:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_also_where_ipv6_cannot_be_listened_on() {
+    logged();
+    let taken =
+        std::net::TcpListener::bind("[::]:0").or_else(|_| std::net::TcpListener::bind("0.0.0.0:0"));
+    let port = taken.as_ref().unwrap().local_addr().unwrap().port();
+    let mut config = MeshConfig::new(key(2));
+    let taken_too = format!("/ip6/::/tcp/{port}");
+    config.listen = addresses(&[LOOPBACK[0], &taken_too]);
+    let (mesh, _inbound) = Mesh::start(config).await.unwrap();
+    assert_eq!(mesh.status().await.unwrap().listen.len(), 1);
+}

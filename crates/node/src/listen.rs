@@ -39,7 +39,7 @@ fn own(text: &str) -> Option<Multiaddr> {
         .filter(|_| leads_here && !text.contains("/p2p-circuit"))
 }
 
-/// TCP and QUIC on one port of every interface. Unless `exact`, a port that is taken is replaced by any free one.
+/// TCP and QUIC on one port of every interface, with IPv6 where there is any. Unless `exact`, a port that is taken is replaced by any free one.
 ///
 /// # Errors
 /// `port_in_use` when `exact`.
@@ -52,11 +52,13 @@ pub fn addresses(port: u16, exact: bool) -> Result<Vec<Multiaddr>> {
             0
         }
     };
-    let both = [
+    let all = [
         format!("/ip4/0.0.0.0/tcp/{port}"),
         format!("/ip4/0.0.0.0/udp/{port}/quic-v1"),
+        format!("/ip6/::/tcp/{port}"),
+        format!("/ip6/::/udp/{port}/quic-v1"),
     ];
-    both.iter()
+    all.iter()
         .map(|text| text.parse().map_err(|_| invalid(text)))
         .collect()
 }

@@ -27,7 +27,9 @@ pub fn configure(mesh: &mut MeshConfig, config: &Config, home: &Home) -> Result<
         *address = certificate.complete(address.clone());
     }
     mesh.certificate = Some(Arc::new(certificate));
-    mesh.listen.push(address(port)?);
+    for ip in ["/ip4/0.0.0.0", "/ip6/::"] {
+        mesh.listen.push(address(ip, port)?);
+    }
     Ok(())
 }
 
@@ -79,8 +81,8 @@ fn unusable(port: u16, error: &io::Error) -> Fault {
     .hint("choose another with --wss-listen PORT, or end what has it")
 }
 
-fn address(port: u16) -> Result<Multiaddr> {
-    let text = format!("/ip4/0.0.0.0/tcp/{port}/tls/ws");
+fn address(ip: &str, port: u16) -> Result<Multiaddr> {
+    let text = format!("{ip}/tcp/{port}/tls/ws");
     text.parse().map_err(|_| {
         Fault::new(
             Category::InternalFailure,
@@ -138,7 +140,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let home = Home::at(directory.path());
         let first = configured(&on_the_web(), &home).unwrap();
-        assert_eq!(first.listen[0].to_string(), "/ip4/0.0.0.0/tcp/0/tls/ws");
+        let listen = first.listen.iter().map(ToString::to_string);
+        assert_eq!(
+            listen.collect::<Vec<_>>(),
+            ["/ip4/0.0.0.0/tcp/0/tls/ws", "/ip6/::/tcp/0/tls/ws"]
+        );
         let kept = std::fs::read(home.certificate()).unwrap();
         assert!(
             configured(&on_the_web(), &home)

@@ -9,6 +9,7 @@ use super::Driver;
 use crate::address::{is_loopback, is_relayed};
 use crate::book::Verdict;
 use crate::codec::Offence;
+use crate::network::scope;
 use crate::status::MeshEvent;
 use crate::wire::{
     Announcement, Capacity, MAX_ADDRESSES, MAX_ANNOUNCEMENT, MAX_PUBLISH, Malformed, Topic, decode,
@@ -132,6 +133,7 @@ impl Driver {
         addresses.extend(
             listening()
                 .filter(|address| confined || !is_loopback(address))
+                .filter(|address| scope(address).is_some())
                 .cloned(),
         );
         let mut seen = std::collections::HashSet::new();
