@@ -9,11 +9,9 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use libp2p::swarm::SwarmEvent;
 use support::*;
 use tokio::sync::{broadcast, mpsc};
 use worldcompute_mesh::wire::DispatchStatus;
@@ -193,31 +191,6 @@ async fn a_task_that_began_on_a_circuit_ends_on_it_beside_a_direct_connection() 
     assert_eq!(reply.status, DispatchStatus::Succeeded);
 }
 
-/// Whether multicast works between two sockets on this machine's network. mDNS cannot work where it does not.
-fn multicast() -> Result<(), String> {
-    let group = Ipv4Addr::new(239, 255, 77, 77);
-    let reason = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
-    let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(reason("bind"))?;
-    receiver
-        .join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)
-        .map_err(reason("join a group"))?;
-    receiver
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .map_err(reason("set a timeout"))?;
-    let to = SocketAddr::from((
-        group,
-        receiver.local_addr().map_err(reason("address"))?.port(),
-    ));
-    let sender = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(reason("bind"))?;
-    sender
-        .send_to(b"anybody?", to)
-        .map_err(reason("send to a group"))?;
-    receiver
-        .recv_from(&mut [0; 16])
-        .map_err(reason("hear the group"))?;
-    Ok(())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn two_neighbours_find_each_other_without_any_configuration() {
     logged();
@@ -264,61 +237,6 @@ async fn two_neighbours_find_each_other_without_any_configuration() {
         "discovered after {discovered:?}, connected after {up:?}, usable after {:?}",
         started.elapsed()
     );
-}
-
-/// A neighbour that hangs up on whoever dials it, as one does whose network is gone.
-fn hangs_up() -> mpsc::UnboundedReceiver<libp2p::PeerId> {
-    let keypair = libp2p::identity::Keypair::generate_ed25519();
-    let peer = keypair.public().to_peer_id();
-    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(
-            libp2p::tcp::Config::default(),
-            libp2p::noise::Config::new,
-            libp2p::yamux::Config::default,
-        )
-        .unwrap()
-        .with_behaviour(|_| {
-            libp2p::mdns::tokio::Behaviour::new(libp2p::mdns::Config::default(), peer).unwrap()
-        })
-        .unwrap()
-        .build();
-    swarm
-        .listen_on("/ip4/0.0.0.0/tcp/0".parse().unwrap())
-        .unwrap();
-    let (called, callers) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while !called.is_closed() {
-            if let SwarmEvent::ConnectionEstablished { peer_id, .. } =
-                swarm.select_next_some().await
-            {
-                // Fails only when the caller has just gone by itself.
-                let _ = swarm.disconnect_peer_id(peer_id);
-                let _ = called.send(peer_id);
-            }
-        }
-    });
-    callers
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_neighbour_that_is_lost_is_dialled_again_and_again() {
-    logged();
-    if let Err(reason) = multicast() {
-        println!("skipped: no multicast on this machine ({reason})");
-        return;
-    }
-    let mut callers = hangs_up();
-    let mut config = MeshConfig::new(SigningKey::generate().unwrap());
-    config.listen = addresses(&["/ip4/0.0.0.0/tcp/0"]);
-    config.mdns = true;
-    let (mesh, _inbound) = Mesh::start(config).await.unwrap();
-    for _ in 0..3 {
-        // Neighbours of other tests may call too.
-        while within("a call", callers.recv()).await.unwrap().to_bytes()
-            != mesh.peer_id().to_bytes()
-        {}
-    }
 }
 
 /// A relay on an address of this machine that is not of this machine alone, if there is one.

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc};
@@ -245,4 +246,29 @@ pub fn logged() {
         .with_env_filter(filter)
         .with_test_writer()
         .try_init();
+}
+
+/// Whether multicast works between two sockets on this machine's network. mDNS cannot work where it does not.
+pub fn multicast() -> Result<(), String> {
+    let group = Ipv4Addr::new(239, 255, 77, 77);
+    let reason = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
+    let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(reason("bind"))?;
+    receiver
+        .join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED)
+        .map_err(reason("join a group"))?;
+    receiver
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .map_err(reason("set a timeout"))?;
+    let to = SocketAddr::from((
+        group,
+        receiver.local_addr().map_err(reason("address"))?.port(),
+    ));
+    let sender = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(reason("bind"))?;
+    sender
+        .send_to(b"anybody?", to)
+        .map_err(reason("send to a group"))?;
+    receiver
+        .recv_from(&mut [0; 16])
+        .map_err(reason("hear the group"))?;
+    Ok(())
 }
