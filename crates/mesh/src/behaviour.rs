@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::gossipsub::{
@@ -19,12 +20,11 @@ use worldcompute_fault::{Category, Fault};
 
 use crate::admission::Admission;
 use crate::circuits::Circuits;
-use crate::codec::{Budget, DISPATCH_MEMORY, MESSAGE_MEMORY};
 use crate::config::MeshConfig;
-use crate::exchange::Exchanger;
+use crate::exchange::{Desk, Exchanger};
 use crate::sites::Sites;
 use crate::ways::Ways;
-use crate::wire::{Content, Dispatch, Lease, MAX_GOSSIP, Offer, PeerExchange, Topic};
+use crate::wire::{MAX_GOSSIP, Topic};
 
 /// What a member of the mesh calls its version of the protocols.
 pub(crate) const PROTOCOL: &str = "/worldcompute/1.0.0";
@@ -69,11 +69,7 @@ pub(crate) struct Behaviour {
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
     pub gossip: Gossipsub,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
-    pub offer: Exchanger<Offer>,
-    pub dispatch: Exchanger<Dispatch>,
-    pub lease: Exchanger<Lease>,
-    pub content: Exchanger<Content>,
-    pub exchange: Exchanger<PeerExchange>,
+    pub exchange: Exchanger,
 }
 
 type Gossipsub = gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>;
@@ -85,10 +81,9 @@ impl Behaviour {
         relay_client: relay::client::Behaviour,
         admission: &Admission,
         circuits: &Circuits,
+        desk: Arc<Desk>,
     ) -> Result<Self, Fault> {
         let me = keypair.public().to_peer_id();
-        // Tasks are large. What keeps running ones alive must not wait until there is room for another.
-        let (tasks, messages) = (Budget::new(DISPATCH_MEMORY), Budget::new(MESSAGE_MEMORY));
         // Hole punching and its tests need a port that the outside could find.
         let listens = !config.listen.is_empty();
         Ok(Self {
@@ -120,11 +115,7 @@ impl Behaviour {
             kad: kademlia(me, config.relay_server),
             gossip: gossipsub(keypair, config.relay_server)?,
             mdns: mdns(config, me)?.into(),
-            offer: Exchanger::new(&messages),
-            dispatch: Exchanger::new(&tasks),
-            lease: Exchanger::new(&messages),
-            content: Exchanger::new(&messages),
-            exchange: Exchanger::new(&messages),
+            exchange: Exchanger::new(desk),
         })
     }
 }

@@ -1,12 +1,10 @@
 //! Frames of the request-response protocols: read within limits of size, time and shared memory.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::{StreamProtocol, request_response as rr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use worldcompute_fault::{Category, Fault};
@@ -25,6 +23,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 /// Bytes read and accounted for at a time.
 const STEP: usize = 16 * 1024;
+/// Room for an answer at first, and how much more there is each time that it is full.
+const FIRST_ANSWER: usize = 4 * 1024;
+const ANSWER_GROWTH: usize = 8;
 /// Bytes written at a time.
 const WRITE_STEP: usize = 64 * 1024;
 
@@ -45,11 +46,6 @@ impl Budget {
             all: Arc::new(Semaphore::new(bytes / STEP)),
             share_steps: share / STEP,
         }
-    }
-
-    /// What one connection may take of it.
-    fn share(&self) -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(self.share_steps))
     }
 }
 
@@ -98,53 +94,32 @@ pub(crate) enum Offence {
     Broken(io::Error),
 }
 
-/// The codec of one protocol.
-///
-/// libp2p clones the behaviour's codec for every connection, and that one for every stream: so the first clone gets a
-/// share of the budget, and what is cloned from it has the same.
+/// Reads and writes the frames of one connection, which all take from its one share of the budget.
 #[derive(Debug)]
-pub(crate) struct Codec<E> {
+pub(crate) struct Codec {
     budget: Budget,
-    share: Option<Arc<Semaphore>>,
+    share: Arc<Semaphore>,
     silence: Duration,
-    protocol: PhantomData<fn() -> E>,
 }
 
-impl<E> Codec<E> {
-    pub(crate) fn new(budget: Budget) -> Self {
+impl Codec {
+    pub(crate) fn new(budget: &Budget) -> Self {
         Self {
-            budget,
-            share: None,
+            budget: budget.clone(),
+            share: Arc::new(Semaphore::new(budget.share_steps)),
             silence: SILENCE,
-            protocol: PhantomData,
         }
     }
-}
 
-impl<E> Clone for Codec<E> {
-    fn clone(&self) -> Self {
-        Self {
-            share: Some(self.share()),
-            silence: self.silence,
-            ..Self::new(self.budget.clone())
-        }
-    }
-}
-
-impl<E: Exchange> rr::Codec for Codec<E> {
-    type Protocol = StreamProtocol;
-    type Request = Frame<E::Request>;
-    type Response = Answer<E::Reply>;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Self::Request> {
+    /// Reads a request to the end of its stream.
+    pub(crate) async fn read_request<E: Exchange>(
+        &self,
+        io: &mut (impl AsyncRead + Unpin),
+    ) -> Frame<E::Request> {
         let deadline = Instant::now() + REQUEST_DEADLINE.min(E::TIMEOUT);
         let mut permit = Permit::default();
-        let read = self.read_accounted(io, &mut permit);
-        Ok(match timeout_at(deadline, read).await {
+        let read = self.read_accounted(io, E::MAX_REQUEST, &mut permit);
+        match timeout_at(deadline, read).await {
             Ok(Ok(Some(bytes))) => match decode(&bytes, E::MAX_REQUEST) {
                 Ok(request) => Frame::Valid(request, permit),
                 Err(malformed) => Frame::Offending(malformed.into()),
@@ -152,47 +127,16 @@ impl<E: Exchange> rr::Codec for Codec<E> {
             Ok(Ok(None)) => Frame::Overload,
             Ok(Err(offence)) => Frame::Offending(offence),
             Err(_) => Frame::Offending(Offence::Silence),
-        })
-    }
-
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Self::Response> {
-        // No limit on silence before the first byte: the other side is at work. The protocol's own timeout holds.
-        let mut bytes = Vec::new();
-        io.take(E::MAX_ANSWER as u64 + 1)
-            .read_to_end(&mut bytes)
-            .await?;
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        decode(&bytes, E::MAX_ANSWER)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        request: Self::Request,
+    /// Writes an answer, and ends the stream.
+    pub(crate) async fn write_answer<E: Exchange>(
+        &self,
+        io: &mut (impl AsyncWrite + Unpin),
+        answer: &Answer<E::Reply>,
     ) -> io::Result<()> {
-        let Frame::Valid(request, _) = request else {
-            return Err(io::Error::other("only requests are sent"));
-        };
-        let bytes = encode(&request, E::MAX_REQUEST)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.write_all(io, &bytes).await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        answer: Self::Response,
-    ) -> io::Result<()> {
-        let bytes = match encode(&answer, E::MAX_ANSWER) {
+        let bytes = match encode(answer, E::MAX_ANSWER) {
             Ok(bytes) => bytes,
             Err(error) => encode(
                 &Answer::<E::Reply>::refused(&unsendable(&error)),
@@ -200,33 +144,40 @@ impl<E: Exchange> rr::Codec for Codec<E> {
             )
             .map_err(io::Error::other)?,
         };
-        self.write_all(io, &bytes).await
+        self.write_frame(io, &bytes).await?;
+        io.close().await
     }
-}
 
-impl<E> Codec<E> {
-    fn share(&self) -> Arc<Semaphore> {
-        let made = || self.budget.share();
-        self.share.clone().unwrap_or_else(made)
-    }
-}
-
-impl<E: Exchange> Codec<E> {
-    /// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
-    async fn read_accounted<T: AsyncRead + Unpin + Send>(
+    /// Writes the only frame in this direction, and leaves the stream open.
+    pub(crate) async fn write_frame(
         &self,
-        io: &mut T,
+        io: &mut (impl AsyncWrite + Unpin),
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        for step in bytes.chunks(WRITE_STEP) {
+            timeout(self.silence, io.write_all(step))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        }
+        Ok(())
+    }
+
+    /// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
+    async fn read_accounted(
+        &self,
+        io: &mut (impl AsyncRead + Unpin),
+        limit: usize,
         permit: &mut Permit,
     ) -> Result<Option<Vec<u8>>, Offence> {
-        let (mut bytes, share) = (Vec::new(), self.share());
+        let mut bytes = Vec::new();
         loop {
-            if !permit.grow(&self.budget, &share) {
+            if !permit.grow(&self.budget, &self.share) {
                 return Ok(None);
             }
             let before = bytes.len();
             self.read_step(io, &mut bytes).await?;
-            if bytes.len() > E::MAX_REQUEST {
-                return Err(Malformed::TooLong(E::MAX_REQUEST).into());
+            if bytes.len() > limit {
+                return Err(Malformed::TooLong(limit).into());
             }
             if bytes.len() - before < STEP {
                 return Ok(Some(bytes));
@@ -235,9 +186,9 @@ impl<E: Exchange> Codec<E> {
     }
 
     /// Appends up to [`STEP`] bytes; fewer at the end of the stream only.
-    async fn read_step<T: AsyncRead + Unpin + Send>(
+    async fn read_step(
         &self,
-        io: &mut T,
+        io: &mut (impl AsyncRead + Unpin),
         bytes: &mut Vec<u8>,
     ) -> Result<(), Offence> {
         let end = bytes.len() + STEP;
@@ -256,19 +207,37 @@ impl<E: Exchange> Codec<E> {
         }
         Ok(())
     }
+}
 
-    async fn write_all<T: AsyncWrite + Unpin + Send>(
-        &self,
-        io: &mut T,
-        bytes: &[u8],
-    ) -> io::Result<()> {
-        for step in bytes.chunks(WRITE_STEP) {
-            timeout(self.silence, io.write_all(step))
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+/// Reads an answer of at most `limit` bytes to the end of its stream.
+///
+/// There is no limit on silence before the first byte: the other side is at work. The protocol's own timeout holds.
+pub(crate) async fn read_answer(
+    io: &mut (impl AsyncRead + Unpin),
+    limit: usize,
+) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut filled) = (Vec::new(), 0);
+    loop {
+        if filled == bytes.len() {
+            // Few steps to a large answer, and little room for a small one. The last byte is one too many.
+            bytes.resize((filled * ANSWER_GROWTH).clamp(FIRST_ANSWER, limit + 1), 0);
         }
-        Ok(())
+        match io.read(bytes.get_mut(filled..).unwrap_or_default()).await? {
+            0 => break,
+            count => filled += count,
+        }
+        if filled > limit {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                Malformed::TooLong(limit),
+            ));
+        }
     }
+    if filled == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 fn unsendable(error: &Malformed) -> Fault {

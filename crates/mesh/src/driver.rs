@@ -22,7 +22,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, ConnectionId, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, mdns};
+use libp2p::{Multiaddr, PeerId, Stream, Swarm, identify, kad, mdns};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -34,12 +34,13 @@ use crate::address::{is_relayed, peer_of};
 use crate::admission::Admission;
 use crate::behaviour::{Behaviour, BehaviourEvent};
 use crate::book::Book;
-use crate::calls::Outgoing;
 use crate::circuits::Circuits;
+use crate::codec::Offence;
 use crate::config::MeshConfig;
+use crate::exchange::{Desk, Lines};
 use crate::given_up::GivenUp;
 use crate::hearsay::Hearsay;
-use crate::inbound::Inbound;
+use crate::inbound::{Inbound, Responder};
 use crate::names::Names;
 use crate::refusals::{PeerLines, Refusals};
 use crate::relays::{MAX_BOOTSTRAP, Relays};
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Status(oneshot::Sender<MeshStatus>),
     Inspects(proof::PeerId, oneshot::Sender<bool>),
-    Call(proof::PeerId, Outgoing),
+    Connect(proof::PeerId, oneshot::Sender<Result<()>>),
     Announce(Box<Capacity>),
     Publish(Topic, Vec<u8>),
     AddPeer(proof::PeerId, Vec<Multiaddr>),
@@ -78,12 +79,16 @@ pub(crate) enum Command {
     Unban(proof::PeerId),
     Seeds(Multiaddr, seeds::Found),
     Told(PeerId, RelaysReply),
+    Asked(PeerId, Responder<RelaysReply>),
+    /// What a peer did wrong, and the stream it did it on.
+    Offence(PeerId, Offence, Option<Stream>),
     KnownRelays(oneshot::Sender<Vec<KnownRelay>>),
     Shutdown(oneshot::Sender<()>),
 }
 
 type Started = (
     mpsc::Sender<Command>,
+    Lines,
     broadcast::WeakSender<MeshEvent>,
     mpsc::Receiver<Inbound>,
 );
@@ -93,11 +98,11 @@ pub(crate) async fn start(config: &MeshConfig) -> Result<Started> {
     let (commands, commanded) = mpsc::channel(COMMANDS);
     let (inbound, requests) = mpsc::channel(config.inbound_queue.max(1));
     let (mut driver, names) = Driver::new(config, commands.downgrade(), commanded, inbound)?;
-    let events = driver.events.downgrade();
+    let (events, lines) = (driver.events.downgrade(), driver.lines.clone());
     driver.listen(&config.listen).await?;
     driver.follow_seeds(names, seeds(config), config.names.again_after);
     tokio::spawn(driver.run());
-    Ok((commands, events, requests))
+    Ok((commands, lines, events, requests))
 }
 
 /// The state of a node.
@@ -109,7 +114,8 @@ struct Driver {
     /// For tasks of its own to tell it something.
     own: mpsc::WeakSender<Command>,
     commands: mpsc::Receiver<Command>,
-    inbound: mpsc::Sender<Inbound>,
+    lines: Lines,
+    desk: Arc<Desk>,
     events: broadcast::Sender<MeshEvent>,
     book: Book,
     relays: Relays,
@@ -133,9 +139,9 @@ struct Driver {
     /// Who is reached through a box that opens TLS.
     sightings: Sightings,
     lookups: HashMap<kad::QueryId, PeerId>,
-    waiting: HashMap<PeerId, VecDeque<Outgoing>>,
-    /// Peers whose last circuit ended, and when to see to it.
-    lost: HashMap<PeerId, Instant>,
+    waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<()>>>>,
+    /// Peers whose last circuit ended, when to see to it, and whether a request was under way on it.
+    lost: HashMap<PeerId, (Instant, bool)>,
     blocked: VecDeque<(PeerId, Instant)>,
     banned: HashSet<PeerId>,
     /// What ends with this node.
@@ -157,7 +163,9 @@ impl Driver {
         let me = config.key.peer_id();
         let admission = Admission::new(&config.relay_limits, config.reservation_duration);
         let circuits = Circuits::new(config.relay_limits.circuits_of_network);
-        let (swarm, beside) = swarm(config, &admission, &circuits)?;
+        let lines = Lines::default();
+        let desk = Arc::new(Desk::new(lines.clone(), inbound, own.clone()));
+        let (swarm, beside) = swarm(config, &admission, &circuits, desk.clone())?;
         let bootstrap = bootstrap(config, swarm.local_peer_id())?;
         let wanted = if config.relay_server {
             0
@@ -178,7 +186,8 @@ impl Driver {
             swarm,
             own,
             commands,
-            inbound,
+            lines,
+            desk,
             events: broadcast::channel(EVENTS).0,
             book: Book::default(),
             relays,
@@ -307,7 +316,7 @@ impl Driver {
             Command::Peers(reply) => drop(reply.send(self.peers())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Inspects(peer, reply) => drop(reply.send(self.inspects(&peer))),
-            Command::Call(peer, call) => self.call(peer, call),
+            Command::Connect(peer, connected) => self.connect_for(peer, connected),
             Command::Announce(capacity) => self.announce(*capacity),
             // A message that nobody hears is no error.
             Command::Publish(topic, bytes) => drop(self.publish(topic, bytes)),
@@ -316,6 +325,8 @@ impl Driver {
             Command::Unban(peer) => self.unban(&peer),
             Command::Seeds(seed, found) => self.on_seeds(&seed, found),
             Command::Told(from, reply) => self.on_told(&from, reply),
+            Command::Asked(by, responder) => self.on_asked(&by, responder),
+            Command::Offence(peer, offence, _stream) => self.on_offence(peer, &offence),
             Command::KnownRelays(reply) => drop(reply.send(self.known_relays())),
             // Ends the loop that calls this.
             Command::Shutdown(done) => drop(done),
@@ -388,11 +399,6 @@ impl Driver {
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Offer(event) => self.on_exchange(event),
-            BehaviourEvent::Dispatch(event) => self.on_exchange(event),
-            BehaviourEvent::Lease(event) => self.on_exchange(event),
-            BehaviourEvent::Content(event) => self.on_exchange(event),
-            BehaviourEvent::Exchange(event) => self.on_asked(event),
             BehaviourEvent::Gossip(event) => self.on_gossip(event),
             BehaviourEvent::RelayClient(event) => self.on_relay_client(&event),
             BehaviourEvent::RelayServer(event) => self.on_relay_server(&event),
@@ -418,6 +424,7 @@ fn swarm(
     config: &MeshConfig,
     admission: &Admission,
     circuits: &Circuits,
+    desk: Arc<Desk>,
 ) -> Result<(Swarm<Behaviour>, Beside)> {
     let mut seed = config.key.seed();
     let keypair = Keypair::ed25519_from_bytes(seed.as_mut_slice()).map_err(|error| {
@@ -433,7 +440,7 @@ fn swarm(
         relay_client,
         beside,
     } = transport::compose(config, &keypair)?;
-    let behaviour = Behaviour::new(config, &keypair, relay_client, admission, circuits)?;
+    let behaviour = Behaviour::new(config, &keypair, relay_client, admission, circuits, desk)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         .with_max_negotiating_inbound_streams(MAX_NEGOTIATING)

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, join, stream};
 use tokio::time::Instant;
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Cid, PeerId};
+use worldcompute_proof::{Cid, Hasher, PeerId};
 
 use crate::mesh::Mesh;
 use crate::wire::{ContentReply, ContentRequest, MAX_CHUNK};
 
 /// Chunks under way at the same time: enough to fill a long path, few enough to bound memory.
 const IN_FLIGHT: usize = 4;
+/// Room that is made for an object before its bytes come.
+const MAX_ROOM: usize = 16 * MAX_CHUNK;
 /// Pauses before a chunk is asked for again; the last one stays.
 const PAUSES: [Duration; 4] = [
     Duration::from_millis(250),
@@ -29,17 +31,46 @@ pub(crate) async fn fetch(mesh: &Mesh, peer: PeerId, cid: &Cid, max_bytes: u64) 
     if total > max_bytes {
         return Err(too_large(cid, total, max_bytes));
     }
-    let mut bytes = first.bytes;
+    let mut object = Object::new(total);
     let mut rest = stream::iter((MAX_CHUNK as u64..total).step_by(MAX_CHUNK))
         .map(|offset| chunk(mesh, peer, cid, offset, Some(total)))
         .buffered(IN_FLIGHT);
-    while let Some(next) = rest.try_next().await? {
-        bytes.extend_from_slice(&next.bytes);
+    let mut arrived = Some(first.bytes);
+    while let Some(chunk) = arrived {
+        // What comes next is asked for before this is hashed.
+        let (next, ()) = join!(rest.try_next(), async { object.add(&chunk) });
+        arrived = next?.map(|next| next.bytes);
     }
-    if !cid.matches(&bytes) {
-        return Err(mismatch(cid, "its bytes have another digest"));
+    object.checked(cid)
+}
+
+/// What came so far. It is hashed while the rest is on its way.
+struct Object {
+    bytes: Vec<u8>,
+    hasher: Hasher,
+}
+
+impl Object {
+    /// Room is made for what a peer says there is, but not for more than a few chunks on its word alone.
+    fn new(total: u64) -> Self {
+        let room = usize::try_from(total).map_or(MAX_ROOM, |total| total.min(MAX_ROOM));
+        Self {
+            bytes: Vec::with_capacity(room),
+            hasher: Hasher::new(),
+        }
     }
-    Ok(bytes)
+
+    fn add(&mut self, chunk: &[u8]) {
+        self.hasher.update(chunk);
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    fn checked(self, cid: &Cid) -> Result<Vec<u8>> {
+        match self.hasher.finish() == cid.digest() {
+            true => Ok(self.bytes),
+            false => Err(mismatch(cid, "its bytes have another digest")),
+        }
+    }
 }
 
 /// One chunk, asked for again while the network is at fault.

@@ -15,7 +15,6 @@ mod admission;
 mod allowance;
 mod behaviour;
 mod book;
-mod calls;
 mod circuits;
 mod codec;
 mod config;

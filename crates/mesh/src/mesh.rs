@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::{Cid, PeerId};
 
-use crate::calls::{CONNECTION_LOST, Call, Outgoing, Sends};
 use crate::config::MeshConfig;
 use crate::driver::{self, Command};
+use crate::exchange::{CONNECTION_LOST, CallError, Line, Lines};
 use crate::fetch;
 use crate::inbound::Inbound;
 use crate::status::{
@@ -18,7 +18,7 @@ use crate::status::{
 };
 use crate::wire::{
     Capacity, Content, ContentReply, ContentRequest, Dispatch, DispatchReply, DispatchRequest,
-    Lease, LeaseMessage, LeaseReply, MAX_PUBLISH, Offer, OfferReply, OfferRequest, Topic,
+    Exchange, Lease, LeaseMessage, LeaseReply, MAX_PUBLISH, Offer, OfferReply, OfferRequest, Topic,
 };
 
 /// A node of the mesh. Clones are the same node; it leaves the mesh when the last one is dropped.
@@ -26,6 +26,7 @@ use crate::wire::{
 pub struct Mesh {
     peer: PeerId,
     commands: mpsc::Sender<Command>,
+    lines: Lines,
     events: broadcast::WeakSender<MeshEvent>,
 }
 
@@ -38,12 +39,13 @@ impl Mesh {
     /// `io_failure` codes when an address cannot be listened on; `invalid_bootstrap` for an address that cannot be
     /// dialled.
     pub async fn start(config: MeshConfig) -> Result<(Self, mpsc::Receiver<Inbound>)> {
-        let (commands, events, inbound) = driver::start(&config).await?;
+        let (commands, lines, events, inbound) = driver::start(&config).await?;
         let peer = config.key.peer_id();
         Ok((
             Self {
                 peer,
                 commands,
+                lines,
                 events,
             },
             inbound,
@@ -216,7 +218,7 @@ impl Mesh {
         self.call::<Content>(peer, request).await
     }
 
-    async fn call<E: Sends>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
+    async fn call<E: Exchange>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
         let again = E::IDEMPOTENT.then(|| request.clone());
         match (self.call_once::<E>(peer, request).await, again) {
             // A connection may break at any moment, also while a request waits on it. Once more is enough: the
@@ -228,18 +230,54 @@ impl Mesh {
         }
     }
 
-    async fn call_once<E: Sends>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
-        let (done, answer) = oneshot::channel();
-        let call = E::outgoing(Call { request, done });
-        self.send_call(peer, call).await?;
-        answer.await.map_err(|_| stopped())?
+    async fn call_once<E: Exchange>(
+        &self,
+        peer: PeerId,
+        mut request: E::Request,
+    ) -> Result<E::Reply> {
+        let line = self.line::<E>(peer).await?;
+        if line.inspected {
+            E::mark_inspected(&mut request);
+        }
+        match line.ask::<E>(request).await {
+            Ok(answer) => answer.into_result(),
+            Err(CallError::Lost(_)) if self.commands.is_closed() => Err(stopped()),
+            Err(error) => {
+                self.blame(peer, &error).await;
+                Err(error.into())
+            }
+        }
     }
 
-    async fn send_call(&self, peer: PeerId, call: Outgoing) -> Result<()> {
-        self.commands
-            .send(Command::Call(peer, call))
-            .await
-            .map_err(|_| stopped())
+    /// A way to ask a peer, after connecting if need be.
+    async fn line<E: Exchange>(&self, peer: PeerId) -> Result<Line> {
+        if let Some(line) = self.known_line::<E>(peer)? {
+            return Ok(line);
+        }
+        self.ask(|connected| Command::Connect(peer, connected))
+            .await??;
+        self.known_line::<E>(peer)?.ok_or_else(|| {
+            CallError::Lost("it closed before the request was sent".to_owned()).into()
+        })
+    }
+
+    fn known_line<E: Exchange>(&self, peer: PeerId) -> Result<Option<Line>> {
+        match known(&peer) {
+            Some(peer) => Ok(self.lines.line::<E>(&peer)?),
+            None => Ok(None),
+        }
+    }
+
+    /// An answer that is none counts against the peer.
+    async fn blame(&self, peer: PeerId, error: &CallError) {
+        let offence = error.offence().zip(known(&peer));
+        if let Some((offence, peer)) = offence {
+            // A node that has left the mesh counts nothing.
+            let _ = self
+                .commands
+                .send(Command::Offence(peer, offence, None))
+                .await;
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
@@ -250,6 +288,11 @@ impl Mesh {
             .map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())
     }
+}
+
+/// The peer as libp2p knows it, who can be connected to.
+fn known(peer: &PeerId) -> Option<libp2p::PeerId> {
+    libp2p::PeerId::from_bytes(&peer.to_bytes()).ok()
 }
 
 fn is_held(reservation: &ReservationInfo) -> bool {

@@ -5,6 +5,7 @@
 //! version can add some.
 
 mod bounded;
+mod chunk;
 mod messages;
 
 use std::time::Duration;
@@ -49,12 +50,43 @@ pub const MAX_GOSSIP: usize = 1024 * 1024;
 /// Room for a refusal in words beside any reply.
 const REFUSAL: usize = 64 * 1024;
 
+/// The request-response protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Offer,
+    Dispatch,
+    Lease,
+    Content,
+    PeerExchange,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Offer,
+        Self::Dispatch,
+        Self::Lease,
+        Self::Content,
+        Self::PeerExchange,
+    ];
+
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::Offer => Offer::ID,
+            Self::Dispatch => Dispatch::ID,
+            Self::Lease => Lease::ID,
+            Self::Content => Content::ID,
+            Self::PeerExchange => PeerExchange::ID,
+        }
+    }
+}
+
 /// One request-response protocol: its id, its two messages, its limits.
 pub(crate) trait Exchange: Send + Sync + Sized + 'static {
     /// What the requester sends.
     type Request: Serialize + DeserializeOwned + Clone + Send + std::fmt::Debug + 'static;
     /// What it gets back.
     type Reply: Serialize + DeserializeOwned + Send + std::fmt::Debug + 'static;
+    const KIND: Kind;
     const ID: &'static str;
     /// Encoded bytes of a request.
     const MAX_REQUEST: usize;
@@ -66,6 +98,14 @@ pub(crate) trait Exchange: Send + Sync + Sized + 'static {
     const STREAMS: usize;
     /// Whether asking twice does no more than asking once.
     const IDEMPOTENT: bool;
+
+    /// Notes in a request that somebody opens the TLS on its way.
+    fn mark_inspected(_: &mut Self::Request) {}
+
+    /// The answer in a frame.
+    fn answer(frame: Vec<u8>) -> Result<Answer<Self::Reply>, Malformed> {
+        decode(&frame, Self::MAX_ANSWER)
+    }
 }
 
 /// `/worldcompute/offer/1.0.0`: would you take this task?
@@ -75,6 +115,7 @@ pub(crate) enum Offer {}
 impl Exchange for Offer {
     type Request = OfferRequest;
     type Reply = OfferReply;
+    const KIND: Kind = Kind::Offer;
     const ID: &'static str = "/worldcompute/offer/1.0.0";
     const MAX_REQUEST: usize = 16 * 1024;
     const MAX_ANSWER: usize = REFUSAL;
@@ -90,12 +131,17 @@ pub(crate) enum Dispatch {}
 impl Exchange for Dispatch {
     type Request = DispatchRequest;
     type Reply = DispatchReply;
+    const KIND: Kind = Kind::Dispatch;
     const ID: &'static str = "/worldcompute/dispatch/1.0.0";
     const MAX_REQUEST: usize = 16 * 1024 * 1024;
     const MAX_ANSWER: usize = 16 * 1024 * 1024 + REFUSAL;
     const TIMEOUT: Duration = Duration::from_secs(600);
     const STREAMS: usize = 20;
     const IDEMPOTENT: bool = false;
+
+    fn mark_inspected(request: &mut DispatchRequest) {
+        request.inspected = true;
+    }
 }
 
 /// `/worldcompute/lease/1.0.0`: I still want it; stop it.
@@ -105,6 +151,7 @@ pub(crate) enum Lease {}
 impl Exchange for Lease {
     type Request = LeaseMessage;
     type Reply = LeaseReply;
+    const KIND: Kind = Kind::Lease;
     const ID: &'static str = "/worldcompute/lease/1.0.0";
     const MAX_REQUEST: usize = 4 * 1024;
     const MAX_ANSWER: usize = REFUSAL;
@@ -120,12 +167,20 @@ pub(crate) enum Content {}
 impl Exchange for Content {
     type Request = ContentRequest;
     type Reply = ContentReply;
+    const KIND: Kind = Kind::Content;
     const ID: &'static str = "/worldcompute/content/1.0.0";
     const MAX_REQUEST: usize = 4 * 1024;
     const MAX_ANSWER: usize = MAX_CHUNK + REFUSAL;
     const TIMEOUT: Duration = Duration::from_secs(30);
     const STREAMS: usize = 16;
     const IDEMPOTENT: bool = true;
+
+    fn answer(frame: Vec<u8>) -> Result<Answer<ContentReply>, Malformed> {
+        match chunk::cut_out(frame) {
+            Ok(reply) => Ok(Answer::Ok(reply)),
+            Err(frame) => decode(&frame, Self::MAX_ANSWER),
+        }
+    }
 }
 
 /// `/worldcompute/relays/1.0.0`: which relays did you reach?
@@ -135,6 +190,7 @@ pub(crate) enum PeerExchange {}
 impl Exchange for PeerExchange {
     type Request = RelaysRequest;
     type Reply = RelaysReply;
+    const KIND: Kind = Kind::PeerExchange;
     const ID: &'static str = "/worldcompute/relays/1.0.0";
     const MAX_REQUEST: usize = 1024;
     const MAX_ANSWER: usize = 32 * 1024 + REFUSAL;

@@ -13,6 +13,7 @@ use crate::address::{Transport, is_relayed, relay_of, without_peer};
 use crate::behaviour::{KAD_PROTOCOL, PROTOCOL};
 use crate::book::{Entry, Link};
 use crate::dial;
+use crate::exchange::Standing;
 use crate::network::{Network, relay_scope};
 use crate::refusals::Refused;
 use crate::status::{MeshEvent, Path};
@@ -70,7 +71,10 @@ impl Driver {
                 .dial_failed(Some(peer), &[], why, now, rand::random());
             self.perform_all(action);
         }
-        self.keep_the_best(&peer, id, wanted);
+        if self.keep_the_best(&peer, id, wanted) {
+            self.tell_standing(&peer);
+            self.lines.introduce(&peer, id);
+        }
         self.tell_path(&peer, before);
         self.tell_up(&peer);
         self.flush_waiting(&peer);
@@ -80,23 +84,37 @@ impl Driver {
     }
 
     /// Of connections that this node dialled directly, one is enough: the best, but none is taken away from under a
-    /// request or a circuit; nor, with the reservation on it, for one that only the routing table dialled.
-    fn keep_the_best(&mut self, peer: &PeerId, newest: ConnectionId, wanted: bool) {
+    /// request or a circuit; nor, with the reservation on it, for one that only the routing table dialled. False when it
+    /// is the newest that goes.
+    fn keep_the_best(&mut self, peer: &PeerId, newest: ConnectionId, wanted: bool) -> bool {
         let Some(entry) = self.book.get(peer) else {
-            return;
+            return true;
         };
         let (worse, is_best) = entry.beside(newest);
         if is_best && worse.is_empty() {
-            return;
+            return true;
         }
-        if !is_best || !wanted || self.is_needed(peer) {
+        if !is_best || !wanted || self.is_needed(peer) || !self.lines.retire(peer, &worse) {
             self.swarm.close_connection(newest);
-            return;
+            return false;
         }
         tracing::info!(%peer, "upgraded to a better connection");
         for id in worse {
             self.swarm.close_connection(id);
         }
+        true
+    }
+
+    /// What is told with requests of the peer, and kept in mind for those to it.
+    fn tell_standing(&self, peer: &PeerId) {
+        let standing = self.book.get(peer).and_then(|entry| {
+            Some(Standing {
+                id: entry.id,
+                path: entry.path()?,
+                inspected: entry.is_inspected(),
+            })
+        });
+        self.lines.stands(peer, standing);
     }
 
     /// A connection from outside came to nothing, perhaps because a limit forbids it.
@@ -145,13 +163,14 @@ impl Driver {
         endpoint: &ConnectedPoint,
         cause: Option<&ConnectionError>,
     ) {
-        let now = Instant::now();
+        let (now, cut) = (Instant::now(), self.lines.take_cut(&peer));
         let Some(entry) = self.book.get_mut(&peer) else {
             return;
         };
         let before = entry.path();
         let last = entry.disconnect(id);
         let direct = entry.has_direct();
+        self.tell_standing(&peer);
         tracing::debug!(%peer, remote = %endpoint.get_remote_address(), ?cause, last, "a connection closed");
         if !endpoint.is_relayed() && !direct {
             self.circuits.left(&peer);
@@ -165,17 +184,19 @@ impl Driver {
         if !self.is_dialling(&peer) {
             self.sightings.left(&peer);
         }
-        if matches!(cause, Some(ConnectionError::KeepAliveTimeout)) {
+        let awaited = self.waiting.contains_key(&peer);
+        if matches!(cause, Some(ConnectionError::KeepAliveTimeout)) && !awaited {
             return;
         }
         match endpoint.is_relayed() {
-            true => drop(self.lost.insert(peer, now + CIRCUIT_GRACE)),
-            false => self.recover(peer, now),
+            true => drop(self.lost.insert(peer, (now + CIRCUIT_GRACE, cut))),
+            false => self.recover(peer, cut, now),
         }
     }
 
-    /// The last connection to a peer is gone: dials it again if that matters to anybody, or tells that it is down.
-    fn recover(&mut self, peer: PeerId, now: Instant) {
+    /// The last connection to a peer is gone: dials it again if that matters to anybody, as to whoever had a request `cut`,
+    /// or tells that it is down.
+    fn recover(&mut self, peer: PeerId, cut: bool, now: Instant) {
         if self.swarm.is_connected(&peer) {
             return;
         }
@@ -183,10 +204,10 @@ impl Driver {
             .book
             .get(&peer)
             .is_some_and(|entry| entry.capacity(now).is_some());
-        let matters = donor || self.is_engaged(&peer);
+        let matters = donor || cut || self.is_engaged(&peer);
         // Whoever waits for one that is shut out is told so by the dial that is denied.
-        let dialled = matters && !self.is_shut_out(&peer) || self.waiting.contains_key(&peer);
-        if dialled && !self.relays.contains(&peer) {
+        let dialled = matters && !self.is_shut_out(&peer) && !self.relays.contains(&peer);
+        if dialled || self.waiting.contains_key(&peer) {
             self.connect(peer);
         } else {
             self.tell_down(&peer);
@@ -255,11 +276,9 @@ impl Driver {
 
     /// What time changes about connections.
     pub(super) fn tend_connections(&mut self, now: Instant) {
-        let due = |(peer, at): (&PeerId, &Instant)| (*at <= now).then_some(*peer);
-        let lost: Vec<PeerId> = self.lost.iter().filter_map(due).collect();
-        for peer in lost {
-            self.lost.remove(&peer);
-            self.recover(peer, now);
+        let lost = self.lost.extract_if(|_, (at, _)| *at <= now);
+        for (peer, (_, cut)) in lost.collect::<Vec<_>>() {
+            self.recover(peer, cut, now);
         }
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
@@ -297,7 +316,7 @@ impl Driver {
             .get(peer)
             .map(|entry| entry.superseded(now))
             .unwrap_or_default();
-        if superseded.is_empty() || self.relays_for(peer) {
+        if superseded.is_empty() || self.lines.relays_for(peer, now) {
             return;
         }
         for id in superseded {
@@ -305,21 +324,8 @@ impl Driver {
         }
     }
 
-    fn relays_for(&self, peer: &PeerId) -> bool {
-        let behaviour = self.swarm.behaviour();
-        behaviour.offer.relays_for(peer)
-            || behaviour.dispatch.relays_for(peer)
-            || behaviour.lease.relays_for(peer)
-            || behaviour.content.relays_for(peer)
-    }
-
     fn is_engaged(&self, peer: &PeerId) -> bool {
-        let behaviour = self.swarm.behaviour();
-        self.waiting.contains_key(peer)
-            || behaviour.offer.is_engaged(peer)
-            || behaviour.dispatch.is_engaged(peer)
-            || behaviour.lease.is_engaged(peer)
-            || behaviour.content.is_engaged(peer)
+        self.waiting.contains_key(peer) || self.lines.is_engaged(peer)
     }
 
     /// Tells that a member is there, once until it is gone.

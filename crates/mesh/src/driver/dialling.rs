@@ -1,19 +1,19 @@
 //! Requests on their way to a peer, and the dials that get them there.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, kad};
-use worldcompute_fault::{Category, Fault};
+use tokio::sync::oneshot;
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof as proof;
 
 use super::Driver;
 use crate::address::{Transport, is_relayed, peer_of, relay_of, without_peer};
 use crate::book::Entry;
-use crate::calls::Outgoing;
 use crate::dial::{self, Failure};
 use crate::inbound::busy;
 
@@ -51,23 +51,28 @@ pub(super) struct Fallback {
 }
 
 impl Driver {
-    /// Sends a request, after connecting if need be.
-    pub(super) fn call(&mut self, peer: proof::PeerId, call: Outgoing) {
+    /// Tells when there is a connection to the peer, after dialling it if need be.
+    pub(super) fn connect_for(
+        &mut self,
+        peer: proof::PeerId,
+        connected: oneshot::Sender<Result<()>>,
+    ) {
         let Ok(peer) = PeerId::from_bytes(&peer.to_bytes()) else {
-            return call.fail(dial::unreachable(&peer, &[]));
+            return tell(connected, Err(dial::unreachable(&peer, &[])));
         };
         if peer == *self.swarm.local_peer_id() {
-            return call.fail(to_itself());
+            return tell(connected, Err(to_itself()));
         }
-        if self.swarm.is_connected(&peer) {
-            return self.hand_over(peer, call);
+        if self.lines.lead_to(&peer) {
+            return tell(connected, Ok(()));
         }
         let waiting = self.waiting.entry(peer).or_default();
         if waiting.len() >= MAX_WAITING {
-            return call.fail(busy());
+            return tell(connected, Err(busy()));
         }
-        waiting.push_back(call);
-        if !self.lost.contains_key(&peer) {
+        waiting.push(connected);
+        // A connection that ends is seen to when it has ended.
+        if !self.lost.contains_key(&peer) && !self.swarm.is_connected(&peer) {
             self.connect(peer);
         }
     }
@@ -441,14 +446,9 @@ impl Driver {
     }
 
     pub(super) fn flush_waiting(&mut self, peer: &PeerId) {
-        for call in self.waiting.remove(peer).unwrap_or_default() {
-            self.hand_over(*peer, call);
+        for connected in self.waiting.remove(peer).unwrap_or_default() {
+            tell(connected, Ok(()));
         }
-    }
-
-    fn hand_over(&mut self, peer: PeerId, call: Outgoing) {
-        let inspected = self.is_inspected_to(&peer);
-        call.send(peer, inspected, self.swarm.behaviour_mut());
     }
 
     /// Whether a box opens the TLS on the way to a peer, as far as it can be seen from here.
@@ -457,12 +457,12 @@ impl Driver {
     }
 
     fn fail_waiting(&mut self, peer: &PeerId, failures: &[Failure]) {
-        let waiting: VecDeque<Outgoing> = self.waiting.remove(peer).unwrap_or_default();
+        let waiting = self.waiting.remove(peer).unwrap_or_default();
         let Ok(id) = proof::PeerId::from_bytes(&peer.to_bytes()) else {
             return;
         };
-        for call in waiting {
-            call.fail(dial::unreachable(&id, failures));
+        for connected in waiting {
+            tell(connected, Err(dial::unreachable(&id, failures)));
         }
     }
 }
@@ -481,6 +481,11 @@ fn port(address: &Multiaddr) -> Option<u16> {
         Protocol::Tcp(port) => Some(port),
         _ => None,
     })
+}
+
+fn tell(waiting: oneshot::Sender<Result<()>>, outcome: Result<()>) {
+    // Whoever no longer waits need not be told.
+    let _ = waiting.send(outcome);
 }
 
 fn to_itself() -> Fault {

@@ -6,18 +6,16 @@ use std::time::{Duration, Instant, SystemTime};
 use libp2p::gossipsub::MessageAcceptance;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use rand::seq::SliceRandom as _;
-use tokio::sync::oneshot;
 use worldcompute_proof as proof;
 
 use super::{Command, Driver};
 use crate::address::{is_relayed, without_peer};
-use crate::exchange::Event;
 use crate::hearsay::{Need, Proven, Source, Way};
-use crate::inbound::busy;
+use crate::inbound::Responder;
 use crate::network::{Network, Scope, scope};
 use crate::status::{KnownRelay, MeshEvent};
 use crate::wire::{
-    Exchange as _, MAX_RELAY_ADDRESSES, MAX_RELAY_ANNOUNCEMENT, MAX_RELAYS, Malformed,
+    Answer, Exchange as _, MAX_RELAY_ADDRESSES, MAX_RELAY_ANNOUNCEMENT, MAX_RELAYS, Malformed,
     PeerExchange, RelayAnnouncement, RelayRecord, RelaysReply, RelaysRequest, Topic, decode,
     encode,
 };
@@ -129,14 +127,21 @@ impl Driver {
             return;
         }
         self.rounds.asked.insert(*peer, now);
-        let (done, answer) = oneshot::channel();
-        let exchange = &mut self.swarm.behaviour_mut().exchange;
-        exchange.call(*peer, RelaysRequest {}, done);
+        let Ok(Some(line)) = self.lines.line::<PeerExchange>(peer) else {
+            return;
+        };
         let (own, peer) = (self.own.clone(), *peer);
         self.tasks.spawn(async move {
-            if let (Ok(Ok(reply)), Some(own)) = (answer.await, own.upgrade()) {
+            let told = match line.ask::<PeerExchange>(RelaysRequest {}).await {
+                Ok(Answer::Ok(reply)) => Some(Command::Told(peer, reply)),
+                Ok(Answer::Refused(_)) => None,
+                Err(error) => error
+                    .offence()
+                    .map(|offence| Command::Offence(peer, offence, None)),
+            };
+            if let Some((told, own)) = told.zip(own.upgrade()) {
                 // A node that has left the mesh needs no relays.
-                let _ = own.send(Command::Told(peer, reply)).await;
+                let _ = own.send(told).await;
             }
         });
     }
@@ -154,24 +159,14 @@ impl Driver {
     }
 
     /// A peer asks which relays this node reached.
-    pub(super) fn on_asked(&mut self, event: Event<PeerExchange>) {
-        match event {
-            Event::Arrived {
-                peer, responder, ..
-            } => {
-                let now = Instant::now();
-                let entry = self.book.get_mut(&peer);
-                if !entry.is_some_and(|entry| entry.may_ask_for_relays(now)) {
-                    self.counts.busy += 1;
-                    responder.refuse(&busy());
-                    return;
-                }
-                // Whoever gave up meanwhile needs no answer.
-                let _ = responder.send(self.relays_for_peer(&peer));
-            }
-            Event::Busy => self.counts.busy += 1,
-            Event::Offence { peer, offence } => self.on_offence(peer, &offence),
-        }
+    pub(super) fn on_asked(&mut self, by: &PeerId, responder: Responder<RelaysReply>) {
+        let now = Instant::now();
+        let entry = self.book.get_mut(by);
+        // Whoever gave up meanwhile needs no answer.
+        let _ = match entry.is_some_and(|entry| entry.may_ask_for_relays(now)) {
+            true => responder.send(self.relays_for_peer(by)),
+            false => responder.refuse(&self.desk.refuse()),
+        };
     }
 
     fn relays_for_peer(&self, asking: &PeerId) -> RelaysReply {

@@ -1,64 +1,17 @@
-//! Requests of others: handed to the application, or counted against whoever sent what is none.
+//! What others send that is no request: counted against them.
 
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 
 use super::Driver;
-use crate::calls::Sends;
-use crate::codec::{Offence, Permit};
-use crate::exchange::{Event, Route};
-use crate::inbound::{Inbound, Request, busy};
-use crate::status::Path;
+use crate::codec::Offence;
 
 /// How long an offender is shut out, and how many are remembered.
 const BLOCK_TIME: Duration = Duration::from_secs(60);
 const MAX_BLOCKED: usize = 1024;
 
 impl Driver {
-    /// A request came in, or something that was none.
-    pub(super) fn on_exchange<E: Sends>(&mut self, event: Event<E>) {
-        match event {
-            Event::Arrived {
-                peer,
-                route,
-                request,
-                memory,
-                responder,
-            } => {
-                let request = E::inbound(request, responder);
-                self.hand_on(peer, route, request, memory);
-            }
-            Event::Busy => self.counts.busy += 1,
-            Event::Offence { peer, offence } => self.on_offence(peer, &offence),
-        }
-    }
-
-    fn hand_on(&mut self, peer: PeerId, route: Route, request: Request, memory: Permit) {
-        let Some(entry) = self.book.get_mut(&peer) else {
-            return;
-        };
-        entry.heard();
-        let path = match route {
-            Route::Relayed => Path::Relayed,
-            Route::Direct => entry.path().unwrap_or(Path::Direct),
-        };
-        let inbound = Inbound {
-            from: entry.id,
-            path,
-            inspected: entry.is_inspected(),
-            request,
-            _memory: memory,
-        };
-        match self.inbound.try_send(inbound) {
-            Ok(()) => self.counts.accepted += 1,
-            Err(full) => {
-                self.counts.busy += 1;
-                full.into_inner().request.refuse(&busy());
-            }
-        }
-    }
-
     /// Counts what a peer did wrong, and shuts it out when it was too much.
     pub(super) fn on_offence(&mut self, peer: PeerId, offence: &Offence) {
         self.counts.malformed += 1;

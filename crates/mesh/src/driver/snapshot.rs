@@ -7,7 +7,7 @@ use worldcompute_proof as proof;
 
 use super::Driver;
 use crate::address::is_relayed;
-use crate::status::{MeshStatus, PeerInfo};
+use crate::status::{InboundCounts, MeshStatus, PeerInfo};
 
 impl Driver {
     /// Everybody known, by peer id.
@@ -46,7 +46,12 @@ impl Driver {
                 .unwrap_or(usize::MAX),
             connected_peers: network.num_peers(),
             dials: self.dials,
-            inbound: self.counts,
+            inbound: InboundCounts {
+                malformed: self.counts.malformed,
+                blocked: self.counts.blocked,
+                failed: self.counts.failed,
+                ..self.desk.counts()
+            },
         }
     }
 }

@@ -433,6 +433,55 @@ fn the_largest_chunk_fits_into_an_answer() {
     assert!(encode(&reply, Content::MAX_ANSWER).is_ok());
 }
 
+/// What the two readings of an answer with a part of an object come to.
+fn both_readings(frame: &[u8]) -> [Option<(u64, Vec<u8>)>; 2] {
+    let reply = |answer: Result<Answer<ContentReply>, Malformed>| match answer {
+        Ok(Answer::Ok(reply)) => Some((reply.total, reply.bytes)),
+        _ => None,
+    };
+    [
+        reply(Content::answer(frame.to_vec())),
+        reply(decode(frame, Content::MAX_ANSWER)),
+    ]
+}
+
+#[test]
+fn a_part_of_an_object_is_taken_out_of_its_frame_as_it_is_written() {
+    for (total, length) in [(0, 0), (23, 1), (1 << 40, 24), (u64::MAX, MAX_CHUNK)] {
+        let reply = ContentReply {
+            total,
+            bytes: vec![7; length],
+        };
+        let frame = encode(&Answer::Ok(reply), Content::MAX_ANSWER).unwrap();
+        let taken = chunk::cut_out(frame).unwrap();
+        assert_eq!((taken.total, taken.bytes), (total, vec![7; length]));
+    }
+}
+
+#[test]
+fn a_part_of_an_object_in_any_other_form_is_read_like_any_other_message() {
+    let reply = |fields: Vec<(&str, ciborium::Value)>| {
+        let fields = fields.into_iter().map(|(key, value)| (key.into(), value));
+        let fields = ciborium::Value::Map(fields.collect());
+        let answer = ciborium::Value::Map(vec![("ok".into(), fields)]);
+        encode(&answer, 1000).unwrap()
+    };
+    let (total, bytes) = (("total", 3.into()), ("bytes", vec![1_u8, 2].into()));
+    let turned = reply(vec![bytes.clone(), total.clone()]);
+    let more = reply(vec![total.clone(), bytes.clone(), ("later", 1.into())]);
+    for frame in [turned, more] {
+        assert!(chunk::cut_out(frame.clone()).is_err());
+        assert_eq!(both_readings(&frame)[0], Some((3, vec![1, 2])));
+    }
+    let whole = reply(vec![total, bytes]);
+    for cut in [
+        &whole[..whole.len() - 1],
+        &[whole.clone(), vec![0]].concat(),
+    ] {
+        assert!(Content::answer(cut.to_vec()).is_err());
+    }
+}
+
 #[test]
 fn protocols_and_topics_keep_their_names() {
     let ids = [

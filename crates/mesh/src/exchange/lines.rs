@@ -1,0 +1,328 @@
+//! Who can be asked, over which connections, and what is under way: known to whoever asks as well as to the task that
+//! owns the swarm, so that a request need not pass through that task.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
+use tokio::sync::{mpsc, oneshot};
+use worldcompute_proof as proof;
+
+use super::asking::{CallError, Order};
+use super::handler::Ends;
+use crate::status::Path;
+use crate::wire::{Exchange, Kind};
+
+/// After its last request a relayed connection is needed for so long: the answer may still be on its way.
+const LINGER: Duration = Duration::from_secs(1);
+/// Requests of all peers together that may wait for an answer of this node, per protocol.
+const MAX_ANSWERING: usize = 1024;
+
+/// Which of the two kinds of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Route {
+    Direct,
+    Relayed,
+}
+
+/// What the node knows of its connections to a peer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub id: proof::PeerId,
+    /// The best path there is.
+    pub path: Path,
+    /// Whether a box opens the TLS on it.
+    pub inspected: bool,
+}
+
+/// Who is connected how. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lines(Arc<Mutex<Table>>);
+
+/// A request that may be sent.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(super) orders: mpsc::UnboundedSender<Order>,
+    pub(super) ticket: Ticket,
+    /// Whether a box opens the TLS on the way.
+    pub(crate) inspected: bool,
+}
+
+/// A request under way, to a peer or from it. It counts until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    lines: Lines,
+    peer: PeerId,
+    route: Route,
+    kind: Kind,
+    direction: Direction,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Direction {
+    To,
+    From,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    peers: HashMap<PeerId, Peer>,
+    by_peer: Counts<(PeerId, Kind, Direction)>,
+    by_route: Counts<(PeerId, Route)>,
+    answering: Counts<Kind>,
+    /// Peers to or from whom a request was under way when a connection ended.
+    cut: HashSet<PeerId>,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    standing: Option<Standing>,
+    /// When a request on a relayed connection came to its end.
+    relayed_at: Option<Instant>,
+    /// The newest last.
+    connections: Vec<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: ConnectionId,
+    route: Route,
+    orders: mpsc::UnboundedSender<Order>,
+    /// Lets the connection begin; gone when it has.
+    begin: Option<oneshot::Sender<()>>,
+    retired: bool,
+}
+
+impl Lines {
+    /// A connection is made. Nothing is asked or answered on it before it is [introduced](Self::introduce).
+    pub(super) fn add(&self, peer: PeerId, id: ConnectionId, route: Route) -> Ends {
+        let (orders, ordered) = mpsc::unbounded_channel();
+        let (begin, begun) = oneshot::channel();
+        let connection = Connection {
+            id,
+            route,
+            orders,
+            begin: Some(begin),
+            retired: false,
+        };
+        let mut table = self.lock();
+        let known = table.peers.entry(peer).or_default();
+        known.connections.push(connection);
+        Ends {
+            orders: ordered,
+            begun,
+        }
+    }
+
+    /// A connection is gone, or came to nothing.
+    pub(super) fn remove(&self, peer: &PeerId, id: ConnectionId) {
+        let gone = self.lock().take(peer, id);
+        // What it was still to carry out counts in the table: it is not dropped under its lock.
+        drop(gone);
+    }
+
+    /// Opens a connection to requests, now that it is known what it is.
+    pub(crate) fn introduce(&self, peer: &PeerId, id: ConnectionId) {
+        let mut table = self.lock();
+        let connection = table
+            .peers
+            .get_mut(peer)
+            .and_then(|known| known.connections.iter_mut().find(|other| other.id == id));
+        if let Some(begin) = connection.and_then(|connection| connection.begin.take()) {
+            // A connection that broke meanwhile has nothing to begin.
+            let _ = begin.send(());
+        }
+    }
+
+    /// Notes what is known of the connections to a peer.
+    pub(crate) fn stands(&self, peer: &PeerId, standing: Option<Standing>) {
+        if let Some(known) = self.lock().peers.get_mut(peer) {
+            known.standing = standing;
+        }
+    }
+
+    pub(super) fn standing(&self, peer: &PeerId) -> Option<Standing> {
+        self.lock().peers.get(peer)?.standing
+    }
+
+    /// Keeps new requests off these connections, so that they can be closed. False, with nothing changed, when a request
+    /// to or from the peer is under way.
+    pub(crate) fn retire(&self, peer: &PeerId, ids: &[ConnectionId]) -> bool {
+        let mut table = self.lock();
+        if table.is_engaged(peer) {
+            return false;
+        }
+        let known = table.peers.get_mut(peer);
+        for connection in known.into_iter().flat_map(|known| &mut known.connections) {
+            connection.retired |= ids.contains(&connection.id);
+        }
+        true
+    }
+
+    /// Whether any request to or from the peer is under way.
+    pub(crate) fn is_engaged(&self, peer: &PeerId) -> bool {
+        self.lock().is_engaged(peer)
+    }
+
+    /// Whether one is under way on a relayed connection, or was a moment ago.
+    pub(crate) fn relays_for(&self, peer: &PeerId, now: Instant) -> bool {
+        let table = self.lock();
+        let ended = table.peers.get(peer).and_then(|known| known.relayed_at);
+        table.by_route.of(&(*peer, Route::Relayed)) > 0
+            || ended.is_some_and(|at| now.saturating_duration_since(at) < LINGER)
+    }
+
+    /// Whether a peer can be asked at present.
+    pub(crate) fn lead_to(&self, peer: &PeerId) -> bool {
+        self.lock().best(peer).is_some()
+    }
+
+    /// A connection to the peer ends, with whatever is under way on it. Who had a request on it may ask again before the
+    /// task of the swarm knows.
+    pub(super) fn end(&self, peer: &PeerId, id: ConnectionId) {
+        let mut table = self.lock();
+        if table.is_engaged(peer) {
+            table.cut.insert(*peer);
+        }
+        drop(table);
+        self.remove(peer, id);
+    }
+
+    /// Whether a request was under way when a connection to the peer ended. Tells it once.
+    pub(crate) fn take_cut(&self, peer: &PeerId) -> bool {
+        self.lock().cut.remove(peer)
+    }
+
+    /// A way to ask a peer: over a direct connection if there is one, the newest first. `None` where there is none.
+    pub(crate) fn line<E: Exchange>(&self, peer: &PeerId) -> Result<Option<Line>, CallError> {
+        let mut table = self.lock();
+        let Some((known, connection)) = table.best(peer) else {
+            return Ok(None);
+        };
+        let inspected = known.standing.is_some_and(|standing| standing.inspected);
+        let (route, orders) = (connection.route, connection.orders.clone());
+        if table.by_peer.of(&(*peer, E::KIND, Direction::To)) >= E::STREAMS {
+            return Err(CallError::Busy);
+        }
+        let ticket = self.ticket(&mut table, *peer, route, E::KIND, Direction::To);
+        Ok(Some(Line {
+            orders,
+            ticket,
+            inspected,
+        }))
+    }
+
+    /// Room for one more request of a peer, if there is any.
+    pub(super) fn admit<E: Exchange>(&self, peer: PeerId, route: Route) -> Option<Ticket> {
+        let mut table = self.lock();
+        let of_peer = table.by_peer.of(&(peer, E::KIND, Direction::From));
+        if of_peer >= E::STREAMS || table.answering.of(&E::KIND) >= MAX_ANSWERING {
+            return None;
+        }
+        table.answering.add(E::KIND);
+        Some(self.ticket(&mut table, peer, route, E::KIND, Direction::From))
+    }
+
+    fn ticket(
+        &self,
+        table: &mut Table,
+        peer: PeerId,
+        route: Route,
+        kind: Kind,
+        direction: Direction,
+    ) -> Ticket {
+        table.by_peer.add((peer, kind, direction));
+        table.by_route.add((peer, route));
+        Ticket {
+            lines: self.clone(),
+            peer,
+            route,
+            kind,
+            direction,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut table = self.lines.lock();
+        table.by_peer.take((self.peer, self.kind, self.direction));
+        table.by_route.take((self.peer, self.route));
+        if self.route == Route::Relayed
+            && let Some(known) = table.peers.get_mut(&self.peer)
+        {
+            known.relayed_at = Some(Instant::now());
+        }
+        if self.direction == Direction::From {
+            table.answering.take(self.kind);
+        }
+    }
+}
+
+impl Table {
+    fn take(&mut self, peer: &PeerId, id: ConnectionId) -> Vec<Connection> {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return Vec::new();
+        };
+        let gone = known.connections.extract_if(.., |other| other.id == id);
+        let gone = gone.collect();
+        if known.connections.is_empty() {
+            self.peers.remove(peer);
+        }
+        gone
+    }
+
+    fn best(&self, peer: &PeerId) -> Option<(&Peer, &Connection)> {
+        let known = self.peers.get(peer)?;
+        let open = |connection: &&Connection| connection.begin.is_none() && !connection.retired;
+        let newest = || known.connections.iter().rev().filter(open);
+        let direct = newest().find(|connection| connection.route == Route::Direct);
+        Some((known, direct.or_else(|| newest().next())?))
+    }
+
+    fn is_engaged(&self, peer: &PeerId) -> bool {
+        [Route::Direct, Route::Relayed]
+            .iter()
+            .any(|route| self.by_route.of(&(*peer, *route)) > 0)
+    }
+}
+
+/// How many there are of each.
+#[derive(Debug)]
+pub(super) struct Counts<K>(HashMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Counts<K> {
+    pub(super) fn of(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+
+    pub(super) fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    pub(super) fn take(&mut self, key: K) {
+        if let Entry::Occupied(mut entry) = self.0.entry(key) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
