@@ -23,7 +23,7 @@ use crate::wss::{Sightings, Wss};
 pub(crate) const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// A process that is killed says nothing over QUIC; its peers notice after this time. (The kernel closes its TCP
 /// connections at once.)
-const QUIC_IDLE_MS: u32 = 5_000;
+const QUIC_IDLE_MS: u32 = 4_000;
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Streams of one connection, all protocols together. Past it yamux closes the connection.
 const MAX_STREAMS: usize = 1024;

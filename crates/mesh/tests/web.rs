@@ -13,6 +13,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_rustls::rustls::client::danger::{
@@ -89,6 +90,56 @@ async fn two_peers_who_see_nothing_but_the_web_run_tasks_for_each_other() {
     );
     let seen = peer_info(&submitter, donor.peer_id()).await.unwrap();
     assert_eq!(seen.transport, Some(Transport::Circuit));
+}
+
+/// Takes connections and says nothing. Returns its port, and how many came so far.
+async fn silent() -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let came = Arc::new(AtomicUsize::new(0));
+    let count = came.clone();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            held.push(connection);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (port, came)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_on_the_web_that_is_back_is_found_while_another_address_of_it_is_silent() {
+    logged();
+    let certificate = Arc::new(Certificate::self_signed().unwrap().0);
+    let start = async |at: &str| {
+        let mut config = MeshConfig::new(key(1));
+        config.listen = addresses(&[at]);
+        config.certificate = Some(certificate.clone());
+        config.relay_server = true;
+        Mesh::start(config).await.unwrap().0
+    };
+    let relay = start(WEB).await;
+    let (web, (elsewhere, came)) = (web_address(&relay).await, silent().await);
+    let elsewhere = format!("/ip4/127.0.0.1/tcp/{elsewhere}/p2p/{}", relay.peer_id());
+    let mut config = MeshConfig::new(key(2));
+    config.bootstrap = vec![elsewhere.parse().unwrap(), web.clone()];
+    let (donor, _inbound) = Mesh::start(config).await.unwrap();
+    let reserved = async || within("a reservation", donor.reserved(DEADLINE)).await;
+    reserved().await.unwrap();
+    let refused = async || donor.status().await.unwrap().dials.transport_errors;
+    let before = refused().await;
+    relay.shutdown().await;
+    within("a refusal", async {
+        while refused().await == before {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let _back = start(&format!("/ip4/127.0.0.1/tcp/{}/tls/ws", port(&web))).await;
+    reserved().await.unwrap();
+    // At the start, and when the relay was lost. It was not waited for until it would have been dialled once more.
+    assert_eq!(came.load(Ordering::Relaxed), 2);
 }
 
 /// Dials a relay that is on the web, and said to be at a port of TCP too, and returns how the dials went.

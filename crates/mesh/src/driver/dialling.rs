@@ -19,6 +19,8 @@ use crate::inbound::busy;
 
 /// How long QUIC and TCP are ahead of what looks like the web.
 const HEAD_START: Duration = Duration::from_millis(500);
+/// After how long a lost relay is tried again over TLS where it refused, with a fifth more or less.
+const KNOCK_AGAIN: Duration = Duration::from_millis(500);
 /// A dial that was dropped belongs to a connection of which the swarm tells within this time, or to none.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Addresses of one dial.
@@ -383,7 +385,8 @@ impl Driver {
                 return self.fall_back(peer, attempt.failed);
             }
             if let Some(beside) = self.beside(&peer) {
-                return beside.failed.extend(attempt.failed);
+                beside.failed.append(&mut attempt.failed);
+                return self.knock_again(peer, attempt.addresses);
             }
         }
         self.fail_bootstrap(&attempt);
@@ -416,6 +419,16 @@ impl Driver {
         // Each time one less, or it would have no end.
         let fewer = others.len() < attempt.addresses.len();
         (fewer && !others.is_empty()).then_some(others)
+    }
+
+    /// A lost relay that is back answers over TLS before firewalls have let the dials of its other addresses run out of
+    /// time: until then it is tried again and again.
+    fn knock_again(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
+        addresses.retain(|address| Transport::of(address) == Transport::Wss);
+        if !addresses.is_empty() && self.relays.has_lost(&peer) {
+            let due = Instant::now() + KNOCK_AGAIN.mul_f64(rand::random_range(0.8..1.2));
+            self.fallbacks.insert(peer, Fallback { due, addresses });
+        }
     }
 
     /// Another attempt at the same peer, which may yet succeed.
