@@ -19,6 +19,7 @@ pub mod intent;
 pub mod job;
 pub mod mcp;
 pub mod mcp_request;
+pub mod mesh;
 pub mod pack;
 pub mod policy;
 pub mod receipt;
@@ -42,7 +43,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 28] = [
+pub const TARGETS: [Target; 29] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -71,4 +72,5 @@ pub const TARGETS: [Target; 28] = [
     ("sealed", sealed::fuzz),
     ("bundle", bundle::fuzz),
     ("store_bundle", store_bundle::fuzz),
+    ("mesh", mesh::fuzz),
 ];

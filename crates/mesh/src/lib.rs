@@ -35,6 +35,8 @@ mod relays;
 mod routes;
 mod sites;
 mod status;
+#[doc(hidden)]
+pub mod strangers;
 mod transport;
 mod ways;
 pub mod wire;

@@ -40,6 +40,7 @@ use door::Prefixed;
 use stream::ByteStream;
 use trust::{Roots, Trust};
 
+pub(crate) use door::answer;
 pub(crate) use trust::{Refusal, Sightings, Why, local_authorities};
 
 /// A warning about the same host and issuer is given once. Of so many it is remembered; then they are told again.

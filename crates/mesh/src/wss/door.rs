@@ -82,7 +82,7 @@ fn ends(head: &[u8]) -> bool {
 }
 
 /// What a visitor is answered. None for who asks for WebSocket.
-fn answer(head: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn answer(head: &[u8]) -> Option<Vec<u8>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let whole = request.parse(head).is_ok_and(|status| status.is_complete());
