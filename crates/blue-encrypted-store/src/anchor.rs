@@ -295,7 +295,7 @@ impl State {
     }
 
     fn write_anew(&self, path: &Path) -> Result<Journal> {
-        let fresh = beside(path, "new");
+        let fresh = path.with_added_extension("new");
         let cannot_replace = |error| Fault::io(format_args!("replace {}", path.display()), &error);
         match OsDisk.remove(&fresh) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -335,14 +335,6 @@ fn unreadable(path: &Path, error: &serde_json::Error) -> Fault {
     Fault::new(Category::VerificationFailed, "anchor_malformed", message)
         .caused_by(error)
         .hint("restore the file from a backup")
-}
-
-/// The path of a file that belongs to the store at `path`.
-pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    name.into()
 }
 
 #[cfg(test)]
@@ -469,7 +461,7 @@ mod tests {
         let identity = Identity::new("s1", &[0], Epochs::FIRST);
         anchor.remember(identity.clone()).unwrap();
         // Left by a process that died while it wrote the journal anew.
-        Journal::open(&beside(&path, "new"), Limits::default()).unwrap();
+        Journal::open(&path.with_added_extension("new"), Limits::default()).unwrap();
         let mut largest = 0;
         for version in 1..=100 {
             for id in ["j1", "j2"] {

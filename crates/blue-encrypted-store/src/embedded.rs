@@ -20,8 +20,6 @@ use worldcompute_durable::{
 };
 use worldcompute_fault::{Category, Fault, Result};
 
-use crate::anchor::beside;
-
 const CONTENT_TYPE: &str = "application/x-amz-json-1.0";
 const TARGET_PREFIX: &str = "DynamoDB_20120810.";
 
@@ -67,7 +65,7 @@ impl Engine {
         if let Some(parent) = Path::new(&name).parent() {
             private_dir(parent)?;
         }
-        let lock = OwnedLock::acquire(&beside(path, "lock"), LockOptions::default())?;
+        let lock = OwnedLock::acquire(&path.with_added_extension("lock"), LockOptions::default())?;
         match create_new(path, &[], Mode::Private) {
             Err(fault) if fault.code() == "already_exists" => check_private(path)?,
             created => created?,
@@ -102,8 +100,11 @@ impl Engine {
 /// Deletes the table at `path` and the anchor beside it. What SQLite would put back from its log goes first, the table
 /// itself last: until then there is one, if only an older one, and afterwards nothing that belonged to it.
 pub(crate) fn discard(path: &Path) -> Result<()> {
-    let _lock = OwnedLock::acquire(&beside(path, "lock"), LockOptions::default())?;
-    let anchor = [beside(path, "anchor"), beside(path, "anchor.new")];
+    let _lock = OwnedLock::acquire(&path.with_added_extension("lock"), LockOptions::default())?;
+    let anchor = [
+        path.with_added_extension("anchor"),
+        path.with_added_extension("anchor.new"),
+    ];
     for file in logs_of(path).iter().chain(&anchor).map(PathBuf::as_path) {
         remove(file)?;
     }

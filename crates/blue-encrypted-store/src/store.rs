@@ -457,7 +457,7 @@ fn in_process(path: &StorePath, config: &StoreConfig) -> Result<(Client, Anchor)
     }
     let engine = Engine::file(path)?;
     let beside = config.anchor.clone();
-    let beside = beside.unwrap_or_else(|| crate::anchor::beside(path, "anchor"));
+    let beside = beside.unwrap_or_else(|| path.with_added_extension("anchor"));
     Ok((client::answered_by(engine), anchor(&beside, config)?))
 }
 
