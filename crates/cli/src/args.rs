@@ -403,7 +403,7 @@ pub enum AdminCommand {
     },
     /// Shut a peer out: this node neither speaks to it nor hears it, until it is let in again
     #[command(
-        after_help = "Example:\n  worldcompute admin ban --subject-id 12D3Koo... --reason 'floods the relay'\n\nA ban is this node's alone, is kept in its home (banned.json), and is shown by 'worldcompute admin status'."
+        after_help = "Example:\n  worldcompute admin ban --subject-id 12D3Koo... --reason floods-the-relay\n\nA ban is this node's alone, is kept in its home (banned.json), and is shown by 'worldcompute admin status'."
     )]
     Ban {
         /// Whom, as 'worldcompute cluster peers' shows it

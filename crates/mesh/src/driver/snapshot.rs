@@ -27,6 +27,7 @@ impl Driver {
         let network = self.swarm.network_info();
         let mut external: Vec<_> = self.swarm.external_addresses().cloned().collect();
         external.sort_by_key(ToString::to_string);
+        let requests = self.desk.counts();
         MeshStatus {
             peer: self.me,
             agent: self.agent.clone(),
@@ -47,10 +48,9 @@ impl Driver {
             connected_peers: network.num_peers(),
             dials: self.dials,
             inbound: InboundCounts {
-                malformed: self.counts.malformed,
-                blocked: self.counts.blocked,
-                failed: self.counts.failed,
-                ..self.desk.counts()
+                accepted: requests.accepted,
+                busy: requests.busy,
+                ..self.counts
             },
         }
     }
