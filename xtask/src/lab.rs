@@ -7,6 +7,7 @@ mod board;
 mod caller;
 mod check;
 mod claim;
+mod clock;
 mod crowd;
 mod cut;
 mod delay;
@@ -64,6 +65,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
             })
         }
         ["diagnose", options @ ..] => endure(&Wishes::parse(options, &[])?, diagnose::play),
+        ["clock", options @ ..] => endure(&Wishes::parse(options, &[])?, clock::play),
         ["crowd", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for"])?;
             endure(&wishes, |claim, means, stop| {

@@ -164,6 +164,13 @@ pub struct ListenArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
     pub tls_key: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+/// Whom a node believes: what shows it a certificate, and who tells it what a name stands for.
+#[derive(Debug, Args)]
+pub struct TrustArgs {
     /// DANGEROUS: take certificates of boxes on the way that this machine trusts; such connections are marked
     #[arg(long)]
     pub allow_ssl_inspection: bool,
@@ -441,21 +448,8 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "DIR", default_value = "evidence", value_hint = ValueHint::DirPath)]
     pub out: PathBuf,
 
-    /// DANGEROUS: take certificates of boxes on the way that this machine trusts; they are told all the same
-    #[arg(long)]
-    pub allow_ssl_inspection: bool,
-
-    /// Look up names by DNS over HTTPS alone; send nothing to port 53
-    #[arg(long)]
-    pub doh_only: bool,
-
-    /// Resolvers over HTTPS, as name@ip or name@ip:port [default: those of Cloudflare and Google]
-    #[arg(long, value_name = "NAME@IP", value_delimiter = ',')]
-    pub doh: Vec<String>,
-
-    /// PEM file of authorities that may vouch for them, beside the public ones
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub doh_authorities: Option<PathBuf>,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// A part of a node's status.

@@ -7,19 +7,20 @@
 //! With `--anew` each call is that of a newcomer, who has to dial. Without it one node calls all the time over whatever
 //! connection it has, and joins by the nodes that `--bootstrap` names. It ends with its standard input.
 
+mod support;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use worldcompute_mesh::wire::OfferRequest;
 use worldcompute_mesh::{Mesh, MeshConfig, Multiaddr};
 use worldcompute_proof::{Cid, PeerId, SigningKey};
 
+use support::{Outcome, end_of_input};
+
 /// Whoever has not answered by then was not reached.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -45,17 +46,6 @@ async fn main() -> Outcome<()> {
         mesh.shutdown().await;
     }
     Ok(())
-}
-
-/// Resolves when whoever started this program has closed its standard input, or is gone.
-fn end_of_input() -> oneshot::Receiver<()> {
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || {
-        // What is said on it is of no interest, only that it ends.
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        drop(ended);
-    });
-    end
 }
 
 /// Whom it calls, and how.

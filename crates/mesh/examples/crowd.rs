@@ -7,6 +7,8 @@
 //!
 //! It ends with its standard input.
 
+mod support;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,8 +20,9 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad, noise, ping, relay, tcp,
     yamux,
 };
-use tokio::sync::oneshot;
 use tokio::time::{interval, sleep};
+
+use support::{Outcome, end_of_input};
 
 /// So many begin in a second, and whoever was refused asks again after this time.
 const BEGIN_A_SECOND: u64 = 100;
@@ -30,8 +33,6 @@ const MEMBER: &str = "/worldcompute/1.0.0";
 const NO_MEMBER: &str = "/ipfs/0.1.0";
 /// Circuits that each asks for.
 const CIRCUITS: usize = 2;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(NetworkBehaviour)]
 struct Greedy {
@@ -219,15 +220,4 @@ impl Counts {
             r#"{{"connections":{connections},"reservations":{reservations},"circuits":{circuits},"refused":{refused}}}"#
         );
     }
-}
-
-/// Resolves when whoever started this program has closed its standard input, or is gone.
-fn end_of_input() -> oneshot::Receiver<()> {
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || {
-        // What is said on it is of no interest, only that it ends.
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        drop(ended);
-    });
-    end
 }

@@ -6,19 +6,20 @@
 //!
 //! It ends with its standard input.
 
+mod support;
+
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::interval;
 use worldcompute_fault::{Fault, WcCode};
 use worldcompute_mesh::wire::{Capacity, DispatchReply, LeaseReply, OfferReply};
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, Request, Responder};
 use worldcompute_proof::SigningKey;
 
+use support::{Outcome, end_of_input};
+
 /// How often it says what it has.
 const BOAST_EVERY: Duration = Duration::from_secs(5);
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
@@ -81,15 +82,4 @@ fn everything() -> Capacity {
         addresses: Vec::new(),
         slots: 64,
     }
-}
-
-/// Resolves when whoever started this program has closed its standard input, or is gone.
-fn end_of_input() -> oneshot::Receiver<()> {
-    let (ended, end) = oneshot::channel();
-    std::thread::spawn(move || {
-        // What is said on it is of no interest, only that it ends.
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        drop(ended);
-    });
-    end
 }

@@ -39,7 +39,7 @@ const GOSSIP_QUEUE: usize = 512;
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections of one peer: two directions of a hole punch, and circuits through two relays.
-const MAX_CONNECTIONS_PER_PEER: u32 = 4;
+pub(crate) const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 const MAX_PENDING_INCOMING: u32 = 256;
 const MAX_PENDING_OUTGOING: u32 = 128;
 const MAX_CONNECTIONS: u32 = 2048;

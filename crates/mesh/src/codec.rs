@@ -102,6 +102,13 @@ pub(crate) struct Codec {
     silence: Duration,
 }
 
+impl Offence {
+    /// Whether it is what a connection that broke leaves as well.
+    pub(crate) const fn is_cut_off(&self) -> bool {
+        matches!(self, Self::Malformed(Malformed::CutOff) | Self::Broken(_))
+    }
+}
+
 impl Codec {
     pub(crate) fn new(budget: &Budget) -> Self {
         Self {
@@ -157,7 +164,7 @@ impl Codec {
         for step in bytes.chunks(WRITE_STEP) {
             timeout(self.silence, io.write_all(step))
                 .await
-                .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+                .map_err(|_| silent())??;
         }
         Ok(())
     }
@@ -211,21 +218,25 @@ impl Codec {
 
 /// Reads an answer of at most `limit` bytes to the end of its stream.
 ///
-/// There is no limit on silence before the first byte: the other side is at work. The protocol's own timeout holds.
+/// The other side may be at work before the first byte, for as long as the `patience` of the protocol lasts. Then it has
+/// what it says, and may not go silent.
 pub(crate) async fn read_answer(
     io: &mut (impl AsyncRead + Unpin),
     limit: usize,
+    patience: Duration,
 ) -> io::Result<Vec<u8>> {
-    let (mut bytes, mut filled) = (Vec::new(), 0);
+    let (mut bytes, mut filled, mut silence) = (Vec::new(), 0, patience);
     loop {
         if filled == bytes.len() {
             // Few steps to a large answer, and little room for a small one. The last byte is one too many.
             bytes.resize((filled * ANSWER_GROWTH).clamp(FIRST_ANSWER, limit + 1), 0);
         }
-        match io.read(bytes.get_mut(filled..).unwrap_or_default()).await? {
+        let read = io.read(bytes.get_mut(filled..).unwrap_or_default());
+        match timeout(silence, read).await.map_err(|_| silent())?? {
             0 => break,
             count => filled += count,
         }
+        silence = SILENCE;
         if filled > limit {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -238,6 +249,10 @@ pub(crate) async fn read_answer(
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+fn silent() -> io::Error {
+    io::ErrorKind::TimedOut.into()
 }
 
 fn unsendable(error: &Malformed) -> Fault {

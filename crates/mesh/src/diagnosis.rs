@@ -22,7 +22,6 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -31,6 +30,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::address::{Transport, is_relayed, peer_of};
 use crate::config::MeshConfig;
 use crate::names::{Names, named, reached_at};
+use crate::network;
 use dialler::Diallers;
 use naming::Question;
 use nat::Observation;
@@ -214,20 +214,12 @@ fn webs(addresses: &[Multiaddr]) -> Vec<Step> {
         addresses
             .iter()
             .filter(|address| of(address))
-            .filter_map(ip_of)
+            .filter_map(network::ip)
             .collect()
     };
     let web = ips(&|address| Transport::of(address) == Transport::Wss);
     let all = ips(&|_| true);
     all.difference(&web).copied().map(Step::Web).collect()
-}
-
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
 }
 
 impl Probing {

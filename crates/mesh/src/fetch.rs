@@ -21,8 +21,8 @@ const PAUSES: [Duration; 4] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
-/// For how long a chunk is asked for. A peer whose relay is lost has another within this time, and what was fetched
-/// before is kept until then.
+/// For how long a chunk is asked for again once that failed. A peer whose relay is lost has another within this time, and
+/// what was fetched before is kept until then.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn fetch(mesh: &Mesh, peer: PeerId, cid: &Cid, max_bytes: u64) -> Result<Vec<u8>> {
@@ -81,7 +81,7 @@ async fn chunk(
     offset: u64,
     total: Option<u64>,
 ) -> Result<ContentReply> {
-    let given_up = Instant::now() + PATIENCE;
+    let mut given_up = None;
     let mut pauses = PAUSES.iter().chain(PAUSES.last().into_iter().cycle());
     loop {
         let request = ContentRequest {
@@ -93,6 +93,7 @@ async fn chunk(
             Ok(reply) => return verified(reply, cid, offset, total),
             Err(fault) => fault,
         };
+        let given_up = *given_up.get_or_insert_with(|| Instant::now() + PATIENCE);
         match pauses.next() {
             Some(pause) if fault.retryable() && Instant::now() + *pause < given_up => {
                 tokio::time::sleep(*pause).await;

@@ -82,6 +82,15 @@ pub(crate) fn unanswered() -> Fault {
     )
 }
 
+/// What a requester is told whose request ended too soon.
+pub(crate) fn cut_off() -> Fault {
+    Fault::new(
+        Category::InvalidInput,
+        "request_cut_off",
+        "the request ended before it was whole",
+    )
+}
+
 /// What a requester is told when there is no room for its request.
 pub(crate) fn busy() -> Fault {
     Fault::new(

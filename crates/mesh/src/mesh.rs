@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::{Cid, PeerId};
 
+use crate::behaviour::MAX_CONNECTIONS_PER_PEER;
 use crate::config::MeshConfig;
 use crate::driver::{self, Command};
 use crate::exchange::{CONNECTION_LOST, CallError, Line, Lines};
@@ -219,15 +220,19 @@ impl Mesh {
     }
 
     async fn call<E: Exchange>(&self, peer: PeerId, request: E::Request) -> Result<E::Reply> {
-        let again = E::IDEMPOTENT.then(|| request.clone());
-        match (self.call_once::<E>(peer, request).await, again) {
-            // A connection may break at any moment, also while a request waits on it. Once more is enough: the
-            // second time the connection is a new one.
-            (Err(fault), Some(request)) if fault.code() == CONNECTION_LOST => {
-                self.call_once::<E>(peer, request).await
+        // Connections break at any moment, also while a request waits on one, and all that there are may break at once, as
+        // when they go through one relay. The one after them is new.
+        let again = match E::IDEMPOTENT {
+            true => MAX_CONNECTIONS_PER_PEER,
+            false => 0,
+        };
+        for _ in 0..again {
+            match self.call_once::<E>(peer, request.clone()).await {
+                Err(fault) if fault.code() == CONNECTION_LOST => {}
+                outcome => return outcome,
             }
-            (outcome, _) => outcome,
         }
+        self.call_once::<E>(peer, request).await
     }
 
     async fn call_once<E: Exchange>(

@@ -1,6 +1,6 @@
 //! Where an address leads: how far it means anything, and to which network, so that limits can be set for each.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -101,6 +101,14 @@ pub(crate) fn ip(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(ip.to_canonical()),
+        _ => None,
+    }
+}
+
+/// Where an address of TCP or UDP leads, without what is spoken there.
+pub(crate) fn socket(address: &Multiaddr) -> Option<SocketAddr> {
+    match address.iter().nth(1)? {
+        Protocol::Udp(port) | Protocol::Tcp(port) => Some(SocketAddr::new(ip(address)?, port)),
         _ => None,
     }
 }

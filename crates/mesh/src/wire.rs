@@ -94,6 +94,8 @@ pub(crate) trait Exchange: Send + Sync + Sized + 'static {
     const MAX_ANSWER: usize;
     /// From opening the stream to the last byte of the answer.
     const TIMEOUT: Duration;
+    /// From opening the stream to the first byte of the answer.
+    const PATIENCE: Duration = Self::TIMEOUT;
     /// Requests of one peer in flight, in each direction.
     const STREAMS: usize;
     /// Whether asking twice does no more than asking once.
@@ -171,7 +173,9 @@ impl Exchange for Content {
     const ID: &'static str = "/worldcompute/content/1.0.0";
     const MAX_REQUEST: usize = 4 * 1024;
     const MAX_ANSWER: usize = MAX_CHUNK + REFUSAL;
-    const TIMEOUT: Duration = Duration::from_secs(30);
+    /// Several chunks share a path, and some paths are slow. Who says nothing is left sooner.
+    const TIMEOUT: Duration = Duration::from_secs(300);
+    const PATIENCE: Duration = Duration::from_secs(30);
     const STREAMS: usize = 16;
     const IDEMPOTENT: bool = true;
 
@@ -301,6 +305,8 @@ fn is_plain(text: &str) -> bool {
 pub(crate) enum Malformed {
     #[error("not the expected CBOR: {0}")]
     Cbor(String),
+    #[error("it was cut off")]
+    CutOff,
     #[error("{0} bytes follow the message")]
     Trailing(usize),
     #[error("longer than {0} bytes")]
@@ -333,6 +339,10 @@ pub(crate) fn encode<T: Serialize>(value: &T, limit: usize) -> Result<Vec<u8>, M
 }
 
 fn cause(error: &ciborium::de::Error<std::io::Error>) -> Malformed {
+    // All of it is in memory: reading fails only where it ends too soon.
+    if matches!(error, ciborium::de::Error::Io(_)) {
+        return Malformed::CutOff;
+    }
     let mut text = error.to_string();
     text.truncate(text.floor_char_boundary(MAX_NAME));
     Malformed::Cbor(text)

@@ -29,8 +29,9 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::{
     DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent,
 };
-use libp2p::multiaddr::Protocol;
 use worldcompute_fault::Fault;
+
+use crate::network;
 
 pub use certificate::{Certificate, MAX_PEM};
 pub use trust::Inspection;
@@ -170,17 +171,7 @@ async fn dial_tls<S: AsyncRead + AsyncWrite + Send + Unpin>(
 
 /// Where an address of this transport leads.
 pub(crate) fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
-    let target = Target::of(address)?;
-    let mut parts = target.tcp.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => ip.into(),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
+    network::socket(&Target::of(address)?.tcp)
 }
 
 /// Speaks TLS to an address of this transport, to see whether the certificate is the right one, and says no more.

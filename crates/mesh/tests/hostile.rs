@@ -30,15 +30,23 @@ fn id_of(mesh: &Mesh) -> PeerId {
 }
 
 async fn tcp_of(mesh: &Mesh) -> Multiaddr {
+    listens_by(mesh, "/tcp/").await
+}
+
+async fn listens_by(mesh: &Mesh, transport: &str) -> Multiaddr {
     let listen = mesh.status().await.unwrap().listen;
     listen
         .into_iter()
-        .find(|address| address.to_string().contains("/tcp/"))
+        .find(|address| address.to_string().contains(transport))
         .unwrap()
 }
 
 /// A node under attack, one that behaves and knows it, and the attacker, connected to the first.
 async fn scene() -> (Mesh, Mesh, Attacker) {
+    scene_by("/tcp/").await
+}
+
+async fn scene_by(transport: &str) -> (Mesh, Mesh, Attacker) {
     let (victim, inbound) = open(1).await;
     serve(inbound, Objects::new());
     let (friend, _friend_in) = open(2).await;
@@ -46,7 +54,7 @@ async fn scene() -> (Mesh, Mesh, Attacker) {
         .add_peer(victim.peer_id(), dialled(&victim).await)
         .await;
     let mut attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
-    attacker.dial(id_of(&victim), &tcp_of(&victim).await);
+    attacker.dial(id_of(&victim), &listens_by(&victim, transport).await);
     within(
         "the attacker's connection",
         attacker.happens(|happening| *happening == Happening::Connected),
@@ -250,7 +258,7 @@ async fn asks(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> (Mesh, Atta
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_garbage_fails_the_request_and_counts_against_the_peer() {
-    let (mesh, attacker) = asks(|_| Raw::whole(*b"garbage")).await;
+    let (mesh, attacker) = asks(|_| Raw::whole(*b"\xffgarbage")).await;
     let fault = within("an answer", mesh.offer(named(&attacker), an_offer()))
         .await
         .unwrap_err();
@@ -259,6 +267,81 @@ async fn an_answer_that_is_garbage_fails_the_request_and_counts_against_the_peer
         ("malformed_answer", Category::VerificationFailed)
     );
     assert_eq!(mesh.status().await.unwrap().inbound.malformed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_off_is_asked_for_again_and_counts_against_nobody() {
+    let whole = content_answer(3, b"two");
+    let mut ends = [whole.len() - 1, 1, 0].into_iter();
+    let (mesh, attacker) = asks(move |_| {
+        let end = ends.next().unwrap_or(whole.len());
+        Raw::whole(&whole[..end])
+    })
+    .await;
+    let two = Cid::raw(b"two");
+    let fetched = mesh.fetch(named(&attacker), &two, 3);
+    assert_eq!(within("the object", fetched).await.unwrap(), b"two");
+    assert_eq!(mesh.status().await.unwrap().inbound.malformed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_lost_only_after_as_many_connections_as_a_peer_can_have() {
+    for (breaks, answered) in [(4, true), (5, false)] {
+        let mut left = breaks;
+        let (mesh, attacker) = asks(move |_| match left {
+            0 => Raw::whole(offer_answer()),
+            _ => {
+                left -= 1;
+                Raw::whole([])
+            }
+        })
+        .await;
+        let offered = within("an answer", mesh.offer(named(&attacker), an_offer())).await;
+        match answered {
+            true => assert!(offered.unwrap().accepted),
+            false => assert_eq!(offered.unwrap_err().code(), "connection_lost"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_requests_of_a_connection_that_broke_count_against_nobody() {
+    for transport in ["/tcp/", "/quic-v1"] {
+        half_requests_break_off(transport).await;
+    }
+}
+
+async fn half_requests_break_off(transport: &str) {
+    let (victim, friend, attacker) = scene_by(transport).await;
+    let half = || Raw::half([0xa1]);
+    let open: Vec<_> = (0..20)
+        .map(|_| attacker.send(id_of(&victim), DISPATCH, half()))
+        .collect();
+    let garbage = attacker.send(id_of(&victim), OFFER, Raw::whole(*b"garbage"));
+    let answer = within("an end of what came after them", garbage)
+        .await
+        .unwrap();
+    assert!(
+        !matches!(&answer, Ok(bytes) if !bytes.is_empty()),
+        "{answer:?}"
+    );
+    drop((attacker, open));
+    still_serves(&victim, &friend).await;
+    within("the end", async {
+        while victim
+            .peers()
+            .await
+            .iter()
+            .filter(|peer| peer.connected)
+            .count()
+            > 1
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let inbound = victim.status().await.unwrap().inbound;
+    assert_eq!((inbound.malformed, inbound.blocked), (1, 0), "{transport}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -485,15 +568,23 @@ fn announcement(sequence: u64, cores: u32) -> Vec<u8> {
 
 /// `{"ok": {"total": total, "bytes": bytes}}`
 fn content_answer(total: u64, bytes: &[u8]) -> Vec<u8> {
-    let reply = worldcompute_mesh::wire::ContentReply {
+    answer(&worldcompute_mesh::wire::ContentReply {
         total,
         bytes: bytes.to_vec(),
-    };
+    })
+}
+
+fn offer_answer() -> Vec<u8> {
+    answer(&worldcompute_mesh::wire::OfferReply {
+        accepted: true,
+        load: 0.5,
+        reason: None,
+    })
+}
+
+fn answer(reply: &impl serde::Serialize) -> Vec<u8> {
     let mut answer = Vec::new();
-    ciborium::into_writer(
-        &std::collections::BTreeMap::from([("ok", reply)]),
-        &mut answer,
-    )
-    .unwrap();
+    let ok = std::collections::BTreeMap::from([("ok", reply)]);
+    ciborium::into_writer(&ok, &mut answer).unwrap();
     answer
 }

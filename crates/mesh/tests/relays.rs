@@ -10,7 +10,11 @@
 #[expect(dead_code, reason = "a part is used here")]
 #[path = "support/attacker.rs"]
 mod attacker;
+#[path = "support/liar.rs"]
+mod liar;
 mod support;
+
+use std::sync::atomic::Ordering;
 
 use attacker::{Attacker, EXCHANGE, Happening, RELAYS, Raw};
 use ciborium::Value;
@@ -108,6 +112,35 @@ async fn a_donor_whose_relays_are_gone_for_ever_is_served_by_such_as_it_was_told
         .add_peer(again.peer_id(), vec![held.address])
         .await;
     let offer = within("an offer", submitter.offer(again.peer_id(), an_offer())).await;
+    assert!(offer.unwrap().accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_grants_reservations_and_carries_nothing_keeps_nobody_from_a_donor() {
+    logged();
+    let (false_one, refused) = liar::start().await;
+    let text = false_one.to_string();
+    let liar: proof::PeerId = text.rsplit_once("/p2p/").unwrap().1.parse().unwrap();
+    let honest = relay(1, &LOOPBACK).await;
+    let mut named = vec![false_one];
+    named.extend(dialled(&honest).await);
+    let (donor, donor_in) = Mesh::start(joining(4, &named)).await.unwrap();
+    serve(donor_in, Objects::new());
+    let lie = has_reserved_at(&donor, |at| at == liar).await;
+    let held = has_reserved(&donor, &honest).await;
+
+    let (submitter, _submitter_in) = Mesh::start(MeshConfig::new(key(5))).await.unwrap();
+    submitter
+        .add_peer(donor.peer_id(), vec![lie.address.clone()])
+        .await;
+    let asked = submitter.offer(donor.peer_id(), an_offer());
+    assert!(within("a refusal", asked).await.is_err());
+    assert!(refused.load(Ordering::Relaxed) > 0);
+    let (submitter, _submitter_in) = Mesh::start(MeshConfig::new(key(6))).await.unwrap();
+    submitter
+        .add_peer(donor.peer_id(), vec![lie.address, held.address])
+        .await;
+    let offer = within("an offer", submitter.offer(donor.peer_id(), an_offer())).await;
     assert!(offer.unwrap().accepted);
 }
 

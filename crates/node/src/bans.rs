@@ -1,6 +1,7 @@
 //! Who the operator has banned, kept in the home: a ban outlives the daemon.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
@@ -10,7 +11,7 @@ use worldcompute_mesh::Mesh;
 use worldcompute_proof::PeerId;
 
 use crate::api::Ban;
-use crate::blocking::blocking;
+use crate::blocking::{blocking, whole};
 
 /// The most peers that can be banned. A file of so many is below [`MAX_BYTES`].
 pub const MAX_BANS: usize = 4096;
@@ -23,7 +24,7 @@ const MAX_BYTES: u64 = 8 << 20;
 pub struct Bans {
     path: PathBuf,
     mesh: Mesh,
-    list: Mutex<Vec<Ban>>,
+    list: Arc<Mutex<Vec<Ban>>>,
 }
 
 /// The bans in the file at `path`; none where there is no file.
@@ -51,7 +52,7 @@ impl Bans {
         Self {
             path,
             mesh,
-            list: Mutex::new(list),
+            list: Arc::new(Mutex::new(list)),
         }
     }
 
@@ -77,7 +78,7 @@ impl Bans {
             reason,
             since: Timestamp::now().to_string(),
         };
-        let mut list = self.list.lock().await;
+        let mut list = self.list.clone().lock_owned().await;
         let mut next = list.clone();
         let known = next.iter().position(|known| known.subject_id == peer);
         match known.and_then(|index| next.get_mut(index)) {
@@ -85,10 +86,14 @@ impl Bans {
             None if list.len() >= MAX_BANS => return Err(too_many()),
             None => next.push(ban.clone()),
         }
-        self.write(next.clone()).await?;
-        *list = next;
-        self.mesh.ban(peer).await;
-        Ok(ban)
+        let (path, mesh) = (self.path.clone(), self.mesh.clone());
+        whole(async move {
+            write(path, next.clone()).await?;
+            *list = next;
+            mesh.ban(peer).await;
+            Ok(ban)
+        })
+        .await
     }
 
     /// Lets a peer in again, and returns the ban that it had.
@@ -96,33 +101,36 @@ impl Bans {
     /// # Errors
     /// `NotFound` for one that is not banned; those of writing the file.
     pub async fn remove(&self, peer: &PeerId) -> Result<Ban> {
-        let mut list = self.list.lock().await;
+        let mut list = self.list.clone().lock_owned().await;
         let Some(ban) = list.iter().find(|ban| ban.subject_id == *peer).cloned() else {
             return Err(Fault::wc(WcCode::NotFound, format!("{peer} is not banned"))
                 .hint("see who is with 'worldcompute admin status'"));
         };
         let mut next = list.clone();
         next.retain(|ban| ban.subject_id != *peer);
-        self.write(next.clone()).await?;
-        *list = next;
-        self.mesh.unban(*peer).await;
-        Ok(ban)
-    }
-
-    async fn write(&self, list: Vec<Ban>) -> Result<()> {
-        let path = self.path.clone();
-        blocking(move || {
-            let text = serde_json::to_string_pretty(&list).map_err(|error| {
-                Fault::new(
-                    Category::InternalFailure,
-                    "bans_unwritable",
-                    error.to_string(),
-                )
-            })?;
-            write_atomic(&path, (text + "\n").as_bytes(), Mode::Private)
+        let (path, mesh, peer) = (self.path.clone(), self.mesh.clone(), *peer);
+        whole(async move {
+            write(path, next.clone()).await?;
+            *list = next;
+            mesh.unban(peer).await;
+            Ok(ban)
         })
         .await
     }
+}
+
+async fn write(path: PathBuf, list: Vec<Ban>) -> Result<()> {
+    blocking(move || {
+        let text = serde_json::to_string_pretty(&list).map_err(|error| {
+            Fault::new(
+                Category::InternalFailure,
+                "bans_unwritable",
+                error.to_string(),
+            )
+        })?;
+        write_atomic(&path, (text + "\n").as_bytes(), Mode::Private)
+    })
+    .await
 }
 
 fn too_many() -> Fault {
@@ -139,6 +147,8 @@ fn invalid(code: &'static str, what: String) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use worldcompute_mesh::MeshConfig;
     use worldcompute_proof::SigningKey;
 
@@ -176,6 +186,25 @@ mod tests {
         assert_eq!(read(&path).unwrap().len(), 1);
         let fault = again.remove(&one).await.unwrap_err();
         assert_eq!(fault.number(), Some(WcCode::NotFound));
+    }
+
+    #[tokio::test]
+    async fn a_ban_whose_asker_is_gone_is_no_half_ban() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("banned.json");
+        let bans = bans(&path).await;
+        let polled = poll_once(bans.add(peer(2), String::new())).await;
+        assert!(polled.is_pending(), "it was over before it could be left");
+        bans.add(peer(3), String::new()).await.unwrap();
+        let banned = |list: Vec<Ban>| list.iter().map(|ban| ban.subject_id).collect::<Vec<_>>();
+        assert_eq!(banned(bans.list().await), [peer(2), peer(3)]);
+        assert_eq!(banned(read(&path).unwrap()), [peer(2), peer(3)]);
+    }
+
+    /// What a future comes to that is dropped after its first step.
+    async fn poll_once<T>(work: impl Future<Output = T>) -> Poll<T> {
+        let mut work = std::pin::pin!(work);
+        std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await
     }
 
     #[tokio::test]

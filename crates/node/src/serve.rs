@@ -50,7 +50,8 @@ fn answer(inbound: Inbound, serving: &Serving) {
             tokio::task::spawn_blocking(move || {
                 let given = chunk(&content, &request);
                 if let Ok(part) = &given {
-                    served.note(from, request.cid, request.offset + part.bytes.len() as u64);
+                    let end = request.offset + part.bytes.len() as u64;
+                    served.note(from, request.cid, request.offset..end);
                 }
                 finish(reply, given);
             });

@@ -1,7 +1,8 @@
 //! How much of which content each peer has fetched from here: what a donor has to show for a task while its bytes are on
 //! their way.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -10,19 +11,25 @@ use worldcompute_proof::{Cid, PeerId};
 /// Most pairs of a peer and an object that are remembered; the one that moved longest ago makes room.
 const MAX_PARTS: usize = 4096;
 
+/// Most pieces of one object that are remembered while others before them are missing; more than are asked for at a time.
+const MAX_AHEAD: usize = 16;
+
 /// How far every peer has come with every object.
 #[derive(Default)]
 pub struct Served(Mutex<HashMap<(PeerId, Cid), Part>>);
 
 struct Part {
-    /// The end of what was given out.
+    /// Everything before this was given out.
     end: u64,
+    /// Where pieces further on begin and end: chunks are asked for side by side.
+    ahead: BTreeMap<u64, u64>,
     at: Instant,
 }
 
 impl Served {
-    /// A peer was given the bytes of an object up to `end`. The same bytes again count for nothing.
-    pub fn note(&self, peer: PeerId, cid: Cid, end: u64) {
+    /// A peer was given these bytes of an object. The same bytes again count for nothing, and neither do some that leave
+    /// out those before them.
+    pub fn note(&self, peer: PeerId, cid: Cid, bytes: Range<u64>) {
         let (at, mut parts) = (Instant::now(), self.parts());
         if parts.len() >= MAX_PARTS && !parts.contains_key(&(peer, cid)) {
             let oldest = parts.iter().min_by_key(|(_, part)| part.at);
@@ -30,8 +37,12 @@ impl Served {
                 parts.remove(&oldest);
             }
         }
-        let part = parts.entry((peer, cid)).or_insert(Part { end, at });
-        part.end = part.end.max(end);
+        let part = parts.entry((peer, cid)).or_insert_with(|| Part {
+            end: 0,
+            ahead: BTreeMap::new(),
+            at,
+        });
+        part.add(bytes);
         part.at = at;
     }
 
@@ -47,6 +58,20 @@ impl Served {
     }
 }
 
+impl Part {
+    fn add(&mut self, bytes: Range<u64>) {
+        if bytes.start <= self.end || self.ahead.len() < MAX_AHEAD {
+            let end = self.ahead.entry(bytes.start).or_default();
+            *end = bytes.end.max(*end);
+        }
+        while let Some(next) = self.ahead.first_entry()
+            && *next.key() <= self.end
+        {
+            self.end = self.end.max(next.remove());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,13 +82,36 @@ mod tests {
         let [peer, other] = [1, 2].map(|seed| SigningKey::from_seed([seed; 32]).peer_id());
         let [one, two] = [Cid::raw(b"one"), Cid::raw(b"two")];
         let served = Served::default();
-        for end in [10, 20, 10, 20] {
-            served.note(peer, one, end);
+        for bytes in [0..10, 10..20, 0..10, 10..20] {
+            served.note(peer, one, bytes);
         }
-        served.note(peer, two, 5);
-        served.note(other, two, 7);
+        served.note(peer, two, 0..5);
+        served.note(other, two, 0..7);
         assert_eq!(served.to(peer, [one, two].iter()), 25);
         assert_eq!(served.to(other, [one, two].iter()), 7);
+    }
+
+    #[test]
+    fn chunks_count_in_any_order_but_only_without_a_gap() {
+        let peer = SigningKey::from_seed([1; 32]).peer_id();
+        let cid = Cid::raw(b"one");
+        let served = Served::default();
+        for (bytes, fetched) in [
+            (20..30, 0),
+            (90..90, 0),
+            (0..10, 10),
+            (5..5, 10),
+            (10..20, 30),
+            (50..60, 30),
+            (30..50, 60),
+        ] {
+            served.note(peer, cid, bytes.clone());
+            assert_eq!(served.to(peer, [cid].iter()), fetched, "{bytes:?}");
+        }
+        for at in (100..200).step_by(2) {
+            served.note(peer, cid, at..at + 1);
+        }
+        assert_eq!(served.parts()[&(peer, cid)].ahead.len(), MAX_AHEAD);
     }
 
     #[test]
@@ -71,7 +119,7 @@ mod tests {
         let peer = SigningKey::from_seed([1; 32]).peer_id();
         let served = Served::default();
         for number in 0..=MAX_PARTS {
-            served.note(peer, Cid::raw(number.to_be_bytes()), 1);
+            served.note(peer, Cid::raw(number.to_be_bytes()), 0..1);
         }
         assert_eq!(served.parts().len(), MAX_PARTS);
     }

@@ -1,7 +1,8 @@
 //! Clocks that jump by minutes and hours, forward and back, at each node in turn, while a job is under way: what takes time does
 //! not go by the time of day. libfaketime tells the nodes what time it is.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -72,18 +73,22 @@ fn program(dir: &Path, worldcompute: &Path) -> Result<PathBuf> {
          export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1\nexec {} \"$@\"\n",
         worldcompute.display()
     );
-    let failed =
-        |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    fs::write(&path, script)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .map_err(failed)?;
+    write(&path, &script)?;
     Ok(path)
 }
 
 fn set(node: &Node<'_>, ahead: i64) -> Result<()> {
-    let path = node.home().join("clock");
-    fs::write(&path, format!("{ahead:+}\n"))
-        .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    write(&node.home().join("clock"), &format!("{ahead:+}\n"))
+}
+
+/// Writes a file that may be run; whoever reads it meanwhile reads all of it, or all of the one before.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let new = path.with_extension("new");
+    let written = File::create(&new)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
+        .and_then(|()| fs::rename(&new, path));
+    written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
 /// How far the times of the lines of a node's log are apart, in seconds: what it saw of the jumps.

@@ -10,7 +10,7 @@ use super::ground::{Ground, Held, Nodes, list};
 use super::internet::Host;
 use super::island::Jobs;
 use super::means::{Means, Report};
-use super::node::Node;
+use super::node::ANSWER_TIME;
 use super::sizes::{Sizes, mib};
 use super::stop::Stop;
 use super::teller::Teller;
@@ -33,8 +33,6 @@ const MOST_GROWTH: [u64; 2] = [
 const MOST_LINES: usize = 1000;
 /// In which the crowd has its share, and somebody honest a reservation.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Between two looks at a list.
 const LOOK: Duration = Duration::from_millis(500);
 /// What relays grant.
@@ -78,7 +76,7 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         got: Got::most(&crowd.told()),
         served: served?,
         lines: [nodes.relays[0].lines(), nodes.donor.lines()],
-        counted: counted(&nodes.relays[0], stop)?,
+        counted: nodes.relays[0].inbound(stop)?,
     };
     Ok(told.report())
 }
@@ -159,24 +157,14 @@ fn serve(
         }
         stop.wait(LOOK)?;
     }
-    let mut served = Served {
-        reserved: since.elapsed(),
-        jobs: 0,
-        wrong: Vec::new(),
-    };
-    while served.wrong.is_empty() && (served.jobs == 0 || Instant::now() < until) {
-        let ended = jobs.run(&submitter, "one")?;
-        let wrong = jobs.wrong("a job beside the crowd", &ended, &nodes.donor)?;
-        served.wrong.extend(wrong);
-        served.jobs += 1;
-    }
-    Ok(served)
-}
-
-/// What the relay counted of what came in.
-fn counted(relay: &Node<'_>, stop: &Stop) -> Result<Value> {
-    let status = relay.ask_json(&["admin", "status"], ANSWER_TIME, stop)?;
-    Ok(status.get("inbound").cloned().unwrap_or_default())
+    let reserved = since.elapsed();
+    let (done, wrong) =
+        jobs.run_until(until, "a job beside the crowd", &submitter, &nodes.donor)?;
+    Ok(Served {
+        reserved,
+        jobs: done,
+        wrong,
+    })
 }
 
 /// What the crowd has.

@@ -8,7 +8,7 @@ use super::claim::Claim;
 use super::cut::Files;
 use super::ground::Ground;
 use super::means::{Means, Report};
-use super::node::{Node, text};
+use super::node::{ANSWER_TIME, Node, text};
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
@@ -17,8 +17,6 @@ const CHANGES: u8 = 8;
 const KEPT: Duration = Duration::from_secs(4);
 /// From the last change until the donor can be reached by a newcomer and the job is done.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Lines that a node may log in all.
 const MOST_LINES: usize = 1000;
 /// Addresses that a node may say that it has, or others may know of it. It has two relays.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::claim::Claim;
 use super::garbage::{Sent, Target, linger, send};
-use super::ground::{Ground, Nodes};
+use super::ground::Ground;
 use super::island::Jobs;
 use super::means::{Means, Report};
 use super::profile::HTTPS;
@@ -27,8 +27,6 @@ const MOST_GROWTH: u64 = 64 << 20;
 const MOST_LINES: usize = 1000;
 /// The port for TCP and QUIC.
 const PORT: u16 = 19999;
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// What relays grant.
 const RESERVATION_S: u32 = 120;
 
@@ -59,7 +57,10 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
             scope.spawn(move || outside.inside(|| linger(target, sent, until)));
         }
         let most = scope.spawn(|| Sizes::most(&nodes, before, until, stop));
-        let served = serve(&ground, &nodes, means, &jobs, until, stop);
+        // Somebody honest comes while it goes on.
+        let served = ground.submitter(means, &nodes, stop).and_then(|submitter| {
+            jobs.run_until(until, "a job in the flood", &submitter, &nodes.donor)
+        });
         let panicked = |_| Err(Failure::new("memory was not watched"));
         (most.join().unwrap_or_else(panicked), served)
     });
@@ -70,34 +71,9 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         sent,
         served: served?,
         lines: [nodes.relays[0].lines(), nodes.donor.lines()],
-        counted: counted(&nodes, stop)?,
+        counted: nodes.relays[0].inbound(stop)?,
     };
     Ok(told.report())
-}
-
-/// Somebody honest comes while it goes on, and has jobs done until it is over. How many were, and what was wrong with others.
-fn serve(
-    ground: &Ground<'_>,
-    nodes: &Nodes<'_>,
-    means: &Means,
-    jobs: &Jobs<'_>,
-    until: Instant,
-    stop: &Stop,
-) -> Result<(u64, Vec<String>)> {
-    let submitter = ground.submitter(means, nodes, stop)?;
-    let (mut done, mut wrong) = (0, Vec::new());
-    while wrong.is_empty() && (done == 0 || Instant::now() < until) {
-        let ended = jobs.run(&submitter, "one")?;
-        wrong.extend(jobs.wrong("a job in the flood", &ended, &nodes.donor)?);
-        done += 1;
-    }
-    Ok((done, wrong))
-}
-
-/// What the relay counted of what came in.
-fn counted(nodes: &Nodes<'_>, stop: &Stop) -> Result<Value> {
-    let status = nodes.relays[0].ask_json(&["admin", "status"], ANSWER_TIME, stop)?;
-    Ok(status.get("inbound").cloned().unwrap_or_default())
 }
 
 /// What was seen.

@@ -10,15 +10,13 @@ use super::internet::{Host, Internet, Site};
 use super::means::Means;
 use super::namespace::Namespace;
 use super::nat::Nat;
-use super::node::{Node, text};
+use super::node::{ANSWER_TIME, Node, text};
 use super::profile::Profile;
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
 /// In which both relays are reserved on, and a node that comes back is.
 const RESERVED_TIME: Duration = Duration::from_secs(90);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at what a node says.
 const LOOK: Duration = Duration::from_millis(250);
 

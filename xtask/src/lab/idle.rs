@@ -8,7 +8,7 @@ use super::claim::Claim;
 use super::ground::{Ground, Nodes};
 use super::island::{Jobs, sees};
 use super::means::{Means, Report};
-use super::node::text;
+use super::node::{ANSWER_TIME, text};
 use super::stop::Stop;
 use super::teller::Teller;
 use crate::shell::{Failure, Result};
@@ -17,8 +17,6 @@ use crate::shell::{Failure, Result};
 const LIMIT: Duration = Duration::from_secs(60);
 /// In which the idler is there, and is asked.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Jobs that follow at once, and again after [`PENALTY`].
 const FOLLOWING: u32 = 10;
 /// For longer than the idler is left alone the first time.

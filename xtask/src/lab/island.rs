@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::claim::Claim;
 use super::internet::{Internet, Lan};
 use super::means::{Means, Report};
-use super::node::{Node, run_for, text};
+use super::node::{ANSWER_TIME, Node, run_for, text};
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
@@ -19,8 +19,6 @@ use crate::shell::{Failure, Result};
 const LIMIT: Duration = Duration::from_secs(60);
 /// In which neighbours find each other, a job ends, and the two are one at all.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at who is there.
 const LOOK: Duration = Duration::from_millis(200);
 /// Tasks of the job that is under way when the two become one.
@@ -196,6 +194,23 @@ impl<'a> Jobs<'a> {
     pub fn run(&self, submitter: &Node<'_>, name: &str) -> Result<Value> {
         let id = self.submit(submitter, name)?;
         self.end(submitter, &id)
+    }
+
+    /// Runs one after the other until then, one at least, or until one is wrong: how many were done, and what was wrong.
+    pub fn run_until(
+        &self,
+        until: Instant,
+        what: &str,
+        submitter: &Node<'_>,
+        donor: &Node<'_>,
+    ) -> Result<(u64, Vec<String>)> {
+        let (mut done, mut wrong) = (0, Vec::new());
+        while wrong.is_empty() && (done == 0 || Instant::now() < until) {
+            let ended = self.run(submitter, "one")?;
+            wrong.extend(self.wrong(what, &ended, donor)?);
+            done += 1;
+        }
+        Ok((done, wrong))
     }
 
     /// What is wrong with a job that was to run on this donor.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::shell::{Failure, Result};
 
 /// The programs of a scenario.
+#[derive(Clone)]
 pub struct Means {
     /// The node to try.
     pub worldcompute: PathBuf,
@@ -29,6 +30,14 @@ pub struct Report {
 }
 
 impl Means {
+    /// The same with another program for nodes.
+    pub fn with(&self, worldcompute: PathBuf) -> Self {
+        Self {
+            worldcompute,
+            ..self.clone()
+        }
+    }
+
     /// Those that are named, else those that were built beside this program.
     pub fn find(worldcompute: Option<PathBuf>) -> Result<Self> {
         let node = worldcompute.map_or_else(|| beside_this_program("worldcompute"), Ok)?;

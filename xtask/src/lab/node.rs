@@ -15,6 +15,9 @@ use super::namespace::Namespace;
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
+/// What a command that only asks may take.
+pub const ANSWER_TIME: Duration = Duration::from_secs(30);
+
 /// A node says that it is up within this time.
 const START_TIME: Duration = Duration::from_secs(30);
 /// A node that is told to end has ended within this time.
@@ -116,6 +119,12 @@ impl<'a> Node<'a> {
         Ok(said.map(|said| said.json()).unwrap_or_default())
     }
 
+    /// What it counted of what came in.
+    pub fn inbound(&self, stop: &Stop) -> Result<Value> {
+        let status = self.ask_json(&["admin", "status"], ANSWER_TIME, stop)?;
+        Ok(status.get("inbound").cloned().unwrap_or_default())
+    }
+
     /// Every dial of the node so far.
     pub fn dials(&self) -> Vec<Dial> {
         let dials = self.records("dial").into_iter();
@@ -138,6 +147,16 @@ impl<'a> Node<'a> {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let meant = records.filter(|record| text(record, "message") == message);
         meant.filter_map(Record::of).collect()
+    }
+
+    /// When it logged what it logged, in milliseconds since 1970 by its own clock.
+    pub fn times(&self) -> Vec<u64> {
+        let log = self.log();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let records = lines.filter_map(Record::of);
+        records.map(|record| record.at).collect()
     }
 
     /// Where it keeps what is its own.

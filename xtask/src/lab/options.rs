@@ -27,6 +27,7 @@ Scenarios, all of which know --program and --json:
   loss      relays fail while others call a donor through them: [--loss killed|frozen|parted|restarted|both, may be
             given again; default: every one]
   diagnose  the program says of every network of the lab what it blocks, and which way is left
+  clock     clocks jump by minutes and hours while a job is under way; needs the package faketime
   crowd     a thousand peers of one network take all that they get: [--for <S>, default 60]
   cut       circuits are cut in the middle of 50 MB of a job's input, and of its result
   flap      a donor's address changes again and again while it works

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::claim::Claim;
 use super::names::RELAY;
 use super::nat::Nat;
-use super::node::{Dial, Node, run_for, text};
+use super::node::{ANSWER_TIME, Dial, Node, run_for, text};
 use super::profile::Profile;
 use super::stop::Stop;
 use super::world::{DOH, World};
@@ -28,8 +28,6 @@ const STAY_TIME: Duration = Duration::from_secs(2);
 const REFUSED_TIME: Duration = Duration::from_secs(5);
 /// Between two looks at how the peers are connected.
 const LOOK: Duration = Duration::from_millis(250);
-/// What a command that only asks may take.
-const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// What the job prints.
 const SAYS: &str = "hello\n";
 

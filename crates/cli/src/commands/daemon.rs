@@ -12,7 +12,7 @@ use worldcompute_proof::PeerId;
 use worldcompute_telemetry as telemetry;
 
 use super::{Context, key_loss};
-use crate::args::ListenArgs;
+use crate::args::{ListenArgs, TrustArgs};
 
 /// What a daemon prints once it can be reached.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,15 +43,20 @@ pub fn configure(config: Config, listen: &ListenArgs) -> Result<Config> {
         config.tls_cert.clone_from(&listen.tls_cert);
         config.tls_key.clone_from(&listen.tls_key);
     }
-    config.dangerously_allow_ssl_inspection |= listen.allow_ssl_inspection;
-    config.doh_only |= listen.doh_only;
-    if !listen.doh.is_empty() {
-        config.doh.clone_from(&listen.doh);
+    checked(trusting(config, &listen.trust))
+}
+
+/// Applies the flags of whom a node believes.
+pub fn trusting(mut config: Config, trust: &TrustArgs) -> Config {
+    config.dangerously_allow_ssl_inspection |= trust.allow_ssl_inspection;
+    config.doh_only |= trust.doh_only;
+    if !trust.doh.is_empty() {
+        config.doh.clone_from(&trust.doh);
     }
-    if listen.doh_authorities.is_some() {
-        config.doh_authorities.clone_from(&listen.doh_authorities);
+    if trust.doh_authorities.is_some() {
+        config.doh_authorities.clone_from(&trust.doh_authorities);
     }
-    checked(config)
+    config
 }
 
 /// Settings and their flags have the same names.

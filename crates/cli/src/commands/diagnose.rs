@@ -10,7 +10,7 @@ use worldcompute_node::Config;
 use worldcompute_node::diagnosis::{self, Report, line, visible};
 
 use super::Context;
-use super::daemon::{StopSignal, checked};
+use super::daemon::{StopSignal, checked, trusting};
 use crate::args::DiagnoseArgs;
 use crate::output::Output;
 
@@ -43,13 +43,7 @@ pub async fn run(context: &Context, args: DiagnoseArgs) -> Result<ExitCode> {
 
 fn configure(mut config: Config, args: DiagnoseArgs) -> Result<Config> {
     config.bootstrap.extend(args.bootstrap);
-    config.dangerously_allow_ssl_inspection |= args.allow_ssl_inspection;
-    config.doh_only |= args.doh_only;
-    if !args.doh.is_empty() {
-        config.doh = args.doh;
-    }
-    config.doh_authorities = args.doh_authorities.or(config.doh_authorities);
-    checked(config)
+    checked(trusting(config, &args.trust))
 }
 
 /// One line that moves, on a terminal; nothing elsewhere.

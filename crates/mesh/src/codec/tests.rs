@@ -33,6 +33,37 @@ impl AsyncRead for Silent {
     }
 }
 
+/// Gives a byte after each of these pauses, in seconds, and ends.
+struct Slow(Vec<Pin<Box<tokio::time::Sleep>>>);
+
+impl Slow {
+    fn new(pauses: &[u64]) -> Self {
+        let mut at = Instant::now();
+        let mut sleeps = Vec::new();
+        for pause in pauses {
+            at += Duration::from_secs(*pause);
+            sleeps.insert(0, Box::pin(tokio::time::sleep_until(at)));
+        }
+        Self(sleeps)
+    }
+}
+
+impl AsyncRead for Slow {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(sleep) = self.0.last_mut() else {
+            return Poll::Ready(Ok(0));
+        };
+        std::task::ready!(sleep.as_mut().poll(context));
+        self.0.pop();
+        into[0] = 0;
+        Poll::Ready(Ok(1))
+    }
+}
+
 /// Takes so many bytes and then none.
 struct Full(usize);
 
@@ -219,7 +250,8 @@ async fn an_answer_that_is_too_long_becomes_a_refusal() {
         .write_answer::<Content>(&mut sent, &Answer::Ok(reply))
         .await
         .unwrap();
-    let bytes = read_answer(&mut Cursor::new(sent.into_inner()), Content::MAX_ANSWER)
+    let mut sent = Cursor::new(sent.into_inner());
+    let bytes = read_answer(&mut sent, Content::MAX_ANSWER, SILENCE)
         .await
         .unwrap();
     let answer: Answer<crate::wire::ContentReply> = decode(&bytes, Content::MAX_ANSWER).unwrap();
@@ -232,12 +264,45 @@ async fn an_answer_that_is_too_long_becomes_a_refusal() {
 #[tokio::test]
 async fn an_answer_past_its_limit_or_none_at_all_is_an_error() {
     let mut endless = futures::io::repeat(0);
-    let error = read_answer(&mut endless, Lease::MAX_ANSWER)
+    let error = read_answer(&mut endless, Lease::MAX_ANSWER, SILENCE)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-    let error = read_answer(&mut Cursor::new([]), Lease::MAX_ANSWER)
+    let error = read_answer(&mut Cursor::new([]), Lease::MAX_ANSWER, SILENCE)
         .await
         .unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_be_late_or_slow_but_not_go_silent() {
+    let patience = Duration::from_secs(40);
+    for (pauses, whole) in [
+        (&[39, 14, 14, 14, 14][..], true),
+        (&[41, 0], false),
+        (&[0, 16, 0], false),
+    ] {
+        let mut slow = Slow::new(pauses);
+        let answer = read_answer(&mut slow, Lease::MAX_ANSWER, patience).await;
+        match whole {
+            true => assert_eq!(answer.unwrap().len(), pauses.len()),
+            false => assert_eq!(answer.unwrap_err().kind(), io::ErrorKind::TimedOut),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_ends_too_soon_is_told_from_one_that_is_none() {
+    let codec = codec(10 * STEP);
+    let whole = a_lease();
+    for end in 0..whole.len() {
+        let Frame::Offending(offence) = read::<Lease>(&codec, &whole[..end]).await else {
+            panic!("{end} bytes are a request");
+        };
+        assert!(offence.is_cut_off(), "{end}: {offence}");
+    }
+    let Frame::Offending(offence) = read::<Lease>(&codec, b"\xffgarbage").await else {
+        panic!("garbage is a request");
+    };
+    assert!(!offence.is_cut_off());
 }

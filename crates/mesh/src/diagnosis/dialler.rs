@@ -1,12 +1,10 @@
 //! Dials of one address each, over one transport each, that end where the relay has said what it sees.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, Swarm, identify, relay, swarm};
@@ -19,8 +17,8 @@ use super::probe::{Probe, ProbeKind};
 use crate::address::peer_of;
 use crate::behaviour::PROTOCOL;
 use crate::config::MeshConfig;
-use crate::dial;
-use crate::transport;
+use crate::network::socket;
+use crate::{dial, transport};
 
 /// Dials that wait for their turn.
 const QUEUE: usize = 256;
@@ -205,17 +203,4 @@ fn observation(kind: ProbeKind, dialled: &Multiaddr, seen: &Multiaddr) -> Option
         by: socket(dialled)?,
         seen: socket(seen)?,
     })
-}
-
-fn socket(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next()? {
-        Protocol::Ip4(ip) => ip.into(),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Udp(port) | Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
 }

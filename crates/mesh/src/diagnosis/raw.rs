@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout};
 
 use super::probe::{Probe, ProbeKind, ProbeState};
+use crate::network::socket;
 use crate::transport::CONNECTION_TIMEOUT;
 use crate::wss;
 
@@ -34,7 +34,7 @@ pub(super) const fn web_of(ip: IpAddr) -> SocketAddr {
 /// Sends what begins like a connection over QUIC, and waits for the server to say which versions it speaks.
 pub(super) async fn knock(address: Multiaddr) -> Probe {
     let (target, begun) = (address.to_string(), Instant::now());
-    let Some(to) = udp_of(&address) else {
+    let Some(to) = socket(&address) else {
         return Probe::unknown(ProbeKind::Udp, target, "no address of UDP");
     };
     match answered(to).await {
@@ -50,19 +50,6 @@ pub(super) async fn knock(address: Multiaddr) -> Probe {
             )
         }
         Err(error) => Probe::failed(ProbeKind::Udp, target, begun.elapsed(), &error),
-    }
-}
-
-fn udp_of(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next()? {
-        Protocol::Ip4(ip) => ip.into(),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
-    };
-    match parts.next()? {
-        Protocol::Udp(port) => Some(SocketAddr::new(ip, port)),
-        _ => None,
     }
 }
 

@@ -12,7 +12,7 @@ use worldcompute_fault::Fault;
 use super::lines::{Lines, Route};
 use crate::codec::{Budget, Codec, DISPATCH_MEMORY, Frame, MESSAGE_MEMORY, Offence, Permit};
 use crate::driver::Command;
-use crate::inbound::{Inbound, Request, Responder, busy, unanswered};
+use crate::inbound::{Inbound, Request, Responder, busy, cut_off, unanswered};
 use crate::status::{InboundCounts, Path};
 use crate::wire::{
     Answer, Content, Dispatch, Exchange, Kind, Lease, Offer, PeerExchange, RelaysRequest,
@@ -112,7 +112,10 @@ impl Asker {
                     self.serve::<E>(request, memory, &codec, &mut stream).await;
                 }
                 Frame::Overload => self.turn_away::<E>(&codec, &mut stream).await,
-                Frame::Offending(offence) => return Some(offence),
+                Frame::Offending(offence) => {
+                    let broke = offence.is_cut_off() && !self.hears::<E>(&codec, &mut stream).await;
+                    return (!broke).then_some(offence);
+                }
             }
             None
         };
@@ -142,6 +145,12 @@ impl Asker {
             .unwrap_or_else(|_| Answer::refused(&unanswered()));
         self.write::<E>(codec, stream, &answer).await;
         drop(ticket);
+    }
+
+    /// Whether the peer is still there, which ended its request too soon.
+    async fn hears<E: Exchange>(&self, codec: &Codec, stream: &mut Stream) -> bool {
+        let refusal = Answer::refused(&cut_off());
+        codec.write_answer::<E>(stream, &refusal).await.is_ok()
     }
 
     async fn turn_away<E: Exchange>(&self, codec: &Codec, stream: &mut Stream) {

@@ -43,8 +43,23 @@ pub(crate) struct Order {
     frame: Vec<u8>,
     max_answer: usize,
     limit: Duration,
+    patience: Duration,
     ticket: Ticket,
     done: oneshot::Sender<Result<Vec<u8>, CallError>>,
+}
+
+/// A request whose stream broke. Whoever waits for it may ask again at once, and is told when the connection is known to
+/// stand or is gone: not to get the same one again.
+#[derive(Debug)]
+pub(super) struct Broken {
+    order: Order,
+    error: CallError,
+}
+
+impl Broken {
+    pub(super) fn settle(self) {
+        self.order.settle(Err(self.error));
+    }
 }
 
 impl CallError {
@@ -71,6 +86,7 @@ impl Line {
             frame,
             max_answer: E::MAX_ANSWER,
             limit: E::TIMEOUT,
+            patience: E::PATIENCE,
             ticket: self.ticket,
             done,
         };
@@ -80,39 +96,59 @@ impl Line {
         let frame = answer
             .await
             .unwrap_or_else(|_| Err(lost("it closed before the answer")))?;
-        E::answer(frame).map_err(|error| CallError::Garbage(error.to_string()))
+        E::answer(frame).map_err(|malformed| match malformed {
+            // Some connections end as if all had been said.
+            Malformed::CutOff => lost("it closed in the middle of the answer"),
+            malformed => CallError::Garbage(malformed.to_string()),
+        })
     }
 }
 
 impl Order {
-    /// Sends it over a stream of its own.
-    pub(super) async fn carry_out(mut self, mut stream: Stream, codec: &Codec) {
+    /// Sends it over a stream of its own, and hands on the answer. What broke is left to be settled.
+    pub(super) async fn carry_out(mut self, mut stream: Stream, codec: &Codec) -> Option<Broken> {
         let frame = std::mem::take(&mut self.frame);
-        let max_answer = self.max_answer;
+        let (max_answer, patience) = (self.max_answer, self.patience);
         let exchange = async {
             codec.write_frame(&mut stream, &frame).await?;
             drop(frame);
             // Over QUIC an end is only known to have arrived a round trip later, and the answer may be here by then.
             let (mut answers, mut requests) = stream.split();
-            let (answer, ()) =
-                try_join(read_answer(&mut answers, max_answer), requests.close()).await?;
+            let (answer, ()) = try_join(
+                read_answer(&mut answers, max_answer, patience),
+                requests.close(),
+            )
+            .await?;
             Ok::<_, io::Error>(answer)
         };
         let outcome = match timeout(self.limit, exchange).await {
             Ok(outcome) => outcome.map_err(CallError::from),
             Err(_) => Err(CallError::Timeout),
         };
-        self.settle(outcome);
+        self.end(outcome)
     }
 
     /// No stream could be had for it.
-    pub(super) fn fail(self, error: StreamUpgradeError<std::convert::Infallible>) {
-        self.settle(Err(match error {
+    pub(super) fn fail(
+        self,
+        error: StreamUpgradeError<std::convert::Infallible>,
+    ) -> Option<Broken> {
+        self.end(Err(match error {
             StreamUpgradeError::Timeout => CallError::Timeout,
             StreamUpgradeError::NegotiationFailed => CallError::Unsupported,
             StreamUpgradeError::Io(error) => error.into(),
             StreamUpgradeError::Apply(never) => match never {},
-        }));
+        }))
+    }
+
+    fn end(self, outcome: Result<Vec<u8>, CallError>) -> Option<Broken> {
+        match outcome {
+            Err(error @ CallError::Lost(_)) => Some(Broken { order: self, error }),
+            outcome => {
+                self.settle(outcome);
+                None
+            }
+        }
     }
 
     fn settle(self, outcome: Result<Vec<u8>, CallError>) {

@@ -17,7 +17,7 @@ use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
 
 use super::answering::{Asker, Desk};
-use super::asking::Order;
+use super::asking::{Broken, Order};
 use super::lines::{Counts, Route};
 use crate::wire::{Content, Dispatch, Exchange, Kind, Lease, Offer, PeerExchange};
 
@@ -34,9 +34,20 @@ pub(crate) struct Handler {
     orders: mpsc::UnboundedReceiver<Order>,
     /// Until it resolves, the node does not know yet what this connection is.
     begun: Option<oneshot::Receiver<()>>,
-    /// Streams at work; one that the peer opened says of which protocol it was.
-    streams: FuturesUnordered<BoxFuture<'static, Option<Kind>>>,
+    /// Streams at work.
+    streams: FuturesUnordered<BoxFuture<'static, Ended>>,
     opened: Counts<Kind>,
+    /// Requests whose streams broke since the connection was last looked at, and before.
+    broken: Vec<Broken>,
+    broken_before: Vec<Broken>,
+}
+
+/// How a stream came to its end.
+enum Ended {
+    /// A request of the peer.
+    Answered(Kind),
+    /// One of this node.
+    Asked(Option<Box<Broken>>),
 }
 
 impl Handler {
@@ -54,6 +65,8 @@ impl Handler {
             begun: Some(ends.begun),
             streams: FuturesUnordered::new(),
             opened: Counts::default(),
+            broken: Vec::new(),
+            broken_before: Vec::new(),
         }
     }
 
@@ -81,17 +94,27 @@ impl Handler {
                 Kind::Content => asker.answer::<Content>(stream).await,
                 Kind::PeerExchange => asker.answer::<PeerExchange>(stream).await,
             }
-            Some(kind)
+            Ended::Answered(kind)
         };
         self.streams.push(answered.boxed());
     }
 
+    /// Settles what broke before the connection was last looked at: it stands, or this handler would be gone. The rest
+    /// waits until it has been looked at again.
+    fn settle_broken(&mut self, cx: &Context<'_>) {
+        for broken in self.broken_before.drain(..) {
+            broken.settle();
+        }
+        self.broken_before.append(&mut self.broken);
+        if !self.broken_before.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
     fn carry_out(&mut self, order: Order, stream: Stream) {
         let codec = self.asker.codec(order.kind);
-        let carried_out = async move {
-            order.carry_out(stream, &codec).await;
-            None
-        };
+        let carried_out =
+            async move { Ended::Asked(order.carry_out(stream, &codec).await.map(Box::new)) };
         self.streams.push(carried_out.boxed());
     }
 }
@@ -138,8 +161,9 @@ impl ConnectionHandler for Handler {
             return Poll::Pending;
         }
         while let Poll::Ready(Some(ended)) = self.streams.poll_next_unpin(cx) {
-            if let Some(kind) = ended {
-                self.opened.take(kind);
+            match ended {
+                Ended::Answered(kind) => self.opened.take(kind),
+                Ended::Asked(broken) => self.broken.extend(broken.map(|broken| *broken)),
             }
         }
         match self.orders.poll_recv(cx) {
@@ -149,7 +173,10 @@ impl ConnectionHandler for Handler {
                     protocol: SubstreamProtocol::new(protocol, order),
                 })
             }
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            Poll::Ready(None) | Poll::Pending => {
+                self.settle_broken(cx);
+                Poll::Pending
+            }
         }
     }
 
@@ -167,7 +194,7 @@ impl ConnectionHandler for Handler {
                 info: order,
             }) => self.carry_out(order, stream),
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: order, error }) => {
-                order.fail(error);
+                self.broken.extend(order.fail(error));
             }
             _ => {}
         }

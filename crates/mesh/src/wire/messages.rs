@@ -28,6 +28,7 @@ pub struct OfferRequest {
     pub max_wallclock_ms: u64,
     /// Its acceptable-use classes.
     #[serde(with = "Names::<MAX_CLASSES>")]
+    #[serde(default)]
     pub classes: Vec<String>,
 }
 

@@ -229,6 +229,7 @@ fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
             yamux::Config::default,
         )
         .unwrap()
+        .with_quic()
         .with_behaviour(|keypair| {
             let protocol = |id: &'static str| {
                 let config = rr::Config::default()

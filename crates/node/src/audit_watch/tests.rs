@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use blue_encrypted_store::{
     Batch, Entity, Kind, LocalFileKeyProvider, OnAuditBreak, PartitionVersion, StoreConfig,
@@ -64,6 +64,35 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A store that was copied, by its files, and went on until it was looked at.
+struct Copied {
+    dir: tempfile::TempDir,
+    live: PathBuf,
+    saved: PathBuf,
+}
+
+impl Copied {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (live, saved) = (dir.path().join("store"), dir.path().join("saved"));
+        let store = open(dir.path()).await;
+        commit(&store, "p1").await;
+        store.close().await.unwrap();
+        copy(&live, &saved);
+        let store = open(dir.path()).await;
+        commit(&store, "p2").await;
+        watch(&store, dir.path()).look(hour(0)).await;
+        store.close().await.unwrap();
+        Self { dir, live, saved }
+    }
+
+    /// What it was when it was copied.
+    async fn put_back(&self) -> Store {
+        copy(&self.saved, &self.live);
+        open(self.dir.path()).await
+    }
+}
+
 #[test]
 fn a_check_is_due_once_a_day_and_when_the_clock_was_set_back() {
     let now = Timestamp::now();
@@ -96,19 +125,9 @@ async fn a_whole_audit_leaves_a_checkpoint_that_this_node_signed_once_a_day() {
 
 #[tokio::test]
 async fn a_store_that_was_put_back_with_its_anchor_is_an_alert_that_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let (live, saved) = (dir.path().join("store"), dir.path().join("saved"));
-    let store = open(dir.path()).await;
-    commit(&store, "p1").await;
-    store.close().await.unwrap();
-    copy(&live, &saved);
-    let store = open(dir.path()).await;
-    commit(&store, "p2").await;
-    watch(&store, dir.path()).look(hour(0)).await;
-    store.close().await.unwrap();
-    copy(&saved, &live);
-    let store = open(dir.path()).await;
-    let watch = watch(&store, dir.path());
+    let copied = Copied::new().await;
+    let store = copied.put_back().await;
+    let watch = watch(&store, copied.dir.path());
     let kept = watch.kept().await.unwrap();
     watch.look(hour(25)).await;
     let broken = watch.broken().unwrap();
@@ -127,33 +146,23 @@ async fn a_store_that_was_put_back_with_its_anchor_is_an_alert_that_stays() {
 
 #[tokio::test]
 async fn a_finding_makes_the_next_look_a_check_until_the_audit_is_whole_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let live = dir.path().join("store");
-    let (saved, whole) = (dir.path().join("saved"), dir.path().join("whole"));
-    let store = open(dir.path()).await;
-    commit(&store, "p1").await;
-    store.close().await.unwrap();
-    copy(&live, &saved);
-    let store = open(dir.path()).await;
-    commit(&store, "p2").await;
-    watch(&store, dir.path()).look(hour(0)).await;
-    store.close().await.unwrap();
-    copy(&live, &whole);
-    copy(&saved, &live);
-    let store = open(dir.path()).await;
+    let copied = Copied::new().await;
+    let (dir, whole) = (copied.dir.path(), copied.dir.path().join("whole"));
+    copy(&copied.live, &whole);
+    let store = copied.put_back().await;
     // The last checkpoint is not a day old.
-    let quiet = watch(&store, dir.path());
+    let quiet = watch(&store, dir);
     quiet.look(hour(1)).await;
     assert_eq!(quiet.broken(), None);
     quiet.look(hour(25)).await;
     assert!(quiet.broken().is_some());
-    let next = watch(&store, dir.path());
+    let next = watch(&store, dir);
     next.look(hour(1)).await;
     assert!(next.broken().is_some());
     store.close().await.unwrap();
-    copy(&whole, &live);
-    let store = open(dir.path()).await;
-    let next = watch(&store, dir.path());
+    copy(&whole, &copied.live);
+    let store = open(dir).await;
+    let next = watch(&store, dir);
     next.look(hour(1)).await;
     assert_eq!(next.broken(), None);
     assert!(!next.is_alarmed());
