@@ -38,13 +38,14 @@ impl Driver {
             self.record_dial(&peer, remote, dial::of_attempt(failed));
         }
         let now = Instant::now();
+        let inspected = self.is_inspected(&peer, endpoint);
         let link = Link {
             remote: remote.clone(),
             inbound: !endpoint.is_dialer(),
             relayed: endpoint.is_relayed(),
             relay: relay_of(way(endpoint)),
             relay_scope: relay_scope(way(endpoint)),
-            inspected: self.is_inspected(&peer, endpoint),
+            inspected,
         };
         let Some(entry) = self.book.entry(peer, now) else {
             // Its id holds no key that could sign anything, or there are too many peers.
@@ -73,7 +74,7 @@ impl Driver {
         }
         if self.keep_the_best(&peer, id, wanted) {
             self.tell_standing(&peer);
-            self.lines.introduce(&peer, id);
+            self.lines.introduce(&peer, id, inspected);
         }
         self.tell_path(&peer, before);
         self.tell_up(&peer);
@@ -111,7 +112,6 @@ impl Driver {
             Some(Standing {
                 id: entry.id,
                 path: entry.path()?,
-                inspected: entry.is_inspected(),
             })
         });
         self.lines.stands(peer, standing);
@@ -316,7 +316,7 @@ impl Driver {
             .get(peer)
             .map(|entry| entry.superseded(now))
             .unwrap_or_default();
-        if superseded.is_empty() || self.lines.relays_for(peer, now) {
+        if superseded.is_empty() || !self.lines.retire_relayed(peer, &superseded, now) {
             return;
         }
         for id in superseded {

@@ -35,6 +35,7 @@ pub(crate) struct Desk {
 #[derive(Clone)]
 pub(super) struct Asker {
     pub peer: PeerId,
+    connection: ConnectionId,
     route: Route,
     desk: Arc<Desk>,
     tasks: Arc<Codec>,
@@ -86,9 +87,15 @@ impl Desk {
 }
 
 impl Asker {
-    pub(super) fn new(desk: Arc<Desk>, peer: PeerId, route: Route) -> Self {
+    pub(super) fn new(
+        desk: Arc<Desk>,
+        peer: PeerId,
+        connection: ConnectionId,
+        route: Route,
+    ) -> Self {
         Self {
             peer,
+            connection,
             route,
             tasks: Arc::new(Codec::new(&desk.tasks)),
             messages: Arc::new(Codec::new(&desk.messages)),
@@ -170,8 +177,8 @@ impl Asker {
     }
 
     /// The connection ends.
-    pub(super) fn end(&self, id: ConnectionId) {
-        self.desk.lines.end(&self.peer, id);
+    pub(super) fn end(&self) {
+        self.desk.lines.end(&self.peer, self.connection);
     }
 
     /// The stream ends when the offence was counted.
@@ -185,7 +192,8 @@ impl Asker {
     }
 
     fn to_application(&self, request: Request, memory: Permit) {
-        let Some(standing) = self.desk.lines.standing(&self.peer) else {
+        let known = self.desk.lines.standing(&self.peer, self.connection);
+        let Some((standing, inspected)) = known else {
             return;
         };
         let inbound = Inbound {
@@ -194,7 +202,7 @@ impl Asker {
                 Route::Relayed => Path::Relayed,
                 Route::Direct => standing.path,
             },
-            inspected: standing.inspected,
+            inspected,
             request,
             _memory: memory,
         };

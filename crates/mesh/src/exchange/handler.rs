@@ -29,7 +29,6 @@ pub(super) struct Ends {
 
 /// See the module's text.
 pub(crate) struct Handler {
-    id: ConnectionId,
     asker: Asker,
     orders: mpsc::UnboundedReceiver<Order>,
     /// Until it resolves, the node does not know yet what this connection is.
@@ -59,8 +58,7 @@ impl Handler {
         ends: Ends,
     ) -> Self {
         Self {
-            id,
-            asker: Asker::new(desk.clone(), peer, route),
+            asker: Asker::new(desk.clone(), peer, id, route),
             orders: ends.orders,
             begun: Some(ends.begun),
             streams: FuturesUnordered::new(),
@@ -121,7 +119,7 @@ impl Handler {
 
 impl Drop for Handler {
     fn drop(&mut self) {
-        self.asker.end(self.id);
+        self.asker.end();
     }
 }
 

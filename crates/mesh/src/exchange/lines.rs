@@ -35,8 +35,6 @@ pub(crate) struct Standing {
     pub id: proof::PeerId,
     /// The best path there is.
     pub path: Path,
-    /// Whether a box opens the TLS on it.
-    pub inspected: bool,
 }
 
 /// Who is connected how. Clones are the same.
@@ -94,6 +92,8 @@ struct Connection {
     orders: mpsc::UnboundedSender<Order>,
     /// Lets the connection begin; gone when it has.
     begin: Option<oneshot::Sender<()>>,
+    /// Whether a box opens the TLS on it.
+    inspected: bool,
     retired: bool,
 }
 
@@ -107,6 +107,7 @@ impl Lines {
             route,
             orders,
             begin: Some(begin),
+            inspected: false,
             retired: false,
         };
         let mut table = self.lock();
@@ -125,14 +126,16 @@ impl Lines {
         drop(gone);
     }
 
-    /// Opens a connection to requests, now that it is known what it is.
-    pub(crate) fn introduce(&self, peer: &PeerId, id: ConnectionId) {
+    /// Opens a connection to requests, now that it is known what it is: whether a box opens the TLS on it.
+    pub(crate) fn introduce(&self, peer: &PeerId, id: ConnectionId, inspected: bool) {
         let mut table = self.lock();
-        let connection = table
-            .peers
-            .get_mut(peer)
-            .and_then(|known| known.connections.iter_mut().find(|other| other.id == id));
-        if let Some(begin) = connection.and_then(|connection| connection.begin.take()) {
+        let known = table.peers.get_mut(peer);
+        let connection = known.and_then(|known| known.get_mut(id));
+        let Some(connection) = connection else {
+            return;
+        };
+        connection.inspected = inspected;
+        if let Some(begin) = connection.begin.take() {
             // A connection that broke meanwhile has nothing to begin.
             let _ = begin.send(());
         }
@@ -145,8 +148,12 @@ impl Lines {
         }
     }
 
-    pub(super) fn standing(&self, peer: &PeerId) -> Option<Standing> {
-        self.lock().peers.get(peer)?.standing
+    /// What is known of the connections to a peer, and whether a box opens the TLS on this one.
+    pub(super) fn standing(&self, peer: &PeerId, id: ConnectionId) -> Option<(Standing, bool)> {
+        let table = self.lock();
+        let known = table.peers.get(peer)?;
+        let connection = known.connections.iter().find(|other| other.id == id)?;
+        Some((known.standing?, connection.inspected))
     }
 
     /// Keeps new requests off these connections, so that they can be closed. False, with nothing changed, when a request
@@ -156,24 +163,23 @@ impl Lines {
         if table.is_engaged(peer) {
             return false;
         }
-        let known = table.peers.get_mut(peer);
-        for connection in known.into_iter().flat_map(|known| &mut known.connections) {
-            connection.retired |= ids.contains(&connection.id);
+        table.retire(peer, ids);
+        true
+    }
+
+    /// The same for relayed connections, which have to wait for nothing but requests on such, and answers on their way.
+    pub(crate) fn retire_relayed(&self, peer: &PeerId, ids: &[ConnectionId], now: Instant) -> bool {
+        let mut table = self.lock();
+        if table.relays_for(peer, now) {
+            return false;
         }
+        table.retire(peer, ids);
         true
     }
 
     /// Whether any request to or from the peer is under way.
     pub(crate) fn is_engaged(&self, peer: &PeerId) -> bool {
         self.lock().is_engaged(peer)
-    }
-
-    /// Whether one is under way on a relayed connection, or was a moment ago.
-    pub(crate) fn relays_for(&self, peer: &PeerId, now: Instant) -> bool {
-        let table = self.lock();
-        let ended = table.peers.get(peer).and_then(|known| known.relayed_at);
-        table.by_route.of(&(*peer, Route::Relayed)) > 0
-            || ended.is_some_and(|at| now.saturating_duration_since(at) < LINGER)
     }
 
     /// Whether a peer can be asked at present.
@@ -200,11 +206,11 @@ impl Lines {
     /// A way to ask a peer: over a direct connection if there is one, the newest first. `None` where there is none.
     pub(crate) fn line<E: Exchange>(&self, peer: &PeerId) -> Result<Option<Line>, CallError> {
         let mut table = self.lock();
-        let Some((known, connection)) = table.best(peer) else {
+        let Some(connection) = table.best(peer) else {
             return Ok(None);
         };
-        let inspected = known.standing.is_some_and(|standing| standing.inspected);
         let (route, orders) = (connection.route, connection.orders.clone());
+        let inspected = connection.inspected;
         if table.by_peer.of(&(*peer, E::KIND, Direction::To)) >= E::STREAMS {
             return Err(CallError::Busy);
         }
@@ -267,6 +273,12 @@ impl Drop for Ticket {
     }
 }
 
+impl Peer {
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|other| other.id == id)
+    }
+}
+
 impl Table {
     fn take(&mut self, peer: &PeerId, id: ConnectionId) -> Vec<Connection> {
         let Some(known) = self.peers.get_mut(peer) else {
@@ -280,12 +292,26 @@ impl Table {
         gone
     }
 
-    fn best(&self, peer: &PeerId) -> Option<(&Peer, &Connection)> {
+    fn best(&self, peer: &PeerId) -> Option<&Connection> {
         let known = self.peers.get(peer)?;
         let open = |connection: &&Connection| connection.begin.is_none() && !connection.retired;
         let newest = || known.connections.iter().rev().filter(open);
         let direct = newest().find(|connection| connection.route == Route::Direct);
-        Some((known, direct.or_else(|| newest().next())?))
+        direct.or_else(|| newest().next())
+    }
+
+    fn retire(&mut self, peer: &PeerId, ids: &[ConnectionId]) {
+        let known = self.peers.get_mut(peer);
+        for connection in known.into_iter().flat_map(|known| &mut known.connections) {
+            connection.retired |= ids.contains(&connection.id);
+        }
+    }
+
+    /// Whether a request is under way on a relayed connection, or was a moment ago.
+    fn relays_for(&self, peer: &PeerId, now: Instant) -> bool {
+        let ended = self.peers.get(peer).and_then(|known| known.relayed_at);
+        self.by_route.of(&(*peer, Route::Relayed)) > 0
+            || ended.is_some_and(|at| now.saturating_duration_since(at) < LINGER)
     }
 
     fn is_engaged(&self, peer: &PeerId) -> bool {

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::wire::{Dispatch, Offer};
+use worldcompute_proof::SigningKey;
 
 fn introduced(lines: &Lines, peer: PeerId, id: usize, route: Route) -> Ends {
     let ends = added(lines, peer, id, route);
-    lines.introduce(&peer, ConnectionId::new_unchecked(id));
+    lines.introduce(&peer, ConnectionId::new_unchecked(id), false);
     ends
 }
 
@@ -29,7 +30,7 @@ fn a_connection_carries_nothing_before_it_is_introduced_nor_after_it_is_gone() {
     let mut ends = added(&lines, peer, 1, Route::Direct);
     assert!(line(&lines, peer).is_none());
     assert!(ends.begun.try_recv().is_err());
-    lines.introduce(&peer, ConnectionId::new_unchecked(1));
+    lines.introduce(&peer, ConnectionId::new_unchecked(1), false);
     assert!(ends.begun.try_recv().is_ok());
     assert!(line(&lines, peer).is_some());
     lines.remove(&peer, ConnectionId::new_unchecked(1));
@@ -90,16 +91,51 @@ fn a_connection_is_not_retired_from_under_a_request_and_carries_none_afterwards(
     let id = [ConnectionId::new_unchecked(1)];
     let asked = line(&lines, peer).unwrap();
     let later = Instant::now() + 2 * LINGER;
-    assert!(lines.is_engaged(&peer) && lines.relays_for(&peer, later));
-    assert!(!lines.retire(&peer, &id));
+    assert!(lines.is_engaged(&peer) && !lines.retire(&peer, &id));
+    assert!(!lines.retire_relayed(&peer, &id, later));
     drop(asked);
-    assert!(!lines.is_engaged(&peer) && !lines.relays_for(&peer, later));
+    assert!(!lines.is_engaged(&peer));
+    let now = Instant::now();
     assert!(
-        lines.relays_for(&peer, Instant::now()),
+        !lines.retire_relayed(&peer, &id, now),
         "its answer may be on its way"
     );
-    assert!(lines.retire(&peer, &id));
+    assert!(line(&lines, peer).is_some());
+    assert!(lines.retire_relayed(&peer, &id, later));
     assert!(line(&lines, peer).is_none());
+}
+
+#[test]
+fn a_relayed_connection_need_not_wait_for_requests_on_a_direct_one() {
+    let (lines, peer) = (Lines::default(), PeerId::random());
+    let _relayed = introduced(&lines, peer, 1, Route::Relayed);
+    let _direct = introduced(&lines, peer, 2, Route::Direct);
+    let _asked = line(&lines, peer).unwrap();
+    let id = [ConnectionId::new_unchecked(1)];
+    assert!(!lines.retire(&peer, &id));
+    assert!(lines.retire_relayed(&peer, &id, Instant::now()));
+}
+
+#[test]
+fn a_request_is_marked_by_the_connection_that_it_is_on_and_not_by_a_better_one() {
+    let (lines, peer) = (Lines::default(), PeerId::random());
+    let ids = [1, 2].map(ConnectionId::new_unchecked);
+    let _opened = added(&lines, peer, 1, Route::Relayed);
+    lines.introduce(&peer, ids[0], true);
+    let _clean = added(&lines, peer, 2, Route::Direct);
+    let standing = Standing {
+        id: SigningKey::from_seed([1; 32]).peer_id(),
+        path: Path::Direct,
+    };
+    lines.stands(&peer, Some(standing));
+    assert!(line(&lines, peer).unwrap().inspected);
+    lines.introduce(&peer, ids[1], false);
+    assert!(!line(&lines, peer).unwrap().inspected);
+    let marks = ids.map(|id| lines.standing(&peer, id).map(|(_, inspected)| inspected));
+    assert_eq!(marks, [Some(true), Some(false)]);
+    lines.end(&peer, ids[1]);
+    assert!(lines.standing(&peer, ids[1]).is_none());
+    assert!(line(&lines, peer).unwrap().inspected);
 }
 
 #[test]
