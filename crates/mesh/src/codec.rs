@@ -1,78 +1,32 @@
 //! Frames of the request-response protocols: read within limits of size, time and shared memory.
 
+mod memory;
+
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use worldcompute_fault::{Category, Fault};
 
 use crate::wire::{Answer, Exchange, Malformed, decode, encode};
+use memory::{Pools, STEP};
+
+pub(crate) use memory::{Budget, Permit};
 
 /// Bytes that the tasks of all peers may occupy together, read or half read.
 pub(crate) const DISPATCH_MEMORY: usize = 192 * 1024 * 1024;
 /// The same for all other requests.
 pub(crate) const MESSAGE_MEMORY: usize = 64 * 1024 * 1024;
-/// What one connection may take of either. The four of a peer leave half of it to others.
-const CONNECTION_MEMORY: usize = 24 * 1024 * 1024;
 /// A peer that sends or takes nothing for so long has gone silent.
 const SILENCE: Duration = Duration::from_secs(15);
 /// A whole request has to arrive within this, however slowly its bytes trickle.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
-/// Bytes read and accounted for at a time.
-const STEP: usize = 16 * 1024;
 /// Room for an answer at first, and how much more there is each time that it is full.
 const FIRST_ANSWER: usize = 4 * 1024;
 const ANSWER_GROWTH: usize = 8;
 /// Bytes written at a time.
 const WRITE_STEP: usize = 64 * 1024;
-
-/// The memory that inbound requests share, in steps.
-#[derive(Clone, Debug)]
-pub(crate) struct Budget {
-    all: Arc<Semaphore>,
-    share_steps: usize,
-}
-
-impl Budget {
-    pub(crate) fn new(bytes: usize) -> Self {
-        Self::with_share(bytes, CONNECTION_MEMORY)
-    }
-
-    fn with_share(bytes: usize, share: usize) -> Self {
-        Self {
-            all: Arc::new(Semaphore::new(bytes / STEP)),
-            share_steps: share / STEP,
-        }
-    }
-}
-
-/// Steps of a [`Budget`] and of the share of a connection, given back on drop.
-#[derive(Debug, Default)]
-pub(crate) struct Permit {
-    of_all: Option<OwnedSemaphorePermit>,
-    of_share: Option<OwnedSemaphorePermit>,
-}
-
-impl Permit {
-    /// Takes one more step. False when there is none left, for this connection or for anybody.
-    fn grow(&mut self, budget: &Budget, share: &Arc<Semaphore>) -> bool {
-        add(&mut self.of_share, share) && add(&mut self.of_all, &budget.all)
-    }
-}
-
-fn add(held: &mut Option<OwnedSemaphorePermit>, from: &Arc<Semaphore>) -> bool {
-    let Ok(step) = Arc::clone(from).try_acquire_owned() else {
-        return false;
-    };
-    match held {
-        Some(held) => held.merge(step),
-        None => *held = Some(step),
-    }
-    true
-}
 
 /// A request as it came in. What is no request is a value too, so that whoever knows the peer can count it.
 #[derive(Debug)]
@@ -94,11 +48,10 @@ pub(crate) enum Offence {
     Broken(io::Error),
 }
 
-/// Reads and writes the frames of one connection, which all take from its one share of the budget.
+/// Reads and writes the frames of one connection.
 #[derive(Debug)]
 pub(crate) struct Codec {
-    budget: Budget,
-    share: Arc<Semaphore>,
+    pools: Pools,
     silence: Duration,
 }
 
@@ -110,10 +63,9 @@ impl Offence {
 }
 
 impl Codec {
-    pub(crate) fn new(budget: &Budget) -> Self {
+    pub(crate) fn new(pools: Pools) -> Self {
         Self {
-            budget: budget.clone(),
-            share: Arc::new(Semaphore::new(budget.share_steps)),
+            pools,
             silence: SILENCE,
         }
     }
@@ -169,7 +121,7 @@ impl Codec {
         Ok(())
     }
 
-    /// Reads to the end of the stream, taking memory from the budget as the bytes come. `None` when it is used up.
+    /// Reads to the end of the stream, taking memory as the bytes come. `None` when it is used up.
     async fn read_accounted(
         &self,
         io: &mut (impl AsyncRead + Unpin),
@@ -178,7 +130,7 @@ impl Codec {
     ) -> Result<Option<Vec<u8>>, Offence> {
         let mut bytes = Vec::new();
         loop {
-            if !permit.grow(&self.budget, &self.share) {
+            if !permit.grow(&self.pools) {
                 return Ok(None);
             }
             let before = bytes.len();

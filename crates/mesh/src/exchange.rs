@@ -25,6 +25,7 @@ use libp2p::{Multiaddr, PeerId};
 use self::handler::Handler;
 use self::lines::Route;
 use crate::address::is_relayed;
+use crate::network::Network;
 
 pub(crate) use answering::Desk;
 pub(crate) use asking::{CONNECTION_LOST, CallError};
@@ -40,13 +41,14 @@ impl Exchanger {
         Self { desk }
     }
 
+    /// `way` is where the peer comes from; of a circuit, how its relay is reached.
     fn handler(&self, peer: PeerId, id: ConnectionId, way: &Multiaddr) -> Handler {
         let route = match is_relayed(way) {
             true => Route::Relayed,
             false => Route::Direct,
         };
         let ends = self.desk.lines.add(peer, id, route);
-        Handler::new(&self.desk, peer, id, route, ends)
+        Handler::new(&self.desk, peer, id, route, Network::next_on(way), ends)
     }
 }
 
@@ -59,9 +61,11 @@ impl NetworkBehaviour for Exchanger {
         id: ConnectionId,
         peer: PeerId,
         local: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, id, local))
+        // Of who comes over a circuit, only the relay has an address.
+        let way = if is_relayed(local) { local } else { remote };
+        Ok(self.handler(peer, id, way))
     }
 
     fn handle_established_outbound_connection(

@@ -40,9 +40,14 @@ pub(crate) enum Network {
 impl Network {
     /// That of an address. `None` for a circuit, and for what begins with neither IP nor name.
     pub(crate) fn of(address: &Multiaddr) -> Option<Self> {
-        if is_relayed(address) {
-            return None;
+        match is_relayed(address) {
+            true => None,
+            false => Self::next_on(address),
         }
+    }
+
+    /// That which an address begins in: for a circuit, its relay's.
+    pub(crate) fn next_on(address: &Multiaddr) -> Option<Self> {
         Some(match address.iter().next()? {
             Protocol::Ip4(ip) => Self::of_ip(ip.into()),
             Protocol::Ip6(ip) => Self::of_ip(ip.to_canonical()),

@@ -6,11 +6,13 @@ use std::task::{Context, Poll};
 use super::*;
 use crate::wire::{Content, Dispatch, Lease, LeaseMessage, LeaseReply, Offer};
 use futures::io::Cursor;
+use libp2p::PeerId;
+use memory::PEER_MEMORY;
 
 fn codec(budget: usize) -> Codec {
     Codec {
         silence: Duration::from_millis(20),
-        ..Codec::new(&Budget::new(budget))
+        ..Codec::new(Budget::with_share(2 * budget, budget).pools(PeerId::random(), None))
     }
 }
 
@@ -95,21 +97,6 @@ async fn read<E: Exchange>(codec: &Codec, bytes: &[u8]) -> Frame<E::Request> {
     codec.read_request::<E>(&mut Cursor::new(bytes)).await
 }
 
-fn a_task() -> crate::wire::DispatchRequest {
-    crate::wire::DispatchRequest {
-        lease_id: "l".to_owned(),
-        job_id: "j".to_owned(),
-        task_id: "t".to_owned(),
-        task_index: 0,
-        attempt: 1,
-        manifest: Vec::new(),
-        inline_inputs: Vec::new(),
-        trace: Vec::new(),
-        correlation_id: "c".to_owned(),
-        inspected: false,
-    }
-}
-
 fn a_lease() -> Vec<u8> {
     encode(
         &LeaseMessage::Cancel {
@@ -136,28 +123,12 @@ async fn a_request_is_read_and_holds_its_memory_until_it_is_dropped() {
     ));
 }
 
-#[tokio::test]
-async fn one_connection_takes_its_share_of_the_memory_and_leaves_the_rest_to_others() {
-    let budget = Budget::with_share(6 * STEP, 2 * STEP);
-    let (connection, other) = (Codec::new(&budget), Codec::new(&budget));
-    let task = encode(&a_task(), Dispatch::MAX_REQUEST).unwrap();
-    let read = async |codec| read::<Dispatch>(codec, &task).await;
-    let held = [read(&connection).await, read(&connection).await];
-    assert!(held.iter().all(|frame| matches!(frame, Frame::Valid(..))));
-    assert!(matches!(read(&connection).await, Frame::Overload));
-    assert!(matches!(read(&other).await, Frame::Valid(..)));
-    drop(held);
-    assert!(matches!(read(&connection).await, Frame::Valid(..)));
-}
-
-// The connections of one peer leave memory to others. Of other requests than tasks the number of streams keeps a
-// connection below its share.
+// A peer may send the largest task, and leaves memory to others, whatever it has open on its connections.
 const _: () = {
-    let streams = 2 * (Offer::STREAMS + Lease::STREAMS + Content::STREAMS);
-    assert!(2 * 4 * CONNECTION_MEMORY <= DISPATCH_MEMORY);
-    assert!(2 * 4 * streams * STEP <= MESSAGE_MEMORY);
-    assert!(streams * STEP <= CONNECTION_MEMORY);
-    assert!(CONNECTION_MEMORY > Dispatch::MAX_REQUEST + STEP);
+    let streams = 4 * 2 * (Offer::STREAMS + Lease::STREAMS + Content::STREAMS);
+    assert!(PEER_MEMORY > Dispatch::MAX_REQUEST + STEP);
+    assert!(8 * PEER_MEMORY <= DISPATCH_MEMORY);
+    assert!(2 * streams * STEP <= MESSAGE_MEMORY);
 };
 
 #[tokio::test]

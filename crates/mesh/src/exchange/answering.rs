@@ -13,6 +13,7 @@ use super::lines::{Lines, Route};
 use crate::codec::{Budget, Codec, DISPATCH_MEMORY, Frame, MESSAGE_MEMORY, Offence, Permit};
 use crate::driver::Command;
 use crate::inbound::{Inbound, Request, Responder, busy, cut_off, unanswered};
+use crate::network::Network;
 use crate::status::{InboundCounts, Path};
 use crate::wire::{
     Answer, Content, Dispatch, Exchange, Kind, Lease, Offer, PeerExchange, RelaysRequest,
@@ -92,13 +93,15 @@ impl Asker {
         peer: PeerId,
         connection: ConnectionId,
         route: Route,
+        network: Option<Network>,
     ) -> Self {
+        let codec = |budget: &Budget| Arc::new(Codec::new(budget.pools(peer, network.clone())));
         Self {
             peer,
             connection,
             route,
-            tasks: Arc::new(Codec::new(&desk.tasks)),
-            messages: Arc::new(Codec::new(&desk.messages)),
+            tasks: codec(&desk.tasks),
+            messages: codec(&desk.messages),
             desk,
         }
     }

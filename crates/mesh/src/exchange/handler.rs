@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::answering::{Asker, Desk};
 use super::asking::{Broken, Order};
 use super::lines::{Counts, Route};
+use crate::network::Network;
 use crate::wire::{Content, Dispatch, Exchange, Kind, Lease, Offer, PeerExchange};
 
 /// The handler's ends of what [`Lines`](super::Lines) holds of a connection.
@@ -55,10 +56,11 @@ impl Handler {
         peer: PeerId,
         id: ConnectionId,
         route: Route,
+        network: Option<Network>,
         ends: Ends,
     ) -> Self {
         Self {
-            asker: Asker::new(desk.clone(), peer, id, route),
+            asker: Asker::new(desk.clone(), peer, id, route, network),
             orders: ends.orders,
             begun: Some(ends.begun),
             streams: FuturesUnordered::new(),
