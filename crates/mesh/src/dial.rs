@@ -270,6 +270,8 @@ pub(crate) fn is_timeout(chain: &[&(dyn Error + 'static)]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
@@ -294,30 +296,13 @@ mod tests {
         assert_eq!(causes(&error).len(), MAX_CAUSES);
     }
 
-    #[derive(Clone, Default)]
-    struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn every_dial_is_told_at_info_with_its_target_transport_and_root_cause() {
-        let lines = Lines::default();
+        let lines = tempfile::NamedTempFile::new().unwrap();
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(tracing::Level::INFO)
             .with_ansi(false)
-            .with_writer({
-                let lines = lines.clone();
-                move || lines.clone()
-            })
+            .with_writer(Arc::new(lines.reopen().unwrap()))
             .finish();
         let peer = PeerId::random();
         let dialled = [
@@ -346,7 +331,7 @@ mod tests {
             }
             record_success(&peer, &"/ip4/10.0.0.2/tcp/2".parse().unwrap(), &mut counts);
         });
-        let told = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let told = std::fs::read_to_string(lines.path()).unwrap();
         let told: Vec<&str> = told.lines().collect();
         assert_eq!(told.len(), 4, "{told:?}");
         for (line, (address, transport, why)) in told.iter().zip(dialled) {

@@ -300,7 +300,7 @@ async fn reservations_are_held_on_two_relays_and_a_third_replaces_a_dead_one() {
 async fn a_reservation_comes_back_with_its_relay_and_the_peer_id_stays() {
     logged();
     let first = relay(1, &LOOPBACK).await;
-    let home = dialled(&first).await;
+    let home = first.status().await.unwrap().listen;
     let (donor, donor_in) = hidden(2, &[&first]).await;
     let _serving = serve(donor_in, Objects::new());
     let identity = donor.peer_id();
@@ -309,18 +309,10 @@ async fn a_reservation_comes_back_with_its_relay_and_the_peer_id_stays() {
     reservation(ReservationState::Lost, &mut events).await;
     reservation(ReservationState::Requesting, &mut events).await;
 
-    let listen: Vec<String> = home
-        .iter()
-        .map(|address| {
-            address
-                .to_string()
-                .split("/p2p/")
-                .next()
-                .unwrap()
-                .to_owned()
-        })
-        .collect();
-    let again = relay_at(&listen).await;
+    let mut config = MeshConfig::new(key(1));
+    config.listen = home;
+    config.relay_server = true;
+    let again = start_again(&config).await;
     let lost = std::time::Instant::now();
     assert_eq!(
         reservation(ReservationState::Active, &mut events).await,
@@ -342,23 +334,6 @@ async fn a_reservation_comes_back_with_its_relay_and_the_peer_id_stays() {
             .unwrap()
             .accepted
     );
-}
-
-/// The first relay once more. Whoever dials it meanwhile may have its port for a moment.
-async fn relay_at(listen: &[String]) -> Mesh {
-    let mut config = MeshConfig::new(key(1));
-    config.listen = listen.iter().map(|text| text.parse().unwrap()).collect();
-    config.relay_server = true;
-    within("the ports", async {
-        loop {
-            match Mesh::start(config.clone()).await {
-                Ok((mesh, _inbound)) => return mesh,
-                Err(fault) => assert_eq!(fault.code(), "cannot_listen", "{fault}"),
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,41 +10,28 @@
 
 mod support;
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use support::*;
-use worldcompute_mesh::{DialCounts, Mesh, Multiaddr, Transport};
+use tempfile::NamedTempFile;
+use worldcompute_mesh::{DialCounts, Multiaddr, Transport};
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+struct Lines(NamedTempFile);
 
 impl Lines {
     /// Those that a node of this process wrote, at info and above.
     fn listen() -> Self {
-        let lines = Self::default();
-        let writer = lines.clone();
+        let lines = NamedTempFile::new().unwrap();
         tracing_subscriber::fmt()
             .with_max_level(tracing::Level::INFO)
             .with_ansi(false)
-            .with_writer(move || writer.clone())
+            .with_writer(Arc::new(lines.reopen().unwrap()))
             .init();
-        lines
+        Self(lines)
     }
 
     fn with(&self, parts: &[&str]) -> Vec<String> {
-        let all = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let all = std::fs::read_to_string(self.0.path()).unwrap();
         let matching = all
             .lines()
             .filter(|line| parts.iter().all(|part| line.contains(part)));
@@ -64,12 +51,6 @@ fn sum(dials: DialCounts) -> u64 {
     succeeded + timed_out + transport_errors + denied + abandoned
 }
 
-async fn tcp_of(mesh: &Mesh) -> Multiaddr {
-    let all = dialled(mesh).await;
-    let mut tcp = all.into_iter().filter(|a| a.to_string().contains("/tcp/"));
-    tcp.next().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_address_leaves_one_record_and_what_is_fallen_back_from_is_told_with_its_reason() {
     let lines = Lines::listen();
@@ -79,13 +60,10 @@ async fn each_address_leaves_one_record_and_what_is_fallen_back_from_is_told_wit
     // What is sent there is lost, as at a firewall that drops it; nobody listens at the other.
     let black_hole = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let lost = black_hole.local_addr().unwrap().port();
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = closed.local_addr().unwrap().port();
-    drop(closed);
+    let (_kept, nobody) = refusing();
     let quic: Multiaddr = format!("/ip4/127.0.0.1/udp/{lost}/quic-v1")
         .parse()
         .unwrap();
-    let nobody: Multiaddr = format!("/ip4/127.0.0.1/tcp/{refused}").parse().unwrap();
     let at = vec![nobody.clone(), quic.clone(), tcp_of(&donor).await];
     submitter.add_peer(donor.peer_id(), at).await;
     within("an offer", async {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::*;
 use tokio::sync::{broadcast, mpsc};
-use worldcompute_mesh::wire::DispatchStatus;
+use worldcompute_mesh::wire::{DispatchStatus, Topic};
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, Path, Request};
 use worldcompute_proof::{PeerId, SigningKey};
 
@@ -90,14 +90,6 @@ async fn both_ends_tell_the_same_path_after_a_circuit() {
     assert_eq!((one, other), (Path::HolePunched, Path::HolePunched));
 }
 
-/// Takes connections and says nothing, as an address of another network would that leads to somebody else here.
-async fn silent() -> (tokio::net::TcpListener, Multiaddr) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let at = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
-    (listener, at)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_circuit_that_becomes_known_is_dialled_beside_addresses_where_nobody_answers() {
     logged();
@@ -105,19 +97,43 @@ async fn a_circuit_that_becomes_known_is_dialled_beside_addresses_where_nobody_a
     let (submitter, _submitter_in) = hidden(2, &[&relay]).await;
     let (donor, donor_in) = hidden(3, &[&relay]).await;
     serve(donor_in, Objects::new());
-    let (nobody, at) = silent().await;
+    // The donor's words get there at once: a silent address is not waited for without end.
+    is_heard(&donor, &submitter).await;
+    let (at, mut came) = silent().await;
     submitter.add_peer(donor.peer_id(), vec![at]).await;
     let asking = tokio::spawn({
         let (submitter, peer) = (submitter.clone(), donor.peer_id());
         async move { submitter.offer(peer, an_offer()).await }
     });
     // The dial is under way, and its other end stays open without a word.
-    let (_held, _) = within("the dial", nobody.accept()).await.unwrap();
+    let dialled = came.wait_for(|count| *count > 0);
+    within("the dial", dialled).await.unwrap();
     donor.announce(a_capacity()).await;
     let offer = within("an offer", asking).await.unwrap().unwrap();
     assert!(offer.accepted);
     let dials = submitter.status().await.unwrap().dials;
     assert_eq!(dials.timed_out, 0, "the silent address was waited for");
+}
+
+/// Waits until what a node says gets to another.
+async fn is_heard(speaker: &Mesh, hearer: &Mesh) {
+    let mut events = hearer.subscribe();
+    let mut heard = std::pin::pin!(event("some words", &mut events, |event| match event {
+        MeshEvent::Gossip { from, .. } => (from == speaker.peer_id()).then_some(()),
+        _ => None,
+    }));
+    within("words that come through", async {
+        loop {
+            // Nobody hears it before the subscriptions are exchanged.
+            let words = b"are you there?".to_vec();
+            speaker.publish(Topic::Governance, words).await.unwrap();
+            let patience = Duration::from_millis(600);
+            if tokio::time::timeout(patience, &mut heard).await.is_ok() {
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 /// An address that leads to `to` and takes longer over it than any stranger nearby.

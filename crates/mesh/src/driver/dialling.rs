@@ -21,8 +21,9 @@ use crate::inbound::busy;
 const HEAD_START: Duration = Duration::from_millis(500);
 /// After how long a lost relay is tried again over TLS where it refused, with a fifth more or less.
 const KNOCK_AGAIN: Duration = Duration::from_millis(500);
-/// A dial that was dropped belongs to a connection of which the swarm tells within this time, or to none.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A dial that was dropped belongs to a connection of which the swarm tells within this time, or to none. A machine that is
+/// busy may take a while over it.
+const SETTLED: Duration = Duration::from_secs(5);
 /// Addresses of one dial.
 const MAX_DIALLED: usize = 12;
 /// Those among them for which there is room however many direct ones there are: nothing else may lead to the peer.

@@ -13,6 +13,9 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux,
 };
 use tokio::sync::{mpsc, oneshot};
+use worldcompute_mesh::Mesh;
+
+use crate::support::DEADLINE;
 
 pub const OFFER: &str = "/worldcompute/offer/1.0.0";
 pub const DISPATCH: &str = "/worldcompute/dispatch/1.0.0";
@@ -20,6 +23,13 @@ pub const CONTENT: &str = "/worldcompute/content/1.0.0";
 pub const CAPACITY: &str = "wc/capacity-updates/1.0.0";
 pub const EXCHANGE: &str = "/worldcompute/relays/1.0.0";
 pub const RELAYS: &str = "wc/relay-announcements/1.0.0";
+
+/// Less than a test waits for anything, so that what went wrong is told before the test gives up.
+const PATIENCE: Duration = DEADLINE.saturating_sub(Duration::from_secs(5));
+
+pub fn id_of(mesh: &Mesh) -> PeerId {
+    PeerId::from_bytes(&mesh.peer_id().to_bytes()).unwrap()
+}
 
 /// What goes onto a stream.
 #[derive(Clone, Debug)]
@@ -126,12 +136,15 @@ enum Command {
         oneshot::Sender<Result<Vec<u8>, String>>,
     ),
     Publish(&'static str, Vec<u8>),
+    Neighbours(&'static str, oneshot::Sender<usize>),
 }
 
 /// The handle of such a node. It is gone when the handle is.
 pub struct Attacker {
     pub peer: PeerId,
     pub address: Multiaddr,
+    /// Whom it dialled last, and where.
+    dialled: Option<(PeerId, Multiaddr)>,
     commands: mpsc::UnboundedSender<Command>,
     pub connections: mpsc::UnboundedReceiver<Happening>,
 }
@@ -175,16 +188,24 @@ impl Attacker {
         Self {
             peer,
             address,
+            dialled: None,
             commands,
             connections,
         }
     }
 
-    pub fn dial(&self, peer: PeerId, address: &Multiaddr) {
-        self.commands
-            .send(Command::Dial(peer, address.clone()))
-            .ok()
-            .unwrap();
+    pub fn dial(&mut self, peer: PeerId, address: &Multiaddr) {
+        self.dialled = Some((peer, address.clone()));
+        self.dial_again();
+    }
+
+    fn dial_again(&self) {
+        if let Some((peer, address)) = self.dialled.clone() {
+            self.commands
+                .send(Command::Dial(peer, address))
+                .ok()
+                .unwrap();
+        }
     }
 
     /// Puts `raw` on a stream of its own; the answer comes when the stream ends.
@@ -209,12 +230,38 @@ impl Attacker {
             .unwrap();
     }
 
+    /// How many listen to this node, and it to them, on a topic.
+    pub async fn neighbours(&self, topic: &'static str) -> usize {
+        let (tell, told) = oneshot::channel();
+        let asked = self.commands.send(Command::Neighbours(topic, tell));
+        asked.ok().unwrap();
+        told.await.unwrap()
+    }
+
+    /// A machine that is busy may let a handshake take too long, and a connection be cut on which too little was said: where
+    /// something else is waited for, the node is dialled again.
     pub async fn happens(&mut self, wanted: impl Fn(&Happening) -> bool) -> Happening {
+        let mut swallowed = Vec::new();
+        match tokio::time::timeout(PATIENCE, self.sought(wanted, &mut swallowed)).await {
+            Ok(happening) => happening,
+            Err(_) => panic!("this came instead: {swallowed:?}"),
+        }
+    }
+
+    async fn sought(
+        &mut self,
+        wanted: impl Fn(&Happening) -> bool,
+        swallowed: &mut Vec<Happening>,
+    ) -> Happening {
         loop {
             let happening = self.connections.recv().await.unwrap();
             if wanted(&happening) {
                 return happening;
             }
+            if matches!(happening, Happening::Refused(_) | Happening::Disconnected) {
+                self.dial_again();
+            }
+            swallowed.push(happening);
         }
     }
 }
@@ -294,6 +341,10 @@ async fn run(
                 }
                 Some(Command::Publish(topic, bytes)) => {
                     swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic), bytes).unwrap();
+                }
+                Some(Command::Neighbours(topic, tell)) => {
+                    let count = swarm.behaviour().gossip.mesh_peers(&IdentTopic::new(topic).hash()).count();
+                    let _: Result<(), _> = tell.send(count);
                 }
             },
             event = swarm.select_next_some() => {

@@ -7,7 +7,9 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc};
+use sha2::{Digest as _, Sha256};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use worldcompute_fault::{Fault, WcCode};
 use worldcompute_mesh::wire::{
@@ -15,15 +17,24 @@ use worldcompute_mesh::wire::{
     LeaseReply, OfferReply, OfferRequest,
 };
 use worldcompute_mesh::{
-    Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, PeerInfo, Request, ReservationState,
+    Inbound, Mesh, MeshConfig, MeshEvent, Multiaddr, PeerInfo, Request, ReservationInfo,
+    ReservationState,
 };
 use worldcompute_proof::{Cid, PeerId, SigningKey};
 
 /// No single wait of a test takes longer on any machine that still makes progress.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A key that no other test has: the system may give a port that one of them let go to this one, and whoever still dials it
+/// there must not find the peer that it looks for.
 pub fn key(seed: u8) -> SigningKey {
-    SigningKey::from_seed([seed; 32])
+    let thread = std::thread::current();
+    let test = thread.name().unwrap();
+    assert!(
+        !test.starts_with("tokio"),
+        "ask for keys in the test itself"
+    );
+    SigningKey::from_seed(Sha256::digest(format!("{test} {seed}")).into())
 }
 
 /// What comes of `wait`, or a failed test that says what it waited for.
@@ -57,6 +68,63 @@ pub async fn dialled(mesh: &Mesh) -> Vec<Multiaddr> {
         .iter()
         .map(|address| format!("{address}{suffix}").parse().unwrap())
         .collect()
+}
+
+/// The first address of a node by `transport`, without its peer id.
+pub async fn listens_by(mesh: &Mesh, transport: &str) -> Multiaddr {
+    let listen = mesh.status().await.unwrap().listen;
+    let mut by = listen
+        .into_iter()
+        .filter(|address| address.to_string().contains(transport));
+    by.next().unwrap()
+}
+
+pub async fn tcp_of(mesh: &Mesh) -> Multiaddr {
+    listens_by(mesh, "/tcp/").await
+}
+
+/// A node on ports that another had before it. Whoever dials that one meanwhile may have them for a moment.
+pub async fn start_again(config: &MeshConfig) -> Mesh {
+    within("the ports", async {
+        loop {
+            match Mesh::start(config.clone()).await {
+                Ok((mesh, _inbound)) => return mesh,
+                Err(fault) => assert_eq!(fault.code(), "cannot_listen", "{fault}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+/// Takes connections and says nothing, as an address of another network would that leads to somebody else here. Returns
+/// where, and how many came so far.
+pub async fn silent() -> (Multiaddr, watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = at_port_of(listener.local_addr().unwrap());
+    let (came, coming) = watch::channel(0);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            held.push(connection);
+            came.send_modify(|came| *came += 1);
+        }
+    });
+    (at, coming)
+}
+
+/// A port that refuses connections, and that nobody else gets for as long as the socket is kept.
+pub fn refusing() -> (TcpSocket, Multiaddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let at = at_port_of(socket.local_addr().unwrap());
+    (socket, at)
+}
+
+pub fn at_port_of(socket: SocketAddr) -> Multiaddr {
+    format!("/ip4/{}/tcp/{}", socket.ip(), socket.port())
+        .parse()
+        .unwrap()
 }
 
 /// A node that listens on nothing and is reached through `relays` only.
@@ -216,6 +284,26 @@ pub async fn reservation(
         },
     )
     .await
+}
+
+/// Waits until a node holds a reservation on a relay.
+pub async fn has_reserved(mesh: &Mesh, relay: &Mesh) -> ReservationInfo {
+    let relay = relay.peer_id();
+    has_reserved_at(mesh, |at| at == relay).await
+}
+
+/// The same on such a relay.
+pub async fn has_reserved_at(mesh: &Mesh, is: impl Fn(PeerId) -> bool) -> ReservationInfo {
+    let mut events = mesh.subscribe();
+    loop {
+        let held = mesh.status().await.unwrap().reservations;
+        let there =
+            |info: &ReservationInfo| info.state == ReservationState::Active && is(info.relay);
+        if let Some(info) = held.into_iter().find(there) {
+            return info;
+        }
+        reservation(ReservationState::Active, &mut events).await;
+    }
 }
 
 pub async fn peer_info(mesh: &Mesh, peer: PeerId) -> Option<PeerInfo> {
