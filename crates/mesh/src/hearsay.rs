@@ -37,9 +37,12 @@ const MAX_FAILED_NEAR: usize = 3;
 const MAX_FAILED_IN_REGION: usize = 8;
 const AVOIDED: Duration = Duration::from_secs(600);
 const MAX_REMEMBERED: usize = 128;
-/// The pause after a failure, twice as long each time.
+/// For so long a relay that is being tried is not tried again; twice that is the pause after a failure, and twice as long
+/// each time.
 const PAUSE: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// The first pause where nothing else is left to try: a relay that is restarted is back before the other one is over.
+const PRESSED_PAUSE: Duration = Duration::from_secs(5);
 /// Failures after which a relay that was never reached is forgotten.
 const MAX_FAILURES: u32 = 3;
 /// A relay that was reached within this time is told on, and makes room for no other.
@@ -98,7 +101,7 @@ struct Reached {
     last: SystemTime,
     named: bool,
     failures: u32,
-    not_before: Instant,
+    rest: Rest,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,38 @@ struct Heard {
     addresses: Vec<Multiaddr>,
     source: Source,
     failures: u32,
-    not_before: Instant,
+    rest: Rest,
+}
+
+/// Until when a relay is not tried: while there are others, and where it is the last.
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    pressed: Instant,
+}
+
+impl Rest {
+    const fn over(now: Instant) -> Self {
+        let (until, pressed) = (now, now);
+        Self { until, pressed }
+    }
+
+    /// It is being tried.
+    fn under_way(now: Instant) -> Self {
+        Self::over(now + PAUSE)
+    }
+
+    fn after(failures: u32, now: Instant) -> Self {
+        Self {
+            until: now + pause(PAUSE * 2, failures),
+            pressed: now + pause(PRESSED_PAUSE, failures),
+        }
+    }
+
+    fn is_over(&self, pressed: bool, now: Instant) -> bool {
+        let until = if pressed { self.pressed } else { self.until };
+        until <= now
+    }
 }
 
 /// A relay that was reached, and when.
@@ -178,7 +212,7 @@ impl Hearsay {
                 addresses,
                 source: source.clone(),
                 failures: 0,
-                not_before: now,
+                rest: Rest::over(now),
             });
         }
     }
@@ -295,17 +329,21 @@ impl Hearsay {
     pub(crate) fn failed(&mut self, peer: &PeerId, now: Instant) {
         if let Some(reached) = self.of(peer) {
             reached.failures += 1;
-            reached.not_before = now + pause(reached.failures);
+            reached.rest = Rest::after(reached.failures, now);
             return;
         }
         let mut networks = Vec::new();
         for heard in self
             .heard
             .iter_mut()
-            .filter(|heard| heard.peer == *peer && heard.not_before > now)
+            .filter(|heard| heard.peer == *peer && heard.rest.until > now)
         {
             heard.failures += 1;
-            heard.not_before = now + pause(heard.failures);
+            heard.rest = Rest::after(heard.failures, now);
+            if heard.failures > 1 {
+                // It is forgotten after a few of them: not within seconds.
+                heard.rest.pressed = heard.rest.until;
+            }
             networks.extend(heard.addresses.iter().filter_map(Network::of));
         }
         networks.sort_by_key(|network| format!("{network:?}"));
@@ -328,14 +366,31 @@ impl Hearsay {
         if need == Need::Reserve && !self.is_visit_due(now, &taken) {
             return None;
         }
-        let reached = |this: &mut Self| this.next_reached(need, now, &taken);
-        let heard = |this: &mut Self| this.next_heard(now, &taken);
-        let chosen = match self.turn_of_heard {
-            true => heard(self).or_else(|| reached(self)),
-            false => reached(self).or_else(|| heard(self)),
+        let rested = self.in_turn(need, false, now, &taken);
+        let chosen = match need {
+            Need::Relay => rested.or_else(|| self.in_turn(need, true, now, &taken)),
+            Need::Reserve => rested,
         };
         self.turn_of_heard = chosen.is_some() != self.turn_of_heard;
         chosen
+    }
+
+    /// What was reached and what was heard take turns.
+    fn in_turn(
+        &mut self,
+        need: Need,
+        pressed: bool,
+        now: Instant,
+        taken: &impl Fn(&PeerId) -> bool,
+    ) -> Option<(PeerId, Vec<Multiaddr>)> {
+        match self.turn_of_heard {
+            true => self
+                .next_heard(pressed, now, taken)
+                .or_else(|| self.next_reached(need, pressed, now, taken)),
+            false => self
+                .next_reached(need, pressed, now, taken)
+                .or_else(|| self.next_heard(pressed, now, taken)),
+        }
     }
 
     fn is_visit_due(&mut self, now: Instant, taken: &impl Fn(&PeerId) -> bool) -> bool {
@@ -353,21 +408,24 @@ impl Hearsay {
     fn next_reached(
         &mut self,
         need: Need,
+        pressed: bool,
         now: Instant,
         taken: &impl Fn(&PeerId) -> bool,
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
         let stale = |reached: &Reached| need == Need::Relay || age(reached.last) > RECENT / 2;
+        let rested = |reached: &Reached| reached.rest.is_over(pressed, now);
         let due = self
             .reached
             .iter_mut()
-            .filter(|reached| reached.not_before <= now && stale(reached) && !taken(&reached.peer));
+            .filter(|reached| rested(reached) && stale(reached) && !taken(&reached.peer));
         let next = due.min_by_key(|reached| (reached.failures, age(reached.last)))?;
-        next.not_before = now + PAUSE;
+        next.rest = Rest::under_way(now);
         Some((next.peer, next.known()))
     }
 
     fn next_heard(
         &mut self,
+        pressed: bool,
         now: Instant,
         taken: &impl Fn(&PeerId) -> bool,
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
@@ -377,7 +435,7 @@ impl Hearsay {
         }
         let mut due: Vec<usize> = Vec::new();
         for (index, heard) in self.heard.iter().enumerate() {
-            if heard.not_before <= now && !taken(&heard.peer) && !self.is_avoided(heard) {
+            if heard.rest.is_over(pressed, now) && !taken(&heard.peer) && !self.is_avoided(heard) {
                 due.push(index);
             }
         }
@@ -391,7 +449,7 @@ impl Hearsay {
         };
         let chosen = due.into_iter().min_by_key(rank)?;
         let heard = self.heard.get_mut(chosen)?;
-        heard.not_before = now + PAUSE;
+        heard.rest = Rest::under_way(now);
         self.credit.0 -= 1.0;
         *self.trials.entry(heard.source.clone()).or_default() += 1;
         Some((heard.peer, heard.addresses.clone()))
@@ -469,14 +527,14 @@ impl Reached {
             last,
             named,
             failures: 0,
-            not_before: now,
+            rest: Rest::over(now),
         }
     }
 
     fn still(&mut self, now: Instant) {
         self.last = SystemTime::now();
         self.failures = 0;
-        self.not_before = now;
+        self.rest = Rest::over(now);
     }
 
     /// Where it answered, and where it says to be at the same IP address or, over TLS, under a name.
@@ -557,8 +615,8 @@ fn crowds(others: &[&[Multiaddr]], addresses: &[Multiaddr]) -> bool {
     })
 }
 
-fn pause(failures: u32) -> Duration {
-    let doubled = PAUSE.saturating_mul(1 << failures.min(8));
+fn pause(first: Duration, failures: u32) -> Duration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(10));
     doubled
         .min(MAX_PAUSE)
         .mul_f64(rand::rng().random_range(0.8..1.2))

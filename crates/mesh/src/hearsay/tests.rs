@@ -345,6 +345,55 @@ fn a_relay_that_fails_is_tried_at_growing_pauses_and_stays_when_it_was_reached()
 }
 
 #[test]
+fn a_relay_that_fails_is_tried_again_within_seconds_where_nothing_else_is_left() {
+    let mut bench = Bench::new();
+    let last = bench.reaches(&far(1), false);
+    let seconds_until_tried = |bench: &mut Bench| {
+        let since = bench.now;
+        while bench.tries().is_none_or(|(peer, _)| peer != last) {
+            bench.now += Duration::from_secs(1);
+        }
+        bench.hearsay.failed(&last, bench.now);
+        (bench.now - since).as_secs()
+    };
+    assert_eq!(seconds_until_tried(&mut bench), 0);
+    let first = seconds_until_tried(&mut bench);
+    let second = seconds_until_tried(&mut bench);
+    assert!((4..=6).contains(&first), "{first}");
+    assert!((8..=12).contains(&second), "{second}");
+}
+
+#[test]
+fn a_relay_that_fails_waits_while_there_are_others() {
+    let mut bench = Bench::new();
+    let failing = bench.reaches(&far(1), false);
+    bench.tries();
+    bench.hearsay.failed(&failing, bench.now);
+    let others = [bench.reaches(&far(2), false), bench.reaches(&far(3), false)];
+    bench.now += 2 * PRESSED_PAUSE;
+    let tried = [(); 3].map(|()| bench.tries().unwrap().0);
+    assert!(others.iter().all(|other| tried[..2].contains(other)));
+    assert_eq!(tried[2], failing);
+}
+
+/// What was only heard of is forgotten after a few failures: it may be a relay that is restarted.
+#[test]
+fn a_relay_that_was_only_heard_of_is_tried_once_within_seconds() {
+    let mut bench = Bench::new();
+    let heard = bench.hears(&source(1, Way::Gossip), far(1));
+    let mut tried = Vec::new();
+    let start = bench.now;
+    while tried.len() < MAX_FAILURES as usize {
+        if bench.tries().is_some() {
+            tried.push((bench.now - start).as_secs());
+            bench.hearsay.failed(&heard, bench.now);
+        }
+        bench.now += Duration::from_secs(1);
+    }
+    assert!(tried[1] <= 6 && tried[2] >= 96, "{tried:?}");
+}
+
+#[test]
 fn at_leisure_further_relays_are_visited_seldom_and_up_to_a_number() {
     let mut bench = Bench::new();
     let mut visits = 0;
