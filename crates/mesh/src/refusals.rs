@@ -36,6 +36,9 @@ impl Refusals {
         network: Option<Network>,
         now: Instant,
     ) -> Option<u64> {
+        if self.0.len() >= MAX_TOLD {
+            self.forget_old(now);
+        }
         let known = self.0.contains_key(&(what, network.clone()));
         let key = match known || self.0.len() < MAX_TOLD {
             true => (what, network),
@@ -51,6 +54,19 @@ impl Refusals {
         }
         told.at = now;
         Some(std::mem::take(&mut told.since))
+    }
+
+    /// Those that would be told of again now make room. What was not told of them yet is told with those told of as one.
+    fn forget_old(&mut self, now: Instant) {
+        let is_old = |told: &Told| now.saturating_duration_since(told.at) >= PAUSE;
+        let old: Vec<_> = self.0.extract_if(|_, told| is_old(told)).collect();
+        for ((what, _), told) in old.into_iter().filter(|(_, told)| told.since > 0) {
+            let rest = self
+                .0
+                .entry((what, None))
+                .or_insert(Told { since: 0, ..told });
+            rest.since += told.since;
+        }
     }
 }
 
@@ -110,6 +126,22 @@ mod tests {
             .filter_map(|number| refusals.note(Refused::Circuit, network(number), now))
             .count();
         assert_eq!((told, refusals.0.len()), (MAX_TOLD + 1, MAX_TOLD + 1));
+    }
+
+    #[test]
+    fn networks_that_were_told_of_long_ago_make_room_and_what_is_left_of_them_is_told() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        let mut note = |number, now| refusals.note(Refused::Circuit, network(number), now);
+        let many = u32::try_from(MAX_TOLD).unwrap();
+        for number in 0..many {
+            note(number, start);
+            note(number, start);
+        }
+        let later = start + PAUSE;
+        assert!((many..2 * many - 1).all(|number| note(number, later) == Some(1)));
+        assert_eq!(note(many, later), None, "it was told of by itself");
+        assert_eq!(note(9999, later), Some(u64::from(many) + 1));
+        assert_eq!(note(9998, later), None);
     }
 
     #[test]
