@@ -19,6 +19,7 @@ use libp2p::{
 use worldcompute_fault::{Category, Fault};
 
 use crate::admission::Admission;
+use crate::carrier::Carrier;
 use crate::circuits::Circuits;
 use crate::config::MeshConfig;
 use crate::exchange::{Desk, Exchanger};
@@ -59,7 +60,7 @@ pub(crate) struct Behaviour {
     pub memory: memory_connection_limits::Behaviour,
     pub block: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub ways: Ways,
-    pub relay_server: Toggle<relay::Behaviour>,
+    pub relay_server: Toggle<Carrier>,
     pub relay_client: relay::client::Behaviour,
     pub dcutr: Toggle<dcutr::Behaviour>,
     pub autonat_client: Toggle<autonat::v2::client::Behaviour>,
@@ -93,7 +94,10 @@ impl Behaviour {
             ways: Ways::new(),
             relay_server: config
                 .relay_server
-                .then(|| relay::Behaviour::new(me, relay_config(config, admission, circuits)))
+                .then(|| {
+                    let relay = relay_config(config, admission, circuits);
+                    Carrier::new(relay::Behaviour::new(me, relay), circuits.clone())
+                })
                 .into(),
             relay_client,
             dcutr: (listens && !config.relay_server)

@@ -18,6 +18,7 @@ pub(crate) struct Circuits(Arc<Mutex<Counted>>);
 
 struct Counted {
     most_of_network: usize,
+    admitted: u64,
     of_peers: HashMap<PeerId, Of>,
 }
 
@@ -28,10 +29,25 @@ struct Of {
     standing: usize,
 }
 
+impl Of {
+    const fn nothing() -> Self {
+        Self {
+            network: None,
+            asked: VecDeque::new(),
+            standing: 0,
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.asked.len() + self.standing
+    }
+}
+
 impl Circuits {
     pub(crate) fn new(most_of_network: usize) -> Self {
         Self(Arc::new(Mutex::new(Counted {
             most_of_network,
+            admitted: 0,
             of_peers: HashMap::new(),
         })))
     }
@@ -41,17 +57,22 @@ impl Circuits {
         let (mut counted, network) = (self.counted(), Network::of(from));
         counted.forget_vanished(now);
         let neighbours = counted.of_peers.values().filter(|of| of.network == network);
-        let count: usize = neighbours.map(|of| of.asked.len() + of.standing).sum();
+        let count: usize = neighbours.map(Of::count).sum();
         if count >= counted.most_of_network {
             return false;
         }
-        let of = counted.of_peers.entry(peer).or_insert_with(|| Of {
-            network,
-            asked: VecDeque::new(),
-            standing: 0,
-        });
+        let of = counted.of_peers.entry(peer).or_insert_with(Of::nothing);
+        if of.count() == 0 {
+            of.network = network;
+        }
         of.asked.push_back(now);
+        counted.admitted += 1;
         true
+    }
+
+    /// How many were ever admitted.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.counted().admitted
     }
 
     /// One that was asked for stands.
@@ -74,7 +95,8 @@ impl Circuits {
         self.change(peer, |of| of.standing = of.standing.saturating_sub(1));
     }
 
-    /// The peer has gone, and all of its circuits with it.
+    /// The peer has gone, and all of its circuits with it. It is remembered until then: a circuit that came to nothing by all
+    /// appearances may stand yet.
     pub(crate) fn left(&self, peer: &PeerId) {
         self.counted().of_peers.remove(peer);
     }
@@ -83,9 +105,6 @@ impl Circuits {
         let mut counted = self.counted();
         if let Some(of) = counted.of_peers.get_mut(peer) {
             how(of);
-            if of.asked.is_empty() && of.standing == 0 {
-                counted.of_peers.remove(peer);
-            }
         }
     }
 
@@ -100,8 +119,6 @@ impl Counted {
             of.asked
                 .retain(|asked| now.saturating_duration_since(*asked) < BEGINNING);
         }
-        self.of_peers
-            .retain(|_, of| of.standing > 0 || !of.asked.is_empty());
     }
 }
 
@@ -139,6 +156,18 @@ mod tests {
         circuits.left(&other);
         assert!((0..2).all(|_| circuits.admits(one, &at(1), now)));
         assert!(!circuits.admits(one, &at(1), now));
+    }
+
+    #[test]
+    fn one_that_stands_counts_whatever_was_thought_of_it_before() {
+        let (circuits, start) = (Circuits::new(1), Instant::now());
+        let [one, other] = [PeerId::random(), PeerId::random()];
+        assert!(circuits.admits(one, &at(1), start));
+        circuits.failed(&one);
+        circuits.stands(&one);
+        assert!(!circuits.admits(other, &at(1), start + BEGINNING));
+        circuits.left(&one);
+        assert!(circuits.counted().of_peers.is_empty());
     }
 
     #[test]

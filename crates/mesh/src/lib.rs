@@ -15,6 +15,7 @@ mod admission;
 mod allowance;
 mod behaviour;
 mod book;
+mod carrier;
 mod circuits;
 mod codec;
 mod config;

@@ -4,7 +4,6 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::transport::ListenerId;
-use libp2p::relay::StatusCode;
 use libp2p::relay::outbound::hop::{ProtocolViolation, ReserveError};
 use libp2p::{Multiaddr, PeerId, relay};
 
@@ -109,10 +108,6 @@ impl Driver {
                 dst_peer_id,
                 status,
             } => {
-                // A limit refused what was never admitted.
-                if !matches!(status, StatusCode::ResourceLimitExceeded) {
-                    self.circuits.failed(src_peer_id);
-                }
                 self.counts.circuits_refused += 1;
                 if let Some(refused) = self.refused(Refused::Circuit, src_peer_id) {
                     tracing::info!(peer = %src_peer_id, to = %dst_peer_id, ?status, refused, "a circuit was refused");
@@ -133,7 +128,8 @@ impl Driver {
                 deprecated,
                 reason = "nothing else tells that the circuit came to nothing"
             )]
-            relay::Event::CircuitReqAcceptFailed { src_peer_id, .. } => {
+            relay::Event::CircuitReqOutboundConnectFailed { src_peer_id, .. }
+            | relay::Event::CircuitReqAcceptFailed { src_peer_id, .. } => {
                 self.circuits.failed(src_peer_id);
             }
             relay::Event::CircuitReqAccepted { src_peer_id, .. } => {
