@@ -20,6 +20,7 @@ use attacker::{Attacker, EXCHANGE, Happening, RELAYS, Raw, id_of};
 use ciborium::Value;
 use support::*;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use worldcompute_mesh::{KnownRelay, Mesh, MeshConfig, MeshEvent, Multiaddr};
 use worldcompute_proof as proof;
 
@@ -249,6 +250,32 @@ async fn who_asks_for_relays_without_end_is_told_to_wait() {
         refused += usize::from(answer != told(&[]).bytes);
     }
     assert!(refused >= 10, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_answer_was_cut_off_is_asked_for_others_again() {
+    logged();
+    let (asked, mut times) = watch::channel(0);
+    let attacker = Attacker::relaying(move |_| {
+        asked.send_modify(|times| *times += 1);
+        match *asked.borrow() {
+            1 => Raw::whole([]),
+            _ => told(&[]),
+        }
+    })
+    .await;
+    let at = format!("{}/p2p/{}", attacker.address, attacker.peer);
+    let mut config = joining(1, &[at.parse().unwrap()]);
+    // With all that it wants it has no other reason to ask.
+    config.reservations = 1;
+    let (node, _inbound) = Mesh::start(config).await.unwrap();
+    let reserved = node.reserved(DEADLINE);
+    within("a reservation", reserved).await.unwrap();
+    let once = times.wait_for(|times| *times == 1);
+    within("the question", once).await.unwrap();
+    attacker.hang_up(id_of(&node));
+    let again = times.wait_for(|times| *times == 2);
+    within("the question again", again).await.unwrap();
 }
 
 #[test]

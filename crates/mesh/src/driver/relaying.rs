@@ -51,6 +51,11 @@ impl Rounds {
             looked: now,
         }
     }
+
+    /// The peer may be asked again at once.
+    pub(super) fn forget_asked(&mut self, peer: &PeerId) {
+        self.asked.remove(peer);
+    }
 }
 
 impl Driver {
@@ -126,18 +131,19 @@ impl Driver {
         if !exchanges || self.rounds.asked.get(peer).is_some_and(lately) {
             return;
         }
-        self.rounds.asked.insert(*peer, now);
         let Ok(Some(line)) = self.lines.line::<PeerExchange>(peer) else {
             return;
         };
+        self.rounds.asked.insert(*peer, now);
         let (own, peer) = (self.own.clone(), *peer);
         self.tasks.spawn(async move {
             let told = match line.ask::<PeerExchange>(RelaysRequest {}).await {
                 Ok(Answer::Ok(reply)) => Some(Command::Told(peer, reply)),
                 Ok(Answer::Refused(_)) => None,
-                Err(error) => error
-                    .offence()
-                    .map(|offence| Command::Offence(peer, offence, None)),
+                Err(error) => Some(match error.offence() {
+                    Some(offence) => Command::Offence(peer, offence, None),
+                    None => Command::Unasked(peer),
+                }),
             };
             if let Some((told, own)) = told.zip(own.upgrade()) {
                 // A node that has left the mesh needs no relays.

@@ -10,7 +10,8 @@ use libp2p::request_response::{self as rr, Message, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux,
+    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp,
+    yamux,
 };
 use tokio::sync::{mpsc, oneshot};
 use worldcompute_mesh::Mesh;
@@ -121,6 +122,7 @@ struct Evil {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     gossip: gossipsub::Behaviour,
+    relay: relay::Behaviour,
     offer: rr::Behaviour<RawCodec>,
     dispatch: rr::Behaviour<RawCodec>,
     content: rr::Behaviour<RawCodec>,
@@ -137,6 +139,7 @@ enum Command {
     ),
     Publish(&'static str, Vec<u8>),
     Neighbours(&'static str, oneshot::Sender<usize>),
+    HangUp(PeerId),
 }
 
 /// The handle of such a node. It is gone when the handle is.
@@ -161,6 +164,14 @@ impl Attacker {
     /// `version` is the protocol version it claims. It listens on loopback and answers with `answers`.
     pub async fn start(version: &str, answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> Self {
         Self::run(swarm(version, None), answers).await
+    }
+
+    /// One that gives reservations.
+    pub async fn relaying(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> Self {
+        let mut swarm = swarm("/worldcompute/1.0.0", None);
+        // Whoever says where it can be reached is a relay to libp2p.
+        swarm.add_external_address("/ip4/127.0.0.1/tcp/1".parse().unwrap());
+        Self::run(swarm, answers).await
     }
 
     /// One that publishes in the name of `another`.
@@ -228,6 +239,11 @@ impl Attacker {
             .send(Command::Publish(topic, bytes))
             .ok()
             .unwrap();
+    }
+
+    /// Ends every connection to a peer.
+    pub fn hang_up(&self, peer: PeerId) {
+        self.commands.send(Command::HangUp(peer)).ok().unwrap();
     }
 
     /// How many listen to this node, and it to them, on a topic.
@@ -309,6 +325,10 @@ fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
                 )),
                 ping: ping::Behaviour::default(),
                 gossip,
+                relay: relay::Behaviour::new(
+                    keypair.public().to_peer_id(),
+                    relay::Config::default(),
+                ),
                 offer: protocol(OFFER),
                 dispatch: protocol(DISPATCH),
                 content: protocol(CONTENT),
@@ -342,6 +362,7 @@ async fn run(
                 Some(Command::Publish(topic, bytes)) => {
                     swarm.behaviour_mut().gossip.publish(IdentTopic::new(topic), bytes).unwrap();
                 }
+                Some(Command::HangUp(peer)) => swarm.disconnect_peer_id(peer).unwrap(),
                 Some(Command::Neighbours(topic, tell)) => {
                     let count = swarm.behaviour().gossip.mesh_peers(&IdentTopic::new(topic).hash()).count();
                     let _: Result<(), _> = tell.send(count);
