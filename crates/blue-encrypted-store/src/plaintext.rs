@@ -3,12 +3,11 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use zeroize::Zeroize;
+use worldcompute_proof::wipe;
 
 /// Decrypted bytes, or bytes that are to be encrypted: wiped on drop, never printed.
 ///
-/// `Zeroizing<Vec<u8>>` wipes one element after the other, which for 100 KiB takes longer than to encrypt them; a slice is
-/// wiped as one.
+/// `Zeroizing` wipes a byte at a time, which for 100 KiB takes longer than to encrypt them; [`wipe`] all at once.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Plaintext(Vec<u8>);
 
@@ -52,8 +51,6 @@ impl DerefMut for Plaintext {
 
 impl Drop for Plaintext {
     fn drop(&mut self) {
-        // With the room beyond its end: whoever made it may have cut it.
-        self.0.resize(self.0.capacity(), 0);
-        self.0.as_mut_slice().zeroize();
+        wipe(&mut self.0);
     }
 }

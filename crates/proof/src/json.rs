@@ -1,6 +1,7 @@
 //! JSON with one spelling per value (RFC 8785) and no room for two readers to disagree (RFC 7493).
 
 mod jcs;
+mod wiped;
 
 use std::fmt;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Number, Value};
 use worldcompute_fault::{Fault, Result};
 
+pub use self::wiped::wipe;
 use crate::refusal::{excerpt, malformed, unproven};
 
 /// The largest JSON text read, in bytes.
@@ -18,7 +20,8 @@ pub const MAX_JSON_DEPTH: usize = 64;
 /// The largest integer that every reader of JSON understands alike: 2^53 - 1 (RFC 7493, 2.2).
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
-/// The RFC 8785 bytes of `value`.
+/// The RFC 8785 bytes of `value`. They are the only copy that it leaves of texts that are values: members of objects too,
+/// and whatever is outgrown on the way, are wiped.
 ///
 /// # Errors
 /// `not_canonical_json` when it has no JSON form (NaN, infinity, keys that are not text, a key

@@ -28,7 +28,7 @@ pub use cid::{Cid, Codec};
 pub use digest::{Hasher, Sha256};
 pub use json::{
     MAX_JSON_BYTES, MAX_JSON_DEPTH, MAX_SAFE_INTEGER, StrictJson, canonical_json,
-    canonicalize_json, from_canonical_json, parse_json_strict, parse_json_within,
+    canonicalize_json, from_canonical_json, parse_json_strict, parse_json_within, wipe,
 };
 pub use peer_id::PeerId;
 pub use signing::SigningKey;

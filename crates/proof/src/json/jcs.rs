@@ -11,17 +11,18 @@ use serde::{Serialize, Serializer as _};
 use serde_json::Value;
 use worldcompute_fault::Fault;
 
+use super::wiped::Wiped;
 use super::{MAX_JSON_DEPTH, MAX_SAFE_INTEGER};
 use crate::refusal::{excerpt, malformed};
 
 /// The RFC 8785 bytes of `value`.
 pub(super) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Fault> {
-    let mut bytes = Vec::with_capacity(128);
+    let mut bytes = Wiped::with_room(128);
     value.serialize(Writer {
         bytes: &mut bytes,
         depth: 0,
     })?;
-    Ok(bytes)
+    Ok(bytes.into_bytes())
 }
 
 /// Why a value has no canonical form.
@@ -66,13 +67,13 @@ impl ser::Error for Refusal {
 
 /// Writes one value.
 struct Writer<'a> {
-    bytes: &'a mut Vec<u8>,
+    bytes: &'a mut Wiped,
     depth: usize,
 }
 
 impl<'a> Writer<'a> {
     fn literal(self, text: &str) -> Result<()> {
-        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.extend(text.as_bytes());
         Ok(())
     }
 
@@ -203,11 +204,12 @@ impl<'a> ser::Serializer for Writer<'a> {
     /// `serde_json` escapes exactly what RFC 8785, 3.2.2.2 does, a byte at a time; most texts have nothing to escape.
     fn serialize_str(self, value: &str) -> Result<()> {
         if is_escaped(value) {
+            self.bytes.reserve(value.len() + 2);
             return serde_json::to_writer(self.bytes, value).map_err(ser::Error::custom);
         }
         self.bytes.reserve(value.len() + 2);
         self.bytes.push(b'"');
-        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.extend(value.as_bytes());
         self.bytes.push(b'"');
         Ok(())
     }
@@ -312,7 +314,7 @@ fn is_escaped(text: &str) -> bool {
 
 /// An array that is being written.
 struct Array<'a> {
-    bytes: &'a mut Vec<u8>,
+    bytes: &'a mut Wiped,
     depth: usize,
     is_first: bool,
     end: &'static str,
@@ -330,23 +332,23 @@ impl Array<'_> {
     }
 
     fn close(self) -> Result<()> {
-        self.bytes.extend_from_slice(self.end.as_bytes());
+        self.bytes.extend(self.end.as_bytes());
         Ok(())
     }
 }
 
 /// An object whose members are written once all are known, because they are sorted.
 struct Object<'a> {
-    bytes: &'a mut Vec<u8>,
+    bytes: &'a mut Wiped,
     depth: usize,
-    members: Vec<(String, Vec<u8>)>,
+    members: Vec<(String, Wiped)>,
     key: Option<String>,
     end: &'static str,
 }
 
 impl Object<'_> {
     fn member<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<()> {
-        let mut bytes = Vec::new();
+        let mut bytes = Wiped::default();
         value.serialize(Writer {
             bytes: &mut bytes,
             depth: self.depth,
@@ -380,9 +382,9 @@ impl Object<'_> {
             }
             .serialize_str(key)?;
             self.bytes.push(b':');
-            self.bytes.extend_from_slice(value);
+            self.bytes.extend(value.bytes());
         }
-        self.bytes.extend_from_slice(self.end.as_bytes());
+        self.bytes.extend(self.end.as_bytes());
         Ok(())
     }
 }
