@@ -1,5 +1,6 @@
 //! The daily look at the record of the store's keys: whether it is what was written, and a signed statement of how far it
-//! has come, for keeping elsewhere. Once something was found, every look is a check, also that of the next process.
+//! has come, for keeping elsewhere. Once something was found, it is looked for at every look, also of the next process; and
+//! once an hour when it was found twice, for as long as it is there.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ use crate::blocking::blocking;
 
 /// How often the whole record is verified.
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// How often it is verified while the same is found again and again: it takes as long as the record is.
+const CHECK_AGAIN_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// How often it is asked whether that is due: a machine may have slept, or its clock may have been set.
 const LOOK_EVERY: Duration = Duration::from_secs(10 * 60);
 /// What a signed checkpoint is called in its envelope.
@@ -39,6 +42,8 @@ pub struct AuditWatch {
 struct State {
     checked: Option<Timestamp>,
     broken: Option<String>,
+    /// Whether the check before had found the same.
+    is_known: bool,
 }
 
 impl AuditWatch {
@@ -79,9 +84,17 @@ impl AuditWatch {
     /// Verifies the audit if that is due at `now`; what could not be verified is tried again at the next look.
     async fn look(&self, now: Timestamp) {
         let kept = self.kept().await;
-        let last = self.state().checked;
-        let last = last.or_else(|| Some(kept.as_ref().ok()?.as_ref()?.created_at));
-        if !is_due(last, now) && !self.is_alarmed() {
+        let (checked, is_known) = {
+            let state = self.state();
+            (state.checked, state.is_known)
+        };
+        let last = checked.or_else(|| Some(kept.as_ref().ok()?.as_ref()?.created_at));
+        let is_due = match (self.is_alarmed(), is_known) {
+            (false, _) => is_due(last, now, CHECK_EVERY),
+            (true, true) => is_due(last, now, CHECK_AGAIN_EVERY),
+            (true, false) => true,
+        };
+        if !is_due {
             return;
         }
         match self.check(kept).await {
@@ -139,8 +152,10 @@ impl AuditWatch {
             ),
             None => tracing::info!("the store's audit is whole"),
         }
-        *self.state() = State {
+        let mut state = self.state();
+        *state = State {
             checked: Some(now),
+            is_known: broken.is_some() && broken == state.broken,
             broken,
         };
     }
@@ -199,8 +214,8 @@ impl AuditWatch {
 }
 
 /// A clock that was set back makes a check due, lest it is put off for ever.
-fn is_due(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_none_or(|last| last > now || now.duration_since(last) >= CHECK_EVERY)
+fn is_due(last: Option<Timestamp>, now: Timestamp, every: SignedDuration) -> bool {
+    last.is_none_or(|last| last > now || now.duration_since(last) >= every)
 }
 
 fn in_words(report: &ChainReport) -> Option<String> {

@@ -97,6 +97,7 @@ impl Copied {
 fn a_check_is_due_once_a_day_and_when_the_clock_was_set_back() {
     let now = Timestamp::now();
     let after = |hours| now + SignedDuration::from_hours(hours);
+    let is_due = |last, now| is_due(last, now, CHECK_EVERY);
     assert!(is_due(None, now));
     assert!(!is_due(Some(now), now));
     assert!(!is_due(Some(now), after(23)));
@@ -166,6 +167,32 @@ async fn a_finding_makes_the_next_look_a_check_until_the_audit_is_whole_again() 
     next.look(hour(1)).await;
     assert_eq!(next.broken(), None);
     assert!(!next.is_alarmed());
+}
+
+#[tokio::test]
+async fn what_is_found_again_and_again_is_looked_for_once_an_hour_and_stays_an_alert() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    let checkpoint = store.audit_checkpoint().await.unwrap();
+    let path = dir.path().join("checkpoint.json");
+    let forged = AuditWatch::new(store.clone(), SigningKey::from_seed([8; 32]), path.clone());
+    forged.keep(&checkpoint).await.unwrap();
+    let watch = watch(&store, dir.path());
+    let (start, mut checks) = (hour(0), Vec::new());
+    for minutes in (0..=180).step_by(10) {
+        let now = start + SignedDuration::from_mins(minutes);
+        watch.look(now).await;
+        if watch.state().checked == Some(now) {
+            checks.push(minutes);
+        }
+        assert!(watch.broken().is_some());
+    }
+    assert_eq!(checks, [0, 10, 70, 130]);
+    // Once it is gone the next check says so, and from then on there is one a day.
+    std::fs::remove_file(path).unwrap();
+    watch.look(start + SignedDuration::from_mins(190)).await;
+    assert_eq!(watch.broken(), None);
+    assert!(!watch.is_alarmed());
 }
 
 #[tokio::test]
