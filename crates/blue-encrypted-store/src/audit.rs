@@ -38,6 +38,7 @@ use tokio::sync::mpsc;
 use worldcompute_fault::{Category, Fault, Result};
 
 use crate::anchor::{Anchor, Mark};
+use crate::check::Check;
 use crate::crypto::{Digest, expand, hmac_key, lp, sha256};
 use crate::keys::KekHandle;
 use crate::metrics::Metrics;
@@ -228,6 +229,17 @@ impl Audit {
         Ok(audit)
     }
 
+    /// What its store counts.
+    pub(crate) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The fault of a chain that was found broken, which is counted.
+    fn broken(&self, lane: Lane, broken: ChainBreak) -> Fault {
+        self.metrics.failed_check(Check::AuditChain.code());
+        broken.fault(lane)
+    }
+
     /// Whether reads are on record before anything is handed out.
     pub(crate) fn is_strict(&self) -> bool {
         self.habits.reads == AuditReads::Strict
@@ -387,6 +399,7 @@ impl AuditParts {
             Ok(head) => return Ok((head, None)),
             Err(broken) => broken.fault(lane),
         };
+        self.metrics.failed_check(broken.code());
         if self.habits.on_break == OnAuditBreak::Refuse {
             return Err(broken);
         }

@@ -384,6 +384,50 @@ async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
     assert_eq!(found, [("t0000".to_owned(), "quick".to_owned())]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_commit_that_is_swept_while_it_is_staged_changes_nothing() {
+    for is_fresh in [true, false] {
+        let lab = Lab::new();
+        let (slow, quick) = (lab.store().await, lab.store().await);
+        let shared = partition(&slow, "j1").0;
+        let (mut open, first) = match is_fresh {
+            true => shared
+                .with_key(plan::Open::new(&shared.scope))
+                .await
+                .unwrap(),
+            false => {
+                let (wrapping, now) = (shared.store.wrapping(), shared.store.sources.tick());
+                let row = wrapping.fresh(&shared.scope, 1, now).await.unwrap();
+                assert!(shared.store.table.put_new(row).await.unwrap());
+                (shared.read().await.unwrap().open, None)
+            }
+        };
+        let held = open.keyring.held(&shared.scope).unwrap();
+        let batch = puts(0..300, "slow");
+        let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
+        let prepared = plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes);
+        let prepared = prepared.unwrap();
+        let prepared = match first {
+            Some(first) => prepared.with_key(first, shared.no_root(), held),
+            None => prepared.holding(held),
+        };
+        let mut staged = prepared.transactions;
+        let flip = staged.pop().unwrap();
+        for actions in staged {
+            let outcome = shared.store.table.transact(PK, actions).await.unwrap();
+            assert_eq!(outcome, Outcome::Done);
+        }
+        assert!(lab.keys(PK, "task").len() > 100);
+        let sweeping = partition(&quick, "j1");
+        assert_eq!(sweeping.rotate().await.unwrap(), PartitionVersion::NONE);
+        assert_eq!(lab.keys(PK, ""), ["dek#0001"]);
+        let outcome = shared.store.table.transact(PK, flip).await.unwrap();
+        assert!(matches!(outcome, Outcome::Refused(_)), "{is_fresh}");
+        put(&sweeping, &[("t1", "quick")]).await;
+        assert_eq!(secrets(&sweeping).await.len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_first_commit_that_reads_nothing_does_not_write_over_what_is_there() {
     let lab = Lab::new();
@@ -421,7 +465,10 @@ async fn a_first_commit_is_one_transaction_if_it_fits_into_one() {
             plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
         let same_epoch = wrapping.same_epoch();
         let first = FirstKey { row, same_epoch };
-        let transactions = prepared.with_key(first, shared.no_root()).transactions;
+        let held = open.keyring.held(&shared.scope).unwrap();
+        let transactions = prepared
+            .with_key(first, shared.no_root(), held)
+            .transactions;
         let sizes: Vec<usize> = transactions.iter().map(Vec::len).collect();
         match actions {
             0 => assert_eq!(sizes[0], 3, "the key and two checks come first: {sizes:?}"),
@@ -584,6 +631,40 @@ async fn a_partition_grows_to_its_limit_of_bytes_and_shrinks_past_it() {
 }
 
 #[tokio::test]
+async fn a_full_partition_takes_whatever_does_not_make_it_larger() {
+    let lab = Lab::new();
+    let first = partition(&lab.store().await, "j1");
+    put(&first, &[("t1", "x"), ("t2", "x")]).await;
+    let full = first.0.open.lock().await.as_ref().unwrap().manifest.bytes();
+    let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(full);
+    let keys = Arc::new(MemoryKey([1; 32]));
+    let store = lab.try_store_with(config, keys).await.unwrap();
+    let handle = partition(&store, "j1");
+    let with_status = async |status: &str| {
+        let snapshot = handle.load().await.unwrap().unwrap();
+        let stored = snapshot.get::<Task>("t1").unwrap().unwrap();
+        let mut clear = stored.value().clear.clone();
+        clear.status = status.to_owned();
+        let mut batch = Batch::new();
+        batch.update_clear(&stored, clear).unwrap();
+        handle.commit(batch, snapshot.version()).await
+    };
+    let with_secret = async |secret: &str| {
+        let mut batch = Batch::new();
+        batch.put(task("t2", secret)).unwrap();
+        let at = version(&handle).await;
+        handle.commit(batch, at).await
+    };
+    for _ in 0..12 {
+        with_status("done").await.unwrap();
+        with_secret("y").await.unwrap();
+    }
+    for larger in [with_status("ended").await, with_secret("yy").await] {
+        assert_eq!(larger.unwrap_err().code(), "partition_full");
+    }
+}
+
+#[tokio::test]
 async fn more_bytes_than_a_partition_can_have_are_not_read() {
     let lab = Lab::new();
     let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(1 << 20);
@@ -602,15 +683,26 @@ async fn more_bytes_than_a_partition_can_have_are_not_read() {
         row.insert("sk".to_owned(), AttributeValue::S(sk));
         row
     };
-    (0..10).for_each(|number| lab.put(&junk(number)));
-    assert_eq!(handle.load().await.unwrap().unwrap().len(), 1);
-    lab.put(&junk(10));
+    // What counts is read whatever a stranger puts beside it.
+    (0..12).for_each(|number| lab.put(&junk(number)));
+    let snapshot = handle.load().await.unwrap().unwrap();
+    assert_eq!((snapshot.len(), snapshot.uncommitted().len()), (1, 12));
+    let report = store.verify(&[], &mut |_| {}).await.unwrap();
+    assert_eq!((report.found, report.left, report.records), (12, 0, 1));
+    let large = partition(&lab.store().await, "j2");
+    let mut batch = Batch::new();
+    for id in 0..12 {
+        let mut large = task(format!("t{id}"), "x");
+        large.secret = "x".repeat(380_000);
+        batch.insert(large).unwrap();
+    }
+    large.commit(batch, PartitionVersion::NONE).await.unwrap();
+    let handle = partition(&store, "j2");
     let fault = handle.load().await.unwrap_err();
     assert_eq!(fault.code(), "too_many_bytes");
-    put(&partition(&store, "j2"), &[("t1", "x")]).await;
     let report = store.verify(&[], &mut |_| {}).await.unwrap();
-    assert_eq!((report.found, report.records), (1, 1));
-    assert_eq!(report.findings[0].code, "too_many_bytes");
+    let codes = report.findings.iter().map(|finding| &*finding.code);
+    assert_eq!(codes.filter(|code| *code == "too_many_bytes").count(), 1);
     handle.erase().await.unwrap();
 }
 

@@ -21,7 +21,8 @@ const TABLE_NAME_BYTES: std::ops::RangeInclusive<usize> = 3..=255;
 /// Where the embedded engine keeps its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePath {
-    /// In this file, created with mode 0600, in a directory that only its owner enters. `.lock`, `.anchor`, `-wal` and `-shm` files of the same name lie beside it.
+    /// In this file, created with mode 0600, in a directory that only its owner enters. `.lock`, `.anchor`
+    /// (unless it is to be elsewhere or nowhere), `-wal` and `-shm` files of the same name lie beside it.
     File(PathBuf),
     /// In memory: gone when the last handle is dropped.
     Memory,
@@ -43,7 +44,8 @@ pub struct StoreConfig {
     pub(crate) key_lifetime: KeyLifetime,
     pub(crate) min_key_epoch: u64,
     pub(crate) habits: Habits,
-    pub(crate) limits: Limits,
+    pub(crate) max_encryptions: u64,
+    pub(crate) max_partition_bytes: Option<u64>,
     pub(crate) meter: Option<Meter>,
 }
 
@@ -57,8 +59,9 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What is read of a partition at most: in the middle of the largest commit every record may be there twice, and a
-    /// manifest and keys take less than half of what they list.
+    /// How much of a partition is kept in memory at most. In the middle of the largest commit every record is there twice,
+    /// and a manifest and keys take less than half of what they list. Where earlier commits were interrupted there is more:
+    /// then what is listed is read by itself, which has room whatever was left beside it.
     pub(crate) fn room(&self) -> Room {
         let bytes = self.bytes.saturating_mul(3).saturating_add(1 << 20);
         Room {
@@ -71,6 +74,10 @@ impl Limits {
 /// The bytes that the records of a partition may have, unless the store is told otherwise
 /// ([`StoreConfig::max_partition_bytes`]).
 pub const DEFAULT_PARTITION_BYTES: u64 = 256 << 20;
+
+/// What a person may choose for it, in an environment or a file: a megabyte to 64 GB.
+pub const PARTITION_BYTES_RANGE: std::ops::RangeInclusive<u64> = 1 << 20..=64 << 30;
+const PARTITION_BYTES: &str = "BLUE_PARTITION_BYTES";
 
 /// 2^32, what NIST SP 800-38D (8.3) allows one AES-GCM key with random nonces.
 const MAX_ENCRYPTIONS: u64 = 1 << 32;
@@ -97,21 +104,20 @@ impl StoreConfig {
             key_lifetime: KeyLifetime::default(),
             min_key_epoch: 1,
             habits: Habits::default(),
-            limits: Limits {
-                encryptions: MAX_ENCRYPTIONS,
-                bytes: DEFAULT_PARTITION_BYTES,
-            },
+            max_encryptions: MAX_ENCRYPTIONS,
+            max_partition_bytes: None,
             meter: None,
         }
     }
 
     /// The store that the environment names: `BLUE_PROFILE` (`local` unless it is set) and `DYNAMODB_ENDPOINT` choose the
     /// backend as in [`Backend::choose`], `BLUE_TABLE` the table, `BLUE_STORE_ID` the store that has to be there,
-    /// `BLUE_TENANT` and `BLUE_USER` whose keys they are. What is empty counts as not set.
+    /// `BLUE_TENANT` and `BLUE_USER` whose keys they are, `BLUE_PARTITION_BYTES` how many bytes the records of a partition
+    /// may have ([`StoreConfig::max_partition_bytes`]). What is empty counts as not set.
     ///
     /// # Errors
     /// `invalid_profile`, `invalid_endpoint`, `endpoint_not_aws`, `endpoint_is_aws`, `invalid_table_name`, `invalid_id`;
-    /// `invalid_environment` for what is not UTF-8.
+    /// `invalid_environment` for what is not UTF-8, or no number of bytes.
     pub fn from_env(embedded: StorePath) -> Result<Self> {
         Self::from_vars(embedded, variable)
     }
@@ -131,6 +137,9 @@ impl StoreConfig {
             config.table = table;
         }
         config.check_table()?;
+        if let Some(bytes) = set(PARTITION_BYTES)? {
+            config.max_partition_bytes = Some(partition_bytes(&bytes)?);
+        }
         for (variable, id) in [
             ("BLUE_TENANT", &mut config.tenant),
             ("BLUE_USER", &mut config.user),
@@ -191,8 +200,8 @@ impl StoreConfig {
         self
     }
 
-    /// Remembers how far partitions have come for as long as the process runs, and no longer: for machines that keep
-    /// nothing. A table that is put back as it was between two runs is believed then; [`StoreConfig::min_key_epoch`],
+    /// Remembers how far partitions have come for as long as the process runs, and no longer, wherever the table is: for
+    /// machines that keep nothing. A table that is put back as it was between two runs is believed then; [`StoreConfig::min_key_epoch`],
     /// [`StoreConfig::store_id`] and the audit's checkpoints ([`crate::Store::verify_checkpoint`]) say what such a machine
     /// can know from elsewhere.
     #[must_use]
@@ -258,17 +267,34 @@ impl StoreConfig {
     /// count.
     #[must_use]
     pub fn max_encryptions_per_key(mut self, encryptions: u64) -> Self {
-        self.limits.encryptions = encryptions.min(MAX_ENCRYPTIONS);
+        self.max_encryptions = encryptions.min(MAX_ENCRYPTIONS);
         self
     }
 
     /// How many bytes the records of a partition may have, as DynamoDB counts: 256 MiB by default. A commit past it is
-    /// refused (`partition_full`), and so is a partition in the table that has more than three times as much, whoever
-    /// wrote it (`too_many_bytes`): a partition is read whole, into memory. Whoever shares a table sets the same.
+    /// refused (`partition_full`) unless it makes the partition no larger, and so is a partition in the table whose records
+    /// have more than three times as much, whoever wrote it (`too_many_bytes`): a partition is read whole, into memory.
+    /// Whoever shares a table sets the same.
     #[must_use]
     pub const fn max_partition_bytes(mut self, bytes: u64) -> Self {
-        self.limits.bytes = bytes;
+        self.max_partition_bytes = Some(bytes);
         self
+    }
+
+    /// The same unless it was said before, here or in the environment.
+    #[must_use]
+    pub const fn max_partition_bytes_unless_set(mut self, bytes: u64) -> Self {
+        if self.max_partition_bytes.is_none() {
+            self.max_partition_bytes = Some(bytes);
+        }
+        self
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            encryptions: self.max_encryptions,
+            bytes: self.max_partition_bytes.unwrap_or(DEFAULT_PARTITION_BYTES),
+        }
     }
 
     /// The user that the keys are bound to (an id, see [`crate::Id`]).
@@ -336,6 +362,18 @@ pub(crate) fn variable(name: &'static str) -> Result<Option<String>> {
     }
 }
 
+fn partition_bytes(text: &str) -> Result<u64> {
+    let bytes = text.parse().ok();
+    bytes
+        .filter(|bytes| PARTITION_BYTES_RANGE.contains(bytes))
+        .ok_or_else(|| {
+            let message = format!("{PARTITION_BYTES} is {text:.80?}");
+            let [least, most] = [PARTITION_BYTES_RANGE.start(), PARTITION_BYTES_RANGE.end()];
+            Fault::new(Category::InvalidInput, "invalid_environment", message)
+                .hint(format!("give {least} to {most} bytes"))
+        })
+}
+
 fn not_unicode(name: &str) -> Fault {
     let message = format!("the environment variable {name} is not UTF-8");
     Fault::new(Category::InvalidInput, "invalid_environment", message)
@@ -369,8 +407,13 @@ mod tests {
             ("BLUE_STORE_ID", "s1"),
             ("BLUE_TENANT", "acme"),
             ("BLUE_USER", "anna"),
+            ("BLUE_PARTITION_BYTES", "5000000"),
         ])
         .unwrap();
+        let said = config.clone().max_partition_bytes_unless_set(7 << 20);
+        assert_eq!(said.limits().bytes, 5_000_000);
+        let unsaid = of(&[]).unwrap().max_partition_bytes_unless_set(7 << 20);
+        assert_eq!(unsaid.limits().bytes, 7 << 20);
         assert!(matches!(config.backend, Backend::Endpoint(_)));
         assert_eq!((&*config.tenant, &*config.user), ("acme", "anna"));
         assert_eq!((&*config.table, &*config.store_id.unwrap()), ("mine", "s1"));
@@ -391,6 +434,10 @@ mod tests {
         assert_eq!(code(&[("BLUE_TABLE", "a b")]), "invalid_table_name");
         for variable in ["BLUE_TENANT", "BLUE_USER"] {
             assert_eq!(code(&[(variable, "Anna & Co")]), "invalid_id");
+        }
+        for bytes in ["1048575", "68719476737", "a lot", "-1", "1e9"] {
+            let bytes = ("BLUE_PARTITION_BYTES", bytes);
+            assert_eq!(code(&[bytes]), "invalid_environment", "{bytes:?}");
         }
         let refused = StoreConfig::from_vars(StorePath::Memory, |name| Err(not_unicode(name)));
         assert_eq!(refused.err().unwrap().code(), "invalid_environment");

@@ -37,6 +37,11 @@ impl Store {
     /// `key_provider_unsound` when the provider gives the key of another epoch for the new one; those of the key provider and
     /// of [`Store::open`].
     pub async fn rotate_kek(&self) -> Result<u64> {
+        let begun = Box::pin(self.begin_epoch()).await;
+        begun.inspect_err(|fault| self.0.metrics.failed(fault))
+    }
+
+    async fn begin_epoch(&self) -> Result<u64> {
         let row = self.0.refresh().await?;
         let Epochs { current, floor } = row.epochs;
         let next = current.saturating_add(1);
@@ -69,6 +74,11 @@ impl Store {
     ///
     /// `too_many_kinds` when somebody filled the table with partitions of more kinds than there can be.
     pub async fn retire_keks(&self) -> Result<usize> {
+        let retired = Box::pin(self.end_epochs()).await;
+        retired.inspect_err(|fault| self.0.metrics.failed(fault))
+    }
+
+    async fn end_epochs(&self) -> Result<usize> {
         let row = self.0.refresh().await?;
         let current = row.epochs.current;
         if row.epochs.floor == current {
@@ -96,12 +106,11 @@ impl Store {
         let others = found.iter().filter(|pk| !ours.contains(*pk));
         let (mut wrapped, mut failed) = (0_usize, None);
         for pk in ours.iter().chain(others) {
-            let is_ours = ours.contains(pk) || history.may_have_missed(&self.0.kinds, pk);
             match self.wrap_one_anew(pk, &history).await {
                 Ok(anew) => wrapped = wrapped.saturating_add(anew),
                 Err(fault) if fault.retryable() => return Err(fault),
                 // Whoever can write the table can leave anything there; it holds nothing that was ever committed.
-                Err(_) if !is_ours => {}
+                Err(_) if !ours.contains(pk) => {}
                 Err(fault) => drop(failed.get_or_insert(fault)),
             }
         }
@@ -183,7 +192,8 @@ impl Shared {
             let (key, kept) = wrapping.open_one(&self.scope, row).await?;
             keyring.replace(key, kept);
         }
-        match self.put_keys(outdated, wrapping.same_epoch()).await? {
+        let same_epoch = vec![wrapping.same_epoch()];
+        match self.put_keys(outdated, same_epoch).await? {
             true => Ok(Open {
                 keyring: Arc::new(keyring),
                 ..open
@@ -193,9 +203,13 @@ impl Shared {
     }
 
     /// Writes rows over those with these seals, and with them on record that these keys were wrapped; whether they were
-    /// there still, and the epoch the same.
-    async fn put_keys(&self, rows: Vec<(SealPrefix, Row)>, same_epoch: Action) -> Result<bool> {
-        let mut actions = vec![same_epoch];
+    /// there still, and what is checked held.
+    pub(crate) async fn put_keys(
+        &self,
+        rows: Vec<(SealPrefix, Row)>,
+        checks: Vec<Action>,
+    ) -> Result<bool> {
+        let mut actions = checks;
         actions.extend(rows.into_iter().map(|(seal, row)| Action::Put {
             row,
             when: When::Sealed(seal),

@@ -19,14 +19,17 @@ use crate::client::{self, MAX_ATTEMPTS};
 use crate::commits::puts;
 use crate::config::DEFAULT_TABLE;
 use crate::embedded::Engine;
-use crate::lab::{Lab, MemoryKey, partition, put, secrets, text};
+use crate::lab::{Lab, MemoryKey, partition, put, secrets, text, version};
+use crate::metrics::tests::Tally;
 use crate::sources::Sources;
 use crate::store::Ground;
 use crate::table::{Room, Table};
-use crate::{PartitionVersion, Store, StoreConfig, StorePath};
+use crate::{Batch, CrossPartition, Kind, PartitionVersion, Store, StoreConfig, StorePath};
 
 const WRITE: &str = "TransactWriteItems";
 const READ: &str = "Query";
+/// Those of the audit's chains.
+const LANES: &str = "Query of a lane";
 const PK: &str = "job#j1";
 const INDEX: &str = "ByStatus";
 
@@ -64,6 +67,20 @@ struct Script {
     calls: u32,
 }
 
+impl Script {
+    fn is_about(&self, target: &str, body: &str) -> bool {
+        match self.operation {
+            "" => false,
+            LANES => target.ends_with(READ) && body.contains("audit#"),
+            // The audit writes and reads by itself, beside the partition.
+            WRITE | READ => {
+                target.ends_with(self.operation) && (body.contains(PK) || body.contains(INDEX))
+            }
+            other => target.ends_with(other),
+        }
+    }
+}
+
 impl Faulty {
     fn new() -> Self {
         Self {
@@ -99,13 +116,8 @@ impl Faulty {
     fn trouble(&self, request: &HttpRequest) -> Option<Trouble> {
         let mut script = self.script.lock().unwrap();
         let target = request.headers().get("x-amz-target").unwrap();
-        if script.operation.is_empty() || !target.ends_with(script.operation) {
-            return None;
-        }
-        // The audit writes and reads by itself, beside the partition.
         let body = std::str::from_utf8(request.body().bytes().unwrap()).unwrap();
-        if [WRITE, READ].contains(&script.operation) && !body.contains(PK) && !body.contains(INDEX)
-        {
+        if !script.is_about(target, body) {
             return None;
         }
         script.calls += 1;
@@ -232,6 +244,18 @@ async fn what_passes_is_retried_until_it_has_passed() {
         let found = secrets(&partition(&faulty.store().await.unwrap(), "j1")).await;
         assert_eq!(found.len(), 2, "{trouble:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_sent_again_are_counted() {
+    let (faulty, tally) = (Faulty::new(), Tally::new());
+    let store = faulty.store_with(tally.config()).await.unwrap();
+    let handle = partition(&store, "j1");
+    let at = put(&handle, &[("t0000", "x")]).await;
+    assert_eq!(tally.of("blue.store.retries{}"), 0);
+    faulty.meet(WRITE, [Trouble::Refused("ThrottlingException"); 2]);
+    handle.commit(puts(0..1, "y"), at).await.unwrap();
+    assert_eq!(tally.of("blue.store.retries{}"), 2);
 }
 
 /// What does not pass, how often it is tried, and what is then said of it.
@@ -447,9 +471,6 @@ async fn what_a_first_commit_that_broke_off_has_left_is_nothing_wrong_and_is_era
     let report = store.verify(&[], &mut |_| {}).await.unwrap();
     assert!(report.is_sound(), "{:?}", report.findings.first());
     assert_eq!(report.left, rows as u64);
-    // They may be those of a commit that is under way.
-    assert_eq!(handle.rotate().await.unwrap(), PartitionVersion::NONE);
-    assert_eq!(lab.keys(PK, "task").len(), rows);
     let certificate = handle.erase().await.unwrap();
     assert_eq!(certificate.erasure.data_keys_destroyed, 1);
     let left: Vec<_> = lab.rows(PK).into_keys().collect();
@@ -476,6 +497,108 @@ async fn a_rotation_sweeps_what_a_commit_that_broke_off_has_left() {
     handle.rotate().await.unwrap();
     let snapshot = handle.load().await.unwrap().unwrap();
     assert_eq!((snapshot.len(), snapshot.uncommitted().len()), (2, 0));
+}
+
+/// Many more tasks than a flip holds, of about 300 KB.
+fn many(secret: char) -> Batch {
+    puts(0..330, &secret.to_string().repeat(500))
+}
+
+/// Requests that pass before the flip of a commit of [`many`].
+fn staged(is_first: bool) -> usize {
+    3 + usize::from(is_first)
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_that_are_interrupted_again_and_again_do_not_fill_a_partition() {
+    for is_first in [true, false] {
+        let faulty = Faulty::new();
+        let lab = faulty.lab();
+        let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(1_000_000);
+        let store = faulty.store_with(config).await.unwrap();
+        let handle = partition(&store, "j1");
+        if !is_first {
+            put(&handle, &[("t0000", "x")]).await;
+        }
+        let mut most = 0;
+        for _ in 0..24 {
+            faulty.meet("", []);
+            let at = version(&handle).await;
+            let troubles = forever(Trouble::Disconnected);
+            faulty.meet_after(staged(is_first), WRITE, troubles);
+            let fault = handle.commit(many('y'), at).await.unwrap_err();
+            match fault.code() {
+                "store_unreachable" => {}
+                // While as much is left as that, nothing more is staged.
+                code => assert_eq!((code, fault.retryable()), ("leftovers_not_swept", true)),
+            }
+            most = most.max(lab.keys(PK, "task").len());
+        }
+        faulty.meet("", []);
+        assert!((600..2_000).contains(&most), "{most} rows");
+        let at = version(&handle).await;
+        handle.commit(many('z'), at).await.unwrap();
+        let snapshot = handle.load().await.unwrap().unwrap();
+        assert_eq!((snapshot.len(), snapshot.uncommitted()), (330, &[][..]));
+        let report = store.verify(&[], &mut |_| {}).await.unwrap();
+        assert!(report.is_sound() && report.left == 0, "{report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_with_more_leftovers_than_are_read_is_loaded_and_a_rotation_sweeps_them() {
+    for is_first in [true, false] {
+        let faulty = Faulty::new();
+        let lab = faulty.lab();
+        // For this one it is not many yet.
+        let writer = faulty.store().await.unwrap();
+        let handle = partition(&writer, "j1");
+        if !is_first {
+            put(&handle, &[("t0000", "x")]).await;
+        }
+        for _ in 0..8 {
+            faulty.meet("", []);
+            let at = version(&handle).await;
+            let troubles = forever(Trouble::Disconnected);
+            faulty.meet_after(staged(is_first), WRITE, troubles);
+            handle.commit(many('y'), at).await.unwrap_err();
+        }
+        faulty.meet("", []);
+        let left = lab.keys(PK, "task").len() - usize::from(!is_first);
+        assert!(left > 1_600, "{left}");
+        let config = StoreConfig::new(StorePath::Memory).max_partition_bytes(100_000);
+        let store = faulty.store_with(config).await.unwrap();
+        let handle = partition(&store, "j1");
+        let before = version(&handle).await;
+        assert_eq!(before.get(), u64::from(!is_first));
+        let report = store.verify(&[], &mut |_| {}).await.unwrap();
+        assert!(report.is_sound(), "{:?}", report.findings.first());
+        assert!(report.left >= left as u64, "{}", report.left);
+        let after = handle.rotate().await.unwrap();
+        assert_eq!(after.get(), 2 * before.get());
+        assert_eq!(lab.keys(PK, "task").len(), usize::from(!is_first));
+        handle.commit(puts(0..2, "z"), after).await.unwrap();
+        assert_eq!(secrets(&handle).await.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn leftovers_hide_no_record_that_has_gone() {
+    let (faulty, small) = (Faulty::new(), StoreConfig::new(StorePath::Memory));
+    let (writer, lab) = (faulty.store().await.unwrap(), faulty.lab());
+    let handle = partition(&writer, "j1");
+    let at = put(&handle, &[("t0000", "x")]).await;
+    let listed = lab.rows(PK)[&lab.keys(PK, "task")[0]].clone();
+    for _ in 0..8 {
+        faulty.meet_after(staged(false), WRITE, forever(Trouble::Disconnected));
+        handle.commit(many('y'), at).await.unwrap_err();
+        faulty.meet("", []);
+    }
+    let small = faulty.store_with(small.max_partition_bytes(100_000));
+    let handle = partition(&small.await.unwrap(), "j1");
+    assert_eq!(handle.load().await.unwrap().unwrap().len(), 1);
+    lab.delete(&listed);
+    assert_eq!(handle.load().await.unwrap_err().code(), "manifest_mismatch");
 }
 
 #[tokio::test(start_paused = true)]
@@ -543,6 +666,39 @@ async fn a_server_that_never_comes_to_an_end_is_not_followed() {
     faulty.meet(READ, forever(Trouble::EmptyPage));
     let fault = table.by_status("open", 9).await.unwrap_err();
     assert_eq!(fault.code(), "too_many_rows");
+}
+
+/// How often the beginning of a lane is read while every entry of the index is confirmed that a stranger has made.
+async fn chains_read(strangers: usize) -> u32 {
+    let faulty = Faulty::new();
+    let (store, lab) = (faulty.store().await.unwrap(), faulty.lab());
+    put(&partition(&store, "j1"), &[("t1", "x")]).await;
+    let rows = lab.rows(PK);
+    for stranger in 0..strangers {
+        for row in rows.values() {
+            let mut row = row.clone();
+            let pk = dynoxide::AttributeValue::S(format!("job#s{stranger}"));
+            row.insert("pk".to_owned(), pk);
+            lab.put(&row);
+        }
+    }
+    let hints = store.list(Kind::JOB, "open").await.unwrap();
+    assert_eq!(hints.len(), strangers + 1);
+    let mut confirming = store.confirming();
+    let mut confirmed = 0;
+    faulty.meet(LANES, []);
+    for hint in &hints {
+        confirmed += usize::from(confirming.confirm(hint).await.unwrap().is_some());
+    }
+    assert_eq!(confirmed, 1);
+    faulty.calls()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_reads_the_audit_once_however_many_strangers_are_in_it() {
+    let one = chains_read(1).await;
+    assert!(one >= 8, "{one}");
+    assert_eq!(chains_read(20).await, one);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Lists across partitions: hints, and what is true of them.
 
+use std::fmt;
 use std::future::Future;
 
 use worldcompute_fault::{Category, Fault, Result};
@@ -50,17 +51,44 @@ impl Store {
     /// record to say: the index may be behind.
     ///
     /// `None` when it does not, when the partition was erased, and when what is there is a stranger's: rows that do not
-    /// verify, in a partition that neither the anchor nor the audit has ever heard of. To tell that, the audit is read.
+    /// verify, in a partition that neither the anchor nor the audit has ever heard of. To tell that, the audit is read:
+    /// [`Store::confirming`] for a whole list reads it once.
     ///
     /// # Errors
     /// Those of [`crate::Partition::load`], for every other partition that does not verify; `audit_chain_broken` when the
     /// audit cannot tell.
     pub async fn confirm(&self, hint: &Hint) -> Result<Option<Snapshot>> {
-        match self.handle(hint.partition.clone()).load().await {
+        // In a box, so that the futures of those who list stay of a depth that the compiler takes.
+        Box::pin(self.confirming().confirm(hint)).await
+    }
+
+    /// The same for the hints of one list, which was made before.
+    pub const fn confirming(&self) -> Confirming<'_> {
+        Confirming {
+            store: self,
+            history: None,
+        }
+    }
+}
+
+/// Who confirms the hints of one list.
+pub struct Confirming<'a> {
+    store: &'a Store,
+    /// What the audit told when the first partition did not verify. Whatever the list names and was ever committed is in it.
+    history: Option<History>,
+}
+
+impl Confirming<'_> {
+    /// What [`Store::confirm`] says.
+    ///
+    /// # Errors
+    /// As [`Store::confirm`].
+    pub async fn confirm(&mut self, hint: &Hint) -> Result<Option<Snapshot>> {
+        match self.store.handle(hint.partition.clone()).load().await {
             Ok(found) => Ok(found.filter(|snapshot| snapshot.holds(&hint.entity_type, &hint.id))),
             Err(fault) if fault.code() == "partition_erased" => Ok(None),
             Err(fault) if fault.category() == Category::VerificationFailed => {
-                self.refuse_known(&hint.partition, fault).await?;
+                Box::pin(self.refuse_known(&hint.partition, fault)).await?;
                 Ok(None)
             }
             Err(fault) => Err(fault),
@@ -68,14 +96,10 @@ impl Store {
     }
 
     /// The fault of a partition that anything but the table knows.
-    async fn refuse_known(&self, key: &PartitionKey, fault: Fault) -> Result<()> {
+    async fn refuse_known(&mut self, key: &PartitionKey, fault: Fault) -> Result<()> {
         let name = key.to_string();
-        if self.0.anchor.mark(&name).is_some() {
-            return Err(fault);
-        }
-        let (history, audit) = History::read(self).await?;
-        audit.check()?;
-        if history.knows(key) {
+        let is_anchored = self.store.0.anchor.mark(&name).is_some();
+        if is_anchored || self.history().await?.tells_of(&name) {
             return Err(fault);
         }
         tracing::warn!(
@@ -84,6 +108,24 @@ impl Store {
             "rows of a stranger are passed over"
         );
         Ok(())
+    }
+
+    async fn history(&mut self) -> Result<&History> {
+        let history = match self.history.take() {
+            Some(history) => history,
+            None => {
+                let (history, audit) = History::read(self.store).await?;
+                audit.check()?;
+                history
+            }
+        };
+        Ok(self.history.insert(history))
+    }
+}
+
+impl fmt::Debug for Confirming<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Confirming({:?})", self.store)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::name::{self, SortKey, parse_key_id, parse_time, time};
 use crate::plan::Stray;
 use crate::record::Scope;
 use crate::row::{Row, SEAL};
+use crate::table::{Action, When};
 
 const ATTRIBUTES: [&str; 13] = [
     "pk",
@@ -126,6 +127,16 @@ impl Keyring {
         Some((key, *kept))
     }
 
+    /// Holds while the active key's row is the one that is known.
+    pub(crate) fn held(&self, scope: &Scope) -> Option<Action> {
+        let (key, kept) = self.active_row()?;
+        Some(Action::Check {
+            pk: scope.key.to_string(),
+            sk: SortKey::Dek(key.version).to_string(),
+            when: When::Sealed(kept.seal),
+        })
+    }
+
     /// The version after the newest there is; none when there are as many keys as there may be.
     pub(crate) fn next_version(&self) -> Option<u32> {
         let (newest, _) = self.keys.last_key_value()?;
@@ -166,6 +177,7 @@ impl Keyring {
         let stray = |(version, (_, kept)): (&u32, &(_, Kept))| Stray {
             sk: SortKey::Dek(*version).to_string(),
             seal: kept.seal,
+            bytes: 0,
         };
         unneeded.map(stray).collect()
     }

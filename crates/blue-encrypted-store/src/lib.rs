@@ -107,7 +107,7 @@
 //! | moving a ciphertext to another record | refused | refused within the signature of an item | not told |
 //! | an older version of a record put back | refused | not told | not told |
 //! | a deleted record | refused | not told | not told |
-//! | several records at once | any number, all or nothing | DynamoDB's transactions of 100 | the server's transactions |
+//! | several records at once | up to 50,000, all or nothing | DynamoDB's transactions of 100 | the server's transactions |
 //! | change of cleartext alone | without touching the ciphertext | the item is signed anew | without touching the ciphertext |
 //! | finding by encrypted values | no | beacons | deterministic encryption |
 //! | finding by cleartext | by status, as a hint | indexes | indexes |
@@ -151,6 +151,7 @@ mod client;
 mod commits;
 mod config;
 mod core_dumps;
+mod counted;
 mod crypto;
 mod draft;
 #[cfg(any(feature = "embedded", test))]
@@ -182,6 +183,7 @@ mod kms;
 #[cfg(test)]
 mod lab;
 mod label;
+mod leftovers;
 mod local_key;
 mod manifest;
 mod metrics;
@@ -222,12 +224,12 @@ pub use backend::{Aws, AwsEndpoint, Backend, LocalEndpoint, MAX_ENDPOINT_BYTES, 
 pub use batch::{Batch, MAX_BATCH_RECORDS};
 pub use blue_encrypted_store_derive::Entity;
 pub use bundle::{BundleInfo, Imported, MAX_BUNDLE_BYTES, MAX_BUNDLE_ROW_BYTES};
-pub use config::{DEFAULT_PARTITION_BYTES, StoreConfig, StorePath};
+pub use config::{DEFAULT_PARTITION_BYTES, PARTITION_BYTES_RANGE, StoreConfig, StorePath};
 pub use core_dumps::forbid_core_dumps;
 pub use draft::{MAX_CLEAR_FIELDS, MAX_NAME_BYTES};
 pub use entity::{ClearField, ClearHalf, Entity, META, Stored};
 pub use erasure::{Confirmed, Erasure, ErasureCertificate, ErasureEvent, ResidualCopy};
-pub use hints::{CrossPartition, Hint, MAX_HINTS};
+pub use hints::{Confirming, CrossPartition, Hint, MAX_HINTS};
 pub use kek::KeyLifetime;
 pub use key_source::{KeySource, Registers};
 pub use keys::{

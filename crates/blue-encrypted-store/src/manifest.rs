@@ -84,7 +84,7 @@ pub(crate) struct Entry {
     pub(crate) listed: Listed,
     pub(crate) created_at: Timestamp,
     /// The version of the data key that its row is under.
-    key: u32,
+    pub(crate) key: u32,
     chunk: u64,
     /// Bytes of its row.
     pub(crate) bytes: usize,

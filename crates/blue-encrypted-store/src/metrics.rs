@@ -11,7 +11,9 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter};
-use worldcompute_fault::{Category, Result};
+use worldcompute_fault::{Category, Fault, Result};
+
+use crate::check::Check;
 
 /// What the instruments belong to.
 pub(crate) const SCOPE: &str = "blue-encrypted-store";
@@ -64,7 +66,7 @@ impl Metrics {
         }
     }
 
-    /// Does `work` and counts it under that name, with how it ended.
+    /// Does `work` on the table and counts it under that name, with how it ended and the check that failed.
     pub(crate) async fn of<T>(
         &self,
         operation: &'static str,
@@ -73,19 +75,45 @@ impl Metrics {
         let begun = Instant::now();
         // In a box, so that futures of those who call stay of a depth that the compiler takes.
         let done = Box::pin(work).await;
+        self.ended(operation, begun, done.as_ref().err());
+        done.inspect_err(|fault| self.failed(fault))
+    }
+
+    /// The same for work whose checks are not all of the table.
+    pub(crate) async fn timed<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let done = Box::pin(work).await;
+        self.ended(operation, begun, done.as_ref().err());
+        done
+    }
+
+    fn ended(&self, operation: &'static str, begun: Instant, fault: Option<&Fault>) {
         let labels = [
             KeyValue::new("operation", operation),
-            outcome(done.as_ref().err().map(worldcompute_fault::Fault::category)),
+            outcome(fault.map(Fault::category)),
         ];
         self.operations.add(1, &labels);
         self.duration.record(begun.elapsed().as_secs_f64(), &labels);
-        if let Err(fault) = &done
-            && fault.category() == Category::VerificationFailed
+    }
+
+    /// Counts a check that failed, if that is what went wrong. A broken chain is counted where it is read: it fails
+    /// everything that comes after it as well.
+    pub(crate) fn failed(&self, fault: &Fault) {
+        if fault.category() == Category::VerificationFailed
+            && fault.code() != Check::AuditChain.code()
         {
-            let code = fault.code().to_owned();
-            self.failed_checks.add(1, &[KeyValue::new("code", code)]);
+            self.failed_check(fault.code());
         }
-        done
+    }
+
+    /// Counts that something did not pass the check with this code.
+    pub(crate) fn failed_check(&self, code: &str) {
+        let code = KeyValue::new("code", code.to_owned());
+        self.failed_checks.add(1, &[code]);
     }
 
     /// Counts a call of the key provider.
@@ -135,7 +163,7 @@ impl Intercept for Metrics {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
@@ -209,15 +237,55 @@ mod tests {
         }
     }
 
+    /// What stores count that are opened with its configuration.
+    pub(crate) struct Tally {
+        memory: Memory,
+        provider: SdkMeterProvider,
+    }
+
+    impl Tally {
+        pub(crate) fn new() -> Self {
+            let memory = Memory::default();
+            let reader = PeriodicReader::builder(memory.clone()).build();
+            let provider = SdkMeterProvider::builder().with_reader(reader).build();
+            Self { memory, provider }
+        }
+
+        pub(crate) fn config(&self) -> StoreConfig {
+            StoreConfig::new(StorePath::Memory).meter(self.provider.meter(SCOPE))
+        }
+
+        fn all(&self) -> BTreeMap<String, u64> {
+            self.provider.force_flush().unwrap();
+            self.memory.0.lock().unwrap().clone()
+        }
+
+        /// What was counted under this name and these labels.
+        pub(crate) fn of(&self, name: &str) -> u64 {
+            self.all().get(name).copied().unwrap_or_default()
+        }
+
+        /// How many checks failed, by code.
+        fn failed(&self) -> Vec<(String, u64)> {
+            let name = |name: String| {
+                let code = name.strip_prefix("blue.store.check.failed{code=")?;
+                code.strip_suffix('}').map(ToOwned::to_owned)
+            };
+            let all = self.all().into_iter();
+            all.filter_map(|(of, count)| Some((name(of)?, count)))
+                .collect()
+        }
+    }
+
+    async fn store(lab: &Lab, tally: &Tally, key: u8) -> Result<crate::Store> {
+        let keys = Arc::new(MemoryKey([key; 32]));
+        lab.try_store_with(tally.config(), keys).await
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn operations_calls_failed_checks_and_what_waits_are_counted() {
-        let memory = Memory::default();
-        let reader = PeriodicReader::builder(memory.clone()).build();
-        let provider = SdkMeterProvider::builder().with_reader(reader).build();
-        let lab = Lab::new();
-        let config = StoreConfig::new(StorePath::Memory).meter(provider.meter(SCOPE));
-        let keys = Arc::new(MemoryKey([1; 32]));
-        let store = lab.try_store_with(config, keys).await.unwrap();
+        let (lab, tally) = (Lab::new(), Tally::new());
+        let store = store(&lab, &tally, 1).await.unwrap();
         let handle = partition(&store, "j1");
         let at = put(&handle, &[("t1", "x")]).await;
         let stale = crate::commits::puts(0..1, "y");
@@ -228,8 +296,7 @@ mod tests {
         assert_eq!(at.get(), 1);
         lab.delete(&lab.rows("job#j1")[&lab.keys("job#j1", "task")[0]]);
         handle.load().await.unwrap_err();
-        provider.force_flush().unwrap();
-        let counted = memory.0.lock().unwrap().clone();
+        let counted = tally.all();
         let count = |name: &str| counted.get(name).copied().unwrap_or_default();
         for (name, expected) in [
             ("blue.store.operations{operation=load,outcome=success}", 1),
@@ -255,5 +322,72 @@ mod tests {
             .keys()
             .filter(|name| name.starts_with("blue.store.audit.waiting"));
         assert!(waiting.count() > 0, "{counted:#?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_opening_asks_of_the_provider_of_keys_is_counted() {
+        let (lab, tally) = (Lab::new(), Tally::new());
+        let derived = || tally.of("blue.store.kms.calls{operation=derive_kek,outcome=success}");
+        drop(store(&lab, &tally, 1).await.unwrap());
+        let made = derived();
+        assert!(made > 3, "{made}");
+        drop(store(&lab, &tally, 1).await.unwrap());
+        assert_eq!(
+            derived() - made,
+            2,
+            "the current epoch's, and the store's own"
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_walk_finds_is_counted() {
+        let (lab, tally) = (Lab::new(), Tally::new());
+        let store = store(&lab, &tally, 1).await.unwrap();
+        put(&partition(&store, "j1"), &[("t1", "x"), ("t2", "x")]).await;
+        store.verify(&[], &mut |_| {}).await.unwrap();
+        assert_eq!(tally.failed(), []);
+        for sk in lab.keys("job#j1", "task") {
+            lab.delete(&lab.rows("job#j1")[&sk]);
+        }
+        store.verify(&[], &mut |_| {}).await.unwrap();
+        assert_eq!(tally.failed(), [("manifest_mismatch".to_owned(), 2)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broken_chain_is_counted_by_who_reads_it() {
+        let (lab, tally) = (Lab::new(), Tally::new());
+        let first = store(&lab, &tally, 1).await.unwrap();
+        first.clone().close().await.unwrap();
+        for sk in lab.keys("audit#00", "event#") {
+            lab.delete(&lab.rows("audit#00")[&sk]);
+        }
+        assert!(!first.verify_chain().await.unwrap().is_whole());
+        let broken = |times| vec![("audit_chain_broken".to_owned(), times)];
+        assert_eq!(tally.failed(), broken(1));
+        store(&lab, &tally, 1).await.unwrap_err();
+        assert_eq!(tally.failed(), broken(2));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_does_not_open_with_its_key_is_counted() {
+        let (lab, tally) = (Lab::new(), Tally::new());
+        drop(store(&lab, &tally, 1).await.unwrap());
+        let fault = store(&lab, &tally, 2).await.unwrap_err();
+        assert_eq!(tally.failed(), [(fault.code().to_owned(), 1)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_wrong_key_for_a_bundle_is_no_check_that_the_table_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (lab, path, tally) = (Lab::new(), dir.path().join("bundle"), Tally::new());
+        let handle = partition(&lab.store().await, "j1");
+        put(&handle, &[("t1", "x")]).await;
+        handle.export(&path).await.unwrap();
+        let store = store(&Lab::new(), &tally, 2).await.unwrap();
+        let refused = store.import(&path, Some(Arc::new(MemoryKey([3; 32]))));
+        assert_eq!(refused.await.unwrap_err().code(), "bundle_of_another_key");
+        let name = "blue.store.operations{operation=import,outcome=verification_failed}";
+        assert_eq!(tally.of(name), 1);
+        assert_eq!(tally.failed(), []);
     }
 }

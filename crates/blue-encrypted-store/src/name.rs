@@ -375,6 +375,14 @@ impl SortKey {
         };
         (key.to_string() == text).then_some(key)
     }
+
+    /// The version of the data key in the row of that sort key, if it is one's.
+    pub(crate) fn data_key(text: &str) -> Option<u32> {
+        match Self::parse(text)? {
+            Self::Dek(version) => Some(version),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for SortKey {

@@ -114,12 +114,14 @@ impl Partition {
     /// manifest's root and the changed chunks of the manifest, and reads nothing; nor does it read a partition that
     /// nobody here has ever heard of when [`PartitionVersion::NONE`] is expected. An empty batch changes nothing. After
     /// an error other than `state_contention` and `invalid_input`, the changes may have been made or not: load again. The
-    /// version moves by two when the commit changes the data key as well.
+    /// version moves by one more when the commit changes the data key as well, and by one more when interrupted commits
+    /// have left more than a partition holds, which it sweeps first.
     ///
     /// # Errors
     /// `state_contention` when the partition has changed; `partition_erased`; `already_exists`, `record_not_found`, `partition_full`;
     /// `commit_not_anchored` when all is done but could not be remembered outside of the table, `rotation_not_anchored` when
-    /// that is so of the new data key that the changes needed, and none of them is made; those of [`Partition::load`].
+    /// that is so of the new data key that the changes needed, and none of them is made; `leftovers_not_swept` when too much
+    /// of what interrupted commits have left cannot be deleted; those of [`Partition::load`].
     pub async fn commit(
         &self,
         batch: Batch,
@@ -216,9 +218,11 @@ impl Shared {
     ) -> Result<Open> {
         // In boxes, so that the futures of those who commit stay of a depth that the compiler takes.
         let open = Box::pin(self.up_to_date(open)).await?;
+        let open = Box::pin(self.with_little_left(open)).await?;
         let open = Box::pin(self.with_room(open, &steps)).await?;
         let (mut open, key) = self.with_key(open).await?;
         let first = key.is_some();
+        let held = open.keyring.held(&self.scope).ok_or_else(plan::no_key)?;
         let counted = open.manifest.count_encryptions(self.spent());
         let (scope, store) = (self.scope.clone(), self.store.clone());
         let (mut open, prepared) = computing(steps.len(), move || {
@@ -232,7 +236,8 @@ impl Shared {
             sweep,
             mut events,
         } = match key {
-            Some(first) => prepared.with_key(first, self.no_root()),
+            Some(first) => prepared.with_key(first, self.no_root(), held),
+            None if expected == PartitionVersion::NONE => prepared.holding(held),
             None => prepared,
         };
         let pk = self.scope.key.to_string();

@@ -4,7 +4,8 @@
 //! changed, and with it everything that fits. What does not fit is staged before, under keys that no manifest lists
 //! yet, so nobody sees it until the flip; what became garbage is swept after. A record that is replaced but does not
 //! fit into the flip moves to a new sort key. A crash at any point leaves the old version or the new one, and perhaps
-//! rows that no manifest lists, which the next commit sweeps.
+//! rows that no manifest lists, which the next commit sweeps: after its flip, or before it stages anything when they are
+//! many.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use crate::audit::{AUDIT_ACTIONS, Draft as Event, Operation};
 use crate::batch::{Change, What};
 use crate::check::Check;
+use crate::crypto::TAG_BYTES;
 use crate::draft::{Clear, Draft};
 use crate::keyring::{DataKey, Keyring};
 use crate::manifest::{
@@ -22,7 +24,7 @@ use crate::manifest::{
     prefix,
 };
 use crate::name::{Place, ROOT, RecordId, SortKey};
-use crate::record::{Content, Scope, VerifiedRow, build, rebuild};
+use crate::record::{Content, Scope, VerifiedRow, build, rebuild, row_bytes};
 use crate::row::Row;
 use crate::sources::Sources;
 use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, When};
@@ -63,15 +65,20 @@ impl Open {
 pub(crate) struct Stray {
     pub(crate) sk: String,
     pub(crate) seal: SealPrefix,
+    /// Bytes of its row; of keys and of chunks, which are small, none are counted.
+    pub(crate) bytes: usize,
 }
 
 impl Stray {
     /// Which data key is in it, if it is one's.
     pub(crate) fn data_key(&self) -> Option<u32> {
-        match SortKey::parse(&self.sk) {
-            Some(SortKey::Dek(version)) => Some(version),
-            _ => None,
-        }
+        SortKey::data_key(&self.sk)
+    }
+
+    /// Whether these are more than another commit may be staged beside, which may be interrupted as well.
+    pub(crate) fn are_many(strays: &[Self], limit: u64) -> bool {
+        let bytes = strays.iter().map(|stray| stray.bytes as u64);
+        strays.len() > MAX_PARTITION_RECORDS || bytes.fold(0, u64::saturating_add) > limit
     }
 
     /// Data keys, and what is no key.
@@ -125,6 +132,7 @@ impl Old {
         Stray {
             sk: self.sk.to_string(),
             seal: self.entry.listed.seal,
+            bytes: self.bytes(),
         }
     }
 }
@@ -155,12 +163,15 @@ pub(crate) fn resolve(
             scope.key,
             manifest.len()
         );
-        return Err(
-            Fault::new(Category::InvalidInput, "partition_full", message)
-                .hint("spread the records over several partitions"),
-        );
+        return Err(partition_full(message));
     }
     Ok(steps)
+}
+
+/// That there is no room for more in a partition.
+pub(crate) fn partition_full(message: String) -> Fault {
+    Fault::new(Category::InvalidInput, "partition_full", message)
+        .hint("spread the records over several partitions")
 }
 
 /// That the records of the partition do not get more bytes than `limit`.
@@ -173,29 +184,68 @@ pub(crate) fn check_bytes(
     steps: &[Step],
     limit: u64,
 ) -> Result<()> {
-    let (mut more, mut less) = (0_u64, 0_u64);
-    for step in steps {
-        let (new, old) = match step {
-            Step::Write { old, .. } => (size(step), old.as_ref()),
-            Step::Drop { old, .. } => (0, Some(old)),
-        };
-        more = more.saturating_add(new as u64);
-        less = less.saturating_add(old.map_or(0, Old::bytes) as u64);
-    }
-    let bytes = manifest.bytes().saturating_sub(less).saturating_add(more);
-    // What makes a partition smaller is taken, however large it is.
-    if bytes <= limit || more <= less {
+    let at_most = Growth::of(steps, size).on(manifest.bytes());
+    // Hardly any commit comes near the limit, and upper bounds are had for nothing.
+    if at_most <= limit {
         return Ok(());
     }
-    let message = format!(
+    let growth = Growth::of(steps, |step| measured(scope, step));
+    let bytes = growth.on(manifest.bytes());
+    // What does not make a partition larger is taken, however large it is.
+    if bytes <= limit || growth.more <= growth.less {
+        return Ok(());
+    }
+    Err(partition_full(format!(
         "the records of {} have {} of at most {limit} bytes; these changes make them {bytes}",
         scope.key,
         manifest.bytes()
-    );
-    Err(
-        Fault::new(Category::InvalidInput, "partition_full", message)
-            .hint("spread the records over several partitions"),
-    )
+    )))
+}
+
+/// Bytes of the rows that come, and of those that go.
+struct Growth {
+    more: u64,
+    less: u64,
+}
+
+impl Growth {
+    fn of(steps: &[Step], size: impl Fn(&Step) -> usize) -> Self {
+        let (mut more, mut less) = (0_u64, 0_u64);
+        for step in steps {
+            let (new, old) = match step {
+                Step::Write { old, .. } => (size(step), old.as_ref()),
+                Step::Drop { old, .. } => (0, Some(old)),
+            };
+            more = more.saturating_add(new as u64);
+            less = less.saturating_add(old.map_or(0, Old::bytes) as u64);
+        }
+        Self { more, less }
+    }
+
+    /// What a partition of `bytes` has then.
+    const fn on(&self, bytes: u64) -> u64 {
+        bytes.saturating_sub(self.less).saturating_add(self.more)
+    }
+}
+
+/// The size of the row that a step writes; in the place of another one as if that one's version and data key stayed, lest
+/// a digit more of either counts as growth.
+fn measured(scope: &Scope, step: &Step) -> usize {
+    let Step::Write {
+        record,
+        source,
+        old: Some(old),
+    } = step
+    else {
+        return size(step);
+    };
+    let (clear, payload) = match source {
+        Source::Both(draft) => (&draft.clear, draft.sealed.len().saturating_add(TAG_BYTES)),
+        Source::Clear(clear, row) => (clear, row.payload_bytes()),
+    };
+    let place = Place::new(record.clone(), old.entry.created_at);
+    let under = (old.entry.key, old.entry.listed.version);
+    row_bytes(scope, &place, under, clear.clone(), payload)
 }
 
 fn resolve_one(scope: &Scope, manifest: &Manifest, change: Change) -> Result<Step> {
@@ -283,8 +333,8 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// With the row of a first data key: part of the flip if that is all there is and has room, else before everything,
-    /// provided that there is no root. Of two that make one at a time, the table refuses the second.
-    pub(crate) fn with_key(mut self, first: FirstKey, root: Action) -> Self {
+    /// provided that there is no root, and held until the flip. Of two that make one at a time, the table refuses the second.
+    pub(crate) fn with_key(mut self, first: FirstKey, root: Action, held: Action) -> Self {
         let put = Action::Put {
             row: first.row,
             when: When::Absent,
@@ -294,7 +344,19 @@ impl Prepared {
             [flip] if flip.len() + 2 <= MAX_FLIP_ACTIONS && bytes(flip) <= MAX_FLIP_BYTES => {
                 flip.extend([put, store]);
             }
-            _ => self.transactions.insert(0, vec![put, store, root]),
+            _ => {
+                self.transactions.insert(0, vec![put, store, root]);
+                return self.holding(held);
+            }
+        }
+        self
+    }
+
+    /// With the row of the data key as it is now. Before there is a root, that row alone tells a commit that what it has
+    /// staged was swept.
+    pub(crate) fn holding(mut self, held: Action) -> Self {
+        if let Some(flip) = self.transactions.last_mut() {
+            flip.push(held);
         }
         self
     }
@@ -378,7 +440,9 @@ fn arrange(manifest: &Manifest, mut steps: Vec<Step>) -> Arranged {
     let chunks = manifest.chunks_touched(touched, steps.len());
     let relocate_chunks = chunks > MAX_FLIPPED_CHUNKS;
     let flipped = if relocate_chunks { 0 } else { chunks };
-    let mut room = MAX_FLIP_ACTIONS.saturating_sub(1).saturating_sub(flipped);
+    // The root, and in a first commit the data key.
+    let others = if manifest.header.version == 0 { 2 } else { 1 };
+    let mut room = MAX_FLIP_ACTIONS.saturating_sub(others + flipped);
     let mut bytes = MAX_TRANSACTION_BYTES
         .saturating_sub(ROOT_BYTES)
         .saturating_sub(flipped.saturating_mul(CHUNK_BYTES));
@@ -591,7 +655,7 @@ impl Commit<'_> {
         flip.append(&mut self.flip);
         let dropped = written.dropped.into_iter();
         self.sweep
-            .extend(dropped.map(|(sk, seal)| Stray { sk, seal }));
+            .extend(dropped.map(|(sk, seal)| Stray { sk, seal, bytes: 0 }));
         let mut transactions = group(self.staged);
         for staged in &mut transactions {
             // Nothing is left lying in a partition that has changed, or was erased, meanwhile.

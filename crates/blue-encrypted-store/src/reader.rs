@@ -1,5 +1,7 @@
 //! Reading a partition: every row, checked against the manifest.
 
+mod sparing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -22,14 +24,14 @@ use crate::record::{Scope, VerifiedRow, verify};
 use crate::row::{Row, SEAL};
 use crate::snapshot::Snapshot;
 use crate::store::Inner;
-use crate::table::Order;
+use crate::table::{Order, is_overfull};
 use crate::task::computing;
 use crate::verify::{Finding, Problem};
 
 /// How often a read is repeated when somebody else commits while its pages are read.
 const MAX_ATTEMPTS: usize = 8;
 
-/// More rows than a partition has in the middle of its largest commit.
+/// More rows than a partition has in the middle of its largest commit, if none before it was interrupted.
 pub(crate) const MAX_ROWS: usize = 2 * (MAX_PARTITION_RECORDS + MAX_CHUNKS);
 
 /// A verified partition.
@@ -65,8 +67,11 @@ pub(crate) async fn read(
     let mut attempts = 0;
     let mut before = None;
     let loaded = loop {
-        let rows = store.table.partition(&pk, store.limits.room()).await?;
-        let fault = match verified(store, scope, known, rows).await {
+        let read = match store.table.partition(&pk, store.limits.room()).await {
+            Err(fault) if is_overfull(&fault) => Box::pin(sparing::read(store, scope, known)).await,
+            rows => verified(store, scope, known, rows?).await,
+        };
+        let fault = match read {
             Ok(loaded) => break loaded,
             Err(fault) => fault,
         };
@@ -158,11 +163,15 @@ pub(crate) async fn inspect(store: &Arc<Inner>, scope: &Arc<Scope>) -> Result<In
     let floor = store.anchor.mark(&pk);
     let mut findings = Vec::new();
     let rows = match sound_rows(store, &pk, &mut findings).await {
+        Err(fault) if is_overfull(&fault) => sparing::inspect(store, scope, &mut findings).await,
+        rows => rows,
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
         Err(fault) => {
             findings.push(Finding::told(&pk, None, fault)?);
             return Ok(Inspected::nothing(Stand::Unknown, findings));
         }
-        rows => rows?,
     };
     let count = rows.len();
     let mut sorted = Sorted::of(scope, rows)?;
@@ -244,6 +253,42 @@ async fn sound_keys(
             findings.push(Finding::told(&pk, None, fault)?);
             Ok(None)
         }
+    }
+}
+
+/// A row that no manifest lists.
+struct Unlisted {
+    sk: String,
+    /// If this store wrote it.
+    seal: Option<SealPrefix>,
+    bytes: usize,
+}
+
+impl Unlisted {
+    fn record(scope: &Scope, keyring: &Keyring, sk: String, row: Row) -> Self {
+        let bytes = row.size();
+        let row = verify(scope, keyring, row).ok();
+        let seal = row.map(|row| row.listed().seal);
+        Self { sk, seal, bytes }
+    }
+
+    fn stranger(sk: String) -> Self {
+        Self {
+            sk,
+            seal: None,
+            bytes: 0,
+        }
+    }
+
+    fn finding(&self, pk: &str) -> Finding {
+        Finding::unlisted(pk, &self.sk, self.seal.is_some())
+    }
+
+    /// What this store wrote is to be swept; the rest may be somebody else's, or a later version's, and is only reported.
+    fn sort_into(self, uncommitted: &mut Vec<String>, strays: &mut Vec<Stray>) {
+        let Self { sk, seal, bytes } = self;
+        uncommitted.push(sk.clone());
+        strays.extend(seal.map(|seal| Stray { sk, seal, bytes }));
     }
 }
 
@@ -365,7 +410,7 @@ impl Sorted {
             }
         };
         let unlisted = self.unlisted(scope, keyring).into_iter();
-        findings.extend(unlisted.map(|(sk, seal)| Finding::unlisted(&pk, &sk, seal.is_some())));
+        findings.extend(unlisted.map(|row| row.finding(&pk)));
         Inspected {
             records,
             findings,
@@ -430,26 +475,23 @@ impl Sorted {
         self.chunks.keys().copied().collect()
     }
 
-    /// What is left over is listed by no manifest: sort keys, with the seals of the rows that this store wrote.
-    fn unlisted(self, scope: &Scope, keyring: &Keyring) -> Vec<(String, Option<SealPrefix>)> {
+    /// What is left over is listed by no manifest.
+    fn unlisted(self, scope: &Scope, keyring: &Keyring) -> Vec<Unlisted> {
         let chunks = self.chunks.into_iter().map(|(number, row)| {
             let ours = VerifiedRoot::is_chunk(scope, keyring, &row, number);
             let seal = ours.then(|| row.array(SEAL).ok()).flatten();
-            (
-                SortKey::Chunk(number).to_string(),
-                seal.map(|seal| prefix(&seal)),
-            )
+            Unlisted {
+                sk: SortKey::Chunk(number).to_string(),
+                seal: seal.map(|seal| prefix(&seal)),
+                bytes: 0,
+            }
         });
-        let records = self.records.into_iter().map(|(sk, row)| {
-            let row = verify(scope, keyring, row).ok();
-            (sk, row.map(|row| row.listed().seal))
-        });
-        let unknown = self.unknown.into_iter().map(|sk| (sk, None));
+        let records = self.records.into_iter();
+        let records = records.map(|(sk, row)| Unlisted::record(scope, keyring, sk, row));
+        let unknown = self.unknown.into_iter().map(Unlisted::stranger);
         chunks.chain(records).chain(unknown).collect()
     }
 
-    /// What no manifest lists, and this store wrote, is to be swept; the rest may be somebody else's, or a later version's,
-    /// and is only reported.
     fn finish(
         self,
         scope: &Scope,
@@ -458,9 +500,8 @@ impl Sorted {
         records: BTreeMap<RecordId, Arc<VerifiedRow>>,
     ) -> Loaded {
         let (mut uncommitted, mut strays) = (Vec::new(), Vec::new());
-        for (sk, seal) in self.unlisted(scope, &keyring) {
-            uncommitted.push(sk.clone());
-            strays.extend(seal.map(|seal| Stray { sk, seal }));
+        for row in self.unlisted(scope, &keyring) {
+            row.sort_into(&mut uncommitted, &mut strays);
         }
         let unneeded = keyring.unneeded(&manifest);
         if !unneeded.is_empty() {

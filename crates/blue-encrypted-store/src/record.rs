@@ -12,7 +12,7 @@ use crate::keyring::{DataKey, Keyring};
 use crate::manifest::{Listed, prefix};
 use crate::name::{PartitionKey, Place, SortKey, key_id, parse_time, time};
 use crate::plaintext::Plaintext;
-use crate::row::Row;
+use crate::row::{Row, SEAL};
 use crate::{Entity, Stored};
 
 /// An upper bound of what a row has besides its fields: names and values of the envelope's attributes, the tag, the keys
@@ -111,22 +111,61 @@ pub(crate) fn build(
         random,
         content.sealed,
     )?;
+    let mut row = enveloped(scope, place, &binding, content.created_at, sealed);
+    put_clear(&mut row, scope, content.clear, content.updated_at);
+    let seal = prefix(&row.seal(&key.seal_key));
+    Ok((row, Listed { version, seal }))
+}
+
+/// A row as it is before it has any cleartext field.
+fn enveloped(
+    scope: &Scope,
+    place: &Place,
+    binding: &Binding<'_>,
+    created_at: Timestamp,
+    sealed: Sealed,
+) -> Row {
     let mut row = Row::new(
         &scope.key.to_string(),
         &place.sort_key(),
         &place.record.entity_type,
     );
-    row.set_text("created_at", time(content.created_at));
+    row.set_text("created_at", time(created_at));
     row.set_text("key_id", binding.key_id);
     row.set_text("aad_hash", hex::encode(binding.aad));
     row.set_integer("env", u64::from(binding.suite.byte()));
-    row.set_integer("ver", version);
+    row.set_integer("ver", binding.version);
     row.set_bytes("content_encrypted", sealed.ciphertext);
     row.set_bytes("content_nonce", sealed.nonce);
     row.set_bytes("commit", sealed.commitment);
-    put_clear(&mut row, scope, content.clear, content.updated_at);
-    let seal = prefix(&row.seal(&key.seal_key));
-    Ok((row, Listed { version, seal }))
+    row
+}
+
+/// How many bytes the row of a record has whose ciphertext has `payload` bytes, under a data key and in a version.
+pub(crate) fn row_bytes(
+    scope: &Scope,
+    place: &Place,
+    (key, version): (u32, u64),
+    clear: Clear,
+    payload: usize,
+) -> usize {
+    let binding = Binding {
+        suite: Suite::CURRENT,
+        store: &scope.store,
+        key_id: &key_id(&scope.key.id, key),
+        aad: [0; 32],
+        version,
+    };
+    let nothing = Sealed {
+        nonce: [0; 12],
+        commitment: [0; 32],
+        ciphertext: Vec::new(),
+    };
+    let now = Timestamp::UNIX_EPOCH;
+    let mut row = enveloped(scope, place, &binding, now, nothing);
+    put_clear(&mut row, scope, clear, now);
+    row.set_bytes(SEAL, [0; 32]);
+    row.size().saturating_add(payload)
 }
 
 /// The same payload with other cleartext fields: sealed anew, not encrypted anew.

@@ -30,7 +30,7 @@ struct Rotation {
 impl Partition {
     /// Encrypts what is written from now on with a new data key; a version of the partition of its own. Commits do it
     /// by themselves after [`crate::StoreConfig::max_encryptions_per_key`] payloads. Sweeps what interrupted commits have
-    /// left. A partition without any commit is left as it is.
+    /// left, however much that is. A partition without any commit keeps its key, and stays without one.
     ///
     /// # Errors
     /// `too_many_data_keys` while records are under 64 different ones; `state_contention`; `rotation_not_anchored` when it is
@@ -45,8 +45,8 @@ impl Partition {
         *guard = None;
         let open = self.0.read().await?.open;
         let open = match open.manifest.header.version {
-            // Rows without a root may be those of a first commit that is under way: nothing would tell it that they went.
-            0 => open,
+            0 if open.strays.is_empty() => open,
+            0 => Box::pin(self.0.swept(open)).await?,
             _ => self.0.rotated_and_swept(open).await?,
         };
         let version = PartitionVersion::new(open.manifest.header.version);

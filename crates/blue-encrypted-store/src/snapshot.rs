@@ -137,6 +137,7 @@ impl Snapshot {
             match stored(&self.scope, &self.keyring, row) {
                 Ok(record) => records.push(record),
                 Err(fault) => {
+                    self.audit.metrics().failed(&fault);
                     self.record(&[row], AuditOutcome::of(&fault))?;
                     return Err(fault);
                 }
@@ -161,5 +162,33 @@ impl Snapshot {
             self.audit.record(Lane::of(&self.scope.key), draft)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::keyring::{DataKey, Kept};
+    use crate::keys::DekHandle;
+    use crate::lab::{Lab, MemoryKey, Task, partition, put};
+    use crate::metrics::tests::Tally;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_payload_that_does_not_open_is_counted() {
+        let (lab, tally) = (Lab::new(), Tally::new());
+        let keys = Arc::new(MemoryKey([1; 32]));
+        let store = lab.try_store_with(tally.config(), keys).await.unwrap();
+        let handle = partition(&store, "j1");
+        put(&handle, &[("t1", "x")]).await;
+        let mut snapshot = handle.load().await.unwrap().unwrap();
+        let other = DekHandle::new(Zeroizing::new([9; 32]));
+        let other = Arc::new(DataKey::new(1, other).unwrap());
+        Arc::make_mut(&mut snapshot.keyring).replace(other, Kept::default());
+        let fault = snapshot.get::<Task>("t1").err().unwrap();
+        assert_eq!(fault.code(), "commitment_mismatch");
+        let name = "blue.store.check.failed{code=commitment_mismatch}";
+        assert_eq!(tally.of(name), 1);
     }
 }

@@ -20,6 +20,7 @@ use crate::check::Check;
 #[cfg(any(feature = "embedded", feature = "aws", test))]
 use crate::client;
 use crate::config::{Limits, StoreConfig, StorePath};
+use crate::counted::Counted;
 #[cfg(any(feature = "embedded", test))]
 use crate::embedded::{self, Engine};
 use crate::flight::Flight;
@@ -230,15 +231,35 @@ impl Store {
         keys: Arc<dyn KeyProvider>,
         sources: Sources,
     ) -> Result<Self> {
+        let meter = config.meter.clone();
+        let meter = meter.unwrap_or_else(|| opentelemetry::global::meter(SCOPE));
+        let metrics = Metrics::new(&meter);
+        let ground = Ground {
+            table: ground.table.counted_by(&metrics),
+            ..ground
+        };
+        let keys = Arc::new(Counted {
+            keys,
+            metrics: metrics.clone(),
+        });
+        let opening = Self::identified(ground, config, keys, sources, metrics.clone());
+        // In a box, as those who open.
+        let opened = Box::pin(opening).await;
+        opened.inspect_err(|fault| metrics.failed(fault))
+    }
+
+    async fn identified(
+        ground: Ground,
+        config: StoreConfig,
+        keys: Arc<dyn KeyProvider>,
+        sources: Sources,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let Ground {
             table,
             anchor,
             set_up,
         } = ground;
-        let meter = config.meter.clone();
-        let meter = meter.unwrap_or_else(|| opentelemetry::global::meter(SCOPE));
-        let metrics = Metrics::new(&meter);
-        let table = table.counted_by(&metrics);
         let config = StoreConfig {
             tenant: Id::parse(&config.tenant)?.to_string(),
             user: Id::parse(&config.user)?.to_string(),
@@ -272,7 +293,6 @@ impl Store {
         let keys = Recorded {
             keys,
             audit: audit.clone(),
-            metrics: metrics.clone(),
         };
         let owner = KekContext::of(&row.store, &config.tenant, &config.user);
         let keks = Keks::new(Arc::new(keys), owner, config.key_lifetime);
@@ -284,7 +304,7 @@ impl Store {
             sources,
             audit,
             keks,
-            limits: config.limits,
+            limits: config.limits(),
             metrics,
             row: Mutex::new(KnownRow::now(row)),
             row_lifetime: config.key_lifetime.max_age,
@@ -456,9 +476,12 @@ fn in_process(path: &StorePath, config: &StoreConfig) -> Result<(Client, Anchor)
         return Err(identity::not_set_up());
     }
     let engine = Engine::file(path)?;
-    let beside = config.anchor.clone();
-    let beside = beside.unwrap_or_else(|| path.with_added_extension("anchor"));
-    Ok((client::answered_by(engine), anchor(&beside, config)?))
+    let anchor = match &config.anchor {
+        Some(named) => anchor(named, config)?,
+        None if config.forgets => Anchor::memory(),
+        None => anchor(&path.with_added_extension("anchor"), config)?,
+    };
+    Ok((client::answered_by(engine), anchor))
 }
 
 #[cfg(feature = "aws")]

@@ -117,11 +117,11 @@ impl Room {
     pub(crate) fn take(&mut self, what: &str, bytes: usize) -> Result<()> {
         self.rows = self.rows.checked_sub(1).ok_or_else(|| {
             let message = format!("{what} has more rows than a partition can have");
-            overfull("too_many_rows", message)
+            overfull(TOO_MANY_ROWS, message)
         })?;
         self.bytes = self.bytes.checked_sub(bytes).ok_or_else(|| {
             let message = format!("{what} has more bytes than are read of a partition");
-            overfull("too_many_bytes", message)
+            overfull(TOO_MANY_BYTES, message)
         })?;
         Ok(())
     }
@@ -349,23 +349,38 @@ impl Table {
 
     /// The rows of a partition's data keys, at most `limit`.
     pub(crate) async fn data_keys(&self, pk: &str, limit: usize) -> Result<Vec<Row>> {
+        let mut room = Room {
+            rows: limit,
+            bytes: usize::MAX,
+        };
+        self.starting_with(pk, DATA_KEYS, &mut room).await
+    }
+
+    /// The rows of a partition whose sort keys start so, as long as there is room.
+    pub(crate) async fn starting_with(
+        &self,
+        pk: &str,
+        prefix: &str,
+        room: &mut Room,
+    ) -> Result<Vec<Row>> {
         let mut pages = self
             .client
             .query()
             .table_name(&*self.name)
-            .key_condition_expression("pk = :pk AND begins_with(sk, :dek)")
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
             .expression_attribute_values(":pk", text(pk))
-            .expression_attribute_values(":dek", text(DATA_KEYS))
+            .expression_attribute_values(":prefix", text(prefix))
             .consistent_read(true)
             .into_paginator()
             .send();
         let mut rows = Vec::new();
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| fault("read a partition's keys", &error))?;
+            let page = page.map_err(|error| fault("read a part of a partition", &error))?;
             for item in page.items.unwrap_or_default() {
-                rows.push(row(pk, item)?);
+                let row = row(pk, item)?;
+                room.take(pk, row.size())?;
+                rows.push(row);
             }
-            check_count(pk, rows.len(), limit)?;
         }
         Ok(rows)
     }
@@ -488,7 +503,15 @@ pub(crate) fn check_count(what: &str, found: usize, limit: usize) -> Result<()> 
         return Ok(());
     }
     let message = format!("{what} has more than {limit} rows");
-    Err(overfull("too_many_rows", message))
+    Err(overfull(TOO_MANY_ROWS, message))
+}
+
+const TOO_MANY_ROWS: &str = "too_many_rows";
+const TOO_MANY_BYTES: &str = "too_many_bytes";
+
+/// Whether there was more than may be taken in.
+pub(crate) fn is_overfull(fault: &Fault) -> bool {
+    [TOO_MANY_ROWS, TOO_MANY_BYTES].contains(&fault.code())
 }
 
 fn overfull(code: &'static str, message: String) -> Fault {

@@ -86,7 +86,7 @@ pub struct VerifyReport {
     pub found: u64,
     /// The first of them.
     pub findings: Vec<Finding>,
-    /// How many rows interrupted commits have left ([`Problem::Leftover`]): nothing that is wrong.
+    /// How many rows interrupted commits have left, or somebody has put back ([`Problem::Leftover`]): nothing that is wrong.
     pub left: u64,
     /// The first of them.
     pub leftovers: Vec<Finding>,
@@ -252,7 +252,10 @@ impl Walk<'_> {
         let report = &mut self.report;
         let (count, list) = match finding.problem {
             Problem::Leftover => (&mut report.left, &mut report.leftovers),
-            _ => (&mut report.found, &mut report.findings),
+            _ => {
+                self.store.metrics.failed_check(&finding.code);
+                (&mut report.found, &mut report.findings)
+            }
         };
         *count = count.saturating_add(1);
         if list.len() < MAX_LISTED_FINDINGS {

@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use blue_encrypted_store::{
-    CrossPartition, Hint, Id, Kind, MAX_BATCH_RECORDS, META, Partition, PartitionVersion, Snapshot,
-    Store,
+    Confirming, CrossPartition, Hint, Id, Kind, MAX_BATCH_RECORDS, META, Partition,
+    PartitionVersion, Snapshot, Store,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -104,12 +104,14 @@ pub struct Damaged {
 /// Those of the store; `too_many_rows` when there are too many to list.
 pub async fn list(store: &Store) -> Result<Listed> {
     let (mut listed, mut seen) = (Listed::default(), HashSet::new());
-    for hint in store.list(Kind::DIALOGUE, RECORDED).await? {
+    let hints = store.list(Kind::DIALOGUE, RECORDED).await?;
+    let mut confirming = store.confirming();
+    for hint in hints {
         let id = hint.partition.id.to_string();
         if hint.entity_type != META || !seen.insert(id.clone()) {
             continue;
         }
-        match summary(store, &hint).await {
+        match summary(&mut confirming, &hint).await {
             Ok(found) => listed.dialogues.extend(found),
             Err(fault) if fault.category() == Category::VerificationFailed => {
                 let code = fault.code().to_owned();
@@ -121,9 +123,9 @@ pub async fn list(store: &Store) -> Result<Listed> {
     Ok(listed)
 }
 
-async fn summary(store: &Store, hint: &Hint) -> Result<Option<Summary>> {
+async fn summary(confirming: &mut Confirming<'_>, hint: &Hint) -> Result<Option<Summary>> {
     let id = hint.partition.id.to_string();
-    let snapshot = store.confirm(hint).await?;
+    let snapshot = confirming.confirm(hint).await?;
     let found = snapshot.map(|snapshot| dialogue(&id, &snapshot));
     Ok(found.transpose()?.map(|dialogue| dialogue.summary(id)))
 }

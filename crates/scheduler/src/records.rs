@@ -205,8 +205,9 @@ impl Records {
             hints.extend(self.hints_in(*state).await?);
         }
         let mut jobs = Vec::with_capacity(hints.len());
+        let mut confirming = self.store.confirming();
         for (id, hint) in hints {
-            if let Some(snapshot) = self.store.confirm(&hint).await? {
+            if let Some(snapshot) = confirming.confirm(&hint).await? {
                 jobs.push(stored_job(id, &snapshot)?);
             }
         }

@@ -70,6 +70,6 @@ impl Audit {
         let seq = mark.version();
         self.remember(lane, mark).await?;
         let event = self.reader(lane).event(seq).await?;
-        event.map_err(|broken| broken.fault(lane))
+        event.map_err(|broken| self.broken(lane, broken))
     }
 }

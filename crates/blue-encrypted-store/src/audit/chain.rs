@@ -238,15 +238,22 @@ impl Reader<'_> {
         Ok(event)
     }
 
-    /// The events after the one with the number `seq`, at most a page.
-    pub(super) async fn events(self, seq: u64) -> Result<Checked<Vec<CryptoAuditEvent>>> {
+    /// The events after the one with the number `seq`, at most a page; up to the first that is not sound, and what is wrong
+    /// with that one.
+    pub(super) async fn events(
+        self,
+        seq: u64,
+    ) -> Result<(Vec<CryptoAuditEvent>, Option<ChainBreak>)> {
         let page = self.after(seq, PAGE).await?;
-        let events = page.rows.iter().filter(|(sk, _)| sk != head::SK);
-        let numbers = seq.saturating_add(1)..;
-        let opened = events
-            .zip(numbers)
-            .map(|(row, seq)| self.open(row, seq, BreakKind::Missing));
-        Ok(opened.collect())
+        let rows = page.rows.iter().filter(|(sk, _)| sk != head::SK);
+        let mut events = Vec::new();
+        for (row, seq) in rows.zip(seq.saturating_add(1)..) {
+            match self.open(row, seq, BreakKind::Missing) {
+                Ok(event) => events.push(event),
+                Err(broken) => return Ok((events, Some(broken))),
+            }
+        }
+        Ok((events, None))
     }
 
     /// The rows after the event with the number `seq`; all rows when it is zero.

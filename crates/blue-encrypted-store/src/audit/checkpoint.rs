@@ -69,7 +69,8 @@ impl Store {
         for lane in Lane::all() {
             let mark = audit.anchor.mark(&lane.pk());
             let head = audit.reader(lane).tail(mark.as_ref()).await?;
-            let Step { seq, hash } = head.map_err(|broken| broken.fault(lane))?.into();
+            let head = head.map_err(|broken| audit.broken(lane, broken))?;
+            let Step { seq, hash } = head.into();
             lanes.push(LaneHead {
                 lane: lane.0,
                 seq,
@@ -106,11 +107,11 @@ impl Store {
         for (lane, head) in Lane::all().zip(&checkpoint.lanes) {
             let mark = (head.seq > 0).then(|| Mark::of_hex(head.seq, &head.event_hash));
             let end = audit.reader(lane).tail(mark.as_ref()).await?;
-            lanes.push(LaneReport {
+            lanes.push(audit.told(LaneReport {
                 lane: lane.0,
                 events: end.map_or(0, |end| end.seq),
                 broken: end.err(),
-            });
+            }));
         }
         Ok(ChainReport { lanes })
     }

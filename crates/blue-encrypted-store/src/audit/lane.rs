@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 use worldcompute_fault::{Category, Fault, Result};
 
-use super::flaw::ChainBreak;
 use super::head::Head;
 use super::queue::{Queue, Waiting};
 use super::{AUDIT_ACTIONS, Audit, Audited, CryptoAuditEvent, Lane};
@@ -222,7 +221,7 @@ impl Chain {
         };
         let head = match audit.reader(lane).catch_up(self.known.into(), see).await? {
             Ok(head) => head,
-            Err(broken) => return Err(self.break_off(lane, broken)),
+            Err(broken) => return Err(self.break_off(audit.broken(lane, broken))),
         };
         let done = self.sent.is_some_and(|name| names.contains(&name));
         self.riding.retain(|event| !names.contains(&event.event_id));
@@ -230,8 +229,7 @@ impl Chain {
         Ok(done)
     }
 
-    fn break_off(&mut self, lane: Lane, broken: ChainBreak) -> Fault {
-        let fault = broken.fault(lane);
+    fn break_off(&mut self, fault: Fault) -> Fault {
         self.broken = Some(fault.clone());
         fault
     }

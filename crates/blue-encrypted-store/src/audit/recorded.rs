@@ -3,21 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use worldcompute_fault::{Category, Fault};
+use worldcompute_fault::Fault;
 
 use super::{Audit, AuditOutcome, Draft, Lane, Operation};
 use crate::Realm;
 use crate::keys::{
     DekContext, DekHandle, EncryptedDek, KekContext, KekHandle, KeyError, KeyProvider, UmkHandle,
 };
-use crate::metrics::Metrics;
 use crate::name::Kind;
 
 /// Records what is asked of the provider `keys`, granted or not.
 pub(crate) struct Recorded {
     pub(crate) keys: Arc<dyn KeyProvider>,
     pub(crate) audit: Arc<Audit>,
-    pub(crate) metrics: Metrics,
 }
 
 impl Recorded {
@@ -25,12 +23,9 @@ impl Recorded {
     fn record<T>(
         &self,
         lane: Lane,
-        call: &'static str,
         drafts: impl IntoIterator<Item = Draft>,
         result: Result<T, KeyError>,
     ) -> Result<T, KeyError> {
-        self.metrics
-            .called(call, result.as_ref().err().map(category));
         for draft in drafts {
             match &result {
                 Ok(_) => self.audit.record(lane, draft)?,
@@ -43,14 +38,6 @@ impl Recorded {
             }
         }
         result
-    }
-}
-
-fn category(error: &KeyError) -> Category {
-    match error {
-        KeyError::Missing(_) => Category::DependencyMissing,
-        KeyError::Refused(fault) => fault.category(),
-        KeyError::Commitment | KeyError::Tag | KeyError::KeyCheck => Category::VerificationFailed,
     }
 }
 
@@ -92,7 +79,7 @@ impl KeyProvider for Recorded {
         self.audit.check(Lane::STORE)?;
         let kek = self.keys.derive_kek(umk, context).await;
         let draft = Draft::kek(Operation::DeriveKek, context.epoch);
-        self.record(Lane::STORE, "derive_kek", [draft], kek)
+        self.record(Lane::STORE, [draft], kek)
     }
 
     async fn check_kind(&self, store: &str, kind: Kind) -> Result<(), KeyError> {
@@ -100,7 +87,7 @@ impl KeyProvider for Recorded {
         let draft = Draft::new(Operation::GenerateDek, format!("dek#{}", kind.as_str()));
         // That a key is to be had is no use of it.
         let draft = checked.is_err().then_some(draft);
-        self.record(Lane::STORE, "check_kind", draft, checked)
+        self.record(Lane::STORE, draft, checked)
     }
 
     async fn generate_dek(
@@ -114,7 +101,7 @@ impl KeyProvider for Recorded {
         let draft = |operation| Draft::dek(operation, &context.partition, context.version);
         let drafts = [draft(Operation::GenerateDek), draft(Operation::WrapDek)];
         let count = if made.is_ok() { 2 } else { 1 };
-        self.record(lane, "generate_dek", drafts.into_iter().take(count), made)
+        self.record(lane, drafts.into_iter().take(count), made)
     }
 
     async fn encrypt_dek(
@@ -127,7 +114,7 @@ impl KeyProvider for Recorded {
         self.audit.check(lane)?;
         let wrapped = self.keys.encrypt_dek(kek, dek, context).await;
         let draft = Draft::dek(Operation::WrapDek, &context.partition, context.version);
-        self.record(lane, "encrypt_dek", [draft], wrapped)
+        self.record(lane, [draft], wrapped)
     }
 
     async fn decrypt_dek(
@@ -140,6 +127,6 @@ impl KeyProvider for Recorded {
         self.audit.check(lane)?;
         let dek = self.keys.decrypt_dek(kek, encrypted, context).await;
         let draft = Draft::dek(Operation::UnwrapDek, &context.partition, context.version);
-        self.record(lane, "decrypt_dek", [draft], dek)
+        self.record(lane, [draft], dek)
     }
 }

@@ -1,13 +1,14 @@
 //! Whether the audit is what was written: every lane, from its first event to its last.
 
 use serde::Serialize;
-use worldcompute_fault::Result;
+use worldcompute_fault::{Fault, Result};
 
 use super::chain::Reader;
 use super::flaw::{BreakKind, ChainBreak};
 use super::{Audit, CryptoAuditEvent, Lane};
 use crate::Store;
 use crate::anchor::Mark;
+use crate::check::Check;
 
 /// What verifying the audit found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -91,11 +92,28 @@ impl Store {
     /// # Errors
     /// `audit_chain_broken` when one of them is not what was written; failures of the table.
     pub async fn audit_events(&self, lane: u8, after: u64) -> Result<Vec<CryptoAuditEvent>> {
+        match self.sound_audit_events(lane, after).await? {
+            (events, None) => Ok(events),
+            (_, Some(broken)) => Err(broken),
+        }
+    }
+
+    /// The same for who looks into a broken lane: the events up to the first that is not what was written, and the fault of
+    /// that one.
+    ///
+    /// # Errors
+    /// Failures of the table.
+    pub async fn sound_audit_events(
+        &self,
+        lane: u8,
+        after: u64,
+    ) -> Result<(Vec<CryptoAuditEvent>, Option<Fault>)> {
         let Some(lane) = Lane::all().find(|known| known.0 == lane) else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         };
-        let page = self.0.audit.reader(lane).events(after).await?;
-        page.map_err(|broken| broken.fault(lane))
+        let audit = &self.0.audit;
+        let (events, broken) = audit.reader(lane).events(after).await?;
+        Ok((events, broken.map(|broken| audit.broken(lane, broken))))
     }
 }
 
@@ -108,7 +126,16 @@ impl Audit {
     ) -> Result<LaneReport> {
         // What the anchor knows now is there when it is looked for, whoever writes meanwhile.
         let mark = self.anchor.mark(&lane.pk());
-        self.reader(lane).walk(mark.as_ref(), see).await
+        let report = self.reader(lane).walk(mark.as_ref(), see).await?;
+        Ok(self.told(report))
+    }
+
+    /// A report, counted if it tells of a break.
+    pub(super) fn told(&self, report: LaneReport) -> LaneReport {
+        if report.broken.is_some() {
+            self.metrics.failed_check(Check::AuditChain.code());
+        }
+        report
     }
 
     /// The last event of a lane that `wanted` takes, if the lane leads from its end to one.
@@ -123,9 +150,9 @@ impl Audit {
         let mark = self.anchor.mark(&lane.pk());
         let reader = self.reader(lane);
         let head = reader.tail(mark.as_ref()).await?;
-        let head = head.map_err(|broken| broken.fault(lane))?;
+        let head = head.map_err(|broken| self.broken(lane, broken))?;
         let found = reader.latest(head.into(), &wanted).await?;
-        found.map_err(|broken| broken.fault(lane))
+        found.map_err(|broken| self.broken(lane, broken))
     }
 
     pub(super) fn reader(&self, lane: Lane) -> Reader<'_> {

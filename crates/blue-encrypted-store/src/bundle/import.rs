@@ -22,11 +22,11 @@ use crate::erasure::TOMBSTONE;
 use crate::kek::{Keks, KeyLifetime};
 use crate::keyring::{DataKey, Epochs, Wrapping};
 use crate::keys::KekContext;
-use crate::manifest::{Manifest, SealPrefix};
+use crate::manifest::{Manifest, SealPrefix, prefix};
 use crate::name::{ROOT, SortKey};
 use crate::partition::{MAX_SWEPT_KEYS, Shared};
-use crate::plan;
-use crate::reader::Stand;
+use crate::plan::{self, partition_full};
+use crate::reader::{Loaded, Stand};
 use crate::record::{Content, Scope, VerifiedRow, build};
 use crate::row::{Attribute, Row, SEAL};
 use crate::table::{Action, MAX_ACTIONS, MAX_TRANSACTION_BYTES, Order, Outcome, When};
@@ -58,7 +58,9 @@ impl Store {
         source: Option<Arc<dyn KeyProvider>>,
     ) -> Result<Imported> {
         let metrics = &self.0.metrics;
-        metrics.of("import", self.import_whole(path, source)).await
+        metrics
+            .timed("import", self.import_whole(path, source))
+            .await
     }
 
     async fn import_whole(
@@ -216,13 +218,19 @@ impl Landing<'_> {
         } else if written {
             self.encrypt_anew(target, proof).await?;
         }
-        let loaded = self.shared.read().await?;
+        let loaded = self.read_target().await?;
         Ok(Imported {
             version_now: loaded.open.manifest.header.version,
             bundle: self.info,
             records,
             written,
         })
+    }
+
+    /// The partition in the table. Checks that the bundle fails are not the table's.
+    async fn read_target(&self) -> Result<Loaded> {
+        let read = self.shared.read().await;
+        read.inspect_err(|fault| self.shared.store.metrics.failed(fault))
     }
 
     /// Holds while the store is at the epochs by which the bundle was judged, or is about to be encrypted anew.
@@ -240,7 +248,7 @@ impl Landing<'_> {
         if self.origin.is_here {
             check_floor(&shared.scope.key, floor.as_ref(), found)?;
         }
-        match shared.read().await {
+        match self.read_target().await {
             Ok(loaded) => {
                 let there = loaded.open.manifest.header;
                 let is_same = *found == Mark::new(there.version, &there.seal);
@@ -310,7 +318,7 @@ impl Landing<'_> {
     /// Encrypts the records of another store's bundle for this one.
     async fn encrypt_anew(&self, mut target: Target<'_>, mut proof: Proof) -> Result<()> {
         let shared = self.shared;
-        let open = shared.read().await?.open;
+        let open = self.read_target().await?.open;
         let (open, first) = shared.with_key(open).await?;
         target
             .stage(first.into_iter().map(|first| first.row).collect())
@@ -404,11 +412,13 @@ async fn batch(mut reader: Reader, mut proof: Proof) -> Result<(Reader, Proof, V
 }
 
 /// The partition that is written, and what lies there.
-struct Target<'a> {
+pub(super) struct Target<'a> {
     shared: &'a Shared,
     pk: String,
     present: HashMap<String, Seal>,
     staged: BTreeSet<String>,
+    /// The newest data key among them.
+    key: Option<(u32, SealPrefix)>,
     same_epoch: Action,
 }
 
@@ -427,14 +437,14 @@ impl Seal {
             Some(row) if !matches!(row.0.get(SEAL), Some(Attribute::Bytes(_))) => Self::Missing,
             Some(row) => row
                 .array::<32>(SEAL)
-                .map_or(Self::Odd, |seal| Self::Of(crate::manifest::prefix(&seal))),
+                .map_or(Self::Odd, |seal| Self::Of(prefix(&seal))),
             None => Self::Odd,
         }
     }
 }
 
 impl<'a> Target<'a> {
-    async fn look(shared: &'a Shared, same_epoch: Action) -> Result<Self> {
+    pub(super) async fn look(shared: &'a Shared, same_epoch: Action) -> Result<Self> {
         let pk = shared.scope.key.to_string();
         let mut present = HashMap::new();
         let mut after: Option<String> = None;
@@ -454,6 +464,7 @@ impl<'a> Target<'a> {
                     pk,
                     present,
                     staged: BTreeSet::new(),
+                    key: None,
                     same_epoch,
                 });
             }
@@ -474,12 +485,15 @@ impl<'a> Target<'a> {
     fn put(&mut self, row: Row) -> Action {
         let sk = row.text("sk").unwrap_or_default().to_owned();
         let when = self.unchanged(&sk);
+        if let (Some(version), Ok(seal)) = (SortKey::data_key(&sk), row.array(SEAL)) {
+            self.key = self.key.max(Some((version, prefix(&seal))));
+        }
         self.staged.insert(sk);
         Action::Put { row, when }
     }
 
     /// Puts rows, in as many transactions as it takes.
-    async fn stage(&mut self, rows: Vec<Row>) -> Result<()> {
+    pub(super) async fn stage(&mut self, rows: Vec<Row>) -> Result<()> {
         let (mut actions, mut bytes) = (Vec::new(), 0_usize);
         for row in rows {
             bytes = bytes.saturating_add(row.size());
@@ -520,13 +534,9 @@ impl<'a> Target<'a> {
             when: self.unchanged(sk),
         });
         let actions = deletions.chain(self.still()).collect();
-        let events = keys.iter().filter_map(|sk| match SortKey::parse(sk) {
-            Some(SortKey::Dek(version)) => {
-                let key = &self.shared.scope.key;
-                Some(Draft::dek(Operation::Erase, key, version))
-            }
-            _ => None,
-        });
+        let key = &self.shared.scope.key;
+        let versions = keys.iter().filter_map(|sk| SortKey::data_key(sk));
+        let events = versions.map(|version| Draft::dek(Operation::Erase, key, version));
         self.on_record(actions, events.collect()).await.map(drop)
     }
 
@@ -555,9 +565,24 @@ impl<'a> Target<'a> {
         Ok(self.shared.contended())
     }
 
+    /// Holds while nobody has swept what was staged here for leftovers of a first commit: that changes the newest data key.
+    fn held(&self) -> Option<Action> {
+        let there = self.present.iter().filter_map(|(sk, seal)| match seal {
+            Seal::Of(seal) => Some((SortKey::data_key(sk)?, *seal)),
+            _ => None,
+        });
+        let (version, seal) = self.key.or_else(|| there.max())?;
+        Some(Action::Check {
+            pk: self.pk.clone(),
+            sk: SortKey::Dek(version).to_string(),
+            when: When::Sealed(seal),
+        })
+    }
+
     /// Puts the root, together with the record of it: now the partition is there.
-    async fn flip(mut self, root: Row, events: Vec<Draft>, mark: Mark) -> Result<()> {
-        let actions = vec![self.put(root), self.same_epoch.clone()];
+    pub(super) async fn flip(mut self, root: Row, events: Vec<Draft>, mark: Mark) -> Result<()> {
+        let mut actions = vec![self.put(root), self.same_epoch.clone()];
+        actions.extend(self.held());
         let lane_mark = self.on_record(actions, events).await?;
         let mut marks = vec![(self.pk.clone(), mark)];
         marks.extend(lane_mark.map(|mark| (self.shared.lane().pk(), mark)));
@@ -596,10 +621,7 @@ fn check_bytes(key: &PartitionKey, bytes: u64, limit: u64) -> Result<()> {
         return Ok(());
     }
     let message = format!("the records of {key} have more than {limit} bytes");
-    Err(
-        Fault::new(Category::InvalidInput, "partition_full", message)
-            .hint("import it into a store whose partitions may be larger"),
-    )
+    Err(partition_full(message).hint("import it into a store whose partitions may be larger"))
 }
 
 fn changed() -> Fault {

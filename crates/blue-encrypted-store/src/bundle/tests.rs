@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::codec::{Header, encode_row};
+use super::import::Target;
 use super::*;
 use crate::anchor::Anchor;
 use crate::audit::{AuditOutcome, Operation};
@@ -302,6 +303,28 @@ async fn of_two_imports_in_the_place_of_a_damaged_root_one_is_refused() {
     let store = world.lab.try_store_with(config, keys).await.unwrap();
     assert_eq!(code(store.import(&path, None).await), "state_contention");
     assert!(other.verify(&[], &mut |_| {}).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn an_import_whose_rows_are_swept_before_its_root_is_there_is_refused() {
+    let world = World::filled(3).await;
+    let shared = world.partition().0;
+    let room = shared.store.limits.room();
+    let mut rows = shared.store.table.partition(PK, room).await.unwrap();
+    world.lose();
+    let is_root = |row: &crate::row::Row| row.text("sk") == Ok("manifest");
+    let root = rows.swap_remove(rows.iter().position(is_root).unwrap());
+    let same_epoch = shared.store.wrapping().same_epoch();
+    let mut target = Target::look(&shared, same_epoch).await.unwrap();
+    target.stage(rows).await.unwrap();
+    // It takes them for what a first commit has left.
+    let other = partition(&world.lab.stranger().await, "j1");
+    other.rotate().await.unwrap();
+    assert_eq!(world.lab.keys(PK, ""), ["dek#0001"]);
+    let mark = crate::anchor::Mark::new(1, &[0; 32]);
+    let flipped = target.flip(root, Vec::new(), mark).await;
+    assert_eq!(code(flipped), "state_contention");
+    assert!(other.load().await.unwrap().is_none());
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! What the audit says of partitions and epochs: how far they have come, and which have ended.
 //!
 //! Every commit and every rotation of a data key is one event in the transaction that makes it, so a partition's version is
-//! the number of these events. A partition that is put back, alone, contradicts its lane; so does the store's own row.
+//! the number of these events. A partition that is put back, alone, contradicts its lane; so does the store's own row. A
+//! partition that came out of another store begins anew here: its import is its first commit, and on record.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,7 +10,6 @@ use worldcompute_fault::Result;
 
 use crate::audit::{AuditOutcome, ChainReport, CryptoAuditEvent, Lane, Operation};
 use crate::keyring::Epochs;
-use crate::name::Kinds;
 use crate::reader::Stand;
 use crate::{PartitionKey, Store};
 
@@ -25,14 +25,6 @@ pub(crate) struct History {
     erased: HashSet<String>,
     /// Those that were begun and retired on record.
     pub(super) epochs: Epochs,
-    /// Lanes that go on from another store's, where earlier versions may be on record.
-    continued: HashSet<Lane>,
-}
-
-/// Whether a boundary names the end of another store's lane, and not the beginning of one that goes on from here.
-fn goes_on(boundary: &str) -> bool {
-    let mut parts = boundary.split('#');
-    parts.next() == Some("chain") && parts.nth(2).is_some_and(|seq| seq != "0")
 }
 
 impl History {
@@ -42,7 +34,7 @@ impl History {
     /// Failures of the table.
     pub(crate) async fn read(store: &Store) -> Result<(Self, ChainReport)> {
         let mut history = Self::new();
-        let mut see = |lane: Lane, event: &CryptoAuditEvent| history.see(lane, event);
+        let mut see = |_: Lane, event: &CryptoAuditEvent| history.see(event);
         let report = store.walk_chains(&mut see).await?;
         Ok((history, report))
     }
@@ -52,14 +44,10 @@ impl History {
             versions: HashMap::new(),
             erased: HashSet::new(),
             epochs: Epochs::FIRST,
-            continued: HashSet::new(),
         }
     }
 
-    fn see(&mut self, lane: Lane, event: &CryptoAuditEvent) {
-        if event.operation == Operation::Boundary && goes_on(&event.key_id) {
-            self.continued.insert(lane);
-        }
+    fn see(&mut self, event: &CryptoAuditEvent) {
         if event.outcome != AuditOutcome::Success {
             return;
         }
@@ -99,20 +87,8 @@ impl History {
         self.versions.keys().chain(&self.erased)
     }
 
-    /// Whether commits of a partition may be on record in another store alone.
-    pub(crate) fn may_have_missed(&self, kinds: &Kinds, pk: &str) -> bool {
-        kinds
-            .partition(pk)
-            .is_ok_and(|key| self.continued.contains(&Lane::of(&key)))
-    }
-
-    /// Whether a partition was ever committed to, erased or may have been before the audit moved here.
-    pub(crate) fn knows(&self, key: &PartitionKey) -> bool {
-        self.continued.contains(&Lane::of(key)) || self.tells_of(&key.to_string())
-    }
-
     /// Whether a partition of that name was ever committed to, or erased.
-    pub(super) fn tells_of(&self, name: &str) -> bool {
+    pub(crate) fn tells_of(&self, name: &str) -> bool {
         self.versions.contains_key(name) || self.erased.contains(name)
     }
 
@@ -131,8 +107,7 @@ impl History {
     /// Whether a partition has come further than this tells: so it did before it was read, or nothing was recorded.
     pub(super) fn is_behind(&self, key: &PartitionKey, stand: Stand) -> bool {
         let version = self.version(&key.to_string());
-        let whole = !self.continued.contains(&Lane::of(key));
-        matches!(stand, Stand::At(found) if found > version && whole)
+        matches!(stand, Stand::At(found) if found > version)
     }
 
     /// That of a partition with commits that no event tells of.

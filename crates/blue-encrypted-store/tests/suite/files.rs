@@ -52,6 +52,27 @@ async fn a_store_is_found_again_by_the_next_process() {
 }
 
 #[tokio::test]
+async fn a_store_in_a_file_that_is_to_remember_nothing_writes_no_anchor() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let keys = Arc::new(LocalFileKeyProvider::new(key_path(dir.path())));
+        let config = StoreConfig::new(StorePath::File(store_path(dir.path())));
+        let store = Store::open(config.without_anchor(), keys).await.unwrap();
+        assert!(!store.is_anchored());
+        store.close().await.unwrap();
+    }
+    let names: Vec<_> = files(dir.path())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert!(!names.is_empty());
+    assert!(
+        names.iter().all(|name| !name.ends_with(".anchor")),
+        "{names:?}"
+    );
+}
+
+#[tokio::test]
 async fn every_file_of_a_store_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).await.unwrap();
