@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use dynoxide::actions::put_item::PutItemRequest;
 use dynoxide::actions::scan::ScanRequest;
@@ -21,6 +22,10 @@ use dynoxide::{AttributeValue, Database};
 use gait::{Gate, Intent, Policy, SystemClock};
 use serde_json::{Value, json};
 use support::{run, text};
+use worldcompute_node::store::{
+    Batch, Entity, Kind, LocalFileKeyProvider, META, PartitionVersion, Store, StoreConfig,
+    StorePath,
+};
 use worldcompute_proof::SigningKey;
 
 /// What the agent was asked and told. It must be nowhere but where it was put.
@@ -312,6 +317,59 @@ fn one_damaged_dialogue_keeps_no_other_from_being_listed_and_none_is_listed_twic
     assert_eq!(listed["dialogues"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["dialogues"][0]["dialogue"], "run_2");
     assert_eq!(listed["damaged"][0]["dialogue"], "run_1");
+}
+
+/// A record of another program in the place of a dialogue's.
+struct Strange;
+
+impl Entity for Strange {
+    const TYPE: &'static str = META;
+    type Clear = ();
+    type Sealed = ();
+
+    fn id(&self) -> String {
+        String::new()
+    }
+
+    fn split(self) -> ((), ()) {
+        ((), ())
+    }
+
+    fn join(_id: String, _clear: (), _sealed: ()) -> worldcompute_fault::Result<Self> {
+        Ok(Self)
+    }
+
+    fn listed_as(_clear: &()) -> Option<String> {
+        Some("recorded".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_leaves_on_record_what_it_has_read() {
+    let (world, gait) = (World::new(), gait());
+    assert!(world.record(&gait, "run_1", &[]).status.success());
+    let file = StorePath::File(world.home().join("store/worldcompute.db"));
+    let keys = Arc::new(LocalFileKeyProvider::new(world.home().join("keys/umk.key")));
+    let store = Store::open(StoreConfig::new(file), keys).await.unwrap();
+    let mut batch = Batch::new();
+    batch.insert(Strange).unwrap();
+    let strange = store.partition(Kind::DIALOGUE, "run_2").unwrap();
+    let none = PartitionVersion::NONE;
+    strange.commit(batch, none).await.unwrap();
+    drop(strange);
+    store.close().await.unwrap();
+    let reads = || {
+        let events = support::json(&world.home(), &["store", "events"]);
+        let events = events["events"].as_array().unwrap().iter();
+        let is = |event: &&Value| {
+            event["key_id"] == "dek#dialogue#run_1#1" && event["operation"] == "Decrypt"
+        };
+        events.filter(is).count()
+    };
+    let before = reads();
+    let fault = world.fault(&["store", "dialogue", "list"]);
+    assert_eq!(fault["error_code"], "invalid_record");
+    assert_eq!(reads(), before + 1);
 }
 
 #[test]

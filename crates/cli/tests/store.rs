@@ -21,6 +21,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use serde_json::{Value, json};
 use support::{Daemon, example, run, text, worldcompute};
 
+/// What the table of a home is called.
+const TABLE: &str = "blue-encrypted-store";
 const QUESTION: &str = "Local encryption key changed. Reset database? [y/N] ";
 
 /// A home with a store in it.
@@ -804,15 +806,32 @@ fn a_store_is_moved_by_exporting_and_importing_and_the_old_one_stays_with_its_ke
 #[test]
 fn a_move_from_a_store_that_does_not_open_any_more_says_that_the_audit_does_not_go_on() {
     let world = World::new();
-    fs::remove_file(world.key()).unwrap();
-    let moved = with(
-        &world,
-        &[("BLUE_TABLE", "second")],
-        &["store", "setup-tables", "--move"],
-    );
-    let made: Value = serde_json::from_slice(&moved.stdout).unwrap();
-    assert_eq!(made["created"], true, "{}", text(&moved.stderr));
+    let aside = world.key().with_extension("aside");
+    fs::rename(world.key(), &aside).unwrap();
+    let there = |arguments: &[&str]| -> Value {
+        let output = with(&world, &[("BLUE_TABLE", "second")], arguments);
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let made = there(&["store", "setup-tables", "--move"]);
+    assert_eq!(made["created"], true);
     assert_eq!(made["audit"], "encryption_key_missing");
+    // Until it can be made up for; whatever happens in between.
+    assert_eq!(there(&["store", "status"])["state"], "ready");
+    let again = there(&["store", "setup-tables"]);
+    assert_eq!(again["audit"], "encryption_key_missing");
+    fs::rename(&aside, world.key()).unwrap();
+    assert_eq!(there(&["store", "setup-tables"])["audit"], "continued");
+    let events = there(&["store", "events"]);
+    let events = events["events"].as_array().unwrap().iter();
+    assert_eq!(
+        events
+            .filter(|event| event["operation"] == "Boundary")
+            .count(),
+        8
+    );
+    assert_eq!(there(&["store", "setup-tables"])["audit"], Value::Null);
 }
 
 #[test]
@@ -857,6 +876,63 @@ fn the_record_of_the_keys_tells_who_used_them_and_nothing_that_is_secret() {
     assert_eq!(behind["events"][0]["seq"], 2);
     // Another user's store is none of this one's.
     assert_eq!(world.run(&["store", "status"]).status.code(), Some(1));
+}
+
+#[test]
+fn of_a_broken_lane_the_events_before_the_break_are_told_and_of_the_others_all() {
+    let world = World::new();
+    world.used();
+    let listed = world.run(&["store", "events", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let of_lane = |listed: &Value, lane: u64| {
+        let events = listed["events"].as_array().unwrap().iter();
+        let events = events.filter(|event| event["lane"] == lane);
+        let numbers = events.map(|event| event["seq"].as_u64().unwrap());
+        numbers.collect::<Vec<_>>()
+    };
+    let lanes: Vec<u64> = (0..8)
+        .filter(|lane| of_lane(&listed, *lane).len() > 2)
+        .collect();
+    let (first, last) = (lanes[0], *lanes.last().unwrap());
+    assert!(first < last, "{lanes:?}");
+    edit_event(&world, first, 3);
+    let output = world.run(&["store", "events", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(of_lane(&told, first), [1, 2]);
+    assert!(of_lane(&told, last).starts_with(&of_lane(&listed, last)));
+    assert_eq!(told["broken"][0]["lane"], first);
+    let said = text(&output.stderr);
+    let fault: Value = serde_json::from_str(said.lines().next_back().unwrap()).unwrap();
+    assert_eq!(fault["error_code"], "audit_chain_broken");
+    let words = text(&world.run(&["store", "events"]).stdout);
+    assert!(
+        words.contains(&format!("lane {first} is BROKEN")),
+        "{words}"
+    );
+}
+
+/// Gives an event of the audit another principal, in the table.
+fn edit_event(world: &World, lane: u64, seq: u64) {
+    let engine = dynoxide::Database::new(world.database().to_str().unwrap()).unwrap();
+    let scan = dynoxide::actions::scan::ScanRequest {
+        table_name: TABLE.to_owned(),
+        ..Default::default()
+    };
+    let rows = engine.scan(scan).unwrap().items.unwrap();
+    let string = |text: String| dynoxide::AttributeValue::S(text);
+    let is = |row: &&std::collections::HashMap<_, _>| {
+        row["pk"] == string(format!("audit#{lane:02}"))
+            && matches!(&row["sk"], dynoxide::AttributeValue::S(sk) if sk.ends_with(&format!("{seq:04}")))
+    };
+    let mut item = rows.iter().find(is).unwrap().clone();
+    item.insert("principal".to_owned(), string("nobody".to_owned()));
+    let put = dynoxide::actions::put_item::PutItemRequest {
+        table_name: TABLE.to_owned(),
+        item,
+        ..Default::default()
+    };
+    engine.put_item(put).unwrap();
 }
 
 #[test]

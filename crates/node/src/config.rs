@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blue_encrypted_store::{DEFAULT_PARTITION_BYTES, PARTITION_BYTES_RANGE};
 use serde::{Deserialize, Serialize};
 use worldcompute_durable as durable;
 use worldcompute_fault::{Category, Fault, Result};
@@ -81,6 +82,9 @@ pub struct Config {
     pub max_task_memory_mb: u64,
     /// Bytes of content (modules, inputs, outputs) kept on disk.
     pub content_bytes: u64,
+    /// Bytes that the records of one partition of the store may have, unless `BLUE_PARTITION_BYTES` says: of one job, of one
+    /// session of an agent. A partition is read whole, into memory.
+    pub partition_bytes: u64,
     /// Days for which the records of a job are kept after its end. Its evidence stays longer.
     pub retention_days: u32,
     /// OTLP/HTTP endpoint for traces and metrics.
@@ -108,6 +112,7 @@ impl Default for Config {
             slots: 0,
             max_task_memory_mb: 1024,
             content_bytes: 8 << 30,
+            partition_bytes: DEFAULT_PARTITION_BYTES,
             retention_days: 30,
             otlp_endpoint: None,
         }
@@ -219,6 +224,12 @@ impl Config {
             return Err(invalid(format!("slots: {} are too many", self.slots))
                 .hint(format!("give at most {MAX_SLOTS}, or 0 for one per core")));
         }
+        if !PARTITION_BYTES_RANGE.contains(&self.partition_bytes) {
+            let bytes = self.partition_bytes;
+            let [least, most] = [PARTITION_BYTES_RANGE.start(), PARTITION_BYTES_RANGE.end()];
+            return Err(invalid(format!("partition_bytes: {bytes} is out of range"))
+                .hint(format!("give {least} to {most} bytes")));
+        }
         if !(1..=MAX_RETENTION_DAYS).contains(&self.retention_days) {
             let days = self.retention_days;
             return Err(invalid(format!("retention_days: {days} is out of range"))
@@ -323,6 +334,21 @@ mod tests {
         for refused in [0, MAX_RETENTION_DAYS + 1] {
             let fault = days(refused).checked().unwrap_err();
             assert!(fault.message().starts_with("retention_days: "));
+        }
+    }
+
+    #[test]
+    fn a_partition_has_a_megabyte_at_least() {
+        let of = |partition_bytes| Config {
+            partition_bytes,
+            ..Config::default()
+        };
+        for taken in [*PARTITION_BYTES_RANGE.start(), *PARTITION_BYTES_RANGE.end()] {
+            assert!(of(taken).checked().is_ok());
+        }
+        for refused in [0, PARTITION_BYTES_RANGE.start() - 1, u64::MAX] {
+            let fault = of(refused).checked().unwrap_err();
+            assert!(fault.message().starts_with("partition_bytes: "));
         }
     }
 

@@ -16,24 +16,26 @@ use worldcompute_durable::{Disk, OsDisk};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_telemetry::CorrelationId;
 
+use crate::Config;
 use crate::blocking::blocking;
 use crate::home::{Home, OpenHome};
 use crate::keys::GatedKeys;
 use crate::policies::gate;
 
-use self::place::{Memory, Place};
+use self::place::{Former, Memory, Place};
 
 mod place;
 
 /// The environment variables that say where a store is, and where its key ([`StoreConfig::from_env`],
 /// [`KeySource::from_env`]).
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 10] = [
     "BLUE_PROFILE",
     "DYNAMODB_ENDPOINT",
     "BLUE_TABLE",
     "BLUE_STORE_ID",
     "BLUE_TENANT",
     "BLUE_USER",
+    "BLUE_PARTITION_BYTES",
     "BLUE_KEYS",
     "KMS_ENDPOINT",
     "BLUE_TPM",
@@ -49,10 +51,10 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The store of the node in `home`. Touches neither.
+    /// The store of the node in `home`, as its configuration wants it. Touches neither.
     ///
     /// # Errors
-    /// Those of [`StoreConfig::from_env`], [`StoreConfig::resolved`] and [`KeySource::from_env`].
+    /// Those of [`StoreConfig::from_env`], [`StoreConfig::resolved`], [`KeySource::from_env`] and [`Config::load`].
     pub async fn site(self, home: &Home) -> Result<StoreSite> {
         let config = self.config(home.store())?.resolved().await?;
         let place = Place::of(&config);
@@ -63,6 +65,8 @@ impl Storage {
             (_, None) => config,
         };
         let key = home.store_key_called(name.as_deref());
+        let partition_bytes = Config::load(&home.config())?.partition_bytes;
+        let config = config.max_partition_bytes_unless_set(partition_bytes);
         Ok(StoreSite {
             home: home.clone(),
             config: config.trace_source(TraceSource::new(correlation)),
@@ -162,39 +166,54 @@ impl StoreSite {
         }
     }
 
-    /// Where the home's store was until now, when it is to move.
+    /// Has the audit of the store here go on where those of the places end that it came from, if that was not done yet;
+    /// whether there were any. What fails is left for the next call.
     ///
     /// # Errors
-    /// Those of reading what the home knows; `keys_not_built`, `backend_not_built` for a place that this program cannot reach.
-    pub async fn moved_from(&self) -> Result<Option<Self>> {
-        let known = Memory::read(&self.home)?.filter(|known| known.place != self.place);
-        let Some(Memory { place, keys }) = known.filter(|_| self.moving) else {
-            return Ok(None);
+    /// Those of [`Store::open`] and [`Store::continue_audit_of`], of the first that does not go on; `keys_not_built`,
+    /// `backend_not_built` for a place that this program cannot reach.
+    pub async fn continue_audits(&self, home: &OpenHome) -> Result<bool> {
+        let Some(known) = self.known()?.filter(|known| !known.before.is_empty()) else {
+            return Ok(false);
         };
+        let new = self.inspect(home).await?;
+        let mut continued = Ok(true);
+        for former in known.before {
+            let handed = self.hand_over(home, &former, &new).await;
+            continued = continued.and_then(|done| handed.map(|()| done));
+        }
+        let closed = new.close().await;
+        continued.and_then(|done| closed.map(|()| done))
+    }
+
+    /// Opens the store that was at another place for that, and remembers that it is done.
+    async fn hand_over(&self, home: &OpenHome, former: &Former, new: &Store) -> Result<()> {
+        let site = self.former(former).await?;
+        let config = site.config.clone().must_exist();
+        let old = Store::open(config, site.keys(home).await?).await?;
+        let handed = new.continue_audit_of(&old).await;
+        handed.and(old.close().await)?;
+        let Some(mut known) = self.known()? else {
+            return Ok(());
+        };
+        known.before.retain(|owed| owed != former);
+        known.write(&self.home)
+    }
+
+    async fn former(&self, Former { place, keys }: &Former) -> Result<Self> {
         let name = place.name()?;
         let file = self.home.store_called(name.as_deref());
         let mut config = place.config(file)?.like(&self.config);
         if let (false, Some(name)) = (matches!(place, Place::Embedded { .. }), &name) {
             config = config.anchor(self.home.remote_anchor(name));
         }
-        Ok(Some(Self {
+        Ok(Self {
             home: self.home.clone(),
             config: config.resolved().await?,
-            keys: KeySource::named(&keys, &self.home.store_key_called(name.as_deref()))?,
-            place,
+            keys: KeySource::named(keys, &self.home.store_key_called(name.as_deref()))?,
+            place: place.clone(),
             moving: false,
-        }))
-    }
-
-    /// Has the audit of `new` go on where that of the store here ends, which is opened for that.
-    ///
-    /// # Errors
-    /// Those of [`Store::open`] and [`Store::continue_audit_of`].
-    pub async fn hand_over(&self, home: &OpenHome, new: &Store) -> Result<()> {
-        let config = self.config.clone().must_exist();
-        let old = Store::open(config, self.keys(home).await?).await?;
-        let handed = new.continue_audit_of(&old).await;
-        handed.and(old.close().await)
+        })
     }
 
     /// The same for a home whose store is to be here from now on. What was elsewhere stays there, with its key and its
@@ -265,10 +284,7 @@ impl StoreSite {
     /// Remembers a store that opens before anything is written to it; explains why another one does not.
     fn opened(&self, known: Option<&Memory>, opened: Result<Store>) -> Result<Store> {
         let store = opened.map_err(|fault| self.explained(known, fault))?;
-        let now = Memory {
-            place: self.place.clone(),
-            keys: self.keys.to_string(),
-        };
+        let now = Memory::now(&self.place, self.keys.to_string(), known);
         if known != Some(&now) {
             now.write(&self.home)?;
         }
@@ -467,9 +483,59 @@ async fn set_aside(key: PathBuf) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use blue_encrypted_store::LocalFileKeyProvider;
+    use blue_encrypted_store::{Batch, Entity, Kind, LocalFileKeyProvider, PartitionVersion};
+    use worldcompute_durable::{Mode, write_atomic};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_nodes_configuration_says_how_large_a_partition_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        let config = Config {
+            partition_bytes: 1 << 20,
+            ..Config::default()
+        };
+        let opened = home.open(&config).unwrap();
+        let text = config.to_toml().unwrap();
+        write_atomic(&home.config(), text.as_bytes(), Mode::Private).unwrap();
+        let site = Storage::InHome.site(&home).await.unwrap();
+        let store = site.open(&opened).await.unwrap();
+        let partition = store.partition(Kind::JOB, "j1").unwrap();
+        let batch = |records: usize| {
+            let mut batch = Batch::new();
+            for id in 0..records {
+                batch.insert(Text(id.to_string())).unwrap();
+            }
+            batch
+        };
+        let none = PartitionVersion::NONE;
+        let fault = partition.commit(batch(4), none).await.unwrap_err();
+        assert_eq!(fault.code(), "partition_full");
+        partition.commit(batch(2), none).await.unwrap();
+        store.close().await.unwrap();
+    }
+
+    /// A record of 300 KB.
+    struct Text(String);
+
+    impl Entity for Text {
+        const TYPE: &'static str = "text";
+        type Clear = ();
+        type Sealed = String;
+
+        fn id(&self) -> String {
+            self.0.clone()
+        }
+
+        fn split(self) -> ((), String) {
+            ((), "x".repeat(300_000))
+        }
+
+        fn join(id: String, _clear: (), _sealed: String) -> Result<Self> {
+            Ok(Self(id))
+        }
+    }
 
     #[tokio::test]
     async fn a_key_is_out_of_the_way_and_told_before_anything_is_deleted() {

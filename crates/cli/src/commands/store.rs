@@ -103,7 +103,8 @@ struct Made {
     store_id: String,
     /// Whether it was made just now.
     created: bool,
-    /// Of a store that moved here, whether its audit goes on from the one before: `continued`, or the code of why not.
+    /// Of a store that moved here, whether its audit goes on from the one before since now: `continued`, or the code of why
+    /// not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     audit: Option<String>,
     #[serde(flatten)]
@@ -131,28 +132,13 @@ async fn set_up_tables(context: &Context, args: &SetupArgs) -> Result<ExitCode> 
     if args.moves {
         held.site = held.site.moving();
     }
-    let before = held.site.moved_from().await;
     let mut made = made(&held, async |held| held.site.set_up(&held.home).await).await?;
-    made.audit = match before {
-        Ok(None) => None,
-        Ok(Some(before)) => Some(hand_over(&held, &before).await),
+    made.audit = match held.site.continue_audits(&held.home).await {
+        Ok(false) => None,
+        Ok(true) => Some("continued".to_owned()),
         Err(fault) => Some(fault.code().to_owned()),
     };
     print_made(context, &made)
-}
-
-/// Has the audit go on here where that of the place before ends, if that place can still be reached: `continued`, or the
-/// code of why not.
-async fn hand_over(held: &Held, before: &StoreSite) -> String {
-    let handed = async {
-        let store = held.inspect().await?;
-        let handed = before.hand_over(&held.home, &store).await;
-        handed.and(store.close().await)
-    };
-    match handed.await {
-        Ok(()) => "continued".to_owned(),
-        Err(fault) => fault.code().to_owned(),
-    }
 }
 
 /// Makes the store by `make` unless it is there.

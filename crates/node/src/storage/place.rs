@@ -126,9 +126,35 @@ pub(super) struct Memory {
     pub(super) place: Place,
     /// What `BLUE_KEYS` was when it was last opened.
     pub(super) keys: String,
+    /// Places that it came from whose audit does not go on here yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) before: Vec<Former>,
+}
+
+/// A place that the store was at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Former {
+    pub(super) place: Place,
+    pub(super) keys: String,
 }
 
 impl Memory {
+    /// What is known once the store has opened at `place`, wherever it was.
+    pub(super) fn now(place: &Place, keys: String, known: Option<&Self>) -> Self {
+        let mut before: Vec<_> = known.map(|known| known.before.clone()).unwrap_or_default();
+        before.extend(known.map(|known| Former {
+            place: known.place.clone(),
+            keys: known.keys.clone(),
+        }));
+        before.retain(|former| former.place != *place);
+        Self {
+            place: place.clone(),
+            keys,
+            before,
+        }
+    }
+
     /// What the home knows; a database in it says as much by itself.
     ///
     /// # Errors
@@ -148,6 +174,7 @@ impl Memory {
         is_there.then(|| Self {
             place: Place::own(),
             keys: "file".to_owned(),
+            before: Vec::new(),
         })
     }
 
@@ -203,7 +230,8 @@ mod tests {
 
     fn refused(known: Place, meant: &Place) -> String {
         let keys = "file".to_owned();
-        let fault = Memory { place: known, keys }.check(meant).unwrap_err();
+        let known = Memory::now(&known, keys, None);
+        let fault = known.check(meant).unwrap_err();
         assert_eq!(fault.code(), "store_elsewhere");
         fault.human()
     }
@@ -275,17 +303,38 @@ mod tests {
     }
 
     #[test]
+    fn a_place_whose_audit_does_not_go_on_yet_is_remembered_until_the_store_is_back_there() {
+        let keys = || "file".to_owned();
+        let places = |known: &Memory| {
+            let before = known.before.iter().map(|former| former.place.clone());
+            before.collect::<Vec<_>>()
+        };
+        let [one, two, three] = ["one", "two", "three"].map(embedded);
+        let known = Memory::now(&one, keys(), None);
+        assert_eq!(places(&known), []);
+        let known = Memory::now(&two, keys(), Some(&known));
+        assert_eq!(places(&known), std::slice::from_ref(&one));
+        let known = Memory::now(&two, "tpm2".to_owned(), Some(&known));
+        assert_eq!(places(&known), std::slice::from_ref(&one));
+        let known = Memory::now(&three, keys(), Some(&known));
+        assert_eq!(places(&known), [one.clone(), two.clone()]);
+        assert_eq!(known.before[1].keys, "tpm2");
+        let known = Memory::now(&one, keys(), Some(&known));
+        assert_eq!(places(&known), [two, three]);
+    }
+
+    #[test]
     fn what_a_home_knows_is_read_as_it_was_written_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path());
         worldcompute_durable::private_dir(&dir.path().join("store")).unwrap();
         assert_eq!(Memory::read(&home).unwrap(), None);
-        let known = Memory {
-            place: aws("eu-central-1"),
-            keys: "tpm2:/a".to_owned(),
-        };
+        let known = Memory::now(&aws("eu-central-1"), "tpm2:/a".to_owned(), None);
         known.write(&home).unwrap();
-        assert_eq!(Memory::read(&home).unwrap(), Some(known));
+        assert_eq!(Memory::read(&home).unwrap(), Some(known.clone()));
+        let moved = Memory::now(&aws("us-east-1"), "file".to_owned(), Some(&known));
+        moved.write(&home).unwrap();
+        assert_eq!(Memory::read(&home).unwrap(), Some(moved));
         let long = format!("{{\"keys\":\"{}\"}}", "k".repeat(16 << 10));
         for bad in [
             "",

@@ -31,9 +31,9 @@ pub async fn run(context: &Context, command: DialogueCommand) -> Result<ExitCode
         }
         DialogueCommand::List => {
             let store = held.inspect().await?;
-            let listed = dialogue::list(&store).await?;
-            let damaged = damaged(&listed);
-            let printed = print(context, store, Ok(listed), all_in_words).await?;
+            let listed = dialogue::list(&store).await;
+            let damaged = listed.as_ref().map_or(Ok(()), damaged);
+            let printed = print(context, store, listed, all_in_words).await?;
             damaged.map(|()| printed)
         }
         DialogueCommand::Read { dialogue, out } => {

@@ -187,7 +187,7 @@ fn judged(verified: &Verified) -> String {
     lines.extend(listed(&report.findings, report.found));
     if report.left > 0 {
         lines.push(format!(
-            "{} rows that interrupted commits have left: the next commit to the partition, its rotation or its erasure removes them",
+            "{} rows that interrupted commits have left, or somebody has put back: the next commit to the partition, its rotation or its erasure removes them",
             report.left
         ));
     }
@@ -252,7 +252,7 @@ fn unsound(report: &VerifyReport) -> Fault {
         .hint("keep the table as evidence, and restore what is named from a bundle or a backup")
 }
 
-fn broken_chain(what: &str) -> Fault {
+pub fn broken_chain(what: &str) -> Fault {
     Fault::new(Category::VerificationFailed, "audit_chain_broken", what)
         .hint("keep the table as evidence, and compare with the last checkpoint in evidence/store-audit.json")
 }
