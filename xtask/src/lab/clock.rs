@@ -60,7 +60,8 @@ pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
     Ok(told.report())
 }
 
-/// The program with a clock of its own, whose file is in the home that it is started with.
+/// The program with a clock of its own, whose file is in the home that it is started with; where it needs none, with the
+/// machine's.
 fn program(dir: &Path, worldcompute: &Path) -> Result<PathBuf> {
     let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
     let library = library.ok_or_else(|| {
@@ -68,9 +69,9 @@ fn program(dir: &Path, worldcompute: &Path) -> Result<PathBuf> {
     })?;
     let path = dir.join("worldcompute");
     let script = format!(
-        "#!/bin/sh\n[ -f \"$2/clock\" ] || echo +0 > \"$2/clock\"\n\
+        "#!/bin/sh\n[ \"$1\" = --home ] || exec {0} \"$@\"\n[ -f \"$2/clock\" ] || echo +0 > \"$2/clock\"\n\
          export LD_PRELOAD={library} FAKETIME_TIMESTAMP_FILE=\"$2/clock\"\n\
-         export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1\nexec {} \"$@\"\n",
+         export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1\nexec {0} \"$@\"\n",
         worldcompute.display()
     );
     write(&path, &script)?;
