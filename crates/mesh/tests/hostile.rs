@@ -43,7 +43,7 @@ async fn scene_by(transport: &str) -> (Mesh, Mesh, Attacker) {
     // A peer that has heard nothing of topics yet may still be taken for deaf, and cut off.
     within(
         "the node's subscription",
-        attacker.happens(|happening| *happening == Happening::Subscribed),
+        attacker.is_heard_by(id_of(&victim)),
     )
     .await;
     (victim, friend, attacker)
@@ -236,13 +236,17 @@ async fn one_peer_holds_at_most_four_connections() {
 /// Connects a node to an attacker that answers everything with `answers`.
 async fn asks(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> (Mesh, Attacker) {
     let mut attacker = Attacker::start("/worldcompute/1.0.0", answers).await;
-    let (mesh, _inbound) = open(1).await;
+    let mut config = MeshConfig::new(key(1));
+    config.listen = addresses(&LOOPBACK);
+    // One that wants relays would ask the attacker for them.
+    config.reservations = 0;
+    let (mesh, _inbound) = Mesh::start(config).await.unwrap();
     mesh.add_peer(named(&attacker), vec![attacker.address.clone()])
         .await;
     attacker.dial(id_of(&mesh), &tcp_of(&mesh).await);
     within(
         "the node's subscription",
-        attacker.happens(|happening| *happening == Happening::Subscribed),
+        attacker.is_heard_by(id_of(&mesh)),
     )
     .await;
     (mesh, attacker)
@@ -405,11 +409,7 @@ async fn gossip_that_is_none_stops_at_the_first_node_and_its_sender_is_shut_out(
     let mut heard = node.subscribe();
     let mut attacker = Attacker::start("/worldcompute/1.0.0", nothing).await;
     attacker.dial(id_of(&hub), &tcp_of(&hub).await);
-    within(
-        "the hub's subscription",
-        attacker.happens(|happening| *happening == Happening::Subscribed),
-    )
-    .await;
+    within("the hub's subscription", attacker.is_heard_by(id_of(&hub))).await;
     for round in 0..9_u8 {
         let topic = if round % 2 == 0 { CAPACITY } else { RELAYS };
         attacker.publish(topic, vec![0xff, round]);
@@ -439,12 +439,11 @@ async fn a_neighbour_is_not_shut_out_for_what_another_signed() {
     let mut heard = node.subscribe();
     let mut neighbour = Attacker::start("/worldcompute/1.0.0", nothing).await;
     let mut source = Attacker::start("/worldcompute/1.0.0", nothing).await;
-    let subscribed = |happening: &Happening| *happening == Happening::Subscribed;
     source.dial(neighbour.peer, &neighbour.address);
-    within("subscriptions", source.happens(subscribed)).await;
-    within("subscriptions", neighbour.happens(subscribed)).await;
+    within("subscriptions", source.is_heard_by(neighbour.peer)).await;
+    within("subscriptions", neighbour.is_heard_by(source.peer)).await;
     neighbour.dial(id_of(&node), &tcp_of(&node).await);
-    within("the node's", neighbour.happens(subscribed)).await;
+    within("the node's", neighbour.is_heard_by(id_of(&node))).await;
     let from = named(&source);
     within("words that come through", async {
         // The neighbour passes on what the node has not subscribed to in its eyes to nobody.
@@ -473,11 +472,7 @@ async fn nobody_announces_in_the_name_of_another() {
     let donor = key(7).peer_id();
     let mut forger = Attacker::posing_as(PeerId::from_bytes(&donor.to_bytes()).unwrap()).await;
     forger.dial(id_of(&node), &tcp_of(&node).await);
-    within(
-        "the node's subscription",
-        forger.happens(|happening| *happening == Happening::Subscribed),
-    )
-    .await;
+    within("the node's subscription", forger.is_heard_by(id_of(&node))).await;
     // Whoever sends what is not signed is listened to no more: that tells that the forged word has come.
     listens_to(&forger, 1).await;
     // Were it believed, it would be the donor's last word.

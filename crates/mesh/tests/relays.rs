@@ -16,7 +16,7 @@ mod support;
 
 use std::sync::atomic::Ordering;
 
-use attacker::{Attacker, EXCHANGE, Happening, RELAYS, Raw, id_of};
+use attacker::{Attacker, EXCHANGE, RELAYS, Raw, id_of};
 use ciborium::Value;
 use support::*;
 use tokio::net::TcpListener;
@@ -198,8 +198,8 @@ async fn scene(answers: impl FnMut(&[u8]) -> Raw + Send + 'static) -> (Mesh, Att
     serve(inbound, Objects::new());
     let mut attacker = Attacker::start("/worldcompute/1.0.0", answers).await;
     attacker.dial(id_of(&node), &tcp_of(&node).await);
-    let subscribed = attacker.happens(|happening| *happening == Happening::Subscribed);
-    within("the node's subscription", subscribed).await;
+    let heard = attacker.is_heard_by(id_of(&node));
+    within("the node's subscription", heard).await;
     (node, attacker)
 }
 

@@ -157,7 +157,8 @@ pub enum Happening {
     Connected,
     Refused(String),
     Disconnected,
-    Subscribed,
+    /// The peer has told what it listens to.
+    Subscribed(PeerId),
 }
 
 impl Attacker {
@@ -264,6 +265,12 @@ impl Attacker {
         }
     }
 
+    /// Waits until what is published here gets to a peer.
+    pub async fn is_heard_by(&mut self, peer: PeerId) {
+        self.happens(|happening| *happening == Happening::Subscribed(peer))
+            .await;
+    }
+
     async fn sought(
         &mut self,
         wanted: impl Fn(&Happening) -> bool,
@@ -352,7 +359,8 @@ async fn run(
             command = commands.recv() => match command {
                 None => return,
                 Some(Command::Dial(peer, address)) => {
-                    let dial = DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build();
+                    // The system may have given the port it listens on to somebody's connection too.
+                    let dial = DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).allocate_new_port().build();
                     swarm.dial(dial).unwrap();
                 }
                 Some(Command::Send(peer, protocol, raw, done)) => {
@@ -416,9 +424,9 @@ fn tell(happened: &mpsc::UnboundedSender<Happening>, event: SwarmEvent<EvilEvent
         SwarmEvent::ConnectionEstablished { .. } => Happening::Connected,
         SwarmEvent::ConnectionClosed { .. } => Happening::Disconnected,
         SwarmEvent::OutgoingConnectionError { error, .. } => Happening::Refused(error.to_string()),
-        SwarmEvent::Behaviour(EvilEvent::Gossip(gossipsub::Event::Subscribed { .. })) => {
-            Happening::Subscribed
-        }
+        SwarmEvent::Behaviour(EvilEvent::Gossip(gossipsub::Event::Subscribed {
+            peer_id, ..
+        })) => Happening::Subscribed(peer_id),
         _ => return,
     };
     let _ = happened.send(happening);

@@ -25,16 +25,16 @@ use worldcompute_proof::{Cid, PeerId, SigningKey};
 /// No single wait of a test takes longer on any machine that still makes progress.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A key that no other test has: the system may give a port that one of them let go to this one, and whoever still dials it
-/// there must not find the peer that it looks for.
+/// A key that no other test has, here or in another process: the system may give a port that one of them let go to this one,
+/// and whoever still dials it there must not find the peer that it looks for.
 pub fn key(seed: u8) -> SigningKey {
-    let thread = std::thread::current();
+    let (thread, process) = (std::thread::current(), std::process::id());
     let test = thread.name().unwrap();
     assert!(
         !test.starts_with("tokio"),
         "ask for keys in the test itself"
     );
-    SigningKey::from_seed(Sha256::digest(format!("{test} {seed}")).into())
+    SigningKey::from_seed(Sha256::digest(format!("{process} {test} {seed}")).into())
 }
 
 /// What comes of `wait`, or a failed test that says what it waited for.
