@@ -242,6 +242,12 @@ impl Entry {
         (self.path() == Some(Path::Relayed)).then(|| scopes.next())?
     }
 
+    /// Whether this connection to it goes through a relay.
+    pub(crate) fn is_circuit(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| connection.link.relayed)
+    }
+
     /// Whether there is a connection without a relay.
     pub(crate) fn has_direct(&self) -> bool {
         self.path().is_some_and(|path| path != Path::Relayed)

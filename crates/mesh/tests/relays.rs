@@ -14,14 +14,18 @@ mod attacker;
 mod liar;
 mod support;
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use attacker::{Attacker, EXCHANGE, RELAYS, Raw, id_of};
 use ciborium::Value;
+use liar::Liar;
+use libp2p::relay;
 use support::*;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use worldcompute_mesh::{KnownRelay, Mesh, MeshConfig, MeshEvent, Multiaddr};
+use worldcompute_mesh::{KnownRelay, Mesh, MeshConfig, MeshEvent, Multiaddr, ReservationState};
 use worldcompute_proof as proof;
 
 /// A relay that is told of `others` at its start.
@@ -96,15 +100,17 @@ async fn a_donor_whose_relays_are_gone_for_ever_is_served_by_such_as_it_was_told
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_grants_reservations_and_carries_nothing_keeps_nobody_from_a_donor() {
     logged();
-    let (false_one, refused) = liar::start().await;
-    let text = false_one.to_string();
-    let liar: proof::PeerId = text.rsplit_once("/p2p/").unwrap().1.parse().unwrap();
+    let liar = Liar::start(relay::Config {
+        max_circuits: 0,
+        ..relay::Config::default()
+    })
+    .await;
     let honest = relay(1, &LOOPBACK).await;
-    let mut named = vec![false_one];
+    let mut named = vec![liar.address.clone()];
     named.extend(dialled(&honest).await);
     let (donor, donor_in) = Mesh::start(joining(4, &named)).await.unwrap();
     serve(donor_in, Objects::new());
-    let lie = has_reserved_at(&donor, |at| at == liar).await;
+    let lie = has_reserved_at(&donor, |at| at == liar.peer()).await;
     let held = has_reserved(&donor, &honest).await;
 
     let (submitter, _submitter_in) = Mesh::start(MeshConfig::new(key(5))).await.unwrap();
@@ -113,7 +119,7 @@ async fn a_relay_that_grants_reservations_and_carries_nothing_keeps_nobody_from_
         .await;
     let asked = submitter.offer(donor.peer_id(), an_offer());
     assert!(within("a refusal", asked).await.is_err());
-    assert!(refused.load(Ordering::Relaxed) > 0);
+    assert!(liar.refused.load(Ordering::Relaxed) > 0);
     let (submitter, _submitter_in) = Mesh::start(MeshConfig::new(key(6))).await.unwrap();
     submitter
         .add_peer(donor.peer_id(), vec![lie.address, held.address])
@@ -128,6 +134,30 @@ async fn a_relay_that_grants_reservations_and_carries_nothing_keeps_nobody_from_
     })
     .await;
     assert!(offer.accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_came_over_a_circuit_too_is_asked_again_for_a_reservation() {
+    logged();
+    let once = NonZeroU32::MIN;
+    let config = relay::Config {
+        reservation_duration: Duration::from_secs(8),
+        ..relay::Config::default()
+    };
+    let config = config.reservation_rate_per_peer(once, Duration::from_secs(3600));
+    let mut stingy = Liar::start(config).await;
+    // The other speaks nothing but TCP.
+    let honest = relay(1, &LOOPBACK[..1]).await;
+    let mut named = vec![stingy.address.clone()];
+    named.extend(dialled(&honest).await);
+    let (donor, _donor_in) = Mesh::start(joining(4, &named)).await.unwrap();
+    let mut events = donor.subscribe();
+    let held = has_reserved(&donor, &honest).await;
+    has_reserved_at(&donor, |at| at == stingy.peer()).await;
+    within("a circuit", stingy.introduce_itself(held.address)).await;
+    let mut of_it = async |state| while reservation(state, &mut events).await != stingy.peer() {};
+    of_it(ReservationState::Lost).await;
+    of_it(ReservationState::Requesting).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +261,7 @@ async fn a_peer_that_names_false_relays_has_few_of_them_tried_and_none_told_on()
     );
     let mut tried = 1;
     while let Ok(Ok(_)) =
-        tokio::time::timeout(std::time::Duration::from_secs(1), many.accept()).await
+        tokio::time::timeout(Duration::from_secs(1), many.accept()).await
     {
         tried += 1;
     }

@@ -214,9 +214,12 @@ impl Driver {
         }
     }
 
-    pub(super) fn on_identified(&mut self, peer: PeerId, info: identify::Info) {
+    pub(super) fn on_identified(&mut self, peer: PeerId, id: ConnectionId, info: identify::Info) {
         let relays = info.protocols.contains(&relay::HOP_PROTOCOL_NAME);
-        self.relays.offers(&peer, relays);
+        // Over a circuit a relay does not relay, and does not say that it would elsewhere.
+        if relays || !self.is_circuit(&peer, id) {
+            self.relays.offers(&peer, relays);
+        }
         self.on_relay_identified(&peer, info.listen_addrs.clone(), &info.protocols);
         let routes = info.protocols.contains(&KAD_PROTOCOL);
         // The protocol version tells a member of the mesh from any other libp2p node.
@@ -237,6 +240,11 @@ impl Driver {
         }
         self.tell_up(&peer);
         self.dial_out_of_circuit(peer, listen);
+    }
+
+    fn is_circuit(&self, peer: &PeerId, id: ConnectionId) -> bool {
+        let entry = self.book.get(peer);
+        entry.is_some_and(|entry| entry.is_circuit(id))
     }
 
     /// A hole that was punched is a connection like any other.

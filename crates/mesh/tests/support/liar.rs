@@ -1,4 +1,4 @@
-//! A relay that says yes to everybody who asks for a reservation, and carries nothing to them.
+//! Relays that are none of ours, and not what they seem.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,19 +6,67 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, SwarmBuilder, identify, noise, ping, relay, tcp, yamux};
+use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, yamux};
+use tokio::sync::mpsc;
 
 #[derive(NetworkBehaviour)]
-struct Liar {
+struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     relay: relay::Behaviour,
+    client: relay::client::Behaviour,
 }
 
-/// Starts one on loopback. Where it is, and how many circuits it has refused.
-pub async fn start() -> (Multiaddr, Arc<AtomicUsize>) {
-    let mut swarm = SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
+/// One of them, on loopback. It is gone when this is.
+pub struct Liar {
+    pub address: Multiaddr,
+    /// How many circuits it has refused.
+    pub refused: Arc<AtomicUsize>,
+    dials: mpsc::UnboundedSender<Multiaddr>,
+    introduced: mpsc::UnboundedReceiver<()>,
+}
+
+impl Liar {
+    pub async fn start(config: relay::Config) -> Self {
+        let mut swarm = swarm(config);
+        let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+        swarm.listen_on(any).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        swarm.add_external_address(address.clone());
+        let address = address.with_p2p(*swarm.local_peer_id()).unwrap();
+        let refused = Arc::new(AtomicUsize::new(0));
+        let (dials, to_dial) = mpsc::unbounded_channel();
+        let (tell, introduced) = mpsc::unbounded_channel();
+        tokio::spawn(run(swarm, to_dial, refused.clone(), tell));
+        Self {
+            address,
+            refused,
+            dials,
+            introduced,
+        }
+    }
+
+    pub fn peer(&self) -> worldcompute_proof::PeerId {
+        let text = self.address.to_string();
+        text.rsplit_once("/p2p/").unwrap().1.parse().unwrap()
+    }
+
+    /// Connects to a peer over a circuit, and returns when it has told it there what it is.
+    pub async fn introduce_itself(&mut self, circuit: Multiaddr) {
+        while self.introduced.try_recv().is_ok() {}
+        self.dials.send(circuit).unwrap();
+        self.introduced.recv().await.unwrap();
+    }
+}
+
+fn swarm(config: relay::Config) -> Swarm<Behaviour> {
+    SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
         .with_tokio()
         .with_tcp(
             tcp::Config::default(),
@@ -26,43 +74,55 @@ pub async fn start() -> (Multiaddr, Arc<AtomicUsize>) {
             yamux::Config::default,
         )
         .unwrap()
-        .with_behaviour(|keypair| Liar {
-            identify: identify::Behaviour::new(identify::Config::new(
-                "/ipfs/0.1.0".to_owned(),
-                keypair.public(),
-            )),
-            ping: ping::Behaviour::default(),
-            relay: relay::Behaviour::new(
-                keypair.public().to_peer_id(),
-                relay::Config {
-                    max_circuits: 0,
-                    ..relay::Config::default()
-                },
-            ),
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|keypair, client| {
+            let who = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public());
+            Behaviour {
+                identify: identify::Behaviour::new(who),
+                ping: ping::Behaviour::default(),
+                relay: relay::Behaviour::new(keypair.public().to_peer_id(), config),
+                client,
+            }
         })
         .unwrap()
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
-        .build();
-    let any = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
-    swarm.listen_on(any).unwrap();
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break address;
-        }
-    };
-    swarm.add_external_address(address.clone());
-    let refused = Arc::new(AtomicUsize::new(0));
-    let (peer, counted) = (*swarm.local_peer_id(), refused.clone());
-    tokio::spawn(async move {
-        loop {
-            if let SwarmEvent::Behaviour(LiarEvent::Relay(relay::Event::CircuitReqDenied {
+        .build()
+}
+
+async fn run(
+    mut swarm: Swarm<Behaviour>,
+    mut to_dial: mpsc::UnboundedReceiver<Multiaddr>,
+    refused: Arc<AtomicUsize>,
+    tell: mpsc::UnboundedSender<()>,
+) {
+    let mut circuits = Vec::new();
+    loop {
+        let event = tokio::select! {
+            address = to_dial.recv() => match address {
+                None => return,
+                Some(address) => {
+                    let dial = DialOpts::unknown_peer_id().address(address).build();
+                    circuits.push(dial.connection_id());
+                    swarm.dial(dial).unwrap();
+                    continue;
+                }
+            },
+            event = swarm.select_next_some() => event,
+        };
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(relay::Event::CircuitReqDenied {
                 ..
-            })) = swarm.select_next_some().await
-            {
-                counted.fetch_add(1, Ordering::Relaxed);
+            })) => {
+                refused.fetch_add(1, Ordering::Relaxed);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Sent {
+                connection_id,
+                ..
+            })) if circuits.contains(&connection_id) => {
+                let _ = tell.send(());
+            }
+            _ => {}
         }
-    });
-    let address = address.with_p2p(peer).unwrap();
-    (address, refused)
+    }
 }
