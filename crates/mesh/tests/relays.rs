@@ -260,9 +260,7 @@ async fn a_peer_that_names_false_relays_has_few_of_them_tried_and_none_told_on()
             .unwrap(),
     );
     let mut tried = 1;
-    while let Ok(Ok(_)) =
-        tokio::time::timeout(Duration::from_secs(1), many.accept()).await
-    {
+    while let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), many.accept()).await {
         tried += 1;
     }
     // Two of one network, each once.
