@@ -67,28 +67,29 @@ impl Metrics {
     }
 
     /// Does `work` on the table and counts it under that name, with how it ended and the check that failed.
-    pub(crate) async fn of<T>(
+    pub(crate) fn of<T>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let begun = Instant::now();
-        // In a box, so that futures of those who call stay of a depth that the compiler takes.
-        let done = Box::pin(work).await;
-        self.ended(operation, begun, done.as_ref().err());
-        done.inspect_err(|fault| self.failed(fault))
+    ) -> impl Future<Output = Result<T>> {
+        let timed = self.timed(operation, work);
+        async move { timed.await.inspect_err(|fault| self.failed(fault)) }
     }
 
     /// The same for work whose checks are not all of the table.
-    pub(crate) async fn timed<T>(
+    pub(crate) fn timed<T>(
         &self,
         operation: &'static str,
         work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let begun = Instant::now();
-        let done = Box::pin(work).await;
-        self.ended(operation, begun, done.as_ref().err());
-        done
+    ) -> impl Future<Output = Result<T>> {
+        // In a box, so that futures of those who call stay of a depth that the compiler takes.
+        let work = Box::pin(work);
+        async move {
+            let begun = Instant::now();
+            let done = work.await;
+            self.ended(operation, begun, done.as_ref().err());
+            done
+        }
     }
 
     fn ended(&self, operation: &'static str, begun: Instant, fault: Option<&Fault>) {

@@ -89,11 +89,22 @@ impl Partition {
     }
 
     async fn load_whole(&self) -> Result<Option<Snapshot>> {
-        let mut guard = self.0.open.lock().await;
-        let known = guard.take().map(|open| open.keyring);
-        let loaded = self.0.read_knowing(known.as_deref()).await?;
-        let (open, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
-        *guard = Some(open);
+        // Not held while the table is read: whoever loads at the same time reads beside this one, and waits for commits alone.
+        let known = {
+            let open = self.0.open.lock().await;
+            open.as_ref().map(|open| open.keyring.clone())
+        };
+        let snapshot = match self.0.read_knowing(known.as_deref()).await {
+            Ok(loaded) => {
+                let (open, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
+                self.0.learn(open).await;
+                snapshot
+            }
+            Err(fault) => {
+                *self.0.open.lock().await = None;
+                return Err(fault);
+            }
+        };
         snapshot.hand_out().await?;
         Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
     }
@@ -172,6 +183,18 @@ impl Partition {
 }
 
 impl Shared {
+    /// Goes on from what was read, unless a commit has gone further meanwhile.
+    async fn learn(&self, read: Open) {
+        let mut open = self.open.lock().await;
+        let version = |open: &Open| open.manifest.header.version;
+        if open
+            .as_ref()
+            .is_none_or(|known| version(known) <= version(&read))
+        {
+            *open = Some(read);
+        }
+    }
+
     /// Whether a first commit may be tried unread: the table refuses it if there is anything.
     fn seems_new(&self, expected: PartitionVersion) -> bool {
         let key = self.scope.key.to_string();

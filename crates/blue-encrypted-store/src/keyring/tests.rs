@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::{Barrier, Semaphore};
 use worldcompute_fault::{Category, Fault};
 
 use crate::attacks::changed;
@@ -149,4 +150,95 @@ async fn who_knows_a_data_key_still_refuses_every_changed_byte_of_its_row() {
         }
     }
     assert!(tried > 200, "{tried}");
+}
+
+/// Has those who unwrap a data key wait for each other.
+struct Meeting(Barrier);
+
+#[async_trait]
+impl Meddling for Meeting {
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
+        self.0.wait().await;
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_load_a_partition_at_once_read_it_side_by_side() {
+    let lab = Lab::new();
+    put(&partition(&lab.store().await, "j1"), &[("t1", "x")]).await;
+    let (config, keys) = (
+        StoreConfig::new(StorePath::Memory),
+        Arc::new(Meeting(Barrier::new(3))),
+    );
+    let store = lab.try_store_with(config, keys).await.unwrap();
+    let handle = partition(&store, "j1");
+    let loads = async { tokio::join!(handle.load(), handle.load(), handle.load()) };
+    let (one, two, three) = tokio::time::timeout(Duration::from_secs(60), loads)
+        .await
+        .expect("nobody waits for another's load");
+    for found in [one, two, three] {
+        assert_eq!(found.unwrap().unwrap().len(), 1);
+    }
+}
+
+/// Keeps the first who unwraps a data key until it is let go.
+struct Kept {
+    unwrapped: AtomicUsize,
+    go: Semaphore,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            unwrapped: AtomicUsize::new(0),
+            go: Semaphore::new(0),
+        }
+    }
+}
+
+#[async_trait]
+impl Meddling for Kept {
+    async fn unwrapping(&self, _context: &DekContext) -> Result<(), KeyError> {
+        if self.unwrapped.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.go.acquire().await.unwrap().forget();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_ends_after_a_commit_does_not_take_the_handle_back() {
+    let lab = Lab::new();
+    let at = put(&partition(&lab.store().await, "j1"), &[("t0000", "x")]).await;
+    let (config, keys) = (
+        StoreConfig::new(StorePath::Memory),
+        Arc::new(Kept::default()),
+    );
+    let store = lab.try_store_with(config, keys.clone()).await.unwrap();
+    let handle = partition(&store, "j1");
+    let late = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.load().await.unwrap().unwrap().version() }
+    });
+    while keys.unwrapped.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let at = handle
+        .commit(crate::commits::puts(0..1, "y"), at)
+        .await
+        .unwrap();
+    keys.go.add_permits(1);
+    assert_eq!(
+        late.await.unwrap().get() + 1,
+        at.get(),
+        "as it was when it was read"
+    );
+    let before = keys.unwrapped.load(Ordering::SeqCst);
+    handle
+        .commit(crate::commits::puts(0..1, "z"), at)
+        .await
+        .unwrap();
+    let after = keys.unwrapped.load(Ordering::SeqCst);
+    assert_eq!(after, before, "nothing had to be read again");
 }
