@@ -79,8 +79,8 @@ pub(crate) enum Command {
     Unban(proof::PeerId),
     Seeds(Multiaddr, seeds::Found),
     Told(PeerId, RelaysReply),
-    /// The peer does not know that it was asked for relays, or cannot say.
-    Unasked(PeerId),
+    /// The connection to a peer that was asked for relays broke before it answered.
+    Unanswered(PeerId),
     Asked(PeerId, Responder<RelaysReply>),
     /// What a peer did wrong, and the stream it did it on.
     Offence(PeerId, Offence, Option<Stream>),
@@ -327,7 +327,7 @@ impl Driver {
             Command::Unban(peer) => self.unban(&peer),
             Command::Seeds(seed, found) => self.on_seeds(&seed, found),
             Command::Told(from, reply) => self.on_told(&from, reply),
-            Command::Unasked(peer) => self.rounds.forget_asked(&peer),
+            Command::Unanswered(peer) => self.rounds.unanswered(&peer, Instant::now()),
             Command::Asked(by, responder) => self.on_asked(&by, responder),
             Command::Offence(peer, offence, _stream) => self.on_offence(peer, &offence),
             Command::KnownRelays(reply) => drop(reply.send(self.known_relays())),

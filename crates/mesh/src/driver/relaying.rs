@@ -27,6 +27,9 @@ const ANNOUNCE_PAUSE: Duration = Duration::from_secs(15);
 /// A relay is asked again which others it knows after this time, and when it has no room, after the shorter one.
 const ASK_INTERVAL: Duration = Duration::from_secs(600);
 const ASK_PAUSE: Duration = Duration::from_secs(30);
+/// One whose connection breaks before it answers is asked again on the next, but no more than once in this time: it may
+/// break every one.
+const FORGIVING_PAUSE: Duration = Duration::from_secs(30);
 /// Peers that are asked at once when no relay is left to try.
 const ASKED_IN_NEED: usize = 3;
 /// When connections to relays are looked at, and what is known of them is told for keeping.
@@ -36,9 +39,22 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Rounds {
     announced: Option<Instant>,
     announce_due: Option<Instant>,
-    asked: HashMap<PeerId, Instant>,
+    asked: HashMap<PeerId, Asked>,
     need_asked: Option<Instant>,
     looked: Instant,
+}
+
+/// When a peer was asked which relays it knows.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// Not if the connection broke before it answered.
+    at: Option<Instant>,
+    /// When that was last overlooked.
+    forgiven: Option<Instant>,
+}
+
+fn is_within(pause: Duration, at: Option<Instant>, now: Instant) -> bool {
+    at.is_some_and(|at| now.saturating_duration_since(at) < pause)
 }
 
 impl Rounds {
@@ -52,9 +68,30 @@ impl Rounds {
         }
     }
 
-    /// The peer may be asked again at once.
-    pub(super) fn forget_asked(&mut self, peer: &PeerId) {
-        self.asked.remove(peer);
+    /// The connection to the peer broke before it answered.
+    pub(super) fn unanswered(&mut self, peer: &PeerId, now: Instant) {
+        let asked = self.asked.entry(*peer).or_default();
+        if !is_within(FORGIVING_PAUSE, asked.forgiven, now) {
+            *asked = Asked {
+                at: None,
+                forgiven: Some(now),
+            };
+        }
+    }
+
+    fn asks(&mut self, peer: &PeerId, now: Instant) {
+        self.asked.entry(*peer).or_default().at = Some(now);
+    }
+
+    fn was_asked_within(&self, pause: Duration, peer: &PeerId, now: Instant) -> bool {
+        let asked = self.asked.get(peer);
+        asked.is_some_and(|asked| is_within(pause, asked.at, now))
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        let recent = |at| is_within(ASK_INTERVAL, at, now);
+        self.asked
+            .retain(|_, asked| recent(asked.at) || recent(asked.forgiven));
     }
 }
 
@@ -78,9 +115,7 @@ impl Driver {
             self.hearsay.still_reached(&relay, now);
             self.ask_for_relays(&relay, ASK_INTERVAL, now);
         }
-        self.rounds
-            .asked
-            .retain(|_, at| now.saturating_duration_since(*at) < ASK_INTERVAL);
+        self.rounds.forget_old(now);
         self.tell(MeshEvent::Relays);
     }
 
@@ -111,7 +146,7 @@ impl Driver {
         let members = members.filter(|(_, entry)| entry.is_connected() && entry.exchanges);
         let mut members: Vec<PeerId> = members.map(|(peer, _)| *peer).collect();
         members.shuffle(&mut rand::rng());
-        let unasked = |peer: &&PeerId| !self.rounds.asked.get(peer).copied().is_some_and(lately);
+        let unasked = |peer: &&PeerId| !self.rounds.was_asked_within(ASK_PAUSE, peer, now);
         let asked: Vec<PeerId> = members
             .iter()
             .filter(unasked)
@@ -126,15 +161,14 @@ impl Driver {
 
     /// Asks a peer for relays, unless it was asked within `pause`.
     pub(super) fn ask_for_relays(&mut self, peer: &PeerId, pause: Duration, now: Instant) {
-        let lately = |at: &Instant| now.saturating_duration_since(*at) < pause;
         let exchanges = self.book.get(peer).is_some_and(|entry| entry.exchanges);
-        if !exchanges || self.rounds.asked.get(peer).is_some_and(lately) {
+        if !exchanges || self.rounds.was_asked_within(pause, peer, now) {
             return;
         }
         let Ok(Some(line)) = self.lines.line::<PeerExchange>(peer) else {
             return;
         };
-        self.rounds.asked.insert(*peer, now);
+        self.rounds.asks(peer, now);
         let (own, peer) = (self.own.clone(), *peer);
         self.tasks.spawn(async move {
             let told = match line.ask::<PeerExchange>(RelaysRequest {}).await {
@@ -142,7 +176,7 @@ impl Driver {
                 Ok(Answer::Refused(_)) => None,
                 Err(error) => Some(match error.offence() {
                     Some(offence) => Command::Offence(peer, offence, None),
-                    None => Command::Unasked(peer),
+                    None => Command::Unanswered(peer),
                 }),
             };
             if let Some((told, own)) = told.zip(own.upgrade()) {
@@ -324,4 +358,38 @@ pub(super) fn kept(relays: &[KnownRelay]) -> Vec<Proven> {
         })
     };
     relays.iter().filter_map(proven).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_whose_connections_break_before_it_answers_is_asked_again_once_in_a_while() {
+        let (peer, start) = (PeerId::random(), Instant::now());
+        let mut rounds = Rounds::new(start);
+        let asked = |rounds: &Rounds, now| rounds.was_asked_within(ASK_INTERVAL, &peer, now);
+        rounds.asks(&peer, start);
+        assert!(asked(&rounds, start));
+        rounds.unanswered(&peer, start);
+        assert!(!asked(&rounds, start));
+        rounds.asks(&peer, start);
+        rounds.unanswered(&peer, start);
+        assert!(asked(&rounds, start), "it may break every one");
+        let later = start + FORGIVING_PAUSE;
+        rounds.unanswered(&peer, later);
+        assert!(!asked(&rounds, later));
+    }
+
+    #[test]
+    fn who_was_asked_long_ago_is_forgotten() {
+        let (peer, start) = (PeerId::random(), Instant::now());
+        let mut rounds = Rounds::new(start);
+        rounds.asks(&peer, start);
+        rounds.unanswered(&peer, start);
+        rounds.forget_old(start + ASK_INTERVAL / 2);
+        assert_eq!(rounds.asked.len(), 1);
+        rounds.forget_old(start + ASK_INTERVAL);
+        assert!(rounds.asked.is_empty());
+    }
 }
