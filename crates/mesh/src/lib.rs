@@ -35,6 +35,7 @@ mod refusals;
 mod relays;
 mod routes;
 mod sites;
+mod socket;
 mod status;
 #[doc(hidden)]
 pub mod strangers;

@@ -10,13 +10,14 @@ use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, Transport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, quic, relay, tcp, yamux};
+use libp2p::{PeerId, noise, quic, relay, yamux};
 use worldcompute_fault::{Category, Fault};
 
 use crate::config::MeshConfig;
 use crate::given_up::{GivenUp, Watched};
 use crate::names::{Names, Resolving};
 use crate::parting::Parting;
+use crate::socket::Sockets;
 use crate::wss::{Sightings, Wss};
 
 /// A connection stands within this time, or not at all.
@@ -88,7 +89,7 @@ where
 
 fn web(config: &MeshConfig, keypair: &Keypair, sightings: &Sightings) -> Result<Wire, Fault> {
     let wss = Wss::new(
-        socket(),
+        Sockets::new(),
         config.certificate.as_deref(),
         config.inspection,
         sightings.clone(),
@@ -112,11 +113,7 @@ fn direct(keypair: &Keypair) -> Result<Wire, Fault> {
 }
 
 fn tcp(keypair: &Keypair) -> Result<Wire, Fault> {
-    secure(socket(), keypair)
-}
-
-pub(crate) fn socket() -> tcp::tokio::Transport {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+    secure(Sockets::new(), keypair)
 }
 
 fn quic(keypair: &Keypair) -> Wire {

@@ -186,7 +186,7 @@ pub(crate) async fn look(address: &Multiaddr) -> io::Result<()> {
         role: Endpoint::Dialer,
         port_use: PortUse::New,
     };
-    let socket = crate::transport::socket().dial(target.tcp.clone(), opts);
+    let socket = crate::socket::tcp().dial(target.tcp.clone(), opts);
     let socket = socket.map_err(io::Error::other)?.await?;
     dial_tls(socket, &target, &Arc::new(roots), &Mutex::default())
         .await

@@ -15,9 +15,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::request_response::{self as rr, Message, ProtocolSupport};
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, yamux,
-};
+use libp2p::{PeerId, StreamProtocol, Swarm, identify, ping, relay};
 use std::time::{Duration, Instant};
 use support::*;
 use tokio::sync::mpsc;
@@ -98,28 +96,15 @@ fn no_room() -> rr::Behaviour<NoRoom> {
 }
 
 fn client(refuses: bool) -> Swarm<Client> {
-    SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .unwrap()
-        .with_relay_client(noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|keypair, relay| Client {
-            refuses: refuses.then(no_room).into(),
-            relay,
-            identify: identify::Behaviour::new(identify::Config::new(
-                "/ipfs/0.1.0".to_owned(),
-                keypair.public(),
-            )),
-            ping: ping::Behaviour::default(),
-        })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(DEADLINE))
-        .build()
+    foreign(|keypair, relay| Client {
+        refuses: refuses.then(no_room).into(),
+        relay,
+        identify: identify::Behaviour::new(identify::Config::new(
+            "/ipfs/0.1.0".to_owned(),
+            keypair.public(),
+        )),
+        ping: ping::Behaviour::default(),
+    })
 }
 
 /// Holds a reservation on the relay at `circuits`, and tells what becomes of it.

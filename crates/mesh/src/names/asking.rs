@@ -28,7 +28,7 @@ impl DohServer {
             role: Endpoint::Dialer,
             port_use: PortUse::New,
         };
-        let socket = crate::transport::socket().dial(address, opts);
+        let socket = crate::socket::tcp().dial(address, opts);
         let socket = socket.map_err(io::Error::other)?.await?;
         let name = ServerName::try_from(self.name.clone()).map_err(io::Error::other)?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, socket);

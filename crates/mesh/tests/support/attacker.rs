@@ -5,18 +5,14 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
-use libp2p::identity::Keypair;
 use libp2p::request_response::{self as rr, Message, ProtocolSupport};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp,
-    yamux,
-};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, ping, relay};
 use tokio::sync::{mpsc, oneshot};
 use worldcompute_mesh::Mesh;
 
-use crate::support::DEADLINE;
+use crate::support::{DEADLINE, foreign};
 
 pub const OFFER: &str = "/worldcompute/offer/1.0.0";
 pub const DISPATCH: &str = "/worldcompute/dispatch/1.0.0";
@@ -291,60 +287,42 @@ impl Attacker {
 
 fn swarm(version: &str, posing_as: Option<PeerId>) -> Swarm<Evil> {
     let version = version.to_owned();
-    SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .unwrap()
-        .with_quic()
-        .with_behaviour(|keypair| {
-            let protocol = |id: &'static str| {
-                let config = rr::Config::default()
-                    .with_request_timeout(Duration::from_secs(120))
-                    .with_max_concurrent_streams(10_000);
-                rr::Behaviour::new([(StreamProtocol::new(id), ProtocolSupport::Full)], config)
-            };
-            let (authenticity, mode) = match posing_as {
-                None => (
-                    MessageAuthenticity::Signed(keypair.clone()),
-                    ValidationMode::Strict,
-                ),
-                Some(another) => (
-                    MessageAuthenticity::Author(another),
-                    ValidationMode::Permissive,
-                ),
-            };
-            let config = gossipsub::ConfigBuilder::default()
-                .validation_mode(mode)
-                .build()
-                .unwrap();
-            let mut gossip = gossipsub::Behaviour::new(authenticity, config).unwrap();
-            for topic in [CAPACITY, RELAYS] {
-                gossip.subscribe(&IdentTopic::new(topic)).unwrap();
-            }
-            Evil {
-                identify: identify::Behaviour::new(identify::Config::new(
-                    version,
-                    keypair.public(),
-                )),
-                ping: ping::Behaviour::default(),
-                gossip,
-                relay: relay::Behaviour::new(
-                    keypair.public().to_peer_id(),
-                    relay::Config::default(),
-                ),
-                offer: protocol(OFFER),
-                dispatch: protocol(DISPATCH),
-                content: protocol(CONTENT),
-                exchange: protocol(EXCHANGE),
-            }
-        })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
-        .build()
+    foreign(|keypair, _| {
+        let protocol = |id: &'static str| {
+            let config = rr::Config::default()
+                .with_request_timeout(Duration::from_secs(120))
+                .with_max_concurrent_streams(10_000);
+            rr::Behaviour::new([(StreamProtocol::new(id), ProtocolSupport::Full)], config)
+        };
+        let (authenticity, mode) = match posing_as {
+            None => (
+                MessageAuthenticity::Signed(keypair.clone()),
+                ValidationMode::Strict,
+            ),
+            Some(another) => (
+                MessageAuthenticity::Author(another),
+                ValidationMode::Permissive,
+            ),
+        };
+        let config = gossipsub::ConfigBuilder::default()
+            .validation_mode(mode)
+            .build()
+            .unwrap();
+        let mut gossip = gossipsub::Behaviour::new(authenticity, config).unwrap();
+        for topic in [CAPACITY, RELAYS] {
+            gossip.subscribe(&IdentTopic::new(topic)).unwrap();
+        }
+        Evil {
+            identify: identify::Behaviour::new(identify::Config::new(version, keypair.public())),
+            ping: ping::Behaviour::default(),
+            gossip,
+            relay: relay::Behaviour::new(keypair.public().to_peer_id(), relay::Config::default()),
+            offer: protocol(OFFER),
+            dispatch: protocol(DISPATCH),
+            content: protocol(CONTENT),
+            exchange: protocol(EXCHANGE),
+        }
+    })
 }
 
 async fn run(

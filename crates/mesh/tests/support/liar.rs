@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures::StreamExt;
-use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, identify, noise, ping, relay, tcp, yamux};
+use libp2p::{Multiaddr, Swarm, identify, ping, relay};
 use tokio::sync::mpsc;
+
+use crate::support::foreign;
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
@@ -66,28 +66,15 @@ impl Liar {
 }
 
 fn swarm(config: relay::Config) -> Swarm<Behaviour> {
-    SwarmBuilder::with_existing_identity(Keypair::generate_ed25519())
-        .with_tokio()
-        .with_tcp(
-            tcp::Config::default(),
-            noise::Config::new,
-            yamux::Config::default,
-        )
-        .unwrap()
-        .with_relay_client(noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|keypair, client| {
-            let who = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public());
-            Behaviour {
-                identify: identify::Behaviour::new(who),
-                ping: ping::Behaviour::default(),
-                relay: relay::Behaviour::new(keypair.public().to_peer_id(), config),
-                client,
-            }
-        })
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(120)))
-        .build()
+    foreign(|keypair, client| {
+        let who = identify::Config::new("/ipfs/0.1.0".to_owned(), keypair.public());
+        Behaviour {
+            identify: identify::Behaviour::new(who),
+            ping: ping::Behaviour::default(),
+            relay: relay::Behaviour::new(keypair.public().to_peer_id(), config),
+            client,
+        }
+    })
 }
 
 async fn run(

@@ -7,6 +7,9 @@ use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{Swarm, SwarmBuilder, noise, relay, tcp, yamux};
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -57,6 +60,27 @@ pub async fn relay(seed: u8, listen: &[&str]) -> Mesh {
     config.listen = addresses(listen);
     config.relay_server = true;
     Mesh::start(config).await.unwrap().0
+}
+
+/// A libp2p node that is none of ours, on TCP, QUIC and circuits. Its connections stand as long as a test waits for anything.
+pub fn foreign<B: NetworkBehaviour>(
+    behaviour: impl FnOnce(&Keypair, relay::client::Behaviour) -> B,
+) -> Swarm<B> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_quic()
+        .with_relay_client(noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(behaviour)
+        .unwrap()
+        .with_swarm_config(|config| config.with_idle_connection_timeout(2 * DEADLINE))
+        .build()
 }
 
 /// The addresses of a node with its peer id.
