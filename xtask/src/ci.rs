@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use crate::beside::Beside;
 use crate::shell::{Failure, Result, quiet, run as shell, tee};
 use crate::{conformance, readme, tidy};
 
@@ -24,8 +26,8 @@ type Step = (&'static str, fn(&Path) -> Result<Skipped>);
 /// System tests that could not run on this machine, with the reason that each gives.
 type Skipped = Vec<String>;
 
-/// What costs least comes first.
-const STEPS: [Step; 12] = [
+/// What costs least comes first; then all programs are built.
+const CHECKS: [Step; 5] = [
     ("fmt", |root| whole(shell(root, "cargo fmt --all --check"))),
     ("tidy", |root| {
         whole(tidy::run(root, tidy::Options::default()))
@@ -38,6 +40,10 @@ const STEPS: [Step; 12] = [
         ))
     }),
     ("test", |root| whole(test(root))),
+];
+
+/// What is done with them.
+const TRIALS: [Step; 7] = [
     ("store", store),
     ("hardening", |root| {
         whole(shell(root, "scripts/test_hardening_acceptance.sh"))
@@ -60,20 +66,57 @@ fn whole(done: Result<()>) -> Result<Skipped> {
 
 /// Runs all steps, and prints how long each took.
 pub fn run(root: &Path) -> Result<()> {
-    walk(root, &STEPS)
+    let mut walk = Walk::default();
+    walk.all(root, &CHECKS)?;
+    #[cfg(target_os = "linux")]
+    let held = hold(root)?;
+    walk.all(root, &TRIALS)?;
+    #[cfg(target_os = "linux")]
+    walk.step("hold", || end(held))?;
+    println!("\n{}{}", table(&walk.times), verdict(&walk.skipped));
+    Ok(())
 }
 
-fn walk(root: &Path, steps: &[Step]) -> Result<()> {
-    let (mut times, mut skipped) = (Vec::new(), Vec::new());
-    for (name, step) in steps {
+/// How far it has come.
+#[derive(Default)]
+struct Walk {
+    times: Vec<(&'static str, Duration)>,
+    skipped: Skipped,
+}
+
+impl Walk {
+    fn all(&mut self, root: &Path, steps: &[Step]) -> Result<()> {
+        let mut steps = steps.iter();
+        steps.try_for_each(|(name, step)| self.step(name, || step(root)))
+    }
+
+    fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<Skipped>) -> Result<()> {
         println!("\n== {name}");
         let start = Instant::now();
-        let done = step(root);
-        times.push((*name, start.elapsed()));
-        skipped.extend(done.map_err(|failure| failed(name, failure, &times))?);
+        let done = step();
+        self.times.push((name, start.elapsed()));
+        let skipped = done.map_err(|failure| failed(name, failure, &self.times))?;
+        self.skipped.extend(skipped);
+        Ok(())
     }
-    println!("\n{}{}", table(&times), verdict(&skipped));
-    Ok(())
+}
+
+/// Ten minutes in which reservations are held, beside what comes after: they are spent with waiting. Or why not.
+#[cfg(target_os = "linux")]
+fn hold(root: &Path) -> Result<std::result::Result<Beside, String>> {
+    if let Some(why) = crate::lab::missing() {
+        return Ok(Err(format!("hold: {why}")));
+    }
+    let words = ["lab", "hold", "--program", "target/debug/worldcompute"];
+    Beside::start(root, &words).map(Ok)
+}
+
+#[cfg(target_os = "linux")]
+fn end(held: std::result::Result<Beside, String>) -> Result<Skipped> {
+    match held {
+        Ok(held) => whole(held.finish()),
+        Err(why) => unless_all_has_to_run("hold", vec![why]),
+    }
 }
 
 fn verdict(skipped: &[String]) -> String {
@@ -155,7 +198,10 @@ fn system(root: &Path) -> Result<Skipped> {
 /// Runs a script that says why, when it cannot run here.
 fn system_test(root: &Path, name: &str, arguments: &str) -> Result<Skipped> {
     let printed = tee(root, &format!("tests/system/{name}.sh {arguments}"))?;
-    let skipped = skips_of(name, &printed);
+    unless_all_has_to_run(name, skips_of(name, &printed))
+}
+
+fn unless_all_has_to_run(name: &str, skipped: Skipped) -> Result<Skipped> {
     let set = |name| std::env::var(name).unwrap_or_default();
     match skipped.first() {
         Some(why) if !may_skip(name, &set(CI), &set(MAY_SKIP)) => Err(Failure::new(format!(
@@ -315,7 +361,7 @@ mod tests {
             }),
             ("third", |_| panic!("not reached")),
         ];
-        let failure = walk(Path::new("."), &steps).unwrap_err();
+        let failure = Walk::default().all(Path::new("."), &steps).unwrap_err();
         assert_eq!(failure.code, 64);
         assert!(
             failure.message.starts_with("a word\n")

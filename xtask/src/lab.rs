@@ -4,6 +4,7 @@
 
 mod authority;
 mod board;
+mod bundle;
 mod caller;
 mod check;
 mod claim;
@@ -12,6 +13,8 @@ mod crowd;
 mod cut;
 mod delay;
 mod diagnose;
+mod doh;
+mod first;
 mod flap;
 mod flood;
 mod garbage;
@@ -50,6 +53,7 @@ use claim::Claim;
 use means::{Means, Report};
 use options::{Options, USAGE};
 use stop::Stop;
+pub use tools::missing;
 use wishes::Wishes;
 use world::{DOH, World};
 
@@ -65,6 +69,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
             })
         }
         ["diagnose", options @ ..] => endure(&Wishes::parse(options, &[])?, diagnose::play),
+        ["doh", options @ ..] => endure(&Wishes::parse(options, &[])?, doh::play),
         ["clock", options @ ..] => endure(&Wishes::parse(options, &[])?, clock::play),
         ["crowd", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for"])?;
@@ -73,6 +78,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
             })
         }
         ["cut", options @ ..] => endure(&Wishes::parse(options, &[])?, cut::play),
+        ["first", options @ ..] => endure(&Wishes::parse(options, &[])?, first::play),
         ["flap", options @ ..] => endure(&Wishes::parse(options, &[])?, flap::play),
         ["flood", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for"])?;
@@ -99,7 +105,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
 
 /// Plays every cell that is asked for.
 fn play(root: &Path, options: Options) -> Result<()> {
-    if let Some(why) = tools::missing() {
+    if let Some(why) = missing() {
         return Err(no_lab(&why));
     }
     board::run(&options.game(root)?)
@@ -110,7 +116,7 @@ fn endure(
     wishes: &Wishes,
     play: impl FnOnce(&Claim, &Means, &Stop) -> Result<Report>,
 ) -> Result<()> {
-    if let Some(why) = tools::missing() {
+    if let Some(why) = missing() {
         return Err(no_lab(&why));
     }
     let means = Means::find(wishes.program.clone())?;
@@ -121,7 +127,7 @@ fn endure(
 
 /// Keeps a network until it is told to stop.
 fn keep(options: &Options) -> Result<()> {
-    if let Some(why) = tools::missing() {
+    if let Some(why) = missing() {
         return Err(no_lab(&why));
     }
     let stop = Stop::listen()?;
@@ -154,7 +160,7 @@ fn keep(options: &Options) -> Result<()> {
 }
 
 fn sweep() -> Result<()> {
-    if let Some(why) = tools::missing() {
+    if let Some(why) = missing() {
         return Err(no_lab(&why));
     }
     claim::sweep()?.iter().for_each(|name| println!("{name}"));

@@ -1,6 +1,8 @@
 //! The one door for chores: `cargo xtask <chore>`.
 
 mod bench;
+#[cfg(target_os = "linux")]
+mod beside;
 mod ci;
 mod conformance;
 mod evidence;

@@ -10,6 +10,7 @@ use std::thread::available_parallelism;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::bundle::Witness;
 use super::check;
 use super::claim::Claim;
 use super::nat::Nat;
@@ -30,6 +31,7 @@ pub struct Game {
     pub at_once: usize,
     pub json: bool,
     pub out: Option<PathBuf>,
+    pub witness: Option<Witness>,
 }
 
 /// Plays the cells and prints the scoreboard.
@@ -57,6 +59,12 @@ pub fn play_all(claim: &Claim, game: &Game, stop: &Stop) -> Result<()> {
     }
     if let Some(out) = &game.out {
         write(out, version.trim(), &played, &scores)?;
+    }
+    if let Some(witness) = &game.witness {
+        let cells = scores.get("cells").and_then(Value::as_array);
+        let cells = cells.map(Vec::as_slice).unwrap_or_default();
+        let place = witness.write(version.trim(), &played, cells, &table(&played))?;
+        eprintln!("evidence: {}", place.display());
     }
     verdict(&played)
 }

@@ -12,10 +12,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::authority::Authority;
 use super::board::{self, Game};
 use super::claim::{self, Claim};
+use super::clock;
+use super::crowd;
 use super::cut;
 use super::diagnose;
+use super::doh;
+use super::first;
+use super::flap;
 use super::flood;
 use super::hold::{self, Hold};
+use super::idle;
 use super::internet::{Host, Internet};
 use super::island;
 use super::loss::{self, Loss};
@@ -43,10 +49,8 @@ const HOLD: Hold = Hold {
     reservation_s: 8,
     time: Duration::from_secs(24),
 };
-/// How long the short form of `flood` is.
-const FLOOD: Duration = Duration::from_secs(10);
-/// The losses of the short form of `loss`.
-const LOSSES: [Loss; 2] = [Loss::Killed, Loss::Frozen];
+/// How long the short forms of `flood` and `crowd` are.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Measures everything, plays the short forms of the scenarios, and prints what came out. Where there can be no lab, it
 /// says why.
@@ -104,39 +108,52 @@ fn cells(claim: &Claim, root: &Path, means: &Means, stop: &Stop) -> Result<()> {
         at_once: board::at_once(),
         json: false,
         out: None,
+        witness: None,
     };
     board::play_all(claim, &game, stop)
 }
 
-/// Two at a time: most of each is waiting.
+/// Two at a time, since most of each is waiting; those that take all that the machine has, alone.
 fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
     tell(&diagnose::play(claim, means, stop)?)?;
-    both(
-        || hold::play(claim, &HOLD, means, stop),
-        || loss::play(claim, &LOSSES, true, means, stop),
-    )?;
-    both(
-        || cut::play(claim, means, stop),
-        || island::play(claim, means, stop),
-    )?;
-    let flooded = flood::play(claim, FLOOD, means, stop)?;
-    tell(&flooded)
+    side_by_side([
+        &[
+            &|| hold::play(claim, &HOLD, means, stop),
+            &|| cut::play(claim, means, stop),
+            &|| island::play(claim, means, stop),
+            &|| doh::play(claim, means, stop),
+            &|| first::play(claim, means, stop),
+            &|| idle::play(claim, means, stop),
+        ],
+        &[
+            &|| loss::play(claim, &Loss::ALL, true, means, stop),
+            &|| flap::play(claim, means, stop),
+            &|| clocks(claim, means, stop),
+        ],
+    ])?;
+    tell(&flood::play(claim, SHORT, means, stop)?)?;
+    tell(&crowd::play(claim, SHORT, means, stop)?)
 }
 
-fn both(
-    one: impl FnOnce() -> Result<Report> + Send,
-    other: impl FnOnce() -> Result<Report>,
-) -> Result<()> {
-    let (one, other) = std::thread::scope(|scope| {
-        let one = scope.spawn(one);
-        let other = other();
-        let panicked = |_| Err(Failure::new("a scenario could not be played"));
-        (one.join().unwrap_or_else(panicked), other)
-    });
-    for report in [one?, other?] {
-        tell(&report)?;
+fn clocks(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
+    match clock::can_be_played() {
+        true => clock::play(claim, means, stop),
+        false => Ok(Report::skipped("clock", clock::MISSING)),
     }
-    Ok(())
+}
+
+type Scenario<'a> = &'a (dyn Fn() -> Result<Report> + Sync);
+
+/// Plays one row of scenarios beside another.
+fn side_by_side(rows: [&[Scenario<'_>]; 2]) -> Result<()> {
+    let play = |row: &[Scenario<'_>]| row.iter().try_for_each(|scenario| tell(&scenario()?));
+    let [one, other] = rows;
+    std::thread::scope(|scope| {
+        let one = scope.spawn(move || play(one));
+        let other = play(other);
+        let panicked = |_| Err(Failure::new("a scenario could not be played"));
+        one.join().unwrap_or_else(panicked).and(other)
+    })
 }
 
 fn tell(report: &Report) -> Result<()> {

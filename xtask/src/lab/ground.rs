@@ -70,12 +70,33 @@ impl<'c> Ground<'c> {
         reservation_s: u32,
         stop: &Stop,
     ) -> Result<Nodes<'a>> {
-        let relay = |index| self.relay(index, means, reservation_s, stop);
-        let relays = [relay(0)?, relay(1)?];
-        let known = self.known(&relays);
-        let join = ["donor", "join", "--no-mdns", "--bootstrap", &known];
-        let donor = self.node("donor", &self.donor.host, means, &join, stop)?;
+        let relays = self.relays(means, reservation_s, stop)?;
+        let donor = self.start_donor("donor", &relays, means, stop)?;
         Ok(Nodes { relays, donor })
+    }
+
+    /// Starts both relays alone.
+    pub fn relays<'a>(
+        &'a self,
+        means: &'a Means,
+        reservation_s: u32,
+        stop: &Stop,
+    ) -> Result<[Node<'a>; 2]> {
+        let relay = |index| self.relay(index, means, reservation_s, stop);
+        Ok([relay(0)?, relay(1)?])
+    }
+
+    /// Starts a donor of that name, which has a home of its own.
+    pub fn start_donor<'a>(
+        &'a self,
+        name: &str,
+        relays: &[Node<'_>; 2],
+        means: &'a Means,
+        stop: &Stop,
+    ) -> Result<Node<'a>> {
+        let known = self.known(relays);
+        let join = ["donor", "join", "--no-mdns", "--bootstrap", &known];
+        self.node(name, &self.donor.host, means, &join, stop)
     }
 
     /// Starts a relay, also one that was there before: it is the same again.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::board::{self, Game};
+use super::bundle::Witness;
 use super::means::{beside_this_program, there};
 use super::nat::Nat;
 use super::profile::Profile;
@@ -27,9 +28,11 @@ Scenarios, all of which know --program and --json:
   loss      relays fail while others call a donor through them: [--loss killed|frozen|parted|restarted|both, may be
             given again; default: every one]
   diagnose  the program says of every network of the lab what it blocks, and which way is left
+  doh       nothing goes to port 53 where --doh-only says so
   clock     clocks jump by minutes and hours while a job is under way; needs the package faketime
   crowd     a thousand peers of one network take all that they get: [--for <S>, default 60]
   cut       circuits are cut in the middle of 50 MB of a job's input, and of its result
+  first     how long a donor is without an address that starts where TCP to port 443 alone gets out
   flap      a donor's address changes again and again while it works
   flood     garbage on every port of a relay and of a donor: [--for <S>, default 60]
   idle      a donor takes a task, says that it works on it, and never runs it
@@ -45,6 +48,7 @@ Options:
   --program <FILE>   the worldcompute to try [default: the one built beside this program]
   --at-once <N>      cells at a time [default: two to a core, as memory allows]
   --out <FILE>       write the scoreboard, as JSON when it ends in .json, as Markdown otherwise
+  --evidence <DIR>   write it as a bundle of evidence below this folder
   --json             print it as JSON
 
 All of it needs root, and the packages iproute2 and nftables.
@@ -58,6 +62,7 @@ pub struct Options {
     program: Option<PathBuf>,
     at_once: Option<usize>,
     out: Option<PathBuf>,
+    evidence: Option<PathBuf>,
     json: bool,
 }
 
@@ -71,6 +76,7 @@ impl Options {
             program: None,
             at_once: None,
             out: None,
+            evidence: None,
             json: false,
         };
         let mut words = words.iter().copied();
@@ -97,6 +103,7 @@ impl Options {
             "--program" => self.program = Some(value.into()),
             "--at-once" => self.at_once = Some(positive(value)?),
             "--out" => self.out = Some(value.into()),
+            "--evidence" => self.evidence = Some(value.into()),
             _ => return None,
         }
         Some(())
@@ -124,6 +131,10 @@ impl Options {
             at_once: self.at_once.unwrap_or_else(board::at_once),
             json: self.json,
             out: self.out,
+            witness: self
+                .evidence
+                .map(|dir| Witness::begin(root, dir))
+                .transpose()?,
         })
     }
 }

@@ -137,7 +137,7 @@ pub fn play(claim: &Claim, label: &str, cell: Cell, trial: &Trial, stop: &Stop) 
 }
 
 /// How a node joins: by the public addresses of the relay, or by its name.
-fn joining(world: &World, profile: Profile, relay: &Node) -> Vec<String> {
+pub fn joining(world: &World, profile: Profile, relay: &Node) -> Vec<String> {
     let public = format!("/ip4/{}/", world.relay.addresses[0]);
     let addresses = relay.addresses.iter().map(String::as_str);
     let addresses: Vec<&str> = addresses

@@ -1,0 +1,109 @@
+//! A chore that takes long and does little, while others run.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::shell::{Failure, Result, forget_cargo};
+
+/// One that has begun. It is told to stop when this is dropped.
+pub struct Beside {
+    name: String,
+    child: Child,
+    printed: File,
+}
+
+impl Beside {
+    /// Starts `cargo xtask` with these words, ahead of everything else that wants the processors.
+    pub fn start(root: &Path, words: &[&str]) -> Result<Self> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "-10"]);
+        command.arg(std::env::current_exe().unwrap_or_default());
+        command
+            .arg("--root")
+            .arg(root)
+            .args(words)
+            .current_dir(root);
+        forget_cargo(&mut command);
+        Self::spawn(words.join(" "), command)
+    }
+
+    fn spawn(name: String, mut command: Command) -> Result<Self> {
+        let mut begin = || {
+            let printed = tempfile::tempfile()?;
+            let command = command.stdin(Stdio::null()).stdout(printed.try_clone()?);
+            let child = command.stderr(printed.try_clone()?).spawn()?;
+            Ok((child, printed))
+        };
+        let failed = |error: std::io::Error| Failure::new(format!("cannot run `{name}`: {error}"));
+        let (child, printed) = begin().map_err(failed)?;
+        Ok(Self {
+            name,
+            child,
+            printed,
+        })
+    }
+
+    /// Waits for its end, and prints what it printed.
+    pub fn finish(mut self) -> Result<()> {
+        let failed = |why: &dyn std::fmt::Display| Failure::new(format!("`{}`: {why}", self.name));
+        let status = self.child.wait().map_err(|error| failed(&error))?;
+        let mut printed = String::new();
+        let read = self.printed.rewind();
+        let read = read.and_then(|()| self.printed.read_to_string(&mut printed));
+        read.map_err(|error| failed(&error))?;
+        print!("{printed}");
+        match status.success() {
+            true => Ok(()),
+            false => Err(failed(&status)),
+        }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // It is gone already where it was waited for.
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let (Ok(None), Some(pid)) = (self.child.try_wait(), pid) {
+            let _ = kill_process(pid, Signal::TERM);
+            let _ = self.child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Beside {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Beside::spawn("a chore".to_owned(), command).unwrap()
+    }
+
+    #[test]
+    fn what_fails_beside_is_told_when_it_is_waited_for() {
+        shell("echo fine").finish().unwrap();
+        let failure = shell("echo half; exit 3").finish().unwrap_err();
+        assert_eq!(failure.message, "`a chore`: exit status: 3");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_told_to_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = dir.path().join("told");
+        let script = format!(
+            "trap 'touch {told}; exit' TERM; touch {told}.ready; while :; do sleep 0.01; done",
+            told = told.display()
+        );
+        let beside = shell(&script);
+        while !told.with_extension("ready").exists() {
+            std::thread::yield_now();
+        }
+        drop(beside);
+        assert!(told.exists());
+    }
+}
