@@ -228,6 +228,7 @@ struct Bench<'a> {
     sealed: Partition,
     version: PartitionVersion,
     plain: Plain,
+    rounds: usize,
 }
 
 impl<'a> Bench<'a> {
@@ -241,7 +242,20 @@ impl<'a> Bench<'a> {
             sealed,
             version,
             plain: Plain::new(place.client(&name), format!("{name}-plain"), rows).await,
+            rounds: 0,
         }
+    }
+
+    /// The sides with their numbers, in each of the six orders in turn: how slow a server is depends on what it did just
+    /// before.
+    fn next_order(&mut self) -> Vec<(usize, Side)> {
+        self.rounds = self.rounds.wrapping_add(1);
+        let mut order: Vec<(usize, Side)> = SIDES.into_iter().enumerate().collect();
+        order.rotate_left(self.rounds % SIDES.len());
+        if self.rounds % (2 * SIDES.len()) < SIDES.len() {
+            order.reverse();
+        }
+        order
     }
 
     async fn run(&mut self, side: Side) {
@@ -516,7 +530,10 @@ async fn turns(
 ) -> Duration {
     let mut spent = Duration::ZERO;
     for _ in 0..rounds {
-        for (number, (side, tally)) in SIDES.into_iter().zip(tallies.iter_mut()).enumerate() {
+        for (number, side) in bench.next_order() {
+            let Some(tally) = tallies.get_mut(number) else {
+                continue;
+            };
             let took = tally.time(bench.run(side)).await;
             if number == measured {
                 spent += took;
