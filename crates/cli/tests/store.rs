@@ -1177,7 +1177,7 @@ fn what_is_erased_stays_so_and_is_erased_only_when_somebody_says_yes() {
         );
     }
     let back = world.fault(&["store", "import", &bundle]);
-    assert_eq!(back["error_code"], "version_rolled_back");
+    assert_eq!(back["error_code"], "partition_erased");
 }
 
 #[test]

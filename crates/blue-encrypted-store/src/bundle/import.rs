@@ -245,15 +245,14 @@ impl Landing<'_> {
     async fn look(&self, found: &Mark) -> Result<bool> {
         let shared = self.shared;
         let floor = shared.store.anchor.mark(&shared.scope.key.to_string());
-        if self.origin.is_here {
-            check_floor(&shared.scope.key, floor.as_ref(), found)?;
-        }
+        let floor = floor.filter(|_| self.origin.is_here);
+        let put_back = || check_floor(&shared.scope.key, floor.as_ref(), found).map(|()| false);
         match self.read_target().await {
             Ok(loaded) => {
                 let there = loaded.open.manifest.header;
                 let is_same = *found == Mark::new(there.version, &there.seal);
                 match there.version {
-                    0 => Ok(false),
+                    0 => put_back(),
                     _ if self.origin.is_here && is_same => Ok(true),
                     version if self.origin.is_here && version > found.version() => {
                         Err(older(shared, version, found))
@@ -265,7 +264,7 @@ impl Landing<'_> {
             Err(fault)
                 if self.origin.is_here && fault.category() == Category::VerificationFailed =>
             {
-                Ok(false)
+                put_back()
             }
             Err(fault) => Err(fault),
         }
