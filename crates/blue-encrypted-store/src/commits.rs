@@ -10,7 +10,6 @@ use proptest::prelude::*;
 
 use crate::anchor::Anchor;
 use crate::crypto::random;
-use crate::keyring::Keyring;
 use crate::lab::{Job, Lab, MemoryKey, Task, job, partition, put, secrets, task, text, version};
 use crate::manifest::{CHUNK_ENTRIES, Listed, MAX_PARTITION_RECORDS, Manifest};
 use crate::name::RecordId;
@@ -20,7 +19,6 @@ use crate::sources::Sources;
 use crate::table::{MAX_ACTIONS, Outcome, Room};
 use crate::{
     Batch, CrossPartition, Hint, Kind, Partition, PartitionVersion, Store, StoreConfig, StorePath,
-    reader,
 };
 
 const PK: &str = "job#j1";
@@ -311,10 +309,7 @@ async fn a_small_commit_to_a_large_partition_writes_little() {
 /// Prepares a commit and does only its first `steps` transactions, as a process that dies then.
 pub(crate) async fn interrupted(store: &Store, batch: Batch, steps: usize) {
     let shared = partition(store, "j1").0;
-    let mut open = reader::read(&shared.store, &shared.scope, &Keyring::empty(&shared.scope))
-        .await
-        .unwrap()
-        .open;
+    let mut open = shared.read().await.unwrap().open;
     let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
     let Prepared { transactions, .. } =
         plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();
@@ -360,10 +355,7 @@ async fn a_commit_that_is_overtaken_while_it_is_staged_changes_nothing() {
     let (slow, quick) = (lab.store().await, lab.store().await);
     let at = put(&partition(&slow, "j1"), &[("t0000", "old")]).await;
     let shared = partition(&slow, "j1").0;
-    let mut open = reader::read(&shared.store, &shared.scope, &Keyring::empty(&shared.scope))
-        .await
-        .unwrap()
-        .open;
+    let mut open = shared.read().await.unwrap().open;
     let batch = puts(0..300, "slow");
     let changes = plan::resolve(&shared.scope, &open.manifest, batch.changes).unwrap();
     let prepared = plan::prepare(&shared.scope, &shared.store.sources, &mut open, changes).unwrap();

@@ -14,7 +14,7 @@ use crate::erasure::refuse_erased;
 use crate::keyring::Keyring;
 use crate::name::ROOT;
 use crate::plan::{self, FirstKey, MAX_FLIP_ACTIONS, Open, Prepared, Stray};
-use crate::reader::{self, Loaded};
+use crate::reader::{self, Loaded, Read};
 use crate::record::Scope;
 use crate::store::Inner;
 use crate::table::{Action, When};
@@ -95,11 +95,12 @@ impl Partition {
             open.as_ref().map(|open| open.keyring.clone())
         };
         let snapshot = match self.0.read_knowing(known.as_deref()).await {
-            Ok(loaded) => {
+            Ok(Read::Loaded(loaded)) => {
                 let (open, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
                 self.0.learn(open).await;
                 snapshot
             }
+            Ok(Read::Torn(_)) => self.load_alone().await?,
             Err(fault) => {
                 *self.0.open.lock().await = None;
                 return Err(fault);
@@ -107,6 +108,16 @@ impl Partition {
         };
         snapshot.hand_out().await?;
         Ok((snapshot.version() != PartitionVersion::NONE).then_some(snapshot))
+    }
+
+    /// Commits of this process may be what has changed the partition during every attempt: they wait for this one.
+    async fn load_alone(&self) -> Result<Snapshot> {
+        let mut open = self.0.open.lock().await;
+        *open = None;
+        let loaded = self.0.read().await?;
+        let (read, snapshot) = loaded.into_parts(&self.0.store, &self.0.scope);
+        *open = Some(read);
+        Ok(snapshot)
     }
 
     /// Whether the table has no row of it at all, not even one that an interrupted first commit has left: what
@@ -183,9 +194,12 @@ impl Partition {
 }
 
 impl Shared {
-    /// Goes on from what was read, unless a commit has gone further meanwhile.
+    /// Goes on from what was read, unless a commit has gone further meanwhile, or the partition has ended.
     async fn learn(&self, read: Open) {
         let mut open = self.open.lock().await;
+        if self.store.audit.has_ended(&self.scope.key) {
+            return;
+        }
         let version = |open: &Open| open.manifest.header.version;
         if open
             .as_ref()
@@ -203,23 +217,33 @@ impl Shared {
 
     /// Reads and verifies the partition. A failed check is on record: with which of the keys is what it could not tell.
     pub(crate) async fn read(&self) -> Result<Loaded> {
-        self.read_knowing(None).await
+        match self.read_knowing(None).await? {
+            Read::Loaded(loaded) => Ok(*loaded),
+            Read::Torn(fault) => {
+                self.record_failure(&fault)?;
+                Err(fault)
+            }
+        }
     }
 
     /// The same, but the data keys of `known` are not unwrapped again.
-    async fn read_knowing(&self, known: Option<&Keyring>) -> Result<Loaded> {
+    async fn read_knowing(&self, known: Option<&Keyring>) -> Result<Read> {
         let none = Keyring::empty(&self.scope);
         let known = known.unwrap_or(&none);
-        let (audit, lane) = (&self.store.audit, self.lane());
-        audit.settle(lane).await?;
+        self.store.audit.settle(self.lane()).await?;
         let read = reader::read(&self.store, &self.scope, known).await;
         if let Err(fault) = &read
             && fault.category() == Category::VerificationFailed
         {
-            let failed = Draft::some_dek(Operation::Decrypt, &self.scope.key);
-            audit.record(lane, failed.ended(AuditOutcome::of(fault)))?;
+            self.record_failure(fault)?;
         }
         read
+    }
+
+    fn record_failure(&self, fault: &Fault) -> Result<()> {
+        let failed = Draft::some_dek(Operation::Decrypt, &self.scope.key);
+        let failed = failed.ended(AuditOutcome::of(fault));
+        self.store.audit.record(self.lane(), failed)
     }
 
     fn resolve(&self, open: &Open, batch: Batch) -> Result<Vec<plan::Step>> {

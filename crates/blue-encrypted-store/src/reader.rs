@@ -5,7 +5,7 @@ mod sparing;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use worldcompute_fault::{Category, Result};
+use worldcompute_fault::{Category, Fault, Result};
 
 use crate::META;
 use crate::anchor::{Mark, check_floor};
@@ -56,12 +56,15 @@ impl Loaded {
     }
 }
 
+/// What came of reading a partition that somebody may be writing.
+pub(crate) enum Read {
+    Loaded(Box<Loaded>),
+    /// It changed during every attempt: what did not verify may be of two versions.
+    Torn(Fault),
+}
+
 /// Reads all pages of a partition and verifies them. The data keys in `known` are not unwrapped again.
-pub(crate) async fn read(
-    store: &Arc<Inner>,
-    scope: &Arc<Scope>,
-    known: &Keyring,
-) -> Result<Loaded> {
+pub(crate) async fn read(store: &Arc<Inner>, scope: &Arc<Scope>, known: &Keyring) -> Result<Read> {
     let pk = scope.key.to_string();
     let floor = store.anchor.mark(&pk);
     let mut attempts = 0;
@@ -82,8 +85,11 @@ pub(crate) async fn read(
         // is wrong with rows that were all read under one root is.
         let after = Some(store.table.get(&pk, ROOT).await?);
         attempts += 1;
-        if attempts == MAX_ATTEMPTS || before == after {
+        if before == after {
             return Err(fault);
+        }
+        if attempts == MAX_ATTEMPTS {
+            return Ok(Read::Torn(fault));
         }
         before = after;
     };
@@ -93,7 +99,7 @@ pub(crate) async fn read(
     if header.version > 0 && floor.is_none_or(|floor| floor != found) {
         store.anchor.advance(vec![(pk, found)]).await?;
     }
-    Ok(loaded)
+    Ok(Read::Loaded(Box::new(loaded)))
 }
 
 async fn verified(

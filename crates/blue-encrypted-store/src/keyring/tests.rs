@@ -1,7 +1,7 @@
 //! Who has read a data key does not unwrap it again, and is not fooled or left behind for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,9 +9,10 @@ use tokio::sync::{Barrier, Semaphore};
 use worldcompute_fault::{Category, Fault};
 
 use crate::attacks::changed;
+use crate::commits::puts;
 use crate::keys::{DekContext, KekContext, KeyError};
 use crate::lab::{Lab, Meddling, partition, put};
-use crate::{Batch, KeyLifetime, Partition, Store, StoreConfig, StorePath};
+use crate::{Batch, KeyLifetime, Partition, PartitionVersion, Store, StoreConfig, StorePath};
 
 const PK: &str = "job#j1";
 
@@ -224,10 +225,7 @@ async fn a_load_that_ends_after_a_commit_does_not_take_the_handle_back() {
     while keys.unwrapped.load(Ordering::SeqCst) == 0 {
         tokio::task::yield_now().await;
     }
-    let at = handle
-        .commit(crate::commits::puts(0..1, "y"), at)
-        .await
-        .unwrap();
+    let at = handle.commit(puts(0..1, "y"), at).await.unwrap();
     keys.go.add_permits(1);
     assert_eq!(
         late.await.unwrap().get() + 1,
@@ -235,10 +233,32 @@ async fn a_load_that_ends_after_a_commit_does_not_take_the_handle_back() {
         "as it was when it was read"
     );
     let before = keys.unwrapped.load(Ordering::SeqCst);
-    handle
-        .commit(crate::commits::puts(0..1, "z"), at)
-        .await
-        .unwrap();
+    handle.commit(puts(0..1, "z"), at).await.unwrap();
     let after = keys.unwrapped.load(Ordering::SeqCst);
     assert_eq!(after, before, "nothing had to be read again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_a_partition_all_the_time_can_read_it_though_it_comes_in_many_pages() {
+    let lab = Lab::new();
+    let store = lab.store().await;
+    let handle = partition(&store, "j1");
+    let large = "x".repeat(300_000);
+    let nothing = PartitionVersion::NONE;
+    let mut at = handle.commit(puts(0..12, &large), nothing).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (handle, done) = (handle.clone(), done.clone());
+        async move {
+            while !done.load(Ordering::SeqCst) {
+                // On the last page; the root is on the first.
+                at = handle.commit(puts(11..12, "y"), at).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..3 {
+        assert_eq!(handle.load().await.unwrap().unwrap().len(), 12);
+    }
+    done.store(true, Ordering::SeqCst);
+    writer.await.unwrap();
 }
