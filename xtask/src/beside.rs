@@ -17,11 +17,13 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts `cargo xtask` with these words, ahead of everything else that wants the processors.
+    /// Starts `cargo xtask` with these words, ahead of everything else that wants the processors. It is told to stop when
+    /// this process ends, however it does.
     pub fn start(root: &Path, words: &[&str]) -> Result<Self> {
-        let mut command = Command::new("nice");
-        command.args(["-n", "-10"]);
-        command.arg(std::env::current_exe().unwrap_or_default());
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "nice", "-n", "-10"]);
+        // The file of this program may have been replaced since it began, by a build of what it tests.
+        command.arg(format!("/proc/{}/exe", std::process::id()));
         command
             .arg("--root")
             .arg(root)

@@ -107,8 +107,14 @@ fn hold(root: &Path) -> Result<std::result::Result<Beside, String>> {
     if let Some(why) = crate::lab::missing() {
         return Ok(Err(format!("hold: {why}")));
     }
-    let words = ["lab", "hold", "--program", "target/debug/worldcompute"];
-    Beside::start(root, &words).map(Ok)
+    // Steps that are run meanwhile build the program anew.
+    let (built, held) = (
+        "target/debug/worldcompute",
+        "target/debug/worldcompute-held",
+    );
+    std::fs::copy(root.join(built), root.join(held))
+        .map_err(|error| Failure::new(format!("cannot copy {built}: {error}")))?;
+    Beside::start(root, &["lab", "hold", "--program", held]).map(Ok)
 }
 
 #[cfg(target_os = "linux")]
@@ -189,10 +195,13 @@ fn store(root: &Path) -> Result<Skipped> {
 
 /// Nodes on a network of their own, and the lab in which more of that is tried.
 fn system(root: &Path) -> Result<Skipped> {
-    let skipped = system_test(root, "lan", "target/release/worldcompute")?;
+    let program = "target/release/worldcompute";
+    let lan = system_test(root, "lan", program)?;
     #[cfg(target_os = "linux")]
-    crate::lab::run(root, &["check", "--program", "target/release/worldcompute"])?;
-    Ok(skipped)
+    let lab = unless_all_has_to_run("lab", crate::lab::check(root, Some(program.into()))?)?;
+    #[cfg(not(target_os = "linux"))]
+    let lab = Skipped::new();
+    Ok([lan, lab].concat())
 }
 
 /// Runs a script that says why, when it cannot run here.

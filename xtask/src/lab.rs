@@ -49,6 +49,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::shell::{Failure, Result};
+pub use check::run as check;
 use claim::Claim;
 use means::{Means, Report};
 use options::{Options, USAGE};
@@ -60,7 +61,7 @@ use world::{DOH, World};
 /// Runs one command of the lab on the checkout in `root`.
 pub fn run(root: &Path, words: &[&str]) -> Result<()> {
     match words {
-        ["check", options @ ..] => check::run(root, Wishes::parse(options, &[])?.program),
+        ["check", options @ ..] => check::run(root, Wishes::parse(options, &[])?.program).map(drop),
         ["keep", options @ ..] => keep(&Options::parse(options)?),
         ["hold", options @ ..] => {
             let wishes = Wishes::parse(options, &["--for", "--reservation-s"])?;

@@ -63,7 +63,9 @@ pub fn play_all(claim: &Claim, game: &Game, stop: &Stop) -> Result<()> {
     if let Some(witness) = &game.witness {
         let cells = scores.get("cells").and_then(Value::as_array);
         let cells = cells.map(Vec::as_slice).unwrap_or_default();
-        let place = witness.write(version.trim(), &played, cells, &table(&played))?;
+        let sum = tools::call("sha256sum", &[&game.trial.program.display().to_string()])?;
+        let sum = sum.split_whitespace().next().unwrap_or_default();
+        let place = witness.write((version.trim(), sum), &played, cells, &table(&played))?;
         eprintln!("evidence: {}", place.display());
     }
     verdict(&played)

@@ -45,7 +45,7 @@ impl Witness {
     /// Writes what came of it: the scoreboard as `table` and cell by cell. Returns where.
     pub fn write(
         &self,
-        program: &str,
+        (program, sum): (&str, &str),
         played: &[Played],
         cells: &[Value],
         table: &str,
@@ -54,7 +54,7 @@ impl Witness {
         let overall = overall(played);
         let bundle = Bundle {
             phase: PHASE,
-            metadata: self.metadata(program),
+            metadata: self.metadata(program, sum),
             results: Results {
                 overall,
                 assertions: played.iter().map(assertion).collect(),
@@ -70,7 +70,7 @@ impl Witness {
         written.map_err(|fault| failed(fault.message()))
     }
 
-    fn metadata(&self, program: &str) -> Metadata {
+    fn metadata(&self, program: &str, sum: &str) -> Metadata {
         Metadata {
             run_id: run_id(),
             area: Area::firewall_traversal(),
@@ -82,6 +82,7 @@ impl Witness {
             machines: vec![Machine::this()],
             env: [
                 ("program".to_owned(), json!(program)),
+                ("program_sha256".to_owned(), json!(sum)),
                 ("checkout_is_commit".to_owned(), json!(self.clean)),
             ]
             .into(),

@@ -52,12 +52,12 @@ const HOLD: Hold = Hold {
 /// How long the short forms of `flood` and `crowd` are.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// Measures everything, plays the short forms of the scenarios, and prints what came out. Where there can be no lab, it
-/// says why.
-pub fn run(root: &Path, program: Option<PathBuf>) -> Result<()> {
+/// Measures everything, plays the short forms of the scenarios, and prints what came out. Returns what cannot be played on
+/// this machine, with the reason for each; all of it where there can be no lab.
+pub fn run(root: &Path, program: Option<PathBuf>) -> Result<Vec<String>> {
     if let Some(why) = tools::missing() {
         println!("skipped: lab: {why}");
-        return Ok(());
+        return Ok(vec![format!("lab: {why}")]);
     }
     let means = Means::find(program)?;
     let stop = Stop::listen()?;
@@ -72,9 +72,13 @@ pub fn run(root: &Path, program: Option<PathBuf>) -> Result<()> {
     a_killed_run_is_swept()?;
     an_interrupted_run_cleans_up()?;
     match of_this_machine()? == before {
-        true => said("the network of this machine is what it was".to_owned()),
-        false => Err(Failure::new("the lab changed the network of this machine")),
+        true => said("the network of this machine is what it was".to_owned())?,
+        false => return Err(Failure::new("the lab changed the network of this machine")),
     }
+    Ok(match clock::can_be_played() {
+        true => Vec::new(),
+        false => vec![format!("clock: {}", clock::MISSING)],
+    })
 }
 
 fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
@@ -152,7 +156,12 @@ fn side_by_side(rows: [&[Scenario<'_>]; 2]) -> Result<()> {
         let one = scope.spawn(move || play(one));
         let other = play(other);
         let panicked = |_| Err(Failure::new("a scenario could not be played"));
-        one.join().unwrap_or_else(panicked).and(other)
+        match (one.join().unwrap_or_else(panicked), other) {
+            (Err(one), Err(other)) => {
+                Err(Failure::new(format!("{}\n{}", one.message, other.message)))
+            }
+            (one, other) => one.and(other),
+        }
     })
 }
 

@@ -27,8 +27,8 @@ const ANNOUNCE_PAUSE: Duration = Duration::from_secs(15);
 /// A relay is asked again which others it knows after this time, and when it has no room, after the shorter one.
 const ASK_INTERVAL: Duration = Duration::from_secs(600);
 const ASK_PAUSE: Duration = Duration::from_secs(30);
-/// One whose connection breaks before it answers is asked again on the next, but no more than once in this time: it may
-/// break every one.
+/// One whose connection breaks before it answers is asked again on the next, but at once no more than once in this time: it
+/// may break every one.
 const FORGIVING_PAUSE: Duration = Duration::from_secs(30);
 /// Peers that are asked at once when no relay is left to try.
 const ASKED_IN_NEED: usize = 3;
@@ -47,9 +47,10 @@ pub(super) struct Rounds {
 /// When a peer was asked which relays it knows.
 #[derive(Clone, Copy, Default)]
 struct Asked {
-    /// Not if the connection broke before it answered.
     at: Option<Instant>,
-    /// When that was last overlooked.
+    /// Whether the connection broke before it answered.
+    broke: bool,
+    /// When it was last forgotten for that that it was asked.
     forgiven: Option<Instant>,
 }
 
@@ -71,21 +72,25 @@ impl Rounds {
     /// The connection to the peer broke before it answered.
     pub(super) fn unanswered(&mut self, peer: &PeerId, now: Instant) {
         let asked = self.asked.entry(*peer).or_default();
+        asked.broke = true;
         if !is_within(FORGIVING_PAUSE, asked.forgiven, now) {
-            *asked = Asked {
-                at: None,
-                forgiven: Some(now),
-            };
+            (asked.at, asked.forgiven) = (None, Some(now));
         }
     }
 
     fn asks(&mut self, peer: &PeerId, now: Instant) {
-        self.asked.entry(*peer).or_default().at = Some(now);
+        let asked = self.asked.entry(*peer).or_default();
+        (asked.at, asked.broke) = (Some(now), false);
     }
 
     fn was_asked_within(&self, pause: Duration, peer: &PeerId, now: Instant) -> bool {
-        let asked = self.asked.get(peer);
-        asked.is_some_and(|asked| is_within(pause, asked.at, now))
+        self.asked.get(peer).is_some_and(|asked| {
+            let pause = match asked.broke {
+                true => pause.min(FORGIVING_PAUSE),
+                false => pause,
+            };
+            is_within(pause, asked.at, now)
+        })
     }
 
     fn forget_old(&mut self, now: Instant) {
@@ -377,8 +382,15 @@ mod tests {
         rounds.unanswered(&peer, start);
         assert!(asked(&rounds, start), "it may break every one");
         let later = start + FORGIVING_PAUSE;
+        assert!(!asked(&rounds, later), "it may have been by chance");
+        rounds.asks(&peer, later);
         rounds.unanswered(&peer, later);
         assert!(!asked(&rounds, later));
+        rounds.asks(&peer, later);
+        assert!(
+            asked(&rounds, later + ASK_INTERVAL / 2),
+            "this time it answers"
+        );
     }
 
     #[test]
