@@ -71,7 +71,7 @@ pub fn play_all(claim: &Claim, game: &Game, stop: &Stop) -> Result<()> {
     verdict(&played)
 }
 
-/// Cells at a time: two to a core, since most of a cell is waiting, and as memory allows.
+/// Cells at a time: six to a core, since most of a cell is waiting, and as memory allows.
 pub fn at_once() -> usize {
     let cores = available_parallelism().map_or(1, usize::from);
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -80,15 +80,9 @@ pub fn at_once() -> usize {
         .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let fit = kib.map_or(1, |kib| kib * 1024 / MEMORY_OF_CELL);
-    (2 * cores)
+    (6 * cores)
         .min(usize::try_from(fit).unwrap_or(usize::MAX))
         .max(1)
-}
-
-/// The NATs that differ most, the same at both sites: with these every profile is played in the lab's check.
-pub fn spanning() -> Vec<Cell> {
-    let pairs = [Nat::None, Nat::PortRestricted, Nat::Symmetric].map(|nat| [nat; 2]);
-    cells(&pairs, &[])
 }
 
 /// There is no score for a NAT that is something else.

@@ -13,7 +13,6 @@ use super::authority::Authority;
 use super::board::{self, Game};
 use super::claim::{self, Claim};
 use super::clock;
-use super::crowd;
 use super::cut;
 use super::diagnose;
 use super::doh;
@@ -49,8 +48,8 @@ const HOLD: Hold = Hold {
     reservation_s: 8,
     time: Duration::from_secs(24),
 };
-/// How long the short forms of `flood` and `crowd` are.
-const SHORT: Duration = Duration::from_secs(10);
+/// How long the short form of `flood` is.
+const FLOOD: Duration = Duration::from_secs(10);
 
 /// Measures everything, plays the short forms of the scenarios, and prints what came out. Returns what cannot be played on
 /// this machine, with the reason for each; all of it where there can be no lab.
@@ -104,10 +103,10 @@ fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
     said(distance_as_promised(claim)?)
 }
 
-/// A whole job behind every firewall, with the NATs that differ most.
+/// A whole job with every pair of NATs behind every firewall.
 fn cells(claim: &Claim, root: &Path, means: &Means, stop: &Stop) -> Result<()> {
     let game = Game {
-        cells: board::spanning(),
+        cells: board::cells(&[], &[]),
         trial: Trial::of(root, means.worldcompute.clone(), Duration::ZERO)?,
         at_once: board::at_once(),
         json: false,
@@ -117,7 +116,7 @@ fn cells(claim: &Claim, root: &Path, means: &Means, stop: &Stop) -> Result<()> {
     board::play_all(claim, &game, stop)
 }
 
-/// Two at a time, since most of each is waiting; those that take all that the machine has, alone.
+/// Two at a time, since most of each is waiting; the one that takes all that the machine has, alone.
 fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
     tell(&diagnose::play(claim, means, stop)?)?;
     side_by_side([
@@ -135,8 +134,8 @@ fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
             &|| clocks(claim, means, stop),
         ],
     ])?;
-    tell(&flood::play(claim, SHORT, means, stop)?)?;
-    tell(&crowd::play(claim, SHORT, means, stop)?)
+    let flooded = flood::play(claim, FLOOD, means, stop)?;
+    tell(&flooded)
 }
 
 fn clocks(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {

@@ -46,7 +46,7 @@ Options:
                      [default: every one]
   --rtt <MS>         how far everything is from everything, in milliseconds there and back [default: 0]
   --program <FILE>   the worldcompute to try [default: the one built beside this program]
-  --at-once <N>      cells at a time [default: two to a core, as memory allows]
+  --at-once <N>      cells at a time [default: six to a core, as memory allows]
   --out <FILE>       write the scoreboard, as JSON when it ends in .json, as Markdown otherwise
   --evidence <DIR>   write it as a bundle of evidence below this folder
   --json             print it as JSON
