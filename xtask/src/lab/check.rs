@@ -12,7 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::authority::Authority;
 use super::board::{self, Game};
 use super::claim::{self, Claim};
-use super::clock;
 use super::cut;
 use super::diagnose;
 use super::doh;
@@ -74,10 +73,7 @@ pub fn run(root: &Path, program: Option<PathBuf>) -> Result<Vec<String>> {
         true => said("the network of this machine is what it was".to_owned())?,
         false => return Err(Failure::new("the lab changed the network of this machine")),
     }
-    Ok(match clock::can_be_played() {
-        true => Vec::new(),
-        false => vec![format!("clock: {}", clock::MISSING)],
-    })
+    Ok(Vec::new())
 }
 
 fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
@@ -131,18 +127,10 @@ fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
         &[
             &|| loss::play(claim, &Loss::ALL, true, means, stop),
             &|| flap::play(claim, means, stop),
-            &|| clocks(claim, means, stop),
         ],
     ])?;
     let flooded = flood::play(claim, FLOOD, means, stop)?;
     tell(&flooded)
-}
-
-fn clocks(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
-    match clock::can_be_played() {
-        true => clock::play(claim, means, stop),
-        false => Ok(Report::skipped("clock", clock::MISSING)),
-    }
 }
 
 type Scenario<'a> = &'a (dyn Fn() -> Result<Report> + Sync);

@@ -26,23 +26,8 @@ const LIBRARIES: [&str; 2] = [
 const JUMPS: [i64; 5] = [7200, -7200, 300, -300, 0];
 /// How long a clock stays, at least: jumps are seen after a second.
 const KEPT: Duration = Duration::from_secs(3);
-/// What a node sees of the jumps at least, by the lines of its log: it may say nothing during any one of them, and the
-/// smallest is of 300 s.
-const SEEN_S: u64 = 200;
 /// What relays grant. Renewals are due while clocks jump.
 const RESERVATION_S: u32 = 12;
-
-/// Why it cannot be played on a machine, and what to do.
-pub const MISSING: &str = "no clock can be set here: install libfaketime (Debian: faketime)";
-
-/// Whether it can be played on this machine.
-pub fn can_be_played() -> bool {
-    library().is_some()
-}
-
-fn library() -> Option<&'static str> {
-    LIBRARIES.into_iter().find(|path| Path::new(path).exists())
-}
 
 /// Plays it.
 pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
@@ -78,7 +63,10 @@ pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
 /// The program with a clock of its own, whose file is in the home that it is started with; where it needs none, with the
 /// machine's.
 fn program(dir: &Path, worldcompute: &Path) -> Result<PathBuf> {
-    let library = library().ok_or_else(|| Failure::new(MISSING))?;
+    let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
+    let library = library.ok_or_else(|| {
+        Failure::new("no clock can be set here: install libfaketime (Debian: faketime)")
+    })?;
     let path = dir.join("worldcompute");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = --home ] || exec {0} \"$@\"\n[ -f \"$2/clock\" ] || echo +0 > \"$2/clock\"\n\
@@ -124,7 +112,7 @@ struct Told {
 impl Told {
     fn report(mut self) -> Report {
         for (name, seen) in &self.seen {
-            if *seen < SEEN_S {
+            if *seen < 7200 {
                 self.broken
                     .push(format!("the {name} saw its clock go {seen} s only"));
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::shell::{Failure, Result};
 
@@ -55,15 +55,6 @@ impl Means {
 }
 
 impl Report {
-    /// That of a scenario that was not played.
-    pub fn skipped(scenario: &str, why: &str) -> Self {
-        Self {
-            data: json!({ "scenario": scenario, "skipped": why }),
-            text: format!("skipped: {scenario}: {why}\n"),
-            broken: Vec::new(),
-        }
-    }
-
     /// Prints it, and fails when something that was promised is not so.
     pub fn tell(&self, json: bool) -> Result<()> {
         match json {
