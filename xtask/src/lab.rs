@@ -31,6 +31,7 @@ mod names;
 mod namespace;
 mod nat;
 mod node;
+mod opening;
 mod options;
 mod probe;
 mod profile;
@@ -95,6 +96,7 @@ pub fn run(root: &Path, words: &[&str]) -> Result<()> {
                 loss::play(claim, &wishes.losses(), false, means, stop)
             })
         }
+        ["opening", options @ ..] => endure(&Wishes::parse(options, &[])?, opening::play),
         ["sweep"] => sweep(),
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");

@@ -25,6 +25,8 @@ pub(crate) const MAX_OFFENCES: u32 = 8;
 const OFFENCE_WINDOW: Duration = Duration::from_secs(60);
 /// A connection that stands for so long is no left-over of a dial, and both sides know of it.
 const STANDING: Duration = Duration::from_secs(1);
+/// Circuits to one peer that this node dialled: the newest, and those that something is under way on.
+const MAX_OWN_CIRCUITS: usize = 3;
 /// Announcements that one peer may make in a burst, and how long until it may make one more.
 const ANNOUNCEMENTS: f64 = 20.0;
 const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
@@ -368,18 +370,60 @@ impl Entry {
         self.last_seen = SystemTime::now();
     }
 
-    /// The relayed connections, when a better one has stood beside them for so long that the peer knows of it too.
+    /// The relayed connections, when a better one has stood beside them for so long that the peer knows of it too; else
+    /// those that this node dialled but for the newest, when that has.
     pub(crate) fn superseded(&self, now: Instant) -> Vec<ConnectionId> {
         let better =
             |connection: &Connection| connection.path != Path::Relayed && connection.has_stood(now);
-        if !self.connections.values().any(better) {
-            return Vec::new();
-        }
         let relayed = self
             .connections
             .iter()
             .filter(|(_, connection)| connection.path == Path::Relayed);
-        relayed.map(|(id, _)| *id).collect()
+        if self.connections.values().any(better) {
+            return relayed.map(|(id, _)| *id).collect();
+        }
+        let mut own: Vec<_> = relayed
+            .filter(|(_, circuit)| !circuit.link.inbound)
+            .map(|(id, circuit)| (circuit.since, *id, circuit.has_stood(now)))
+            .collect();
+        own.sort();
+        match own.pop() {
+            Some((.., true)) => own.into_iter().map(|(_, id, _)| id).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether there may be a better way than that there is: it is a circuit, or this node dialled it over something else
+    /// than an address of the peer offers.
+    pub(crate) fn could_be_better(&self) -> bool {
+        match self.path() {
+            Some(Path::Relayed) => true,
+            Some(Path::Direct) => {
+                let mut direct = self.addresses.iter().filter(|address| !is_relayed(address));
+                direct.any(|address| self.is_outdone_by(address))
+            }
+            Some(Path::HolePunched) | None => false,
+        }
+    }
+
+    /// Whether an address would be a better kind of connection than the best of those that this node dialled directly.
+    pub(crate) fn is_outdone_by(&self, address: &Multiaddr) -> bool {
+        let dialled = self
+            .connections
+            .values()
+            .filter(|connection| !connection.link.inbound && connection.path == Path::Direct);
+        let best = dialled.map(Connection::transport).min();
+        best.is_some_and(|best| Transport::of(address) < best)
+    }
+
+    /// The address of the newest circuit that this node dialled, if there may be one more of them.
+    pub(crate) fn renewable_circuit(&self) -> Option<&Multiaddr> {
+        let own = || {
+            let circuits = self.connections.values();
+            circuits.filter(|circuit| !circuit.link.inbound && circuit.path == Path::Relayed)
+        };
+        let newest = own().max_by_key(|circuit| circuit.since)?;
+        (own().count() < MAX_OWN_CIRCUITS).then_some(&newest.link.remote)
     }
 
     /// Whether the peer dialled us directly and more than once: its earlier process is gone, and only we do not know.

@@ -17,6 +17,8 @@ pub const RESERVATION_DURATION: Duration = Duration::from_secs(120);
 /// How long a node stays on a connection that is not the best kind before it tries a better one. Each time in vain, it
 /// waits twice as long, up to ten times this.
 pub const UPGRADE_AFTER: Duration = Duration::from_secs(60);
+/// The longest of these pauses, in times of the first.
+pub(crate) const MAX_UPGRADE_PAUSE: u32 = 10;
 /// Requests that may wait for the application before further ones are answered "busy".
 pub const INBOUND_QUEUE: usize = 256;
 
@@ -54,7 +56,7 @@ pub struct MeshConfig {
     pub reservation_duration: Duration,
     /// Relays to hold a reservation on; see [`RESERVATIONS_HELD`]. A relay itself holds none.
     pub reservations: usize,
-    /// When a better connection to a relay is tried; see [`UPGRADE_AFTER`].
+    /// When a better connection to a relay, or to a peer, is tried; see [`UPGRADE_AFTER`].
     pub upgrade_after: Duration,
     /// Requests that may wait for the application; see [`INBOUND_QUEUE`].
     pub inbound_queue: usize,

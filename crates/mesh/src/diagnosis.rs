@@ -81,14 +81,15 @@ pub async fn diagnose(
         begin(config, told)?,
     );
     let (probes, observed) = probes.until(deadline).await;
-    let is_reached = probes
+    let works = probes
         .iter()
-        .any(|probe| probe.kind.is_way() && probe.state == ProbeState::Works);
-    let patience = match is_reached {
-        true => (Instant::now() + RESERVATION_GRACE).min(deadline),
-        false => Instant::now(),
+        .filter(|probe| probe.state == ProbeState::Works);
+    let best = works.filter_map(|probe| probe.kind.way()).min();
+    let patience = match best {
+        Some(_) => (Instant::now() + RESERVATION_GRACE).min(deadline),
+        None => Instant::now(),
     };
-    let joined = rehearsal.until(patience).await;
+    let joined = rehearsal.until(patience, best).await;
     let (path, no_path) = match joined {
         Ok(path) => (Some(path), None),
         Err(why) => (None, Some(why)),

@@ -6,12 +6,14 @@ mod dialling;
 mod gossip;
 mod history;
 mod neighbours;
+mod pacing;
 mod relaying;
 mod requests;
 mod reservations;
 mod reversal;
 mod seeds;
 mod snapshot;
+mod upgrades;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -132,6 +134,7 @@ struct Driver {
     hearsay: Hearsay,
     rounds: relaying::Rounds,
     reversals: reversal::Reversals,
+    upgrades: upgrades::Upgrades,
     neighbours: neighbours::Neighbours,
     voice: gossip::Voice,
     attempts: HashMap<ConnectionId, dialling::Attempt>,
@@ -201,7 +204,8 @@ impl Driver {
             peer_lines: PeerLines::new(now),
             hearsay,
             rounds: relaying::Rounds::new(now),
-            reversals: reversal::Reversals::new(now),
+            reversals: reversal::Reversals::new(config.upgrade_after, now),
+            upgrades: upgrades::Upgrades::new(config.upgrade_after, now),
             neighbours: neighbours::Neighbours::new(now),
             voice: gossip::Voice::new(),
             attempts: HashMap::new(),
@@ -343,6 +347,7 @@ impl Driver {
         self.tend_fallbacks(now);
         self.tend_given_up(now);
         self.tend_connections(now);
+        self.tend_upgrades(now);
         self.tend_neighbours(now);
         self.forgive(now);
         self.speak(now);

@@ -19,7 +19,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::address::{Transport, circuit, peer_of, without_peer};
-use crate::config::RESERVATION_DURATION;
+use crate::config::{MAX_UPGRADE_PAUSE, RESERVATION_DURATION};
 use crate::hearsay::Need;
 use crate::status::ReservationState;
 
@@ -37,8 +37,6 @@ const LINGER: Duration = Duration::from_secs(10);
 const MAX_ABSENCES: u32 = 2;
 /// Addresses of one of them. Further ones are left out.
 const MAX_ADDRESSES: usize = 16;
-/// The longest pause before a better connection is tried, in times of the first.
-const MAX_UPGRADE_PAUSE: u32 = 10;
 /// Pauses before further attempts; the last one stays.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),

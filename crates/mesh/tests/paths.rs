@@ -139,18 +139,9 @@ async fn is_heard(speaker: &Mesh, hearer: &Mesh) {
 /// An address that leads to `to` and takes longer over it than any stranger nearby.
 async fn far(to: SocketAddr) -> Multiaddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((mut near, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
-                // Ends with either side.
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
-            });
-        }
-    });
-    format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()
+    let at = at_port_of(listener.local_addr().unwrap());
+    pass_through(listener, to.port(), Duration::from_millis(500));
+    at
 }
 
 fn socket(address: &Multiaddr) -> Option<SocketAddr> {
@@ -253,15 +244,6 @@ async fn two_neighbours_find_each_other_without_any_configuration() {
         "discovered after {discovered:?}, connected after {up:?}, usable after {:?}",
         started.elapsed()
     );
-}
-
-/// A relay on an address of this machine that is not of this machine alone, if there is one.
-async fn relay_on_a_network() -> Option<(Mesh, Vec<Multiaddr>)> {
-    let relay = relay(1, &["/ip4/0.0.0.0/tcp/0"]).await;
-    let own = dialled(&relay).await.into_iter();
-    let on_a_network = |address: &Multiaddr| !address.to_string().starts_with("/ip4/127.");
-    let found: Vec<Multiaddr> = own.filter(on_a_network).collect();
-    (!found.is_empty()).then_some((relay, found))
 }
 
 #[tokio::test(flavor = "multi_thread")]

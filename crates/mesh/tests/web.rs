@@ -424,20 +424,6 @@ async fn handed_over(
     (request.inspected, seen)
 }
 
-/// Passes connections on to a port of this machine, each after a while.
-fn pass_through(listener: TcpListener, port: u16, late: Duration) {
-    tokio::spawn(async move {
-        while let Ok((mut inside, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                tokio::time::sleep(late).await;
-                let mut outside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-                // Either side may go when it likes.
-                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
-            });
-        }
-    });
-}
-
 fn at_port(address: &Multiaddr, port: u16) -> Multiaddr {
     let mut parts: Vec<String> = address.to_string().split('/').map(str::to_owned).collect();
     parts[4] = port.to_string();

@@ -33,6 +33,9 @@ pub const MAX_EXTERNAL: usize = 16;
 /// For how long a relay may grant a reservation, in seconds.
 pub const RESERVATION_S: RangeInclusive<u32> = 5..=86_400;
 
+/// After how long on a worse connection a better one may be tried first, in seconds.
+pub const UPGRADE_AFTER_S: RangeInclusive<u32> = 1..=86_400;
+
 /// The most tasks that one node may be told to run at once.
 pub const MAX_SLOTS: usize = 1024;
 
@@ -62,6 +65,9 @@ pub struct Config {
     pub wss_port: Option<u16>,
     /// Seconds for which a relay grants a reservation; renewed at three quarters of it.
     pub reservation_s: u32,
+    /// Seconds on a connection that is not the best kind before a better one is tried; then after twice as long, and so on up
+    /// to ten times as long.
+    pub upgrade_after_s: u32,
     /// PEM chain to show there; with none, the node makes a certificate that its addresses name.
     pub tls_cert: Option<PathBuf>,
     /// PEM key of that chain.
@@ -102,6 +108,7 @@ impl Default for Config {
             external: Vec::new(),
             wss_port: None,
             reservation_s: 120,
+            upgrade_after_s: 60,
             tls_cert: None,
             tls_key: None,
             dangerously_allow_ssl_inspection: false,
@@ -214,12 +221,8 @@ impl Config {
             return Err(invalid(format!("{given}: given without {missing}"))
                 .hint("give the chain and its key, or neither"));
         }
-        if !RESERVATION_S.contains(&self.reservation_s) {
-            let seconds = self.reservation_s;
-            let [least, most] = [RESERVATION_S.start(), RESERVATION_S.end()];
-            return Err(invalid(format!("reservation_s: {seconds} is out of range"))
-                .hint(format!("give {least} to {most} seconds")));
-        }
+        within("reservation_s", self.reservation_s, &RESERVATION_S)?;
+        within("upgrade_after_s", self.upgrade_after_s, &UPGRADE_AFTER_S)?;
         if self.slots > MAX_SLOTS {
             return Err(invalid(format!("slots: {} are too many", self.slots))
                 .hint(format!("give at most {MAX_SLOTS}, or 0 for one per core")));
@@ -244,6 +247,15 @@ impl Config {
         toml::from_str(text)
             .map_err(|error| in_file(invalid(error.to_string().trim_end().to_owned())))
     }
+}
+
+fn within(setting: &str, seconds: u32, range: &RangeInclusive<u32>) -> Result<()> {
+    if range.contains(&seconds) {
+        return Ok(());
+    }
+    let [least, most] = [range.start(), range.end()];
+    Err(invalid(format!("{setting}: {seconds} is out of range"))
+        .hint(format!("give {least} to {most} seconds")))
 }
 
 fn seeds_of(variable: Option<&OsStr>) -> Result<Vec<String>> {
@@ -364,6 +376,21 @@ mod tests {
         for refused in [RESERVATION_S.start() - 1, RESERVATION_S.end() + 1] {
             let fault = granting(refused).checked().unwrap_err();
             assert!(fault.message().starts_with("reservation_s: "));
+        }
+    }
+
+    #[test]
+    fn nobody_looks_for_better_connections_all_the_time_or_never() {
+        let after = |upgrade_after_s| Config {
+            upgrade_after_s,
+            ..Config::default()
+        };
+        for taken in [*UPGRADE_AFTER_S.start(), *UPGRADE_AFTER_S.end()] {
+            assert!(after(taken).checked().is_ok());
+        }
+        for refused in [0, UPGRADE_AFTER_S.end() + 1] {
+            let fault = after(refused).checked().unwrap_err();
+            assert!(fault.message().starts_with("upgrade_after_s: "));
         }
     }
 

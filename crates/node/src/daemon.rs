@@ -270,6 +270,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             roles: self.0.roles.names(),
             uptime_s: self.0.started.elapsed().as_secs(),
+            time: Some(jiff::Timestamp::now().to_string()),
             listen: mesh.listen.iter().map(ToString::to_string).collect(),
             addresses: self.reachable_at().await?,
             connections: mesh.connections,
@@ -457,6 +458,7 @@ async fn join(
     mesh.mdns = config.mdns;
     mesh.relay_server = options.roles.relay;
     mesh.reservation_duration = Duration::from_secs(config.reservation_s.into());
+    mesh.upgrade_after = Duration::from_secs(config.upgrade_after_s.into());
     if !config.circuit_only {
         mesh.listen = listen::addresses(config.port, options.exact_port)?;
     }

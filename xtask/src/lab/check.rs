@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::authority::Authority;
 use super::board::{self, Game};
 use super::claim::{self, Claim};
+use super::clock;
+use super::crowd;
 use super::cut;
 use super::diagnose;
 use super::doh;
@@ -26,6 +28,7 @@ use super::loss::{self, Loss};
 use super::means::{Means, Report};
 use super::names::{Lie, RELAY};
 use super::nat::{Behaviour, Nat};
+use super::opening;
 use super::probe::Told;
 use super::profile::Profile;
 use super::scenario::{Cell, Trial};
@@ -47,8 +50,8 @@ const HOLD: Hold = Hold {
     reservation_s: 8,
     time: Duration::from_secs(24),
 };
-/// How long the short form of `flood` is.
-const FLOOD: Duration = Duration::from_secs(10);
+/// How long the short forms of `crowd` and `flood` are.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Measures everything, plays the short forms of the scenarios, and prints what came out. Returns what cannot be played on
 /// this machine, with the reason for each; all of it where there can be no lab.
@@ -73,7 +76,7 @@ pub fn run(root: &Path, program: Option<PathBuf>) -> Result<Vec<String>> {
         true => said("the network of this machine is what it was".to_owned())?,
         false => return Err(Failure::new("the lab changed the network of this machine")),
     }
-    Ok(Vec::new())
+    Ok(clock::missing().into_iter().collect())
 }
 
 fn everything(claim: &Claim, stop: &Stop) -> Result<()> {
@@ -112,7 +115,7 @@ fn cells(claim: &Claim, root: &Path, means: &Means, stop: &Stop) -> Result<()> {
     board::play_all(claim, &game, stop)
 }
 
-/// Two at a time, since most of each is waiting; the one that takes all that the machine has, alone.
+/// Two at a time, since most of each is waiting; those that take all that the machine has, alone.
 fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
     tell(&diagnose::play(claim, means, stop)?)?;
     side_by_side([
@@ -123,14 +126,19 @@ fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
             &|| doh::play(claim, means, stop),
             &|| first::play(claim, means, stop),
             &|| idle::play(claim, means, stop),
+            &|| opening::play(claim, means, stop),
         ],
         &[
             &|| loss::play(claim, &Loss::ALL, true, means, stop),
             &|| flap::play(claim, means, stop),
         ],
     ])?;
-    let flooded = flood::play(claim, FLOOD, means, stop)?;
-    tell(&flooded)
+    match clock::missing() {
+        None => tell(&clock::play(claim, means, stop)?)?,
+        Some(why) => println!("skipped: {why}"),
+    }
+    tell(&crowd::play(claim, SHORT, means, stop)?)?;
+    tell(&flood::play(claim, SHORT, means, stop)?)
 }
 
 type Scenario<'a> = &'a (dyn Fn() -> Result<Report> + Sync);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::claim::Claim;
 use super::ground::list;
-use super::means::{Means, Report};
+use super::means::{Means, Report, Run};
 use super::namespace::Namespace;
 use super::nat::Nat;
 use super::node::Node;
@@ -36,7 +36,7 @@ pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
         profile: Profile::Dns,
     };
     let world = World::make(claim, "doh", cell, Duration::ZERO)?;
-    let run = Run { claim, means, stop };
+    let run = Run::of("doh", claim, means, stop);
     let words = ["relay", "--no-mdns", "--wss-listen"];
     let relay = run.start(&world.relay.namespace, "relay", &words)?;
     let join = joining(&world, cell.profile, &relay);
@@ -53,20 +53,6 @@ pub fn play(claim: &Claim, means: &Means, stop: &Stop) -> Result<Report> {
         asked(&quiet.host, "quiet", &["--doh-only"])?,
         asked(&other.host, "other", &[])?,
     ))
-}
-
-struct Run<'a> {
-    claim: &'a Claim,
-    means: &'a Means,
-    stop: &'a Stop,
-}
-
-impl Run<'_> {
-    fn start<'n>(&'n self, host: &'n Namespace, name: &str, words: &[&str]) -> Result<Node<'n>> {
-        let home = self.claim.dir(&format!("doh/{name}"))?;
-        let node = Node::start(host, &self.means.worldcompute, home, words, self.stop)?;
-        node.map_err(|why| Failure::new(format!("{name}: {why}")))
-    }
 }
 
 fn reserved(node: &Node<'_>, stop: &Stop) -> Result<()> {

@@ -17,10 +17,10 @@ use super::sizes::{Sizes, mib};
 use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
-/// Frames a second that are sent to each of the four ports.
+/// Frames a second that are sent to each of the six ports.
 const RATE: u64 = 2_500;
 /// Senders that share this.
-const SENDERS: u64 = 2;
+const SENDERS: usize = 2;
 /// What a process may take more of the machine's memory than before.
 const MOST_GROWTH: u64 = 64 << 20;
 /// Lines that a node may log in all.
@@ -42,19 +42,23 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         Target::Tcp(at(HTTPS)),
         Target::Unix(nodes.donor.home().join("run/control.sock")),
     ];
+    // From the donor's own network, where no firewall is in between.
+    let near = ground.donor_inside(PORT);
+    let targets_near = [Target::Udp(near), Target::Tcp(near)];
     let jobs = Jobs::write(&claim.dir("flood/jobs")?, means, stop)?;
     let before = Sizes::of(&nodes)?;
     let (sent, until) = (Sent::default(), Instant::now() + time);
     let (most, served) = std::thread::scope(|scope| {
-        let outside = &ground.outside.namespace;
+        let (outside, beside) = (&ground.outside.namespace, ground.beside_donor());
         let sent = &sent;
-        for target in &targets {
-            for _ in 0..SENDERS {
-                scope.spawn(|| outside.inside(|| send(target, RATE / SENDERS, sent, until)));
+        for (from, targets) in [(outside, &targets[..]), (beside, &targets_near[..])] {
+            for target in targets.iter().flat_map(|target| [target; SENDERS]) {
+                let rate = RATE / SENDERS as u64;
+                scope.spawn(move || from.inside(|| send(target, rate, sent, until)));
             }
         }
-        for target in [at(PORT), at(HTTPS)] {
-            scope.spawn(move || outside.inside(|| linger(target, sent, until)));
+        for (from, target) in [(outside, at(PORT)), (outside, at(HTTPS)), (beside, near)] {
+            scope.spawn(move || from.inside(|| linger(target, sent, until)));
         }
         let most = scope.spawn(|| Sizes::most(&nodes, before, until, stop));
         // Somebody honest comes while it goes on.
@@ -71,7 +75,7 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         sent,
         served: served?,
         lines: [nodes.relays[0].lines(), nodes.donor.lines()],
-        counted: nodes.relays[0].inbound(stop)?,
+        counted: [nodes.relays[0].inbound(stop)?, nodes.donor.inbound(stop)?],
     };
     Ok(told.report())
 }
@@ -84,7 +88,7 @@ struct Told {
     sent: Sent,
     served: (u64, Vec<String>),
     lines: [usize; 2],
-    counted: Value,
+    counted: [Value; 2],
 }
 
 impl Told {
@@ -102,12 +106,18 @@ impl Told {
             self.time.as_secs_f64()
         );
         let sizes = self.before.0.into_iter().zip(self.most.0).zip(self.lines);
-        for (name, ((before, most), lines)) in ["relay", "donor"].into_iter().zip(sizes) {
+        let told = sizes.zip(&self.counted);
+        for (name, (((before, most), lines), counted)) in ["relay", "donor"].into_iter().zip(told) {
             text += &format!(
-                "{name}: {:.1} MiB before, {:.1} MiB at most, {lines} lines of log\n",
+                "{name}: {:.1} MiB before, {:.1} MiB at most, {lines} lines of log; it counted {counted}\n",
                 mib(before),
                 mib(most)
             );
+            if counted.get("failed").and_then(Value::as_u64).unwrap_or(0) == 0 {
+                broken.push(format!(
+                    "the {name} counted no failed connection: {counted}"
+                ));
+            }
             if most > before + MOST_GROWTH {
                 broken.push(format!("the {name} grew from {before} to {most} bytes"));
             }
@@ -117,19 +127,6 @@ impl Told {
                 ));
             }
         }
-        if self
-            .counted
-            .get("failed")
-            .and_then(Value::as_u64)
-            .unwrap_or(0)
-            == 0
-        {
-            broken.push(format!(
-                "the relay counted no failed connection: {}",
-                self.counted
-            ));
-        }
-        text += &format!("the relay counted {}\n", self.counted);
         let data = json!({
             "scenario": "flood",
             "seconds": self.time.as_secs(),
@@ -140,7 +137,7 @@ impl Told {
             "memory_before": { "relay": self.before.0[0], "donor": self.before.0[1] },
             "memory_most": { "relay": self.most.0[0], "donor": self.most.0[1] },
             "log_lines": { "relay": self.lines[0], "donor": self.lines[1] },
-            "counted": self.counted,
+            "counted": { "relay": self.counted[0], "donor": self.counted[1] },
         });
         Report { data, text, broken }
     }
@@ -158,7 +155,7 @@ mod tests {
             sent: Sent::default(),
             served: (1, wrong.iter().map(ToString::to_string).collect()),
             lines: [lines, 0],
-            counted: json!({ "failed": failed }),
+            counted: [json!({ "failed": failed }), json!({ "failed": 1 })],
         };
         told.report().broken
     }

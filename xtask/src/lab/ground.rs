@@ -1,6 +1,6 @@
 //! Where scenarios are played: two public relays, a donor that is reached through them alone, and somebody outside.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -147,6 +147,16 @@ impl<'c> Ground<'c> {
     pub fn relay_address(&self) -> Ipv4Addr {
         let [first, _] = &self.relays;
         first.addresses[0]
+    }
+
+    /// A port of the donor's machine, as its own network has it.
+    pub fn donor_inside(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.donor.inside.into(), port)
+    }
+
+    /// A machine on the donor's own network.
+    pub fn beside_donor(&self) -> &Namespace {
+        &self.donor.gate
     }
 
     /// The donor's machine.

@@ -172,6 +172,12 @@ impl Lan {
 }
 
 impl Site {
+    /// From now on its firewall is another. What is established stays.
+    pub fn reopen(&self, profile: Profile) -> Result<()> {
+        let rules = profile.rules(self.nat);
+        self.gate.nft(&format!("delete table ip firewall\n{rules}"))
+    }
+
     /// What its gate translates by.
     pub fn nat(&self) -> Nat {
         self.nat

@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::claim::Claim;
+use super::namespace::Namespace;
+use super::node::Node;
+use super::stop::Stop;
 use crate::shell::{Failure, Result};
 
 /// The programs of a scenario.
@@ -17,6 +21,14 @@ pub struct Means {
     pub crowd: PathBuf,
     /// Takes tasks and runs none: the example of that name.
     pub idler: PathBuf,
+}
+
+/// A scenario under way.
+pub struct Run<'a> {
+    label: &'static str,
+    claim: &'a Claim,
+    means: &'a Means,
+    stop: &'a Stop,
 }
 
 /// What a scenario came to.
@@ -51,6 +63,35 @@ impl Means {
             crowd: example("crowd")?,
             idler: example("idler")?,
         })
+    }
+}
+
+impl<'a> Run<'a> {
+    /// One whose files are in a folder of that label.
+    pub fn of(label: &'static str, claim: &'a Claim, means: &'a Means, stop: &'a Stop) -> Self {
+        Self {
+            label,
+            claim,
+            means,
+            stop,
+        }
+    }
+
+    /// The home of a node, whether it was started or not.
+    pub fn home(&self, name: &str) -> Result<PathBuf> {
+        self.claim.dir(&format!("{}/{name}", self.label))
+    }
+
+    /// Starts a node, and waits until it is up.
+    pub fn start<'n>(
+        &'n self,
+        host: &'n Namespace,
+        name: &str,
+        words: &[&str],
+    ) -> Result<Node<'n>> {
+        let home = self.home(name)?;
+        let node = Node::start(host, &self.means.worldcompute, home, words, self.stop)?;
+        node.map_err(|why| Failure::new(format!("{name}: {why}")))
     }
 }
 

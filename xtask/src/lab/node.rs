@@ -149,16 +149,6 @@ impl<'a> Node<'a> {
         meant.filter_map(Record::of).collect()
     }
 
-    /// When it logged what it logged, in milliseconds since 1970 by its own clock.
-    pub fn times(&self) -> Vec<u64> {
-        let log = self.log();
-        let lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let records = lines.filter_map(Record::of);
-        records.map(|record| record.at).collect()
-    }
-
     /// Where it keeps what is its own.
     pub fn home(&self) -> &Path {
         &self.home

@@ -37,6 +37,7 @@ Scenarios, all of which know --program and --json:
   flood     garbage on every port of a relay and of a donor: [--for <S>, default 60]
   idle      a donor takes a task, says that it works on it, and never runs it
   island    two local networks without internet run jobs, and get a way to a relay
+  opening   two firewalls let nothing but the web out, and then everything
 
 Options:
   --nat <A,B>        the NATs of donor and submitter: none, full-cone, address-restricted, port-restricted,

@@ -105,6 +105,10 @@ fn in_words(status: &AdminStatus) -> String {
         format!("version      {}", status.version),
         format!("roles        {}", status.roles.join(", ")),
         format!("uptime       {} s", status.uptime_s),
+        format!(
+            "time         {}",
+            status.time.as_deref().unwrap_or("not told")
+        ),
         format!("connections  {}", status.connections),
         format!(
             "load         cpu {:.2}  gpu {:.2}  mem {:.2}",

@@ -203,6 +203,51 @@ fn the_best_path_counts_and_relayed_connections_beside_it_are_superseded() {
 }
 
 #[test]
+fn of_circuits_that_this_node_dialled_the_newest_is_kept_once_it_stands() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let later = now + STANDING;
+    let much_later = later + STANDING;
+    let (_, entry) = entry(&mut book);
+    entry.connect(connection(1), link(address(1), false, true), now);
+    assert_eq!(entry.renewable_circuit(), Some(&address(1)));
+    entry.connect(connection(2), link(address(2), true, true), later);
+    entry.connect(connection(3), link(address(3), false, true), later);
+    assert_eq!(entry.renewable_circuit(), Some(&address(3)));
+    assert_eq!(entry.superseded(later), Vec::new());
+    assert_eq!(entry.superseded(much_later), vec![connection(1)]);
+    entry.connect(connection(4), link(address(4), false, true), later);
+    assert_eq!(entry.renewable_circuit(), None, "there are enough");
+    entry.disconnect(connection(1));
+    entry.disconnect(connection(4));
+    assert_eq!(entry.superseded(much_later), Vec::new());
+}
+
+#[test]
+fn a_connection_could_be_better_where_a_better_kind_of_address_is_known() {
+    let mut book = Book::default();
+    let now = Instant::now();
+    let (peer, entry) = entry(&mut book);
+    let quic: Multiaddr = "/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap();
+    entry.connect(connection(1), link(address(1), false, false), now);
+    entry.learn(&peer, [address(1), address(2)]);
+    assert!(!entry.could_be_better());
+    entry.learn(&peer, [quic.clone()]);
+    assert!(entry.could_be_better());
+    entry.connect(connection(2), link(quic, false, false), now);
+    assert!(!entry.could_be_better());
+    let (peer, entry) = entry_of_inbound(&mut book, now);
+    entry.learn(&peer, ["/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap()]);
+    assert!(!entry.could_be_better(), "it is the peer's to dial");
+}
+
+fn entry_of_inbound(book: &mut Book, now: Instant) -> (PeerId, &mut Entry) {
+    let (peer, entry) = entry(book);
+    entry.connect(connection(9), link(address(9), true, false), now);
+    (peer, entry)
+}
+
+#[test]
 fn a_peer_that_dialled_twice_and_keeps_both_has_returned() {
     let mut book = Book::default();
     let now = Instant::now();

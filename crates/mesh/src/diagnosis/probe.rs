@@ -48,9 +48,14 @@ impl ProbeKind {
         }
     }
 
-    /// Whether it is a whole way to a relay.
-    pub const fn is_way(self) -> bool {
-        matches!(self, Self::Quic | Self::Tcp | Self::Wss)
+    /// What kind of a way to a relay it is, if it is a whole one.
+    pub(super) const fn way(self) -> Option<Transport> {
+        match self {
+            Self::Quic => Some(Transport::Quic),
+            Self::Tcp => Some(Transport::Tcp),
+            Self::Wss => Some(Transport::Wss),
+            _ => None,
+        }
     }
 
     /// As it is written in JSON.

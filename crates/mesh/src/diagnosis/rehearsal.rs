@@ -4,19 +4,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use worldcompute_fault::Result;
 use worldcompute_proof::SigningKey;
 
+use crate::address::Transport;
 use crate::config::MeshConfig;
 use crate::mesh::Mesh;
+
+/// A daemon takes a minute before it tries a better way to its relay; this node, so long.
+const UPGRADE_AFTER: Duration = Duration::from_secs(1);
+/// In which it is on the way that a daemon stays on: the first two tries, and what a dial may take.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at which way it is on.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The way to the first relay that keeps an address for a node here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FirstPath {
     /// The relay.
     pub relay: String,
-    /// Over what it is reached: `quic`, `tcp` or `wss`.
+    /// Over what it is reached: `quic`, `tcp` or `wss`. Where the first answer came over something else than the best that
+    /// works, what the connection gave way to.
     pub transport: String,
     /// Whether a box on the way, which this machine was told to trust, opens its TLS.
     pub inspected: bool,
@@ -37,6 +46,7 @@ pub(super) async fn begin(config: &MeshConfig, within: Duration) -> Result<Rehea
     config.key = SigningKey::generate()?;
     config.listen.clear();
     (config.mdns, config.relay_server) = (false, false);
+    config.upgrade_after = UPGRADE_AFTER;
     let (mesh, _requests) = Mesh::start(config).await?;
     let joining = mesh.clone();
     Ok(Rehearsal {
@@ -55,26 +65,36 @@ async fn join(
         .await
         .map_err(|fault| fault.message().to_owned())?;
     let after = begun.elapsed();
-    let peers = mesh.peers().await;
-    let relay = peers.iter().find(|peer| peer.peer == held.relay);
-    let transport = relay.and_then(|relay| relay.transport);
+    let relay = held.relay.to_string();
+    let (transport, inspected) = way_to(mesh, &relay).await;
     Ok(FirstPath {
-        relay: held.relay.to_string(),
-        transport: transport
-            .map_or("other", |transport| transport.as_str())
-            .to_owned(),
-        inspected: relay.is_some_and(|relay| relay.inspected),
+        relay,
+        transport: transport.as_str().to_owned(),
+        inspected,
         first_reservation_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
+/// Over what a relay is reached, and whether that is inspected.
+async fn way_to(mesh: &Mesh, relay: &str) -> (Transport, bool) {
+    let peers = mesh.peers().await;
+    let relay = peers.iter().find(|peer| peer.peer.to_string() == relay);
+    let transport = relay.and_then(|relay| relay.transport);
+    (
+        transport.unwrap_or(Transport::Other),
+        relay.is_some_and(|relay| relay.inspected),
+    )
+}
+
 impl Rehearsal {
-    /// What came of it by the deadline; else why not, as far as that is known then.
+    /// What came of it by the deadline, on the `best` way that works if it gets there soon; else why not, as far as that is
+    /// known then.
     pub(super) async fn until(
         mut self,
         deadline: Instant,
+        best: Option<Transport>,
     ) -> std::result::Result<FirstPath, String> {
-        let joined = match timeout_at(deadline, &mut self.joining).await {
+        let mut joined = match timeout_at(deadline, &mut self.joining).await {
             Ok(Ok(joined)) => joined,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => {
@@ -82,8 +102,25 @@ impl Rehearsal {
                 Err(why_not(&self.mesh).await)
             }
         };
+        if let (Ok(path), Some(best)) = (&mut joined, best) {
+            // Where it does not get there, the first way is the one.
+            let _ = timeout(SETTLE_TIME, self.settle(path, best)).await;
+        }
         self.mesh.shutdown().await;
         joined
+    }
+
+    /// Which of several answers comes first is a race.
+    async fn settle(&self, path: &mut FirstPath, best: Transport) {
+        loop {
+            let (transport, inspected) = way_to(&self.mesh, &path.relay).await;
+            if transport <= best {
+                path.transport = transport.as_str().to_owned();
+                path.inspected = inspected;
+                return;
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 

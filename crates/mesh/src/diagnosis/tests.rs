@@ -247,3 +247,37 @@ fn every_address_is_tried_over_its_transport_and_the_port_of_the_web_where_nobod
         .filter(|step| matches!(step, Step::Dial(_)));
     assert_eq!(dials.count(), MAX_TARGETS);
 }
+
+/// Passes connections on to a port of this machine, each later than what looks like the web is dialled.
+async fn slow(port: u16) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                let there = tokio::net::TcpStream::connect(("127.0.0.1", port));
+                let mut far = there.await.unwrap();
+                // Ends with either side.
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_is_the_best_that_works_though_another_was_first() {
+    let (relay, addresses) = relay().await;
+    let by = |transport| {
+        let mut by = addresses.iter();
+        by.find(|address| Transport::of(address) == transport)
+            .unwrap()
+    };
+    let port = |address: &Multiaddr| crate::network::socket(address).unwrap().port();
+    let late = slow(port(by(Transport::Tcp))).await;
+    let late = format!("/ip4/127.0.0.1/tcp/{late}/p2p/{}", relay.peer_id());
+    let bootstrap = vec![late.parse().unwrap(), by(Transport::Wss).clone()];
+    let found = found(bootstrap, PATIENCE).await;
+    assert_eq!(found.path.unwrap().transport, "tcp");
+}

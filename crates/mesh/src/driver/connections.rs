@@ -100,6 +100,9 @@ impl Driver {
             return false;
         }
         tracing::info!(%peer, "upgraded to a better connection");
+        if self.relays.contains(peer) {
+            self.upgrades.begin_anew();
+        }
         for id in worse {
             self.swarm.close_connection(id);
         }
@@ -317,18 +320,17 @@ impl Driver {
         (deaf && !self.is_engaged(peer)).then_some("a peer sent no subscriptions")
     }
 
-    /// Closes relayed connections beside a direct one, as soon as no request is under way on them.
+    /// Closes relayed connections beside a better one, or a newer one, each as soon as no request is under way on it.
     fn drop_superseded(&mut self, peer: &PeerId, now: Instant) {
         let superseded = self
             .book
             .get(peer)
             .map(|entry| entry.superseded(now))
             .unwrap_or_default();
-        if superseded.is_empty() || !self.lines.retire_relayed(peer, &superseded, now) {
-            return;
-        }
         for id in superseded {
-            self.swarm.close_connection(id);
+            if self.lines.retire_drained(peer, id, now) {
+                self.swarm.close_connection(id);
+            }
         }
     }
 

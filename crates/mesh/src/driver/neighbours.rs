@@ -1,12 +1,13 @@
 //! Peers of the local network. mDNS tells of each of them once, when it first hears of it; whoever was lost, or could
 //! not be reached then, is dialled again for as long as mDNS knows of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 
 use super::Driver;
+use super::pacing::Pacing;
 use crate::book::Entry;
 use crate::status::MeshEvent;
 
@@ -18,42 +19,18 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The neighbours that are not connected, and when each is dialled next.
+/// When those that are not connected are looked for.
 pub(super) struct Neighbours {
     looked: Instant,
-    missing: HashMap<PeerId, Missing>,
-}
-
-struct Missing {
-    due: Instant,
-    pause: Duration,
+    dials: Pacing,
 }
 
 impl Neighbours {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             looked: now,
-            missing: HashMap::new(),
+            dials: Pacing::new(Duration::ZERO, FIRST_PAUSE, LONGEST_PAUSE),
         }
-    }
-
-    /// Those among the `absent` to dial now, as many as there is `room` for. Whoever is not among them any more begins
-    /// anew when next lost.
-    fn due(&mut self, absent: &HashSet<PeerId>, room: usize, now: Instant) -> Vec<PeerId> {
-        self.missing.retain(|peer, _| absent.contains(peer));
-        let mut due = Vec::new();
-        for peer in absent {
-            let missing = self.missing.entry(*peer).or_insert(Missing {
-                due: now,
-                pause: FIRST_PAUSE,
-            });
-            if missing.due <= now && due.len() < room {
-                missing.due = now + missing.pause;
-                missing.pause = (2 * missing.pause).min(LONGEST_PAUSE);
-                due.push(*peer);
-            }
-        }
-        due
     }
 }
 
@@ -87,7 +64,7 @@ impl Driver {
         let mut absent = self.neighbourhood();
         absent.retain(|peer| !self.swarm.is_connected(peer) && self.is_wanted_near(peer));
         let room = self.room_for_neighbours();
-        for peer in self.neighbours.due(&absent, room, now) {
+        for peer in self.neighbours.dials.due(&absent, room, now) {
             self.connect(peer);
         }
     }
@@ -111,29 +88,5 @@ impl Driver {
         let mdns = self.swarm.behaviour().mdns.as_ref();
         mdns.map(|mdns| mdns.discovered_nodes().copied().collect())
             .unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_neighbour_that_is_away_is_dialled_less_and_less_often_and_at_once_when_it_is_lost_anew() {
-        let start = Instant::now();
-        let mut neighbours = Neighbours::new(start);
-        let absent = HashSet::from([PeerId::random()]);
-        let mut dialled = Vec::new();
-        for second in 0..150 {
-            let due = neighbours.due(&absent, 1, start + Duration::from_secs(second));
-            if !due.is_empty() {
-                dialled.push(second);
-            }
-        }
-        assert_eq!(dialled, [0, 5, 15, 35, 65, 95, 125]);
-        let returned = start + Duration::from_secs(150);
-        assert!(neighbours.due(&HashSet::new(), 1, returned).is_empty());
-        assert!(neighbours.due(&absent, 0, returned).is_empty());
-        assert_eq!(neighbours.due(&absent, 1, returned).len(), 1);
     }
 }

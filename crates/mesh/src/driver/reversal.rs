@@ -17,28 +17,29 @@ use crate::network::Scope;
 /// Such dials together: so many at once, then one at each interval.
 const DIALS: f64 = 8.0;
 const DIALS_PAUSE: Duration = Duration::from_secs(5);
-/// The pause before one peer is dialled so again.
-const PEER_PAUSE: Duration = Duration::from_secs(60);
 /// Addresses of one such dial.
 const MAX_ADDRESSES: usize = 4;
 
 /// The dials that may be made yet.
 pub(super) struct Reversals {
     all: Allowance,
+    /// Before one peer is dialled so again.
+    pause: Duration,
     lately: HashMap<PeerId, Instant>,
 }
 
 impl Reversals {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(pause: Duration, now: Instant) -> Self {
         Self {
             all: Allowance::new(DIALS, DIALS_PAUSE, now),
+            pause,
             lately: HashMap::new(),
         }
     }
 
-    fn may_dial(&mut self, peer: PeerId, now: Instant) -> bool {
+    pub(super) fn may_dial(&mut self, peer: PeerId, now: Instant) -> bool {
         self.lately
-            .retain(|_, at| now.saturating_duration_since(*at) < PEER_PAUSE);
+            .retain(|_, at| now.saturating_duration_since(*at) < self.pause);
         let may = !self.lately.contains_key(&peer) && self.all.take(1, now);
         if may {
             self.lately.insert(peer, now);
@@ -72,14 +73,15 @@ mod tests {
     #[test]
     fn whoever_opens_circuits_without_end_has_few_dials_made() {
         let start = Instant::now();
-        let mut reversals = Reversals::new(start);
+        let anew = || Reversals::new(Duration::from_secs(60), start);
+        let mut reversals = anew();
         let second = |second| start + Duration::from_secs(second);
         let strangers =
             (0..100).filter(|second_| reversals.may_dial(PeerId::random(), second(*second_)));
         assert!((20..=8 + 20).contains(&strangers.count()));
         assert!(reversals.lately.len() <= 20, "{}", reversals.lately.len());
         let peer = PeerId::random();
-        let mut reversals = Reversals::new(start);
+        let mut reversals = anew();
         let again = (0..120).filter(|second_| reversals.may_dial(peer, second(*second_)));
         assert_eq!(again.count(), 2);
     }

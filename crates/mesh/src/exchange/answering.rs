@@ -145,7 +145,7 @@ impl Asker {
         codec: &Codec,
         stream: &mut Stream,
     ) {
-        let Some(ticket) = self.desk.lines.admit::<E>(self.peer, self.route) else {
+        let Some(ticket) = self.desk.lines.admit::<E>(self.peer, self.connection) else {
             return self.turn_away::<E>(codec, stream).await;
         };
         let (responder, waiting) = Responder::new();

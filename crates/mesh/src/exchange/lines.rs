@@ -17,7 +17,7 @@ use super::handler::Ends;
 use crate::status::Path;
 use crate::wire::{Exchange, Kind};
 
-/// After its last request a relayed connection is needed for so long: the answer may still be on its way.
+/// After its last request a connection is needed for so long: the answer may still be on its way.
 const LINGER: Duration = Duration::from_secs(1);
 /// Requests of all peers together that may wait for an answer of this node, per protocol.
 const MAX_ANSWERING: usize = 1024;
@@ -55,7 +55,7 @@ pub(crate) struct Line {
 pub(crate) struct Ticket {
     lines: Lines,
     peer: PeerId,
-    route: Route,
+    id: ConnectionId,
     kind: Kind,
     direction: Direction,
 }
@@ -70,7 +70,8 @@ enum Direction {
 struct Table {
     peers: HashMap<PeerId, Peer>,
     by_peer: Counts<(PeerId, Kind, Direction)>,
-    by_route: Counts<(PeerId, Route)>,
+    of_peer: Counts<PeerId>,
+    by_connection: Counts<ConnectionId>,
     answering: Counts<Kind>,
     /// Peers to or from whom a request was under way when a connection ended.
     cut: HashSet<PeerId>,
@@ -79,8 +80,6 @@ struct Table {
 #[derive(Debug, Default)]
 struct Peer {
     standing: Option<Standing>,
-    /// When a request on a relayed connection came to its end.
-    relayed_at: Option<Instant>,
     /// The newest last.
     connections: Vec<Connection>,
 }
@@ -94,6 +93,8 @@ struct Connection {
     begin: Option<oneshot::Sender<()>>,
     /// Whether a box opens the TLS on it.
     inspected: bool,
+    /// When a request on it came to its end.
+    asked_at: Option<Instant>,
     retired: bool,
 }
 
@@ -108,6 +109,7 @@ impl Lines {
             orders,
             begin: Some(begin),
             inspected: false,
+            asked_at: None,
             retired: false,
         };
         let mut table = self.lock();
@@ -167,14 +169,14 @@ impl Lines {
         true
     }
 
-    /// The same for relayed connections, which have to wait for nothing but requests on such, and answers on their way.
-    pub(crate) fn retire_relayed(&self, peer: &PeerId, ids: &[ConnectionId], now: Instant) -> bool {
+    /// The same for one beside a better one: it has to wait for nothing but requests on it, and answers on their way.
+    pub(crate) fn retire_drained(&self, peer: &PeerId, id: ConnectionId, now: Instant) -> bool {
         let mut table = self.lock();
-        if table.relays_for(peer, now) {
-            return false;
+        if table.is_drained(peer, id, now) {
+            table.retire(peer, &[id]);
+            return true;
         }
-        table.retire(peer, ids);
-        true
+        false
     }
 
     /// Whether any request to or from the peer is under way.
@@ -209,12 +211,12 @@ impl Lines {
         let Some(connection) = table.best(peer) else {
             return Ok(None);
         };
-        let (route, orders) = (connection.route, connection.orders.clone());
+        let (id, orders) = (connection.id, connection.orders.clone());
         let inspected = connection.inspected;
         if table.by_peer.of(&(*peer, E::KIND, Direction::To)) >= E::STREAMS {
             return Err(CallError::Busy);
         }
-        let ticket = self.ticket(&mut table, *peer, route, E::KIND, Direction::To);
+        let ticket = self.ticket(&mut table, *peer, id, E::KIND, Direction::To);
         Ok(Some(Line {
             orders,
             ticket,
@@ -222,31 +224,32 @@ impl Lines {
         }))
     }
 
-    /// Room for one more request of a peer, if there is any.
-    pub(super) fn admit<E: Exchange>(&self, peer: PeerId, route: Route) -> Option<Ticket> {
+    /// Room for one more request of a peer on this connection, if there is any.
+    pub(super) fn admit<E: Exchange>(&self, peer: PeerId, id: ConnectionId) -> Option<Ticket> {
         let mut table = self.lock();
         let of_peer = table.by_peer.of(&(peer, E::KIND, Direction::From));
         if of_peer >= E::STREAMS || table.answering.of(&E::KIND) >= MAX_ANSWERING {
             return None;
         }
         table.answering.add(E::KIND);
-        Some(self.ticket(&mut table, peer, route, E::KIND, Direction::From))
+        Some(self.ticket(&mut table, peer, id, E::KIND, Direction::From))
     }
 
     fn ticket(
         &self,
         table: &mut Table,
         peer: PeerId,
-        route: Route,
+        id: ConnectionId,
         kind: Kind,
         direction: Direction,
     ) -> Ticket {
         table.by_peer.add((peer, kind, direction));
-        table.by_route.add((peer, route));
+        table.of_peer.add(peer);
+        table.by_connection.add(id);
         Ticket {
             lines: self.clone(),
             peer,
-            route,
+            id,
             kind,
             direction,
         }
@@ -261,11 +264,11 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut table = self.lines.lock();
         table.by_peer.take((self.peer, self.kind, self.direction));
-        table.by_route.take((self.peer, self.route));
-        if self.route == Route::Relayed
-            && let Some(known) = table.peers.get_mut(&self.peer)
-        {
-            known.relayed_at = Some(Instant::now());
+        table.of_peer.take(self.peer);
+        table.by_connection.take(self.id);
+        let known = table.peers.get_mut(&self.peer);
+        if let Some(connection) = known.and_then(|known| known.get_mut(self.id)) {
+            connection.asked_at = Some(Instant::now());
         }
         if self.direction == Direction::From {
             table.answering.take(self.kind);
@@ -307,17 +310,18 @@ impl Table {
         }
     }
 
-    /// Whether a request is under way on a relayed connection, or was a moment ago.
-    fn relays_for(&self, peer: &PeerId, now: Instant) -> bool {
-        let ended = self.peers.get(peer).and_then(|known| known.relayed_at);
-        self.by_route.of(&(*peer, Route::Relayed)) > 0
-            || ended.is_some_and(|at| now.saturating_duration_since(at) < LINGER)
+    /// Whether no request is under way on a connection, and none was a moment ago.
+    fn is_drained(&self, peer: &PeerId, id: ConnectionId, now: Instant) -> bool {
+        let known = self.peers.get(peer);
+        let mut connections = known.into_iter().flat_map(|known| &known.connections);
+        let connection = connections.find(|connection| connection.id == id);
+        let ended = connection.and_then(|connection| connection.asked_at);
+        let lately = ended.is_some_and(|at| now.saturating_duration_since(at) < LINGER);
+        self.by_connection.of(&id) == 0 && !lately
     }
 
     fn is_engaged(&self, peer: &PeerId) -> bool {
-        [Route::Direct, Route::Relayed]
-            .iter()
-            .any(|route| self.by_route.of(&(*peer, *route)) > 0)
+        self.of_peer.of(peer) > 0
     }
 }
 

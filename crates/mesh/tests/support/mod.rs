@@ -11,7 +11,7 @@ use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{Swarm, SwarmBuilder, noise, relay, tcp, yamux};
 use sha2::{Digest as _, Sha256};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use worldcompute_fault::{Fault, WcCode};
@@ -139,10 +139,38 @@ pub async fn silent() -> (Multiaddr, watch::Receiver<usize>) {
 
 /// A port that refuses connections, and that nobody else gets for as long as the socket is kept.
 pub fn refusing() -> (TcpSocket, Multiaddr) {
+    refusing_at(Ipv4Addr::LOCALHOST)
+}
+
+/// The same at an address of this machine.
+pub fn refusing_at(ip: Ipv4Addr) -> (TcpSocket, Multiaddr) {
     let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    socket.bind((ip, 0).into()).unwrap();
     let at = at_port_of(socket.local_addr().unwrap());
     (socket, at)
+}
+
+/// Passes connections on to a port of this machine, each after a while.
+pub fn pass_through(listener: TcpListener, port: u16, late: Duration) {
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                let mut outside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                // Either side may go when it likes.
+                let _ = tokio::io::copy_bidirectional(&mut inside, &mut outside).await;
+            });
+        }
+    });
+}
+
+/// A relay on an address of this machine that is not of this machine alone, if there is one.
+pub async fn relay_on_a_network() -> Option<(Mesh, Vec<Multiaddr>)> {
+    let relay = relay(1, &["/ip4/0.0.0.0/tcp/0"]).await;
+    let own = dialled(&relay).await.into_iter();
+    let on_a_network = |address: &Multiaddr| !address.to_string().starts_with("/ip4/127.");
+    let found: Vec<Multiaddr> = own.filter(on_a_network).collect();
+    (!found.is_empty()).then_some((relay, found))
 }
 
 pub fn at_port_of(socket: SocketAddr) -> Multiaddr {

@@ -99,6 +99,9 @@ pub struct AdminStatus {
     pub roles: Vec<String>,
     /// Seconds since the daemon started.
     pub uptime_s: u64,
+    /// What time it is by this machine's clock, RFC 3339: receipts and leases are dated by it.
+    #[serde(default)]
+    pub time: Option<String>,
     /// Addresses it listens on.
     pub listen: Vec<String>,
     /// Addresses at which others reach it, circuits included.

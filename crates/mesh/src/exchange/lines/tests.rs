@@ -60,7 +60,7 @@ fn requests_to_a_peer_and_from_it_are_bounded_each_for_itself() {
     let (lines, peer) = (Lines::default(), PeerId::random());
     let _ends = introduced(&lines, peer, 1, Route::Direct);
     let dispatch = || lines.line::<Dispatch>(&peer);
-    let admit = || lines.admit::<Dispatch>(peer, Route::Direct);
+    let admit = || lines.admit::<Dispatch>(peer, ConnectionId::new_unchecked(1));
     let mut asked: Vec<_> = (0..Dispatch::STREAMS)
         .map(|_| dispatch().unwrap())
         .collect();
@@ -77,7 +77,7 @@ fn requests_to_a_peer_and_from_it_are_bounded_each_for_itself() {
 #[test]
 fn requests_of_all_peers_together_are_bounded() {
     let lines = Lines::default();
-    let admit = || lines.admit::<Offer>(PeerId::random(), Route::Direct);
+    let admit = || lines.admit::<Offer>(PeerId::random(), ConnectionId::new_unchecked(1));
     let mut held: Vec<_> = (0..MAX_ANSWERING).map(|_| admit().unwrap()).collect();
     assert!(admit().is_none());
     held.pop();
@@ -92,28 +92,43 @@ fn a_connection_is_not_retired_from_under_a_request_and_carries_none_afterwards(
     let asked = line(&lines, peer).unwrap();
     let later = Instant::now() + 2 * LINGER;
     assert!(lines.is_engaged(&peer) && !lines.retire(&peer, &id));
-    assert!(!lines.retire_relayed(&peer, &id, later));
+    assert!(!lines.retire_drained(&peer, id[0], later));
     drop(asked);
     assert!(!lines.is_engaged(&peer));
     let now = Instant::now();
     assert!(
-        !lines.retire_relayed(&peer, &id, now),
+        !lines.retire_drained(&peer, id[0], now),
         "its answer may be on its way"
     );
     assert!(line(&lines, peer).is_some());
-    assert!(lines.retire_relayed(&peer, &id, later));
+    assert!(lines.retire_drained(&peer, id[0], later));
     assert!(line(&lines, peer).is_none());
 }
 
 #[test]
-fn a_relayed_connection_need_not_wait_for_requests_on_a_direct_one() {
+fn a_connection_need_not_wait_for_requests_on_a_better_one() {
     let (lines, peer) = (Lines::default(), PeerId::random());
     let _relayed = introduced(&lines, peer, 1, Route::Relayed);
     let _direct = introduced(&lines, peer, 2, Route::Direct);
     let _asked = line(&lines, peer).unwrap();
     let id = [ConnectionId::new_unchecked(1)];
     assert!(!lines.retire(&peer, &id));
-    assert!(lines.retire_relayed(&peer, &id, Instant::now()));
+    assert!(lines.retire_drained(&peer, id[0], Instant::now()));
+}
+
+#[test]
+fn a_circuit_need_not_wait_for_requests_on_a_newer_one() {
+    let (lines, peer) = (Lines::default(), PeerId::random());
+    let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+    let _one = introduced(&lines, peer, 1, Route::Relayed);
+    let asked = line(&lines, peer).unwrap();
+    let _two = introduced(&lines, peer, 2, Route::Relayed);
+    let _later = line(&lines, peer).unwrap();
+    let later = Instant::now() + 2 * LINGER;
+    assert!(!lines.retire_drained(&peer, first, later));
+    drop(asked);
+    assert!(lines.retire_drained(&peer, first, later));
+    assert!(!lines.retire_drained(&peer, second, later));
 }
 
 #[test]
@@ -144,7 +159,7 @@ fn that_a_request_was_cut_off_is_told_once_and_only_if_there_was_one() {
     let end = || lines.end(&peer, ConnectionId::new_unchecked(1));
     end();
     assert!(!lines.take_cut(&peer));
-    let answered = lines.admit::<Offer>(peer, Route::Direct);
+    let answered = lines.admit::<Offer>(peer, ConnectionId::new_unchecked(1));
     end();
     drop(answered);
     assert!(lines.take_cut(&peer));
