@@ -39,8 +39,9 @@ const GOSSIP_QUEUE: usize = 512;
 /// A silent peer is noticed within two of these and one more for the answer.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of one peer: two directions of a hole punch, and circuits through two relays.
-pub(crate) const MAX_CONNECTIONS_PER_PEER: u32 = 4;
+/// Connections of one peer: two directions of a hole punch, a circuit that each side dialled, one that is made anew, and one
+/// that something is still under way on.
+pub(crate) const MAX_CONNECTIONS_PER_PEER: u32 = 6;
 const MAX_PENDING_INCOMING: u32 = 256;
 const MAX_PENDING_OUTGOING: u32 = 128;
 const MAX_CONNECTIONS: u32 = 2048;

@@ -12,6 +12,7 @@ use worldcompute_proof as proof;
 
 use crate::address::{Transport, dialable, is_loopback, is_relayed, without_peer};
 use crate::allowance::Allowance;
+use crate::behaviour::MAX_CONNECTIONS_PER_PEER;
 use crate::network::{Scope, scope};
 use crate::status::{Path, PeerInfo};
 use crate::wire::{Announcement, Capacity};
@@ -23,10 +24,10 @@ pub(crate) const MAX_ADDRESSES_OF_PEER: usize = 24;
 /// Offences within [`OFFENCE_WINDOW`] that a peer is forgiven.
 pub(crate) const MAX_OFFENCES: u32 = 8;
 const OFFENCE_WINDOW: Duration = Duration::from_secs(60);
+/// Connections that punching a hole may make.
+const HOLE: usize = 2;
 /// A connection that stands for so long is no left-over of a dial, and both sides know of it.
 const STANDING: Duration = Duration::from_secs(1);
-/// Circuits to one peer that this node dialled: the newest, and those that something is under way on.
-const MAX_OWN_CIRCUITS: usize = 3;
 /// Announcements that one peer may make in a burst, and how long until it may make one more.
 const ANNOUNCEMENTS: f64 = 20.0;
 const ANNOUNCEMENT_PAUSE: Duration = Duration::from_millis(500);
@@ -54,6 +55,8 @@ pub(crate) struct Entry {
     pub id: proof::PeerId,
     /// The most recently learnt last.
     addresses: Vec<Multiaddr>,
+    /// Those of them, as it says itself.
+    stated: Vec<Multiaddr>,
     connections: HashMap<ConnectionId, Connection>,
     agent: Option<String>,
     /// It told that it speaks the mesh's protocols, or announced itself in them.
@@ -169,6 +172,7 @@ impl Entry {
         Self {
             id,
             addresses: Vec::new(),
+            stated: Vec::new(),
             connections: HashMap::new(),
             agent: None,
             member: false,
@@ -318,13 +322,9 @@ impl Entry {
             .values()
             .any(|connection| is_loopback(&connection.link.remote));
         let usable = |address: &Multiaddr| here || is_relayed(address) || !is_loopback(address);
-        self.learn(
-            peer,
-            listen
-                .into_iter()
-                .filter(usable)
-                .take(MAX_ADDRESSES_OF_PEER),
-        );
+        let listen = listen.into_iter().filter(usable);
+        self.stated = listen.take(MAX_ADDRESSES_OF_PEER).collect();
+        self.learn(peer, self.stated.clone());
     }
 
     /// Both ends judge by what both see: which of them dialled, or how often, is not the same at each.
@@ -371,7 +371,7 @@ impl Entry {
     }
 
     /// The relayed connections, when a better one has stood beside them for so long that the peer knows of it too; else
-    /// those that this node dialled but for the newest, when that has.
+    /// those that this node dialled but for the newest, when that has and something has come back on it.
     pub(crate) fn superseded(&self, now: Instant) -> Vec<ConnectionId> {
         let better =
             |connection: &Connection| connection.path != Path::Relayed && connection.has_stood(now);
@@ -384,11 +384,12 @@ impl Entry {
         }
         let mut own: Vec<_> = relayed
             .filter(|(_, circuit)| !circuit.link.inbound)
-            .map(|(id, circuit)| (circuit.since, *id, circuit.has_stood(now)))
             .collect();
-        own.sort();
+        own.sort_by_key(|(_, circuit)| circuit.since);
         match own.pop() {
-            Some((.., true)) => own.into_iter().map(|(_, id, _)| id).collect(),
+            Some((_, newest)) if newest.has_stood(now) && newest.rtt.is_some() => {
+                own.into_iter().map(|(id, _)| *id).collect()
+            }
             _ => Vec::new(),
         }
     }
@@ -399,7 +400,7 @@ impl Entry {
         match self.path() {
             Some(Path::Relayed) => true,
             Some(Path::Direct) => {
-                let mut direct = self.addresses.iter().filter(|address| !is_relayed(address));
+                let mut direct = self.stated.iter().filter(|address| !is_relayed(address));
                 direct.any(|address| self.is_outdone_by(address))
             }
             Some(Path::HolePunched) | None => false,
@@ -416,14 +417,28 @@ impl Entry {
         best.is_some_and(|best| Transport::of(address) < best)
     }
 
-    /// The address of the newest circuit that this node dialled, if there may be one more of them.
-    pub(crate) fn renewable_circuit(&self) -> Option<&Multiaddr> {
-        let own = || {
-            let circuits = self.connections.values();
-            circuits.filter(|circuit| !circuit.link.inbound && circuit.path == Path::Relayed)
+    /// The address of the only circuit that this node dialled, and whether the peer dialled one too. `None` without one, with
+    /// several, and where no hole could be punched beside one more.
+    pub(crate) fn renewable_circuit(&self) -> Option<(&Multiaddr, bool)> {
+        let circuits = || {
+            let all = self.connections.values();
+            all.filter(|connection| connection.path == Path::Relayed)
         };
-        let newest = own().max_by_key(|circuit| circuit.since)?;
-        (own().count() < MAX_OWN_CIRCUITS).then_some(&newest.link.remote)
+        let mut own = circuits().filter(|circuit| !circuit.link.inbound);
+        let (one, another) = (own.next()?, own.next());
+        let room = self.connections.len() + 1 + HOLE <= MAX_CONNECTIONS_PER_PEER as usize;
+        (another.is_none() && room).then_some((&one.link.remote, circuits().count() > 1))
+    }
+
+    /// Where the peer itself said last that it is.
+    pub(crate) fn stated(&self) -> &[Multiaddr] {
+        &self.stated
+    }
+
+    /// Whether a box opens the TLS on this connection.
+    pub(crate) fn is_inspected_on(&self, id: ConnectionId) -> bool {
+        let connection = self.connections.get(&id);
+        connection.is_some_and(|connection| connection.link.inspected)
     }
 
     /// Whether the peer dialled us directly and more than once: its earlier process is gone, and only we do not know.

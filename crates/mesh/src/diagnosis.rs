@@ -81,15 +81,12 @@ pub async fn diagnose(
         begin(config, told)?,
     );
     let (probes, observed) = probes.until(deadline).await;
-    let works = probes
-        .iter()
-        .filter(|probe| probe.state == ProbeState::Works);
-    let best = works.filter_map(|probe| probe.kind.way()).min();
-    let patience = match best {
-        Some(_) => (Instant::now() + RESERVATION_GRACE).min(deadline),
-        None => Instant::now(),
+    let ways: Vec<&Probe> = probes.iter().filter(|probe| probe.is_a_way()).collect();
+    let patience = match ways.is_empty() {
+        false => (Instant::now() + RESERVATION_GRACE).min(deadline),
+        true => Instant::now(),
     };
-    let joined = rehearsal.until(patience, best).await;
+    let joined = rehearsal.until(patience, &ways, deadline).await;
     let (path, no_path) = match joined {
         Ok(path) => (Some(path), None),
         Err(why) => (None, Some(why)),

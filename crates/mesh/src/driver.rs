@@ -204,7 +204,7 @@ impl Driver {
             peer_lines: PeerLines::new(now),
             hearsay,
             rounds: relaying::Rounds::new(now),
-            reversals: reversal::Reversals::new(config.upgrade_after, now),
+            reversals: reversal::Reversals::new(now),
             upgrades: upgrades::Upgrades::new(config.upgrade_after, now),
             neighbours: neighbours::Neighbours::new(now),
             voice: gossip::Voice::new(),
@@ -417,7 +417,7 @@ impl Driver {
             }) => self.on_identified(peer_id, connection_id, info),
             BehaviourEvent::Ping(event) => self.on_ping(&event),
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.on_discovered(found),
-            BehaviourEvent::Dcutr(event) => Self::on_punched(event.remote_peer_id, &event.result),
+            BehaviourEvent::Dcutr(event) => self.on_punched(event.remote_peer_id, &event.result),
             BehaviourEvent::AutonatClient(event) => self.on_probed(&event),
             BehaviourEvent::Kad(event) => self.on_kad(event),
             _ => {}

@@ -210,17 +210,24 @@ fn of_circuits_that_this_node_dialled_the_newest_is_kept_once_it_stands() {
     let much_later = later + STANDING;
     let (_, entry) = entry(&mut book);
     entry.connect(connection(1), link(address(1), false, true), now);
-    assert_eq!(entry.renewable_circuit(), Some(&address(1)));
+    assert_eq!(entry.renewable_circuit(), Some((&address(1), false)));
     entry.connect(connection(2), link(address(2), true, true), later);
+    assert_eq!(entry.renewable_circuit(), Some((&address(1), true)));
     entry.connect(connection(3), link(address(3), false, true), later);
-    assert_eq!(entry.renewable_circuit(), Some(&address(3)));
+    assert_eq!(entry.renewable_circuit(), None, "one is made anew already");
+    assert_eq!(
+        entry.superseded(much_later),
+        Vec::new(),
+        "nothing came back"
+    );
+    entry.pinged(connection(3), Duration::from_millis(1));
     assert_eq!(entry.superseded(later), Vec::new());
     assert_eq!(entry.superseded(much_later), vec![connection(1)]);
-    entry.connect(connection(4), link(address(4), false, true), later);
-    assert_eq!(entry.renewable_circuit(), None, "there are enough");
     entry.disconnect(connection(1));
-    entry.disconnect(connection(4));
     assert_eq!(entry.superseded(much_later), Vec::new());
+    entry.connect(connection(4), link(address(4), true, true), later);
+    entry.connect(connection(5), link(address(5), true, true), later);
+    assert_eq!(entry.renewable_circuit(), None, "a hole needs room");
 }
 
 #[test]
@@ -230,14 +237,16 @@ fn a_connection_could_be_better_where_a_better_kind_of_address_is_known() {
     let (peer, entry) = entry(&mut book);
     let quic: Multiaddr = "/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap();
     entry.connect(connection(1), link(address(1), false, false), now);
-    entry.learn(&peer, [address(1), address(2)]);
-    assert!(!entry.could_be_better());
+    entry.identified(&peer, "", true, vec![address(1), address(2)]);
     entry.learn(&peer, [quic.clone()]);
+    assert!(!entry.could_be_better(), "others say so");
+    entry.identified(&peer, "", true, vec![address(1), quic.clone()]);
     assert!(entry.could_be_better());
     entry.connect(connection(2), link(quic, false, false), now);
     assert!(!entry.could_be_better());
     let (peer, entry) = entry_of_inbound(&mut book, now);
-    entry.learn(&peer, ["/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap()]);
+    let quic = "/ip4/10.0.0.1/udp/1/quic-v1".parse().unwrap();
+    entry.identified(&peer, "", true, vec![quic]);
     assert!(!entry.could_be_better(), "it is the peer's to dial");
 }
 

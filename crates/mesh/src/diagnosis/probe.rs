@@ -142,6 +142,11 @@ pub struct Probe {
 
 impl Probe {
     /// It came through.
+    /// Whether it is a whole way to a relay, and works.
+    pub(super) fn is_a_way(&self) -> bool {
+        self.kind.way().is_some() && self.state == ProbeState::Works
+    }
+
     pub(super) fn works(kind: ProbeKind, target: impl Into<String>, after: Duration) -> Self {
         Self {
             kind,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use worldcompute_fault::Result;
 use worldcompute_proof::SigningKey;
 
+use super::probe::Probe;
 use crate::address::Transport;
 use crate::config::MeshConfig;
 use crate::mesh::Mesh;
@@ -87,14 +88,15 @@ async fn way_to(mesh: &Mesh, relay: &str) -> (Transport, bool) {
 }
 
 impl Rehearsal {
-    /// What came of it by the deadline, on the `best` way that works if it gets there soon; else why not, as far as that is
-    /// known then.
+    /// What came of it within `patience`, on the best of the `ways` that work if it gets there soon, and before the
+    /// deadline; else why not, as far as that is known then.
     pub(super) async fn until(
         mut self,
+        patience: Instant,
+        ways: &[&Probe],
         deadline: Instant,
-        best: Option<Transport>,
     ) -> std::result::Result<FirstPath, String> {
-        let mut joined = match timeout_at(deadline, &mut self.joining).await {
+        let mut joined = match timeout_at(patience, &mut self.joining).await {
             Ok(Ok(joined)) => joined,
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => {
@@ -102,21 +104,24 @@ impl Rehearsal {
                 Err(why_not(&self.mesh).await)
             }
         };
-        if let (Ok(path), Some(best)) = (&mut joined, best) {
-            // Where it does not get there, the first way is the one.
-            let _ = timeout(SETTLE_TIME, self.settle(path, best)).await;
+        if let Ok(path) = &mut joined {
+            let settled = deadline.min(Instant::now() + SETTLE_TIME);
+            // Where it does not get there, the last way that was seen is the one.
+            let _ = timeout_at(settled, self.settle(path, ways)).await;
         }
         self.mesh.shutdown().await;
         joined
     }
 
     /// Which of several answers comes first is a race.
-    async fn settle(&self, path: &mut FirstPath, best: Transport) {
-        loop {
+    async fn settle(&self, path: &mut FirstPath, ways: &[&Probe]) {
+        let to_relay = ways.iter().filter(|way| way.target.ends_with(&path.relay));
+        let best = to_relay.filter_map(|way| way.kind.way()).min();
+        while let Some(best) = best {
             let (transport, inspected) = way_to(&self.mesh, &path.relay).await;
+            path.transport = transport.as_str().to_owned();
+            path.inspected = inspected;
             if transport <= best {
-                path.transport = transport.as_str().to_owned();
-                path.inspected = inspected;
                 return;
             }
             sleep(LOOK).await;

@@ -53,6 +53,9 @@ impl Driver {
             return;
         };
         let before = entry.path();
+        // The dialler of a circuit believes it made before the other side has let it in: where there is another way, it is
+        // used when something has come back.
+        let proven = !(endpoint.is_relayed() && endpoint.is_dialer() && entry.is_connected());
         entry.connect(id, link, now);
         if endpoint.is_dialer() {
             entry.learn(&peer, [remote.clone()]);
@@ -74,7 +77,9 @@ impl Driver {
         }
         if self.keep_the_best(&peer, id, wanted) {
             self.tell_standing(&peer);
-            self.lines.introduce(&peer, id, inspected);
+            if proven {
+                self.lines.introduce(&peer, id, inspected);
+            }
         }
         self.tell_path(&peer, before);
         self.tell_up(&peer);
@@ -230,7 +235,6 @@ impl Driver {
         let Some(entry) = self.book.get_mut(&peer) else {
             return;
         };
-        let listen = info.listen_addrs.clone();
         entry.identified(&peer, &info.agent_version, member, info.listen_addrs);
         if routes {
             let mut direct = entry.addresses();
@@ -242,7 +246,7 @@ impl Driver {
             }
         }
         self.tell_up(&peer);
-        self.dial_out_of_circuit(peer, listen);
+        self.dial_out_of_circuit(peer);
     }
 
     fn is_circuit(&self, peer: &PeerId, id: ConnectionId) -> bool {
@@ -251,10 +255,12 @@ impl Driver {
     }
 
     /// A hole that was punched is a connection like any other.
-    pub(super) fn on_punched(peer: PeerId, result: &Result<ConnectionId, dcutr::Error>) {
-        if let Err(error) = result {
+    pub(super) fn on_punched(&mut self, peer: PeerId, result: &Result<ConnectionId, dcutr::Error>) {
+        if let Err(error) = result
+            && let Some(left_out) = self.peer_lines.next(Instant::now())
+        {
             let root_cause = dial::root_cause(&dial::causes(error));
-            tracing::info!(%peer, root_cause, "no hole could be punched; the relay stays");
+            tracing::info!(%peer, root_cause, left_out, "no hole could be punched; the relay stays");
         }
     }
 
@@ -273,6 +279,9 @@ impl Driver {
             Ok(rtt) => {
                 if let Some(entry) = self.book.get_mut(&event.peer) {
                     entry.pinged(event.connection, *rtt);
+                    let inspected = entry.is_inspected_on(event.connection);
+                    self.lines
+                        .introduce(&event.peer, event.connection, inspected);
                 }
             }
             // libp2p only tells; a connection on which nothing comes back would stay until the kernel gives up.

@@ -125,9 +125,12 @@ impl Driver {
         }
     }
 
-    /// Dials a peer where it is known to be, or searches for it. Does nothing while either is under way.
+    /// Dials a peer where it is known to be, or searches for it; beside a dial under way, where that does not.
     pub(super) fn connect(&mut self, peer: PeerId) {
-        if self.is_dialling(&peer) || self.lookups.values().any(|sought| *sought == peer) {
+        if self.is_dialling(&peer) {
+            return self.dial_beside(peer);
+        }
+        if self.lookups.values().any(|sought| *sought == peer) {
             return;
         }
         let known = self.known_addresses(&peer);

@@ -64,7 +64,9 @@ impl Driver {
         let mut absent = self.neighbourhood();
         absent.retain(|peer| !self.swarm.is_connected(peer) && self.is_wanted_near(peer));
         let room = self.room_for_neighbours();
-        for peer in self.neighbours.dials.due(&absent, room, now) {
+        let due = self.neighbours.dials.due(&absent, now);
+        for peer in due.into_iter().take(room) {
+            self.neighbours.dials.tried(&peer, rand::random(), now);
             self.connect(peer);
         }
     }

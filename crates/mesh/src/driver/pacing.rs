@@ -30,28 +30,24 @@ impl Pacing {
         }
     }
 
-    /// Those among `peers` whose turn it is, as many as there is `room` for. Whoever is not among them any more begins
-    /// anew when next there.
-    pub(super) fn due(
-        &mut self,
-        peers: &HashSet<PeerId>,
-        room: usize,
-        now: Instant,
-    ) -> Vec<PeerId> {
+    /// Those among `peers` whose turn it is. Whoever is not among them any more begins anew when next there.
+    pub(super) fn due(&mut self, peers: &HashSet<PeerId>, now: Instant) -> Vec<PeerId> {
         self.trials.retain(|peer, _| peers.contains(peer));
-        let mut due = Vec::new();
-        for peer in peers {
-            let trial = self.trials.entry(*peer).or_insert(Trial {
-                due: now + self.first,
-                pause: self.pause,
-            });
-            if trial.due <= now && due.len() < room {
-                trial.due = now + trial.pause;
-                trial.pause = (2 * trial.pause).min(self.longest);
-                due.push(*peer);
-            }
+        let (first, pause) = (self.first, self.pause);
+        let due = peers.iter().filter(|peer| {
+            let due = now + first;
+            let trial = self.trials.entry(**peer).or_insert(Trial { due, pause });
+            trial.due <= now
+        });
+        due.copied().collect()
+    }
+
+    /// It was tried. The next pause is a fifth longer or shorter, by `jitter` in 0..1, so that not everybody comes at once.
+    pub(super) fn tried(&mut self, peer: &PeerId, jitter: f64, now: Instant) {
+        if let Some(trial) = self.trials.get_mut(peer) {
+            trial.due = now + trial.pause.mul_f64(0.8 + 0.4 * jitter);
+            trial.pause = (2 * trial.pause).min(self.longest);
         }
-        due
     }
 
     /// What was in vain may not be any more: everybody begins anew.
@@ -70,7 +66,12 @@ mod tests {
 
     /// The seconds in which it is the turn of somebody who is there all the time.
     fn turns(pacing: &mut Pacing, peers: &HashSet<PeerId>, start: Instant) -> Vec<u64> {
-        let turn = |second: &u64| !pacing.due(peers, 1, start + seconds(*second)).is_empty();
+        let turn = |second: &u64| {
+            let now = start + seconds(*second);
+            let due = pacing.due(peers, now);
+            due.iter().for_each(|peer| pacing.tried(peer, 0.5, now));
+            !due.is_empty()
+        };
         (0..150).filter(turn).collect()
     }
 
@@ -84,9 +85,22 @@ mod tests {
             [0, 5, 15, 35, 65, 95, 125]
         );
         let later = start + seconds(150);
-        assert!(pacing.due(&HashSet::new(), 1, later).is_empty());
-        assert!(pacing.due(&peers, 0, later).is_empty());
-        assert_eq!(pacing.due(&peers, 1, later).len(), 1);
+        assert!(pacing.due(&HashSet::new(), later).is_empty());
+        assert_eq!(pacing.due(&peers, later).len(), 1);
+        assert_eq!(pacing.due(&peers, later).len(), 1, "it was not tried");
+    }
+
+    #[test]
+    fn pauses_of_different_peers_differ() {
+        let start = Instant::now();
+        let mut pacing = Pacing::new(Duration::ZERO, seconds(100), seconds(100));
+        let peers = HashSet::from([PeerId::random()]);
+        for (jitter, pause) in [(0.0, 80), (1.0, 120)] {
+            let peer = pacing.due(&peers, start + seconds(1000));
+            pacing.tried(&peer[0], jitter, start);
+            assert!(pacing.due(&peers, start + seconds(pause - 1)).is_empty());
+            assert_eq!(pacing.due(&peers, start + seconds(pause)).len(), 1);
+        }
     }
 
     #[test]

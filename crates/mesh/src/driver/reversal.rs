@@ -17,29 +17,28 @@ use crate::network::Scope;
 /// Such dials together: so many at once, then one at each interval.
 const DIALS: f64 = 8.0;
 const DIALS_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before one peer is dialled so again.
+const PEER_PAUSE: Duration = Duration::from_secs(60);
 /// Addresses of one such dial.
-const MAX_ADDRESSES: usize = 4;
+pub(super) const MAX_ADDRESSES: usize = 4;
 
 /// The dials that may be made yet.
 pub(super) struct Reversals {
     all: Allowance,
-    /// Before one peer is dialled so again.
-    pause: Duration,
     lately: HashMap<PeerId, Instant>,
 }
 
 impl Reversals {
-    pub(super) fn new(pause: Duration, now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             all: Allowance::new(DIALS, DIALS_PAUSE, now),
-            pause,
             lately: HashMap::new(),
         }
     }
 
-    pub(super) fn may_dial(&mut self, peer: PeerId, now: Instant) -> bool {
+    fn may_dial(&mut self, peer: PeerId, now: Instant) -> bool {
         self.lately
-            .retain(|_, at| now.saturating_duration_since(*at) < self.pause);
+            .retain(|_, at| now.saturating_duration_since(*at) < PEER_PAUSE);
         let may = !self.lately.contains_key(&peer) && self.all.take(1, now);
         if may {
             self.lately.insert(peer, now);
@@ -49,20 +48,28 @@ impl Reversals {
 }
 
 impl Driver {
-    /// A peer said where it is. If nothing but a circuit leads to it, it is dialled there, at addresses that mean as much as
-    /// that of the circuit's relay.
-    pub(super) fn dial_out_of_circuit(&mut self, peer: PeerId, listen: Vec<Multiaddr>) {
-        let within = self.book.get(&peer).and_then(|entry| entry.circuit_scope());
-        let Some(within) = within.filter(|_| !self.is_dialling(&peer)) else {
-            return;
-        };
-        let mut addresses = stated(&peer, listen, within.max(Scope::Site));
+    /// A peer said where it is. If nothing but a circuit leads to it, it is dialled there.
+    pub(super) fn dial_out_of_circuit(&mut self, peer: PeerId) {
+        let mut addresses = self.out_of_circuit(&peer);
         addresses.truncate(MAX_ADDRESSES);
-        if addresses.is_empty() || !self.reversals.may_dial(peer, Instant::now()) {
+        let now = Instant::now();
+        if addresses.is_empty() || self.is_dialling(&peer) || !self.reversals.may_dial(peer, now) {
             return;
         }
-        tracing::info!(%peer, ?addresses, "dialling out of a circuit");
+        if let Some(left_out) = self.peer_lines.next(now) {
+            tracing::info!(%peer, ?addresses, left_out, "dialling out of a circuit");
+        }
         self.dial_now(peer, addresses, PeerCondition::Always, Vec::new());
+    }
+
+    /// Where a peer says that it is, if nothing but a circuit leads to it: addresses that mean as much as that of the
+    /// circuit's relay.
+    pub(super) fn out_of_circuit(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let entry = self.book.get(peer);
+        let within = entry.and_then(|entry| Some((entry, entry.circuit_scope()?)));
+        let usable = within
+            .map(|(entry, within)| stated(peer, entry.stated().to_vec(), within.max(Scope::Site)));
+        usable.unwrap_or_default()
     }
 }
 
@@ -73,15 +80,14 @@ mod tests {
     #[test]
     fn whoever_opens_circuits_without_end_has_few_dials_made() {
         let start = Instant::now();
-        let anew = || Reversals::new(Duration::from_secs(60), start);
-        let mut reversals = anew();
+        let mut reversals = Reversals::new(start);
         let second = |second| start + Duration::from_secs(second);
         let strangers =
             (0..100).filter(|second_| reversals.may_dial(PeerId::random(), second(*second_)));
         assert!((20..=8 + 20).contains(&strangers.count()));
         assert!(reversals.lately.len() <= 20, "{}", reversals.lately.len());
         let peer = PeerId::random();
-        let mut reversals = anew();
+        let mut reversals = Reversals::new(start);
         let again = (0..120).filter(|second_| reversals.may_dial(peer, second(*second_)));
         assert_eq!(again.count(), 2);
     }

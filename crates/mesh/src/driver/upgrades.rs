@@ -7,11 +7,14 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use libp2p::PeerId;
 use libp2p::swarm::dial_opts::PeerCondition;
+use libp2p::{Multiaddr, PeerId};
+use rand::seq::SliceRandom as _;
 
 use super::Driver;
 use super::pacing::Pacing;
+use super::reversal::MAX_ADDRESSES;
+use crate::allowance::Allowance;
 use crate::book::Entry;
 use crate::config::MAX_UPGRADE_PAUSE;
 use crate::hearsay::stated;
@@ -20,28 +23,31 @@ use crate::status::Path;
 
 /// How often it is looked who could be better connected.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Peers that are tried at one look.
-const AT_ONCE: usize = 4;
-/// Addresses of one such dial.
-const MAX_ADDRESSES: usize = 4;
+/// Tries together: so many at once, then one at each interval.
+const TRIES: f64 = 16.0;
+const TRIES_PAUSE: Duration = Duration::from_secs(2);
+/// Who asks nothing and is asked nothing for so long is left connected as it is.
+const IN_USE: Duration = Duration::from_secs(600);
 
 /// When a better way to each peer is tried.
 pub(super) struct Upgrades {
     looked: Instant,
-    trials: Pacing,
+    allowance: Allowance,
+    tries: Pacing,
 }
 
 impl Upgrades {
     pub(super) fn new(after: Duration, now: Instant) -> Self {
         Self {
             looked: now,
-            trials: Pacing::new(after, after, after * MAX_UPGRADE_PAUSE),
+            allowance: Allowance::new(TRIES, TRIES_PAUSE, now),
+            tries: Pacing::new(after, after, after * MAX_UPGRADE_PAUSE),
         }
     }
 
     /// This node's own network lets through what it did not.
     pub(super) fn begin_anew(&mut self) {
-        self.trials.begin_anew();
+        self.tries.begin_anew();
     }
 }
 
@@ -52,52 +58,71 @@ impl Driver {
             return;
         }
         self.upgrades.looked = now;
-        let poor = self.poorly_connected();
-        for peer in self.upgrades.trials.due(&poor, AT_ONCE, now) {
-            self.try_better(peer);
+        let poor = self.poorly_connected(now);
+        for peer in self.upgrades.tries.due(&poor, now) {
+            let ways = self.better_ways(&peer);
+            if ways.is_empty() || !self.upgrades.allowance.take(1, now) {
+                continue;
+            }
+            self.upgrades.tries.tried(&peer, rand::random(), now);
+            for addresses in ways {
+                self.dial_now(peer, addresses, PeerCondition::Always, Vec::new());
+            }
         }
     }
 
-    /// Members that could be better connected, for all that is known.
-    fn poorly_connected(&self) -> HashSet<PeerId> {
+    /// Members in use that could be better connected, for all that is known.
+    fn poorly_connected(&self, now: Instant) -> HashSet<PeerId> {
         let poor = self.book.iter().filter(|(peer, entry)| {
-            entry.member && entry.could_be_better() && !self.relays.contains(peer)
+            entry.member
+                && entry.could_be_better()
+                && !self.relays.contains(peer)
+                && self.lines.is_used(peer, IN_USE, now)
         });
         poor.map(|(peer, _)| *peer).collect()
     }
 
-    fn try_better(&mut self, peer: PeerId) {
-        let Some(entry) = self.book.get(&peer) else {
-            return;
+    /// What there is to dial at present, each by itself. Nothing while that would be in the way of something else.
+    fn better_ways(&self, peer: &PeerId) -> Vec<Vec<Multiaddr>> {
+        let Some(entry) = self.book.get(peer).filter(|_| !self.is_dialling(peer)) else {
+            return Vec::new();
         };
-        let known = entry.addresses();
-        match entry.path() {
-            Some(Path::Relayed) => {
-                self.dial_out_of_circuit(peer, known);
-                self.renew_circuit(peer);
-            }
-            Some(Path::Direct) => {
-                let within = entry.remote().and_then(|(remote, _)| Scope::of(remote));
-                let mut better = stated(&peer, known, within.unwrap_or(Scope::World));
-                better.retain(|address| entry.is_outdone_by(address));
-                better.truncate(MAX_ADDRESSES);
-                if !better.is_empty() && self.reversals.may_dial(peer, Instant::now()) {
-                    self.upgrade(peer, better);
-                }
-            }
-            Some(Path::HolePunched) | None => {}
-        }
+        let mut ways = match entry.path() {
+            Some(Path::Relayed) => vec![
+                some_of(self.out_of_circuit(peer)),
+                Vec::from_iter(self.circuit_made_anew(peer, entry)),
+            ],
+            Some(Path::Direct) if !self.is_needed(peer) => vec![some_of(outdoing(peer, entry))],
+            _ => Vec::new(),
+        };
+        ways.retain(|addresses| !addresses.is_empty());
+        ways
     }
 
-    /// Dials a circuit beside the one that this node dialled, which is then closed. Not where this node takes no part in
-    /// punching holes.
-    fn renew_circuit(&mut self, peer: PeerId) {
-        let entry = self.book.get(&peer);
-        let circuit = entry.and_then(Entry::renewable_circuit).cloned();
-        let Some(circuit) = circuit.filter(|_| self.swarm.behaviour().dcutr.is_enabled()) else {
-            return;
-        };
-        tracing::debug!(%peer, %circuit, "a circuit is made anew, for a hole to be punched");
-        self.dial_now(peer, vec![circuit], PeerCondition::Always, Vec::new());
+    /// Where to dial a circuit beside the one that this node dialled, which is then closed. Of two that dialled each other one
+    /// is enough; and whoever takes no part in punching holes needs none.
+    fn circuit_made_anew(&self, peer: &PeerId, entry: &Entry) -> Option<Multiaddr> {
+        let punches = self.swarm.behaviour().dcutr.is_enabled();
+        let (circuit, both) = entry.renewable_circuit().filter(|_| punches)?;
+        (!both || self.swarm.local_peer_id() < peer).then(|| circuit.clone())
     }
+}
+
+/// Where a peer says that it is, of a better kind than the connection to it, and meaning as much as its address does.
+fn outdoing(peer: &PeerId, entry: &Entry) -> Vec<Multiaddr> {
+    let within = entry.remote().and_then(|(remote, _)| Scope::of(remote));
+    let mut better = stated(
+        peer,
+        entry.stated().to_vec(),
+        within.unwrap_or(Scope::World),
+    );
+    better.retain(|address| entry.is_outdone_by(address));
+    better
+}
+
+/// As many as are dialled at once, others each time.
+fn some_of(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    addresses.shuffle(&mut rand::rng());
+    addresses.truncate(MAX_ADDRESSES);
+    addresses
 }

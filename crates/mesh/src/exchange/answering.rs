@@ -115,6 +115,7 @@ impl Asker {
 
     /// Reads what comes on a stream that the peer opened, and answers it.
     pub(super) async fn answer<E: Answers>(self, mut stream: Stream) {
+        let _occupied = self.desk.lines.occupy(self.peer, self.connection);
         let codec = self.codec(E::KIND);
         let exchange = async {
             match codec.read_request::<E>(&mut stream).await {

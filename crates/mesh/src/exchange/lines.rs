@@ -53,11 +53,17 @@ pub(crate) struct Line {
 /// A request under way, to a peer or from it. It counts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
+    occupied: Occupied,
+    kind: Kind,
+    direction: Direction,
+}
+
+/// Keeps a connection from being retired as drained, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Occupied {
     lines: Lines,
     peer: PeerId,
     id: ConnectionId,
-    kind: Kind,
-    direction: Direction,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -184,6 +190,18 @@ impl Lines {
         self.lock().is_engaged(peer)
     }
 
+    /// Whether a request to or from the peer is under way, or was within this time.
+    pub(crate) fn is_used(&self, peer: &PeerId, within: Duration, now: Instant) -> bool {
+        let table = self.lock();
+        let known = table.peers.get(peer);
+        let connections = known.into_iter().flat_map(|known| &known.connections);
+        let last = connections
+            .filter_map(|connection| connection.asked_at)
+            .max();
+        let lately = last.is_some_and(|at| now.saturating_duration_since(at) < within);
+        lately || table.is_engaged(peer)
+    }
+
     /// Whether a peer can be asked at present.
     pub(crate) fn lead_to(&self, peer: &PeerId) -> bool {
         self.lock().best(peer).is_some()
@@ -245,14 +263,22 @@ impl Lines {
     ) -> Ticket {
         table.by_peer.add((peer, kind, direction));
         table.of_peer.add(peer);
-        table.by_connection.add(id);
         Ticket {
-            lines: self.clone(),
-            peer,
-            id,
+            occupied: self.occupied(table, peer, id),
             kind,
             direction,
         }
+    }
+
+    /// A stream of the peer is read: what comes on it may become a request.
+    pub(super) fn occupy(&self, peer: PeerId, id: ConnectionId) -> Occupied {
+        self.occupied(&mut self.lock(), peer, id)
+    }
+
+    fn occupied(&self, table: &mut Table, peer: PeerId, id: ConnectionId) -> Occupied {
+        table.by_connection.add(id);
+        let lines = self.clone();
+        Occupied { lines, peer, id }
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -262,16 +288,23 @@ impl Lines {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let peer = self.occupied.peer;
+        let mut table = self.occupied.lines.lock();
+        table.by_peer.take((peer, self.kind, self.direction));
+        table.of_peer.take(peer);
+        if self.direction == Direction::From {
+            table.answering.take(self.kind);
+        }
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
         let mut table = self.lines.lock();
-        table.by_peer.take((self.peer, self.kind, self.direction));
-        table.of_peer.take(self.peer);
         table.by_connection.take(self.id);
         let known = table.peers.get_mut(&self.peer);
         if let Some(connection) = known.and_then(|known| known.get_mut(self.id)) {
             connection.asked_at = Some(Instant::now());
-        }
-        if self.direction == Direction::From {
-            table.answering.take(self.kind);
         }
     }
 }

@@ -174,3 +174,29 @@ fn a_connection_that_ends_is_asked_no_more_though_the_swarm_has_not_told_yet() {
     lines.end(&peer, ConnectionId::new_unchecked(1));
     assert!(!lines.lead_to(&peer) && line(&lines, peer).is_none());
 }
+
+#[test]
+fn a_connection_is_not_drained_while_a_stream_of_the_peer_is_read() {
+    let (lines, peer) = (Lines::default(), PeerId::random());
+    let id = ConnectionId::new_unchecked(1);
+    let _ends = introduced(&lines, peer, 1, Route::Relayed);
+    let reading = lines.occupy(peer, id);
+    let later = Instant::now() + 2 * LINGER;
+    assert!(!lines.is_engaged(&peer), "nothing is asked yet");
+    assert!(!lines.retire_drained(&peer, id, later));
+    drop(reading);
+    assert!(lines.retire_drained(&peer, id, later));
+}
+
+#[test]
+fn a_peer_is_in_use_while_a_request_is_under_way_and_for_a_while() {
+    let (lines, peer) = (Lines::default(), PeerId::random());
+    let _ends = introduced(&lines, peer, 1, Route::Relayed);
+    let (while_, now) = (Duration::from_secs(60), Instant::now());
+    assert!(!lines.is_used(&peer, while_, now));
+    let asked = line(&lines, peer);
+    assert!(lines.is_used(&peer, while_, now + 2 * while_));
+    drop(asked);
+    assert!(lines.is_used(&peer, while_, now + while_ / 2));
+    assert!(!lines.is_used(&peer, while_, now + 2 * while_));
+}
