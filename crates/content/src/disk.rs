@@ -1,51 +1,42 @@
 //! Where objects lie, and what the file system says about them.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use worldcompute_durable as durable;
+use worldcompute_durable::{self as durable, AtomicFile, Mode};
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::Cid;
-
-/// Identity and version of a file: equal stamps mean that nobody replaced or rewrote it in between.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    pub size: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.len(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
 
 /// The directories of a store.
 pub struct Layout {
     objects: PathBuf,
     quarantine: PathBuf,
+    drafts: PathBuf,
+    next_draft: AtomicU64,
 }
 
 impl Layout {
+    /// Makes what is missing and removes the drafts of writers that died.
     pub fn create(root: &Path) -> Result<Self> {
         let layout = Self {
             objects: root.join("objects"),
             quarantine: root.join("quarantine"),
+            drafts: root.join("drafts"),
+            next_draft: AtomicU64::new(0),
         };
-        for dir in [root, &layout.objects, &layout.quarantine] {
+        for dir in [root, &layout.objects, &layout.quarantine, &layout.drafts] {
             durable::private_dir(dir)?;
         }
+        durable::sweep(&layout.drafts)?;
         Ok(layout)
+    }
+
+    /// A file for bytes whose name is known only when the last of them is there.
+    pub fn draft(&self) -> Result<AtomicFile<'static>> {
+        let number = self.next_draft.fetch_add(1, Ordering::Relaxed);
+        AtomicFile::create(&self.drafts.join(number.to_string()), Mode::Private)
     }
 
     /// Where the object of this name lies, if it is there.
@@ -70,7 +61,7 @@ impl Layout {
         synced.map_err(|error| Fault::io(format_args!("sync {}", self.objects.display()), &error))
     }
 
-    /// Bytes of everything kept, the quarantine included: what a crash left half-written counts as well.
+    /// Bytes of everything kept, the quarantine included.
     pub fn used(&self) -> Result<u64> {
         let mut used = size_of_files(&self.quarantine)?;
         for shard in entries(&self.objects)? {
@@ -80,25 +71,22 @@ impl Layout {
     }
 }
 
-/// The file's stamp, or `None` where there is no such file.
-pub fn stamp(path: &Path) -> Result<Option<Stamp>> {
+/// The file's size in bytes, or `None` where there is no such file.
+pub fn size(path: &Path) -> Result<Option<u64>> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+        Ok(metadata) => Ok(Some(metadata.len())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Fault::io(format_args!("stat {}", path.display()), &error)),
     }
 }
 
-/// Exactly these bytes, with the stamp of the file they came from.
-pub fn read_at(path: &Path, range: &Range<u64>) -> Result<(Stamp, Vec<u8>)> {
-    let read = || -> io::Result<_> {
-        let file = File::open(path)?;
-        let stamp = Stamp::of(&file.metadata()?);
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        file.read_exact_at(&mut bytes, range.start)?;
-        Ok((stamp, bytes))
-    };
-    read().map_err(|error| Fault::io(format_args!("read {}", path.display()), &error))
+/// The file opened for reading, or `None` where there is no such file.
+pub fn open(path: &Path) -> Result<Option<File>> {
+    match durable::open_to_read(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(fault) if fault.code() == "not_found" => Ok(None),
+        Err(fault) => Err(fault),
+    }
 }
 
 fn shard(name: &str) -> &str {
@@ -107,11 +95,11 @@ fn shard(name: &str) -> &str {
 }
 
 fn size_of_files(dir: &Path) -> Result<u64> {
-    let mut size = 0;
+    let mut total = 0;
     for path in entries(dir)? {
-        size += stamp(&path)?.map_or(0, |stamp| stamp.size);
+        total += size(&path)?.unwrap_or(0);
     }
-    Ok(size)
+    Ok(total)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {

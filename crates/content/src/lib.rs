@@ -7,9 +7,13 @@
 //! - A write is atomic and durable: a reader sees the whole object or none, also after a crash.
 //! - A read is verified: bytes that do not match their CID are never returned. A corrupt object is moved into
 //!   `quarantine/`, so that it can be looked at and the next [`ContentStore::put`] repairs it.
-//! - Both the size of one object and the size of the store are capped ([`Limits`]).
+//! - A stream or a range is verified as well, in constant memory: the first pass over an object takes a digest of each
+//!   piece of 256 KiB while it verifies the whole, and whatever is read from then on is held against those, in memory,
+//!   after it was read. So nothing rests on the file being unchanged since it was verified, nor on its times. The digests
+//!   take 128 KiB of memory for a GiB, as long as a [`Reader`] lives, and 4 MiB for all that are remembered.
+//! - Both the size of one object and the size of the store are capped ([`Limits`]), streams while they run.
 //!
-//! On disk: `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
+//! On disk: `drafts/` are bytes on their way, which [`ContentStore::open`] clears of what killed writers left. `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
 //! first ones are the same in every CID, the last one carries only three bits).
 //!
 //! All calls block on the disk: from async code, call them where blocking is allowed.
@@ -26,6 +30,12 @@
 //! ```
 
 mod disk;
+mod draft;
+mod pieces;
+mod reader;
+mod refusal;
+mod room;
 mod store;
 
-pub use store::{ContentStore, Limits, MAX_RANGE};
+pub use reader::Reader;
+pub use store::{ContentStore, Limits, MAX_RANGE, MAX_WHOLE};

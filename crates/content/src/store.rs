@@ -1,29 +1,33 @@
-//! The store: put, get, has, size, ranges.
+//! The store: put, get, has, size, streams and ranges.
 
-use std::collections::HashMap;
-use std::fs;
-use std::ops::Range;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use worldcompute_durable::{self as durable, Mode};
+use worldcompute_durable as durable;
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::Cid;
+use worldcompute_proof::{Cid, Codec};
 
-use crate::disk::{self, Layout, Stamp};
+use crate::disk::{self, Layout};
+use crate::draft::Draft;
+use crate::pieces::{Pieces, Remembered};
+use crate::reader::{Reader, fault_of};
+use crate::refusal::{cannot_read, check_size, mismatch, missing, too_large_for_memory, too_long};
+use crate::room::{Reserved, lock};
 
 /// Longest range of one [`ContentStore::read_range`], in bytes.
 pub const MAX_RANGE: u64 = 4 << 20;
+/// Largest object that [`ContentStore::get`] takes into memory, in bytes.
+pub const MAX_WHOLE: u64 = 256 << 20;
 
-/// How many objects' stamps are remembered as verified before the memory is dropped.
-const MAX_VERIFIED: usize = 4096;
 /// Writers of different objects rarely meet on one of these locks, writers of the same object always do.
 const STRIPES: usize = 64;
 
 /// How much the store takes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest object.
+    /// Largest object. What is streamed takes no more memory for being large.
     pub max_object: u64,
     /// Largest sum of all objects, those in quarantine included.
     pub max_total: u64,
@@ -32,8 +36,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_object: 256 << 20,
-            max_total: 4 << 30,
+            max_object: 4 << 30,
+            max_total: 8 << 30,
         }
     }
 }
@@ -44,15 +48,15 @@ impl Default for Limits {
 /// from then on.
 #[derive(Clone)]
 pub struct ContentStore {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     layout: Layout,
-    limits: Limits,
-    used: Mutex<u64>,
+    pub limits: Limits,
+    pub used: Mutex<u64>,
     stripes: [Mutex<()>; STRIPES],
-    verified: Mutex<HashMap<Cid, Stamp>>,
+    pieces: Remembered,
 }
 
 impl ContentStore {
@@ -67,7 +71,7 @@ impl ContentStore {
             layout,
             limits,
             stripes: [const { Mutex::new(()) }; STRIPES],
-            verified: Mutex::default(),
+            pieces: Remembered::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -90,40 +94,88 @@ impl ContentStore {
     /// # Errors
     /// `verification_failed` for bytes of another name; else as [`Self::put`].
     pub fn put_as(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
-        self.check_size(bytes)?;
+        check_size(bytes.len() as u64, self.inner.limits.max_object)?;
         if !cid.matches(bytes) {
             return Err(mismatch(cid, "the bytes given"));
         }
         let _writing = self.stripe(cid);
-        let path = self.inner.layout.object(cid);
-        if self.whole(cid, &path)? {
+        if self.is_whole(cid)? {
             return Ok(());
         }
-        self.inner.layout.prepare(&path)?;
-        let reserved = self.reserve(bytes.len() as u64)?;
-        durable::write_atomic(&path, bytes, Mode::Private)?;
-        reserved.keep();
-        Ok(())
+        let mut draft = self.draft()?;
+        draft.append(bytes)?;
+        self.place(cid, draft)
+    }
+
+    /// Keeps all that `bytes` gives under its raw CID and returns that, in constant memory.
+    ///
+    /// The bytes are hashed and counted against the caps while they are written, also where they turn out to be there
+    /// already. Nobody sees them before all are there, and after an error or a crash nothing of them stays.
+    ///
+    /// # Errors
+    /// What the reader says: a [`Fault`] inside of its error as it is, else as [`Fault::io`]; else as [`Self::put`].
+    pub fn put_reader(&self, bytes: impl Read) -> Result<Cid> {
+        let mut draft = self.draft()?;
+        draft.fill(bytes)?;
+        let cid = Cid::new(Codec::Raw, draft.digest());
+        self.settle(&cid, draft)?;
+        Ok(cid)
+    }
+
+    /// As [`Self::put_reader`], under a name somebody else gave the bytes. If that object is there already, whole, nothing
+    /// is read.
+    ///
+    /// # Errors
+    /// `verification_failed` for bytes of another name, of which nothing stays; else as [`Self::put_reader`].
+    pub fn put_reader_as(&self, cid: &Cid, bytes: impl Read) -> Result<()> {
+        if self.is_there_and_whole(cid)? {
+            return Ok(());
+        }
+        let mut draft = self.draft()?;
+        draft.fill(bytes)?;
+        if draft.digest() != cid.digest() {
+            return Err(mismatch(cid, "the stream given"));
+        }
+        self.settle(cid, draft)
     }
 
     /// The object's bytes, verified.
     ///
     /// # Errors
-    /// `object_missing`; `verification_failed`, naming the CID, for an object that was corrupt, which is then in
-    /// quarantine; what the disk says.
+    /// `object_missing`; `object_too_large_for_memory` past [`MAX_WHOLE`]; `verification_failed`, naming the CID, for an
+    /// object that was corrupt, which is then in quarantine; what the disk says.
     pub fn get(&self, cid: &Cid) -> Result<Vec<u8>> {
-        let path = self.inner.layout.object(cid);
-        if disk::stamp(&path)?.is_none() {
-            return Err(missing(cid));
+        if self.size(cid)? > MAX_WHOLE {
+            return Err(too_large_for_memory(cid));
         }
-        match self.read_verified(cid, &path) {
+        match self.read_whole(cid) {
             Err(fault) if fault.category() == Category::VerificationFailed => {
                 // A writer may be repairing it at this moment: look again where nobody writes.
                 let _writing = self.stripe(cid);
-                self.read_or_quarantine(cid, &path)
+                let read = self.read_whole(cid);
+                self.quarantine_if_corrupt(cid, read)
             }
             result => result,
         }
+    }
+
+    /// The object as a stream that can seek, verified: all of it when this is first called for it, which reads the whole
+    /// file, and again each piece when it is read. See [`Reader`].
+    ///
+    /// # Errors
+    /// As [`Self::get`], for objects of any size.
+    pub fn reader(&self, cid: &Cid) -> Result<Reader> {
+        let pieces = match self.inner.pieces.get(cid) {
+            Some(pieces) => pieces,
+            None => match self.examine(cid) {
+                Err(fault) if fault.category() == Category::VerificationFailed => {
+                    self.examine_alone(cid)?
+                }
+                examined => examined?,
+            },
+        };
+        let file = self.open_object(cid)?;
+        Ok(Reader::new(self.clone(), *cid, file, pieces))
     }
 
     /// Whether an object of this name is there. It is verified only when it is read.
@@ -131,7 +183,7 @@ impl ContentStore {
     /// # Errors
     /// What the disk says.
     pub fn has(&self, cid: &Cid) -> Result<bool> {
-        Ok(disk::stamp(&self.inner.layout.object(cid))?.is_some())
+        Ok(disk::size(&self.inner.layout.object(cid))?.is_some())
     }
 
     /// The object's size in bytes.
@@ -139,35 +191,19 @@ impl ContentStore {
     /// # Errors
     /// `object_missing`; what the disk says.
     pub fn size(&self, cid: &Cid) -> Result<u64> {
-        let stamp = disk::stamp(&self.inner.layout.object(cid))?;
-        Ok(stamp.ok_or_else(|| missing(cid))?.size)
+        disk::size(&self.inner.layout.object(cid))?.ok_or_else(|| missing(cid))
     }
 
-    /// Bytes `offset..offset + length` of the object, fewer where it ends before.
-    ///
-    /// The whole object is verified on its first range, and again whenever its file has changed since.
+    /// Bytes `offset..offset + length` of the object, fewer where it ends before; verified as by [`Self::reader`].
     ///
     /// # Errors
     /// `range_too_long` past [`MAX_RANGE`]; `range_out_of_bounds` for an offset past the end; else as
-    /// [`Self::get`].
+    /// [`Self::get`], for objects of any size.
     pub fn read_range(&self, cid: &Cid, offset: u64, length: u64) -> Result<Vec<u8>> {
         if length > MAX_RANGE {
             return Err(too_long(cid, length));
         }
-        let path = self.inner.layout.object(cid);
-        let stamp = disk::stamp(&path)?.ok_or_else(|| missing(cid))?;
-        let range = clip(cid, offset, length, stamp.size)?;
-        if self.is_verified(cid, stamp) {
-            let (read_from, bytes) = disk::read_at(&path, &range)?;
-            if read_from == stamp {
-                return Ok(bytes);
-            }
-        }
-        let whole = self.get(cid)?;
-        self.remember(cid, &path, stamp)?;
-        let range = clip(cid, offset, length, whole.len() as u64)?;
-        let bytes = whole.get(range.start as usize..range.end as usize);
-        Ok(bytes.unwrap_or_default().to_vec())
+        range_of(cid, &mut self.reader(cid)?, offset, length)
     }
 
     /// Bytes kept at the moment, those in quarantine included.
@@ -175,38 +211,74 @@ impl ContentStore {
         *lock(&self.inner.used)
     }
 
-    fn check_size(&self, bytes: &[u8]) -> Result<()> {
-        let max = self.inner.limits.max_object;
-        if bytes.len() as u64 <= max {
-            return Ok(());
-        }
-        let message = format!("an object of {} bytes: {max} is the most", bytes.len());
-        Err(Fault::new(
-            Category::InvalidInput,
-            "object_too_large",
-            message,
-        ))
+    fn draft(&self) -> Result<Draft> {
+        let reserved = Reserved::none(self.clone());
+        let file = self.inner.layout.draft()?;
+        Ok(Draft::new(file, reserved, self.inner.limits.max_object))
     }
 
-    /// Whether a whole object is there; a corrupt one is set aside.
-    fn whole(&self, cid: &Cid, path: &Path) -> Result<bool> {
-        if disk::stamp(path)?.is_none() {
+    /// Makes the draft, whose digest is that of `cid`, the object of this name, unless another writer was quicker.
+    fn settle(&self, cid: &Cid, draft: Draft) -> Result<()> {
+        let _writing = self.stripe(cid);
+        if self.is_whole(cid)? {
+            return Ok(());
+        }
+        self.place(cid, draft)
+    }
+
+    fn place(&self, cid: &Cid, draft: Draft) -> Result<()> {
+        let path = self.inner.layout.object(cid);
+        self.inner.layout.prepare(&path)?;
+        draft.commit_as(&path)
+    }
+
+    fn is_there_and_whole(&self, cid: &Cid) -> Result<bool> {
+        let _writing = self.stripe(cid);
+        self.is_whole(cid)
+    }
+
+    /// Whether a whole object is there; a corrupt one is set aside. The caller has the stripe.
+    fn is_whole(&self, cid: &Cid) -> Result<bool> {
+        if !self.has(cid)? {
             return Ok(false);
         }
-        match self.read_or_quarantine(cid, path) {
+        let examined = self.examine(cid);
+        match self.quarantine_if_corrupt(cid, examined) {
             Ok(_) => Ok(true),
             Err(fault) if fault.category() == Category::VerificationFailed => Ok(false),
             Err(fault) => Err(fault),
         }
     }
 
-    fn read_verified(&self, cid: &Cid, path: &Path) -> Result<Vec<u8>> {
-        let bytes = match durable::read_bounded(path, self.inner.limits.max_object) {
+    /// [`Self::examine`] where nobody writes; what is corrupt now is set aside.
+    pub(crate) fn examine_alone(&self, cid: &Cid) -> Result<Arc<Pieces>> {
+        let _writing = self.stripe(cid);
+        let examined = self.examine(cid);
+        self.quarantine_if_corrupt(cid, examined)
+    }
+
+    /// Reads all of the object's file to verify it, in constant memory.
+    fn examine(&self, cid: &Cid) -> Result<Arc<Pieces>> {
+        let file = self.open_object(cid)?;
+        let pieces = Pieces::of(cid, file, self.inner.limits.max_object)
+            .map_err(|error| cannot_read(cid, &error))?;
+        let pieces = Arc::new(pieces.ok_or_else(|| mismatch(cid, "the file on disk"))?);
+        self.inner.pieces.add(cid, &pieces);
+        Ok(pieces)
+    }
+
+    fn open_object(&self, cid: &Cid) -> Result<File> {
+        disk::open(&self.inner.layout.object(cid))?.ok_or_else(|| missing(cid))
+    }
+
+    fn read_whole(&self, cid: &Cid) -> Result<Vec<u8>> {
+        let path = self.inner.layout.object(cid);
+        let bytes = match durable::read_bounded(&path, MAX_WHOLE) {
             Err(fault) if fault.code() == "file_too_large" => {
                 return Err(mismatch(cid, "the file on disk").caused_by(fault));
             }
             // Found corrupt and set aside by another reader meanwhile.
-            Err(_) if disk::stamp(path)?.is_none() => return Err(missing(cid)),
+            Err(_) if !self.has(cid)? => return Err(missing(cid)),
             read => read?,
         };
         if cid.matches(&bytes) {
@@ -215,60 +287,20 @@ impl ContentStore {
         Err(mismatch(cid, "the file on disk"))
     }
 
-    fn read_or_quarantine(&self, cid: &Cid, path: &Path) -> Result<Vec<u8>> {
-        let read = self.read_verified(cid, path);
-        if let Err(fault) = &read
-            && fault.category() == Category::VerificationFailed
-        {
-            self.set_aside(cid, path)?;
+    /// At most one corrupt copy of an object is kept. The caller has the stripe.
+    fn quarantine_if_corrupt<T>(&self, cid: &Cid, read: Result<T>) -> Result<T> {
+        let corrupt = |fault: &Fault| fault.category() == Category::VerificationFailed;
+        if !read.as_ref().is_err_and(corrupt) {
+            return read;
         }
-        read
-    }
-
-    /// At most one corrupt copy of an object is kept.
-    fn set_aside(&self, cid: &Cid, path: &Path) -> Result<()> {
+        let path = self.inner.layout.object(cid);
         let aside = self.inner.layout.quarantined(cid);
-        let replaced = disk::stamp(&aside)?.map_or(0, |stamp| stamp.size);
-        fs::rename(path, &aside)
+        let replaced = disk::size(&aside)?.unwrap_or(0);
+        fs::rename(&path, &aside)
             .map_err(|error| Fault::io(format_args!("set {} aside", path.display()), &error))?;
         let mut used = lock(&self.inner.used);
         *used = used.saturating_sub(replaced);
-        Ok(())
-    }
-
-    fn reserve(&self, bytes: u64) -> Result<Reserved<'_>> {
-        let max = self.inner.limits.max_total;
-        let mut used = lock(&self.inner.used);
-        let after = used.saturating_add(bytes);
-        if after > max {
-            let message = format!("{bytes} bytes more than the {used} kept: {max} is the most");
-            return Err(
-                Fault::new(Category::IoFailure, "content_store_full", message)
-                    .hint("raise the content store's limit or remove what is no longer needed"),
-            );
-        }
-        *used = after;
-        Ok(Reserved {
-            used: &self.inner.used,
-            bytes,
-        })
-    }
-
-    fn is_verified(&self, cid: &Cid, stamp: Stamp) -> bool {
-        lock(&self.inner.verified).get(cid) == Some(&stamp)
-    }
-
-    /// Remembers that the file with this stamp, which was read whole since, held what its name says.
-    fn remember(&self, cid: &Cid, path: &Path, stamp: Stamp) -> Result<()> {
-        if disk::stamp(path)? != Some(stamp) {
-            return Ok(());
-        }
-        let mut verified = lock(&self.inner.verified);
-        if verified.len() >= MAX_VERIFIED {
-            verified.clear();
-        }
-        verified.insert(*cid, stamp);
-        Ok(())
+        read
     }
 
     fn stripe(&self, cid: &Cid) -> MutexGuard<'_, ()> {
@@ -282,31 +314,8 @@ impl ContentStore {
     }
 }
 
-/// Bytes counted before they are written, and given back unless the write succeeds.
-struct Reserved<'a> {
-    used: &'a Mutex<u64>,
-    bytes: u64,
-}
-
-impl Reserved<'_> {
-    fn keep(mut self) {
-        self.bytes = 0;
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        let mut used = lock(self.used);
-        *used = used.saturating_sub(self.bytes);
-    }
-}
-
-/// A panic elsewhere cannot leave these values half-changed, so that a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn clip(cid: &Cid, offset: u64, length: u64, size: u64) -> Result<Range<u64>> {
+fn range_of(cid: &Cid, reader: &mut Reader, offset: u64, length: u64) -> Result<Vec<u8>> {
+    let size = reader.length();
     if offset > size {
         return Err(Fault::new(
             Category::InvalidInput,
@@ -314,30 +323,10 @@ fn clip(cid: &Cid, offset: u64, length: u64, size: u64) -> Result<Range<u64>> {
             format!("{cid} has {size} bytes, asked for from {offset}"),
         ));
     }
-    Ok(offset..offset + length.min(size - offset))
-}
-
-fn too_long(cid: &Cid, length: u64) -> Fault {
-    Fault::new(
-        Category::InvalidInput,
-        "range_too_long",
-        format!("{length} bytes of {cid} asked for at once, {MAX_RANGE} is the most"),
-    )
-}
-
-fn missing(cid: &Cid) -> Fault {
-    Fault::new(
-        Category::DependencyMissing,
-        "object_missing",
-        format!("no object {cid} in the content store"),
-    )
-    .hint("fetch it from a peer that has it")
-}
-
-fn mismatch(cid: &Cid, what: &str) -> Fault {
-    Fault::new(
-        Category::VerificationFailed,
-        "verification_failed",
-        format!("{what} does not match {cid}"),
-    )
+    let mut bytes = vec![0; length.min(size - offset) as usize];
+    let read = reader
+        .seek(SeekFrom::Start(offset))
+        .and_then(|_| reader.read_exact(&mut bytes));
+    read.map_err(|error| fault_of(format_args!("read {cid}"), &error))?;
+    Ok(bytes)
 }

@@ -1,14 +1,14 @@
 //! Whole files, all or nothing, that are too large to hold in memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, RawMode};
 use worldcompute_fault::{Fault, Result};
 
 use crate::atomic::{cannot_write, claim, finish, target};
-use crate::temp::{Target, Temp};
+use crate::temp::{Target, Temp, reap};
 use crate::{Disk, Mode, OsDisk};
 
 /// How many bytes are gathered before they go to the disk.
@@ -18,31 +18,32 @@ const BUFFER: usize = 64 << 10;
 /// nothing behind and what had the name stays.
 pub struct AtomicFile<'a> {
     disk: &'a dyn Disk,
-    target: Target<'a>,
+    path: PathBuf,
     temp: Temp<'a>,
     buffer: Vec<u8>,
     /// The first write that failed: what is on the disk has a hole, whatever the caller made of the error.
     broken: Option<Fault>,
 }
 
-impl<'a> AtomicFile<'a> {
+impl AtomicFile<'static> {
     /// Starts a new content for `path`, whose directory must exist.
     ///
     /// Errors: those of [`crate::write_atomic`].
-    pub fn create(path: &'a Path, mode: Mode) -> Result<Self> {
-        Self::create_on(&OsDisk, path, mode)
+    pub fn create(path: &Path, mode: Mode) -> Result<Self> {
+        AtomicFile::create_on(&OsDisk, path, mode)
     }
+}
 
+impl<'a> AtomicFile<'a> {
     /// [`AtomicFile::create`] on a given disk.
-    pub fn create_on(disk: &'a dyn Disk, path: &'a Path, mode: Mode) -> Result<Self> {
-        let target = target(path)?;
-        let temp = claim(disk, &target)?;
+    pub fn create_on(disk: &'a dyn Disk, path: &Path, mode: Mode) -> Result<Self> {
+        let temp = claim(disk, &target(path)?)?;
         disk.set_mode(temp.file(), mode)
             .map_err(|error| cannot_write(path, &error))?;
         let buffer = Vec::with_capacity(BUFFER);
         Ok(Self {
             disk,
-            target,
+            path: path.to_owned(),
             temp,
             buffer,
             broken: None,
@@ -52,29 +53,38 @@ impl<'a> AtomicFile<'a> {
     /// Gives the content its name. Once this returns `Ok` it is on stable storage.
     ///
     /// Errors: those of [`crate::write_atomic`].
-    pub fn commit(mut self) -> Result<()> {
-        let settled = self.settle();
+    pub fn commit(self) -> Result<()> {
+        let path = self.path.clone();
+        self.commit_as(&path)
+    }
+
+    /// [`AtomicFile::commit`] under a name on the same file system that was not known when the file was created, such
+    /// as the digest of its content.
+    ///
+    /// Errors: those of [`crate::write_atomic`].
+    pub fn commit_as(mut self, path: &Path) -> Result<()> {
+        let target = target(path)?;
+        let settled = self.settle(path);
         if let Some(fault) = self.broken {
             return Err(fault);
         }
-        settled.map_err(|error| cannot_write(self.target.path, &error))?;
-        finish(self.disk, &self.target, self.temp)
+        settled.map_err(|error| cannot_write(path, &error))?;
+        finish(self.disk, &target, self.temp)
     }
 
-    fn settle(&mut self) -> io::Result<()> {
+    fn settle(&mut self, path: &Path) -> io::Result<()> {
         self.flush()?;
         if self.broken.is_some() {
             return Ok(());
         }
         self.disk.sync(self.temp.file())?;
-        self.disk.rename(self.temp.path(), self.target.path)
+        self.disk.rename(self.temp.path(), path)
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let put = self.disk.write(self.temp.file(), bytes);
         if let Err(error) = &put {
-            self.broken
-                .get_or_insert(cannot_write(self.target.path, error));
+            self.broken.get_or_insert(cannot_write(&self.path, error));
         }
         put
     }
@@ -104,6 +114,20 @@ impl Write for AtomicFile<'_> {
         }
         Ok(())
     }
+}
+
+/// Removes what writers that died left in `dir`, a folder where files are [created](AtomicFile::create) that get a name
+/// [elsewhere](AtomicFile::commit_as) and where nothing else is kept. Files of writers that live stay.
+///
+/// Errors: those of listing the folder and removing from it.
+pub fn sweep(dir: &Path) -> Result<()> {
+    let swept = || -> io::Result<()> {
+        for entry in fs::read_dir(dir)? {
+            reap(&OsDisk, &entry?.path())?;
+        }
+        Ok(())
+    };
+    swept().map_err(|error| Fault::io(format_args!("clear {}", dir.display()), &error))
 }
 
 /// A file without a name, for what does not fit into memory: gone with the process, closed to everybody else.
@@ -163,6 +187,38 @@ mod tests {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
         assert_eq!(text, "scratch");
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_gets_the_name_that_its_content_gave_it_and_nothing_stays_where_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let drafts = dir.path().join("drafts");
+        fs::create_dir(&drafts).unwrap();
+        let mut file = AtomicFile::create(&drafts.join("1"), Mode::Private).unwrap();
+        file.write_all(b"content").unwrap();
+        file.commit_as(&dir.path().join("digest")).unwrap();
+        assert_eq!(fs::read(dir.path().join("digest")).unwrap(), b"content");
+        assert!(names(&drafts).is_empty());
+    }
+
+    #[test]
+    fn a_sweep_removes_what_dead_writers_left_and_nothing_of_those_that_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut living = AtomicFile::create(&dir.path().join("1"), Mode::Private).unwrap();
+        living.write_all(b"living").unwrap();
+        // As a killed writer leaves it: locked by nobody.
+        File::create(dir.path().join(".2.tmp-0")).unwrap();
+        sweep(dir.path()).unwrap();
+        assert_eq!(names(dir.path()), [".1.tmp-0"]);
+        living.commit().unwrap();
+        assert_eq!(fs::read(dir.path().join("1")).unwrap(), b"living");
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl<'a> Target<'a> {
 ///
 /// Whoever holds the lock of a file is the only one to rename or remove it, so the name cannot change hands between
 /// the look and the removal.
-fn reap(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
+pub(crate) fn reap(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC)
         .bits()
         .cast_signed();
