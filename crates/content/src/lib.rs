@@ -11,9 +11,13 @@
 //!   piece of 256 KiB while it verifies the whole, and whatever is read from then on is held against those, in memory,
 //!   after it was read. So nothing rests on the file being unchanged since it was verified, nor on its times. The digests
 //!   take 128 KiB of memory for a GiB, as long as a [`Reader`] lives, and 4 MiB for all that are remembered.
+//! - What is needed stays: an object that is pinned under a [`PinName`] does over restarts and crashes, one that is
+//!   [`Held`] does as long as the guard lives, which readers and writers have for theirs. The rest is a cache:
+//!   [`ContentStore::collect`] removes what was not used for longest, and a store that
+//!   [collects when it is full](ContentStore::collect_when_full) refuses new objects only when what is needed fills it.
 //! - Both the size of one object and the size of the store are capped ([`Limits`]), streams while they run.
 //!
-//! On disk: `drafts/` are bytes on their way, which [`ContentStore::open`] clears of what killed writers left. `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
+//! On disk: `lock` is held by the process that has the store open. `pins/<name>` lists CIDs, one a line. `drafts/` are bytes on their way, which [`ContentStore::open`] clears of what killed writers left. `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
 //! first ones are the same in every CID, the last one carries only three bits).
 //!
 //! All calls block on the disk: from async code, call them where blocking is allowed.
@@ -29,13 +33,19 @@
 //! # Ok::<(), worldcompute_fault::Fault>(())
 //! ```
 
+mod collect;
 mod disk;
 mod draft;
+mod needed;
 mod pieces;
+mod pin;
 mod reader;
 mod refusal;
 mod room;
 mod store;
 
+pub use collect::{Collect, Collected};
+pub use needed::Held;
+pub use pin::{MAX_PIN_NAME, MAX_PIN_OBJECTS, MAX_PINNED, PinName};
 pub use reader::Reader;
 pub use store::{ContentStore, Limits, MAX_RANGE, MAX_WHOLE};

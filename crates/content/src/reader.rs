@@ -5,20 +5,19 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use worldcompute_fault::{Fault, Result};
-use worldcompute_proof::Cid;
 
+use crate::needed::Held;
 use crate::pieces::{PIECE, Pieces};
 use crate::refusal::{cannot_read, mismatch};
-use crate::store::ContentStore;
 
 /// The bytes of an object, in any order and in constant memory.
 ///
 /// Every byte that it gives was verified in memory, after it was read from the disk: a file that is changed under an open
 /// reader makes the next read of the changed part fail, with an [`io::Error`] that holds a [`Fault`] of the code
-/// `verification_failed`, and sets the object aside.
+/// `verification_failed`, and sets the object aside. The object
+/// is held as long as the reader lives.
 pub struct Reader {
-    store: ContentStore,
-    cid: Cid,
+    held: Held,
     file: File,
     pieces: Arc<Pieces>,
     position: u64,
@@ -28,15 +27,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub(crate) const fn new(
-        store: ContentStore,
-        cid: Cid,
-        file: File,
-        pieces: Arc<Pieces>,
-    ) -> Self {
+    pub(crate) const fn new(held: Held, file: File, pieces: Arc<Pieces>) -> Self {
         Self {
-            store,
-            cid,
+            held,
             file,
             pieces,
             position: 0,
@@ -63,11 +56,12 @@ impl Reader {
 
     fn load(&mut self, index: usize) -> Result<()> {
         self.index = None;
+        let cid = self.held.cid();
         let read = self.pieces.read(&self.file, index, &mut self.piece);
-        if !read.map_err(|error| cannot_read(&self.cid, &error))? {
+        if !read.map_err(|error| cannot_read(cid, &error))? {
             // Set aside, unless another writer has repaired it meanwhile: the file at hand is of no use either way.
-            self.store.examine_alone(&self.cid)?;
-            return Err(mismatch(&self.cid, "the file on disk"));
+            self.held.store().examine_alone(cid)?;
+            return Err(mismatch(cid, "the file on disk"));
         }
         self.index = Some(index);
         Ok(())

@@ -1,10 +1,15 @@
 //! Room in the store, counted before it is used.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use worldcompute_fault::{Category, Fault, Result};
 
+use crate::collect::Collect;
 use crate::store::ContentStore;
+
+/// Which part of the store a collection frees beyond what is asked for.
+const SPARE: u64 = 16;
 
 /// Bytes counted before they are written, and given back unless the write succeeds.
 pub struct Reserved {
@@ -39,6 +44,13 @@ impl Drop for Reserved {
 
 impl ContentStore {
     fn reserve(&self, bytes: u64) -> Result<()> {
+        match self.try_reserve(bytes) {
+            Err(full) if self.inner.collects.load(Ordering::Relaxed) => self.make_room(bytes, full),
+            reserved => reserved,
+        }
+    }
+
+    fn try_reserve(&self, bytes: u64) -> Result<()> {
         let max = self.inner.limits.max_total;
         let mut used = lock(&self.inner.used);
         let after = used.saturating_add(bytes);
@@ -51,6 +63,28 @@ impl ContentStore {
         }
         *used = after;
         Ok(())
+    }
+
+    /// Collects until there is room, or until nothing is left to collect.
+    fn make_room(&self, bytes: u64, full: Fault) -> Result<()> {
+        let max = self.inner.limits.max_total;
+        let Some(least) = max.checked_sub(bytes) else {
+            return Err(full);
+        };
+        loop {
+            let given_up = lock(&self.inner.needed).given_up();
+            // A little more than needed, so that the next write need not collect again.
+            let goal = Collect::DownTo(least.saturating_sub(max / SPARE));
+            let (collected, exhausted) = self.collect_if_any(goal)?;
+            let reserved = self.try_reserve(bytes);
+            // Another writer may have taken the room, or be done with an object that it held meanwhile.
+            let all_needed = exhausted
+                && collected.objects == 0
+                && lock(&self.inner.needed).given_up() == given_up;
+            if reserved.is_ok() || all_needed {
+                return reserved;
+            }
+        }
     }
 }
 

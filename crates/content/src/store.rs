@@ -3,15 +3,17 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use worldcompute_durable as durable;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Cid, Codec};
 
 use crate::disk::{self, Layout};
 use crate::draft::Draft;
+use crate::needed::{Held, Needed};
 use crate::pieces::{Pieces, Remembered};
+use crate::pin::Pins;
 use crate::reader::{Reader, fault_of};
 use crate::refusal::{cannot_read, check_size, mismatch, missing, too_large_for_memory, too_long};
 use crate::room::{Reserved, lock};
@@ -44,30 +46,41 @@ impl Default for Limits {
 
 /// A directory of objects named by the CID of their bytes. Clones share it.
 ///
-/// One process owns a directory: the total is counted from the directory when it is opened, and by its own writes
-/// from then on.
+/// One process owns a directory, and has it locked: the total is counted from the directory when it is opened, and by its
+/// own writes from then on; what is held is known to nobody else.
 #[derive(Clone)]
 pub struct ContentStore {
     pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
-    layout: Layout,
+    pub layout: Layout,
     pub limits: Limits,
     pub used: Mutex<u64>,
     stripes: [Mutex<()>; STRIPES],
     pieces: Remembered,
+    pub pins: Mutex<Pins>,
+    /// Taken while a file is removed or set aside, so that nobody comes to need it at that moment.
+    pub needed: Mutex<Needed>,
+    pub collecting: Mutex<()>,
+    pub collects: AtomicBool,
 }
 
 impl ContentStore {
     /// Opens the store in `dir`, which is made with mode 0700 where it is missing.
     ///
     /// # Errors
-    /// What the disk says, and `insecure_permissions` for a directory that others may read.
+    /// `state_contention` while another process has it open; `insecure_permissions` for a directory that others may read;
+    /// `pin_corrupt`, naming the file; what the disk says.
     pub fn open(dir: impl AsRef<Path>, limits: Limits) -> Result<Self> {
         let layout = Layout::create(dir.as_ref())?;
+        let pins = Pins::load(&layout)?;
         let inner = Inner {
             used: Mutex::new(layout.used()?),
+            needed: Mutex::new(pins.needed()),
+            pins: Mutex::new(pins),
+            collecting: Mutex::default(),
+            collects: AtomicBool::new(false),
             layout,
             limits,
             stripes: [const { Mutex::new(()) }; STRIPES],
@@ -98,6 +111,7 @@ impl ContentStore {
         if !cid.matches(bytes) {
             return Err(mismatch(cid, "the bytes given"));
         }
+        let _held = self.hold(cid);
         let _writing = self.stripe(cid);
         if self.is_whole(cid)? {
             return Ok(());
@@ -115,11 +129,20 @@ impl ContentStore {
     /// # Errors
     /// What the reader says: a [`Fault`] inside of its error as it is, else as [`Fault::io`]; else as [`Self::put`].
     pub fn put_reader(&self, bytes: impl Read) -> Result<Cid> {
+        Ok(*self.put_reader_held(bytes)?.cid())
+    }
+
+    /// As [`Self::put_reader`], and the object is held from the moment that it is there. Where the name is known before,
+    /// [`Self::hold`] it and then put.
+    ///
+    /// # Errors
+    /// As [`Self::put_reader`].
+    pub fn put_reader_held(&self, bytes: impl Read) -> Result<Held> {
         let mut draft = self.draft()?;
         draft.fill(bytes)?;
-        let cid = Cid::new(Codec::Raw, draft.digest());
-        self.settle(&cid, draft)?;
-        Ok(cid)
+        let held = self.hold(&Cid::new(Codec::Raw, draft.digest()));
+        self.settle(held.cid(), draft)?;
+        Ok(held)
     }
 
     /// As [`Self::put_reader`], under a name somebody else gave the bytes. If that object is there already, whole, nothing
@@ -128,6 +151,7 @@ impl ContentStore {
     /// # Errors
     /// `verification_failed` for bytes of another name, of which nothing stays; else as [`Self::put_reader`].
     pub fn put_reader_as(&self, cid: &Cid, bytes: impl Read) -> Result<()> {
+        let _held = self.hold(cid);
         if self.is_there_and_whole(cid)? {
             return Ok(());
         }
@@ -145,6 +169,7 @@ impl ContentStore {
     /// `object_missing`; `object_too_large_for_memory` past [`MAX_WHOLE`]; `verification_failed`, naming the CID, for an
     /// object that was corrupt, which is then in quarantine; what the disk says.
     pub fn get(&self, cid: &Cid) -> Result<Vec<u8>> {
+        let _held = self.hold(cid);
         if self.size(cid)? > MAX_WHOLE {
             return Err(too_large_for_memory(cid));
         }
@@ -165,6 +190,7 @@ impl ContentStore {
     /// # Errors
     /// As [`Self::get`], for objects of any size.
     pub fn reader(&self, cid: &Cid) -> Result<Reader> {
+        let held = self.hold(cid);
         let pieces = match self.inner.pieces.get(cid) {
             Some(pieces) => pieces,
             None => match self.examine(cid) {
@@ -175,7 +201,7 @@ impl ContentStore {
             },
         };
         let file = self.open_object(cid)?;
-        Ok(Reader::new(self.clone(), *cid, file, pieces))
+        Ok(Reader::new(held, file, pieces))
     }
 
     /// Whether an object of this name is there. It is verified only when it is read.
@@ -268,23 +294,21 @@ impl ContentStore {
     }
 
     fn open_object(&self, cid: &Cid) -> Result<File> {
-        disk::open(&self.inner.layout.object(cid))?.ok_or_else(|| missing(cid))
+        let path = self.inner.layout.object(cid);
+        let file = disk::open(&path)?.ok_or_else(|| missing(cid))?;
+        disk::note_use(&file);
+        Ok(file)
     }
 
     fn read_whole(&self, cid: &Cid) -> Result<Vec<u8>> {
-        let path = self.inner.layout.object(cid);
-        let bytes = match durable::read_bounded(&path, MAX_WHOLE) {
-            Err(fault) if fault.code() == "file_too_large" => {
-                return Err(mismatch(cid, "the file on disk").caused_by(fault));
-            }
-            // Found corrupt and set aside by another reader meanwhile.
-            Err(_) if !self.has(cid)? => return Err(missing(cid)),
-            read => read?,
-        };
-        if cid.matches(&bytes) {
-            return Ok(bytes);
+        let mut bytes = Vec::with_capacity(self.size(cid)?.min(MAX_WHOLE) as usize + 1);
+        let file = self.open_object(cid)?;
+        let read = file.take(MAX_WHOLE + 1).read_to_end(&mut bytes);
+        read.map_err(|error| cannot_read(cid, &error))?;
+        match bytes.len() as u64 <= MAX_WHOLE && cid.matches(&bytes) {
+            true => Ok(bytes),
+            false => Err(mismatch(cid, "the file on disk")),
         }
-        Err(mismatch(cid, "the file on disk"))
     }
 
     /// At most one corrupt copy of an object is kept. The caller has the stripe.
@@ -295,6 +319,7 @@ impl ContentStore {
         }
         let path = self.inner.layout.object(cid);
         let aside = self.inner.layout.quarantined(cid);
+        let _unseen = lock(&self.inner.needed);
         let replaced = disk::size(&aside)?.unwrap_or(0);
         fs::rename(&path, &aside)
             .map_err(|error| Fault::io(format_args!("set {} aside", path.display()), &error))?;

@@ -24,14 +24,14 @@ fn open(limits: Limits) -> (TempDir, ContentStore) {
     (dir, store)
 }
 
-/// Every file below a directory.
+/// Every file below a directory but the store's lock.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path))
-        } else {
+        } else if !path.ends_with("lock") {
             found.push(path)
         }
     }
