@@ -13,6 +13,7 @@ pub mod cbor;
 pub mod cid;
 pub mod decision;
 pub mod dsse;
+pub mod erasure;
 pub mod evidence;
 mod files;
 pub mod intent;
@@ -43,7 +44,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 29] = [
+pub const TARGETS: [Target; 30] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -73,4 +74,5 @@ pub const TARGETS: [Target; 29] = [
     ("bundle", bundle::fuzz),
     ("store_bundle", store_bundle::fuzz),
     ("mesh", mesh::fuzz),
+    ("erasure", erasure::fuzz),
 ];

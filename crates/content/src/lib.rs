@@ -36,6 +36,7 @@
 mod collect;
 mod disk;
 mod draft;
+pub mod erasure;
 mod needed;
 mod pieces;
 mod pin;

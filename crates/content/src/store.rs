@@ -140,9 +140,7 @@ impl ContentStore {
     pub fn put_reader_held(&self, bytes: impl Read) -> Result<Held> {
         let mut draft = self.draft()?;
         draft.fill(bytes)?;
-        let held = self.hold(&Cid::new(Codec::Raw, draft.digest()));
-        self.settle(held.cid(), draft)?;
-        Ok(held)
+        self.keep_raw(draft)
     }
 
     /// As [`Self::put_reader`], under a name somebody else gave the bytes. If that object is there already, whole, nothing
@@ -237,14 +235,21 @@ impl ContentStore {
         *lock(&self.inner.used)
     }
 
-    fn draft(&self) -> Result<Draft> {
+    pub(crate) fn draft(&self) -> Result<Draft> {
         let reserved = Reserved::none(self.clone());
         let file = self.inner.layout.draft()?;
         Ok(Draft::new(file, reserved, self.inner.limits.max_object))
     }
 
+    /// Makes the draft the object of its raw CID, held from the moment that it is there.
+    pub(crate) fn keep_raw(&self, draft: Draft) -> Result<Held> {
+        let held = self.hold(&Cid::new(Codec::Raw, draft.digest()));
+        self.settle(held.cid(), draft)?;
+        Ok(held)
+    }
+
     /// Makes the draft, whose digest is that of `cid`, the object of this name, unless another writer was quicker.
-    fn settle(&self, cid: &Cid, draft: Draft) -> Result<()> {
+    pub(crate) fn settle(&self, cid: &Cid, draft: Draft) -> Result<()> {
         let _writing = self.stripe(cid);
         if self.is_whole(cid)? {
             return Ok(());
@@ -258,7 +263,7 @@ impl ContentStore {
         draft.commit_as(&path)
     }
 
-    fn is_there_and_whole(&self, cid: &Cid) -> Result<bool> {
+    pub(crate) fn is_there_and_whole(&self, cid: &Cid) -> Result<bool> {
         let _writing = self.stripe(cid);
         self.is_whole(cid)
     }

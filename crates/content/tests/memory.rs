@@ -5,10 +5,12 @@
 use std::fs;
 use std::io::{self, Read};
 
-use worldcompute_content::{ContentStore, Limits};
+use worldcompute_content::{Collect, ContentStore, Limits, erasure};
 
 const OBJECT: u64 = 96 << 20;
 const ROOM: u64 = 8 << 20;
+/// Coding opens the shards of a stripe at the same time.
+const CODING_ROOM: u64 = 16 << 20;
 
 /// The most memory that this process ever had resident, in bytes (proc(5)); `None` where the system does not tell.
 fn peak() -> Option<u64> {
@@ -35,4 +37,12 @@ fn a_large_object_is_kept_and_read_in_little_memory() {
     println!("{read} bytes in {grown} bytes of memory");
     assert_eq!(read, OBJECT);
     assert!(grown < ROOM);
+
+    let coded = erasure::encode(&store, &cid).unwrap();
+    store.collect(Collect::All).unwrap();
+    assert!(!store.has(&cid).unwrap());
+    erasure::restore(&store, &coded.manifest).unwrap();
+    let grown = peak().unwrap() - before;
+    println!("coded and restored in {grown} bytes of memory");
+    assert!(grown < CODING_ROOM);
 }
