@@ -15,6 +15,7 @@
 //!   [`Held`] does as long as the guard lives, which readers and writers have for theirs. The rest is a cache:
 //!   [`ContentStore::collect`] removes what was not used for longest, and a store that
 //!   [collects when it is full](ContentStore::collect_when_full) refuses new objects only when what is needed fills it.
+//! - [`erasure`] makes 18 shards of an object, any ten of which give it back; [`placement`] chooses hosts for them.
 //! - Both the size of one object and the size of the store are capped ([`Limits`]), streams while they run.
 //!
 //! On disk: `lock` is held by the process that has the store open. `pins/<name>` lists CIDs, one a line. `drafts/` are bytes on their way, which [`ContentStore::open`] clears of what killed writers left. `objects/<two characters>/<cid>`, where the two characters are the last but one of the CID's text (the
@@ -40,6 +41,7 @@ pub mod erasure;
 mod needed;
 mod pieces;
 mod pin;
+pub mod placement;
 mod reader;
 mod refusal;
 mod room;
