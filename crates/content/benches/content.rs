@@ -203,7 +203,7 @@ fn compare(name: &str, bytes: usize, ours: impl Fn(), plain: impl Fn()) {
     let speed = bytes as f64 / ours.as_secs_f64() / 1e6;
     let ratio = ours.as_secs_f64() / plain.as_secs_f64();
     println!(
-        "content: {name}: {speed:.0} MB/s, {ratio:.2} times plain files ({ours:.1?} against {plain:.1?})"
+        "content: {name}: {speed:.1} MB/s, {ratio:.2} times plain files ({ours:.1?} against {plain:.1?})"
     );
 }
 

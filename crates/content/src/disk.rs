@@ -215,3 +215,30 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     };
     list().map_err(|error| Fault::io(format_args!("list {}", dir.display()), &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(layout: &Layout) -> Vec<Kept> {
+        let mut all = Vec::new();
+        layout.each_kept(&mut |kept| all.push(kept)).unwrap();
+        all
+    }
+
+    #[test]
+    fn a_file_that_was_used_since_it_was_looked_at_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(dir.path().join("content").as_path()).unwrap();
+        let path = layout.object(&Cid::raw(b"bytes"));
+        layout.prepare(&path).unwrap();
+        let file = File::create(&path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let before = shown(&layout);
+        note_use(&file);
+        assert_eq!(layout.remove_unused(&before[0]).unwrap(), None);
+        assert!(path.exists());
+        assert_eq!(layout.remove_unused(&shown(&layout)[0]).unwrap(), Some(0));
+        assert!(!path.exists());
+    }
+}

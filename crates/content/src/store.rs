@@ -47,7 +47,8 @@ impl Default for Limits {
 /// A directory of objects named by the CID of their bytes. Clones share it.
 ///
 /// One process owns a directory, and has it locked: the total is counted from the directory when it is opened, and by its
-/// own writes from then on; what is held is known to nobody else.
+/// own writes from then on; what is held is known to nobody else. It stays open until the last clone, reader and hold is
+/// gone.
 #[derive(Clone)]
 pub struct ContentStore {
     pub(crate) inner: Arc<Inner>,
