@@ -1,5 +1,6 @@
 //! The command line's grammar: flags, help texts and examples. It holds no logic.
 
+mod image;
 mod store;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use worldcompute_proof::PeerId;
 
 use crate::demo::picture::MAX_TILES;
 
+pub use self::image::{ImageCommand, ImageImportArgs};
 pub use self::store::{
     CertificateArgs, DialogueCommand, EraseArgs, EventsArgs, ExportArgs, ImportArgs, ResealArgs,
     RotateArgs, SealArgs, SetupArgs, StoreCommand, WalkArgs,
@@ -71,6 +73,12 @@ pub enum Command {
         after_help = "Examples:\n  worldcompute job run examples/hello/hello.wat\n  worldcompute job submit examples/mandelbrot/job.yaml --watch"
     )]
     Job(JobCommand),
+    /// Container images, for jobs to run
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  worldcompute image import layout/\n  worldcompute image list"
+    )]
+    Image(ImageCommand),
     /// Look at the cluster
     #[command(subcommand, after_help = "Example:\n  worldcompute cluster status")]
     Cluster(ClusterCommand),

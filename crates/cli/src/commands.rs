@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod diagnose;
 pub mod donor;
+pub mod image;
 pub mod job;
 pub mod key_loss;
 pub mod logs;

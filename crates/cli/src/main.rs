@@ -80,6 +80,7 @@ async fn dispatch(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Relay(args) => commands::relay::run(&context, args).await,
         Command::Donor(command) => commands::donor::run(&context, command).await,
         Command::Job(command) => commands::job::run(&context, command).await,
+        Command::Image(command) => commands::image::run(&context, command).await,
         Command::Cluster(command) => commands::cluster::run(&context, command).await,
         Command::Verify(args) => commands::verify::run(&context, &args),
         Command::Admin(command) => commands::admin::run(&context, command).await,

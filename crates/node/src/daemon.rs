@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use worldcompute_content::{ContentStore, Limits};
+use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_mesh::wire::Capacity;
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo};
@@ -18,13 +18,14 @@ use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 
-use crate::api::{self, AdminStatus, Ban, ClusterStatus, Control, Health, Load, Peer};
+use crate::api::{AdminStatus, Ban, ClusterStatus, Control, Health, Load, Peer};
 use crate::audit_watch::AuditWatch;
 use crate::bans::{self, Bans};
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::donor::{Donor, DonorParts};
 use crate::home::{Home, OpenHome};
+use crate::images::{self, Images};
 use crate::listen;
 use crate::policies::{gate, policy};
 use crate::relay_book;
@@ -128,6 +129,7 @@ struct Inner {
     config: Config,
     mesh: Mesh,
     content: Arc<ContentStore>,
+    images: Images,
     served: Arc<Served>,
     donor: Option<Donor>,
     submitter: Submitter,
@@ -242,6 +244,11 @@ impl Node {
     /// Who is shut out.
     pub fn bans(&self) -> &Bans {
         &self.0.bans
+    }
+
+    /// The images in this node.
+    pub fn images(&self) -> &Images {
+        &self.0.images
     }
 
     /// Keeps bytes under their name.
@@ -475,11 +482,8 @@ async fn assemble(
 ) -> Result<Node> {
     let paths = home.paths();
     let store = site.open(&home).await?;
-    let limits = Limits {
-        max_object: api::MAX_CONTENT_BYTES as u64,
-        max_total: options.config.content_bytes,
-    };
-    let content = Arc::new(ContentStore::open(paths.content(), limits)?);
+    let content = Arc::new(images::content(paths, &options.config)?);
+    let images = Images::with(paths, (*content).clone())?;
     let audit = AuditWatch::new(store.clone(), home.key().clone(), paths.audit_checkpoint());
     let load = Arc::new(LoadSampler::new());
     let donor = match options.roles.donor {
@@ -516,6 +520,7 @@ async fn assemble(
         config: options.config.clone(),
         mesh,
         content,
+        images,
         served,
         donor,
         submitter,

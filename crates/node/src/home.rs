@@ -145,6 +145,11 @@ impl Home {
         self.root.join("content")
     }
 
+    /// What images are in it, and what they are called.
+    pub fn images(&self) -> PathBuf {
+        self.root.join("images.json")
+    }
+
     /// The daemon's log file.
     pub fn log(&self) -> PathBuf {
         self.root.join("log/daemon.log")

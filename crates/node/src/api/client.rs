@@ -1,5 +1,6 @@
 //! A client of the control socket: the command line's only way to a daemon.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,15 +13,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 use worldcompute_fault::{Category, Fault, Problem, Result};
+use worldcompute_image::{Inspection, Listed, Progress, Removed};
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_telemetry::CorrelationId;
 
 use super::server::CORRELATION_HEADER;
 use super::socket;
 use super::types::{
-    AdminStatus, Ban, BanRequest, ClusterStatus, ContentAdded, DonorStatus, Health, JobEvent,
-    JobPage, JobView, Peer, SubmitRequest, Submitted,
+    AdminStatus, Ban, BanRequest, ClusterStatus, ContentAdded, DonorStatus, Health, ImageEvent,
+    JobEvent, JobPage, JobView, Peer, SubmitRequest, Submitted,
 };
+use crate::images::ImageRequest;
 
 /// The largest reply that is read, in bytes: above the largest single result.
 const MAX_REPLY_BYTES: usize = 300 << 20;
@@ -140,17 +143,57 @@ impl Client {
     }
 
     /// `GET /v1/jobs/{id}/events`: what happens to the job, until it ends.
-    pub async fn events(&self, id: &str) -> Result<Events> {
+    pub async fn events(&self, id: &str) -> Result<Events<JobEvent>> {
         let path = format!("/v1/jobs/{}/events", segment(id)?);
-        Ok(Events {
-            reply: self.send(Method::GET, &path, Bytes::new()).await?,
-            buffer: Vec::new(),
-        })
+        self.stream(Method::GET, &path, Bytes::new()).await
+    }
+
+    /// `GET /v1/images`.
+    pub async fn images(&self) -> Result<Vec<Listed>> {
+        self.get("/v1/images").await
+    }
+
+    /// `POST /v1/images`: imports an image; `progress` is told how far it is. It ends when this is dropped.
+    pub async fn import_image(
+        &self,
+        request: &ImageRequest,
+        progress: impl Fn(Progress),
+    ) -> Result<Listed> {
+        let mut events = self
+            .stream(Method::POST, "/v1/images", encode(request)?)
+            .await?;
+        while let Some(event) = events.next().await? {
+            match event {
+                ImageEvent::Progress(step) => progress(step),
+                ImageEvent::Imported(listed) => return Ok(listed),
+                ImageEvent::Failed(problem) => return Err(Fault::from_problem(problem)),
+            }
+        }
+        Err(broken(&"the daemon did not say what came of it"))
+    }
+
+    /// `GET /v1/images/{name}`.
+    pub async fn inspect_image(&self, name: &str) -> Result<Inspection> {
+        self.get(&format!("/v1/images/{}", escaped(name))).await
+    }
+
+    /// `DELETE /v1/images/{name}`.
+    pub async fn remove_image(&self, name: &str) -> Result<Removed> {
+        let path = format!("/v1/images/{}", escaped(name));
+        self.call(Method::DELETE, &path, Bytes::new()).await
     }
 
     /// `POST /v1/shutdown`: asks the daemon to end gracefully.
     pub async fn shutdown(&self) -> Result<Health> {
         self.call(Method::POST, "/v1/shutdown", Bytes::new()).await
+    }
+
+    async fn stream<T>(&self, method: Method, path: &str, body: Bytes) -> Result<Events<T>> {
+        Ok(Events {
+            reply: self.send(method, path, body).await?,
+            buffer: Vec::new(),
+            event: PhantomData,
+        })
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -198,18 +241,19 @@ impl Client {
     }
 }
 
-/// The events of one job, in order.
-pub struct Events {
+/// The events of one job, or of another thing that takes its time, in order.
+pub struct Events<T> {
     reply: Reply,
     buffer: Vec<u8>,
+    event: PhantomData<T>,
 }
 
-impl Events {
-    /// The next event; `None` when the job has ended.
+impl<T: DeserializeOwned> Events<T> {
+    /// The next event; `None` when there will be no more.
     ///
     /// # Errors
     /// `control_connection_lost` when the daemon went away.
-    pub async fn next(&mut self) -> Result<Option<JobEvent>> {
+    pub async fn next(&mut self) -> Result<Option<T>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -261,6 +305,17 @@ fn encode(value: &impl Serialize) -> Result<Bytes> {
     serde_json::to_vec(value)
         .map(Bytes::from)
         .map_err(|error| broken(&error))
+}
+
+/// A name as one segment of a path, whatever it holds (RFC 3986, 2.1).
+fn escaped(name: &str) -> String {
+    let escape = |byte: u8| match byte {
+        byte if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(escape).collect()
 }
 
 /// Refuses what would change the meaning of a path.

@@ -12,19 +12,25 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_image::{Inspection, Listed, Removed};
 use worldcompute_proof::PeerId;
 use worldcompute_telemetry::{CorrelationId, with_correlation};
 
 use super::socket;
-use super::types::{Ban, BanRequest, ContentAdded, JobPage, JobView, SubmitRequest, Submitted};
+use super::types::{
+    Ban, BanRequest, ContentAdded, ImageEvent, JobPage, JobView, SubmitRequest, Submitted,
+};
 use crate::daemon::Node;
 use crate::donor::LEAVE_PATIENCE;
+use crate::images::ImageRequest;
 
 /// The largest JSON body that is taken, in bytes: above the largest signed manifest in base64.
 pub const MAX_JSON_BYTES: usize = 4 << 20;
@@ -40,6 +46,9 @@ const MAX_REFUSAL_BYTES: usize = 16 << 10;
 
 /// Header that carries the caller's correlation id.
 pub const CORRELATION_HEADER: &str = "x-correlation-id";
+
+/// How many lines about an import wait for their reader.
+const IMAGE_EVENTS: usize = 16;
 
 /// How long a node that ends waits for clients that are still being answered.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
@@ -108,6 +117,8 @@ fn router(node: Node) -> Router {
         .route("/v1/jobs/{id}", get(job).delete(cancel))
         .route("/v1/jobs/{id}/events", get(events))
         .route("/v1/jobs/{id}/result/{task}/{name}", get(result))
+        .route("/v1/images", get(images).post(import_image))
+        .route("/v1/images/{name}", get(inspect_image).delete(remove_image))
         .route("/v1/shutdown", post(shutdown))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .route(
@@ -219,14 +230,18 @@ async fn events(
     State(node): State<Node>,
     Path(id): Path<String>,
 ) -> std::result::Result<Response, Refusal> {
-    let events = node.submitter().watch(&id).await?;
+    Ok(lines(node.submitter().watch(&id).await?))
+}
+
+/// Events as they come, a line each.
+fn lines<T: Serialize>(events: impl Stream<Item = T> + Send + 'static) -> Response {
     let lines = events.map(|event| {
         let mut line = serde_json::to_vec(&event).unwrap_or_default();
         line.push(b'\n');
         Ok::<_, Infallible>(line)
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
-    Ok((kind, Body::from_stream(lines)).into_response())
+    (kind, Body::from_stream(lines)).into_response()
 }
 
 async fn result(
@@ -236,6 +251,51 @@ async fn result(
     let bytes = node.submitter().result(&id, task, &name).await?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, bytes).into_response())
+}
+
+async fn images(State(node): State<Node>) -> Answer<Vec<Listed>> {
+    Ok(Json(node.images().list()))
+}
+
+/// Goes on for as long as somebody reads how far it is.
+async fn import_image(
+    State(node): State<Node>,
+    body: Bytes,
+) -> std::result::Result<Response, Refusal> {
+    let request: ImageRequest = parse(&body)?;
+    let (sender, receiver) = mpsc::channel(IMAGE_EVENTS);
+    tokio::spawn(async move {
+        let told = sender.clone();
+        let tell = move |progress| match told.try_send(ImageEvent::Progress(progress)) {
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(left()),
+            // Who reads slowly is told of the next step.
+            _ => Ok(()),
+        };
+        let last = match node.images().import(request, tell).await {
+            Ok(listed) => ImageEvent::Imported(listed),
+            Err(fault) => ImageEvent::Failed(fault.problem("")),
+        };
+        // Nobody may be left to tell.
+        drop(sender.send(last).await);
+    });
+    Ok(lines(ReceiverStream::new(receiver)))
+}
+
+async fn inspect_image(State(node): State<Node>, Path(name): Path<String>) -> Answer<Inspection> {
+    Ok(Json(node.images().inspect(name).await?))
+}
+
+async fn remove_image(State(node): State<Node>, Path(name): Path<String>) -> Answer<Removed> {
+    Ok(Json(node.images().remove(name).await?))
+}
+
+fn left() -> Fault {
+    Fault::new(
+        Category::InternalFailure,
+        "interrupted",
+        "nobody waits for the image any more",
+    )
+    .hint("run it again")
 }
 
 async fn shutdown(State(node): State<Node>) -> Answer<impl Serialize> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Problem;
+use worldcompute_image::{Listed, Progress};
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::manifest::Manifest;
 
@@ -257,6 +258,18 @@ pub struct PeerCapacity {
 pub struct ContentAdded {
     /// The name of the bytes.
     pub cid: Cid,
+}
+
+/// One line of the reply of `POST /v1/images`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ImageEvent {
+    /// It goes on.
+    Progress(Progress),
+    /// It is there: the last line.
+    Imported(Listed),
+    /// It is not: the last line.
+    Failed(Problem),
 }
 
 /// Body of `POST /v1/jobs`.
