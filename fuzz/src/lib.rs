@@ -16,6 +16,7 @@ pub mod dsse;
 pub mod erasure;
 pub mod evidence;
 mod files;
+pub mod image;
 pub mod intent;
 pub mod job;
 pub mod mcp;
@@ -44,7 +45,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 30] = [
+pub const TARGETS: [Target; 31] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -75,4 +76,5 @@ pub const TARGETS: [Target; 30] = [
     ("store_bundle", store_bundle::fuzz),
     ("mesh", mesh::fuzz),
     ("erasure", erasure::fuzz),
+    ("image", image::fuzz),
 ];
