@@ -193,15 +193,16 @@ fn store(root: &Path) -> Result<Skipped> {
     Ok(skipped)
 }
 
-/// Nodes on a network of their own, and the lab in which more of that is tried.
+/// Nodes on a network of their own, images of others, and the lab in which more of that is tried.
 fn system(root: &Path) -> Result<Skipped> {
     let program = "target/release/worldcompute";
     let lan = system_test(root, "lan", program)?;
+    let images = system_test(root, "image_registry", program)?;
     #[cfg(target_os = "linux")]
     let lab = unless_all_has_to_run("lab", crate::lab::check(root, Some(program.into()))?)?;
     #[cfg(not(target_os = "linux"))]
     let lab = Skipped::new();
-    Ok([lan, lab].concat())
+    Ok([lan, images, lab].concat())
 }
 
 /// Runs a script that says why, when it cannot run here.
