@@ -1,8 +1,8 @@
 //! Bytes that survive a crash.
 //!
 //! - [`write_atomic`] and [`create_new`]: a reader sees the old content or the new, whole, never a mixture;
-//! - [`AtomicFile`]: the same for content that is written piece by piece; [`scratch_file`]: room for it meanwhile;
-//!   [`sweep`]: after writers that died;
+//! - [`AtomicFile`]: the same for content that is written piece by piece; [`scratch_file`], [`scratch_file_in`]: room for it
+//!   meanwhile; [`sweep`]: after writers that died;
 //! - [`PendingDir`]: a folder that appears with everything in it, or not at all;
 //! - [`Journal`]: an append-only file whose acknowledged records are there after any crash;
 //! - [`append_line`]: the same for a text file of one record a line, which other programs read;
@@ -41,4 +41,4 @@ pub use owner::{Birth, Owner};
 pub use read::{
     check_guarded, open_to_read, read_bounded, read_guarded, read_private, read_trusted,
 };
-pub use stream::{AtomicFile, scratch_file, sweep};
+pub use stream::{AtomicFile, scratch_file, scratch_file_in, sweep};

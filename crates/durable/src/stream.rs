@@ -50,6 +50,19 @@ impl<'a> AtomicFile<'a> {
         })
     }
 
+    /// Leaves `len` bytes that read as zeros and, where the file system knows holes, take no room.
+    ///
+    /// Errors: those of writing.
+    pub fn skip(&mut self, len: u64) -> io::Result<()> {
+        self.flush()?;
+        let file = self.temp.file();
+        let end = file.metadata()?.len().checked_add(len);
+        let end = end.ok_or(io::ErrorKind::FileTooLarge)?;
+        let skipped = self.disk.truncate(file, end);
+        self.note(&skipped);
+        skipped
+    }
+
     /// Gives the content its name. Once this returns `Ok` it is on stable storage.
     ///
     /// Errors: those of [`crate::write_atomic`].
@@ -83,10 +96,14 @@ impl<'a> AtomicFile<'a> {
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let put = self.disk.write(self.temp.file(), bytes);
-        if let Err(error) = &put {
+        self.note(&put);
+        put
+    }
+
+    fn note(&mut self, done: &io::Result<()>) {
+        if let Err(error) = done {
             self.broken.get_or_insert(cannot_write(&self.path, error));
         }
-        put
     }
 }
 
@@ -134,11 +151,17 @@ pub fn sweep(dir: &Path) -> Result<()> {
 ///
 /// Errors: those of writing to the directory for temporary files.
 pub fn scratch_file() -> Result<File> {
-    let dir = std::env::temp_dir();
-    let made = match unnamed(&dir) {
+    scratch_file_in(&std::env::temp_dir())
+}
+
+/// [`scratch_file`] in a directory of the caller's choice: the one for temporary files is often in memory.
+///
+/// Errors: those of writing to the directory.
+pub fn scratch_file_in(dir: &Path) -> Result<File> {
+    let made = match unnamed(dir) {
         Err(error) if !is_unsupported(&error) => Err(error),
         Ok(file) => Ok(file),
-        Err(_) => unlinked(&dir),
+        Err(_) => unlinked(dir),
     };
     made.map_err(|error| {
         Fault::io(
@@ -219,6 +242,36 @@ mod tests {
         assert_eq!(names(dir.path()), [".1.tmp-0"]);
         living.commit().unwrap();
         assert_eq!(fs::read(dir.path().join("1")).unwrap(), b"living");
+    }
+
+    #[test]
+    fn what_is_skipped_reads_as_zeros_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let mut file = AtomicFile::create(&path, Mode::Private).unwrap();
+        file.write_all(b"head").unwrap();
+        file.skip(1 << 20).unwrap();
+        file.write_all(b"tail").unwrap();
+        file.skip(2).unwrap();
+        file.commit().unwrap();
+        let expected = [b"head".as_slice(), &vec![0; 1 << 20], b"tail\0\0"].concat();
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
+    fn a_disk_too_full_for_a_hole_leaves_nothing() {
+        struct Full;
+        impl Disk for Full {
+            fn truncate(&self, _: &File, _: u64) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let mut file = AtomicFile::create_on(&Full, &path, Mode::Private).unwrap();
+        assert!(file.skip(1).is_err());
+        assert_eq!(file.commit().unwrap_err().code(), "disk_full");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
