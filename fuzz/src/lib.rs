@@ -19,6 +19,7 @@ mod files;
 pub mod image;
 pub mod intent;
 pub mod job;
+pub mod layers;
 pub mod mcp;
 pub mod mcp_request;
 pub mod mesh;
@@ -45,7 +46,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 31] = [
+pub const TARGETS: [Target; 32] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -77,4 +78,5 @@ pub const TARGETS: [Target; 31] = [
     ("mesh", mesh::fuzz),
     ("erasure", erasure::fuzz),
     ("image", image::fuzz),
+    ("layers", layers::fuzz),
 ];

@@ -7,5 +7,11 @@
     reason = "tests"
 )]
 
+mod cached;
+mod failures;
+mod hostile;
+mod images;
+mod inodes;
+mod model;
 mod support;
 mod trees;

@@ -159,7 +159,15 @@ impl Tar {
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip_at(flate2::Compression::fast(), bytes)
+}
+
+pub fn gzip_well(bytes: &[u8]) -> Vec<u8> {
+    gzip_at(flate2::Compression::best(), bytes)
+}
+
+fn gzip_at(level: flate2::Compression, bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);
     packed.write_all(bytes).unwrap();
     packed.finish().unwrap()
 }
@@ -364,4 +372,17 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
             (name.to_owned(), value)
         })
         .collect()
+}
+
+/// Paths with what they hold: `/` for directories, `-> target`, else the content.
+pub fn listed(tree: &BTreeMap<Vec<u8>, Seen>) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let shown = tree.iter().skip(1).map(|(path, seen)| match &seen.body {
+        SeenBody::Directory => format!("{}/", text(path)),
+        SeenBody::File(content) => format!("{} = {}", text(path), text(content)),
+        SeenBody::Symlink(target) => format!("{} -> {}", text(path), text(target)),
+        SeenBody::Large(size) => format!("{} of {size}", text(path)),
+        SeenBody::Other => format!("{} ?", text(path)),
+    });
+    shown.collect()
 }
