@@ -11,6 +11,9 @@ use worldcompute_rootfs::{Assembly, Devices, DiffId, Limits, Size};
 /// A layer that hides all others: an empty file of the name that the format has for that.
 const NAME: &[u8] = b".wh..wh.opq";
 
+/// Room for what fits into the limits of most inputs: a smaller image is written sooner.
+const SIZE: u64 = 8 << 20;
+
 /// Reads and judges; a panic is a finding.
 pub fn fuzz(bytes: &[u8]) {
     let home = TempDir::new().expect("a folder");
@@ -23,18 +26,21 @@ pub fn fuzz(bytes: &[u8]) {
     };
     let ids = plain.diff_ids().to_vec();
     let image = home.path().join("image");
-    plain
-        .build(&image, Size::Fitting)
-        .expect("what is taken can be written");
+    if let Err(fault) = plain.build(&image, Size::Declared(SIZE)) {
+        assert_eq!(fault.code(), "rootfs_too_small", "{fault}");
+        return;
+    }
     if ids != [DiffId::of(bytes)] {
         return;
     }
     let packed = assembled(&home, &[&gzip(bytes)]).expect("the same, packed");
     assert_eq!(packed.diff_ids(), ids);
     let again = home.path().join("again");
-    packed.build(&again, Size::Fitting).expect("the same image");
+    let built = packed.build(&again, Size::Declared(SIZE));
+    built.expect("the same image");
     assert_eq!(digest(&image), digest(&again));
-    assembled(&home, &[bytes, &opaque()]).expect("a layer over any other");
+    let hidden = assembled(&home, &[bytes, &opaque()]).expect("a layer over any other");
+    assert_eq!(hidden.diff_ids().len(), 2);
 }
 
 fn digest(path: &std::path::Path) -> DiffId {

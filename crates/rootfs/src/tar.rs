@@ -142,10 +142,11 @@ impl<'a> Archive<'a> {
         let named = extended.sparse.name.clone().or(extended.path.clone());
         let path = named.unwrap_or(header.path);
         let link = extended.link.clone().unwrap_or(header.link);
+        let size = extended.size.unwrap_or(header.size);
         let body = match header.kind {
-            Kind::File if path.ends_with(b"/") && header.size == 0 => Body::Directory,
+            Kind::File if path.ends_with(b"/") && size == 0 => Body::Directory,
             Kind::File | Kind::GnuSparse => {
-                self.stored(extended.size.unwrap_or(header.size))?;
+                self.stored(size)?;
                 self.file(block, header.kind, &extended)?
             }
             // What a size means for these, archivers do not agree on; nothing is stored.

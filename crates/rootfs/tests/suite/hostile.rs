@@ -358,6 +358,22 @@ fn the_size_of_an_extended_header_is_the_one_that_holds() {
 }
 
 #[test]
+fn what_is_stored_behind_a_name_with_a_slash_is_no_entry() {
+    let inner = Tar::new().file("inner", b"smuggled").0;
+    let len = inner.len().to_string();
+    let head = Head::new(b'0', "outer/");
+    let tar = Tar::new()
+        .pax(&[(b"size", len.as_bytes())])
+        .head(&head)
+        .data(&inner);
+    let lab = Lab::new();
+    let image = lab.build(&[tar.end()]);
+    if let Some(mounted) = Mounted::new(image.path()) {
+        assert_eq!(std::fs::read(mounted.path().join("outer")).unwrap(), inner);
+    }
+}
+
+#[test]
 fn sparse_maps_that_overlap_or_lie_are_refused() {
     let sparse = |map: &[u8], size: &[u8], stored: &[u8]| {
         let records = [
