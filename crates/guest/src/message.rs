@@ -1,0 +1,181 @@
+//! Messages: what frames mean.
+
+use crate::frame::{Frame, Kind, Refusal, encode};
+use crate::{MAX_REASON, RunRequest};
+
+/// One of the two streams that a program writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::Stdout => Kind::Stdout,
+            Self::Stderr => Kind::Stderr,
+        }
+    }
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// With this code.
+    Exited(u8),
+    /// By this signal, 1 to 64.
+    Killed(u8),
+}
+
+/// How often the guest's kernel had to refuse or end something of the program's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tally {
+    /// Processes that were killed because memory ran out.
+    pub out_of_memory: u32,
+    /// Processes and threads that were not made because there were too many.
+    pub refused_processes: u32,
+}
+
+/// One message, in either direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Agent: it is there, and speaks this version.
+    Hello { version: u16 },
+    /// Host: what to run, once.
+    Run(Box<RunRequest>),
+    /// Host: so many more bytes of this stream may be sent.
+    Credit { stream: Stream, bytes: u32 },
+    /// Agent: it cannot be run, and why. Nothing follows.
+    NotStarted { reason: String },
+    /// Agent: what the program wrote.
+    Output { stream: Stream, bytes: Vec<u8> },
+    /// Agent: it is still there.
+    Heartbeat,
+    /// Agent: it is over. Nothing follows.
+    Ended { end: End, tally: Tally },
+}
+
+impl TryFrom<Frame> for Message {
+    type Error = Refusal;
+
+    fn try_from(frame: Frame) -> Result<Self, Refusal> {
+        let Frame { kind, payload } = frame;
+        let read = match kind {
+            Kind::Hello => hello(&payload),
+            Kind::Run => RunRequest::decode(&payload).map(|run| Self::Run(Box::new(run))),
+            Kind::Credit => credit(&payload),
+            Kind::NotStarted => not_started(payload),
+            Kind::Stdout => output(Stream::Stdout, payload),
+            Kind::Stderr => output(Stream::Stderr, payload),
+            Kind::Heartbeat => payload.is_empty().then_some(Self::Heartbeat),
+            Kind::Exited | Kind::Killed => ended(kind, &payload),
+        };
+        read.ok_or(Refusal::Malformed(kind))
+    }
+}
+
+fn hello(payload: &[u8]) -> Option<Message> {
+    let version = u16::from_le_bytes(payload.try_into().ok()?);
+    Some(Message::Hello { version })
+}
+
+fn credit(payload: &[u8]) -> Option<Message> {
+    let &[stream, b0, b1, b2, b3] = payload else {
+        return None;
+    };
+    let stream = Stream::ALL
+        .into_iter()
+        .find(|one| one.kind() as u8 == stream)?;
+    let bytes = u32::from_le_bytes([b0, b1, b2, b3]);
+    Some(Message::Credit { stream, bytes })
+}
+
+fn not_started(payload: Vec<u8>) -> Option<Message> {
+    let reason = String::from_utf8(payload).ok()?;
+    Some(Message::NotStarted { reason })
+}
+
+/// A frame of output has some: empty ones would cost the host work and the guest no credit.
+fn output(stream: Stream, bytes: Vec<u8>) -> Option<Message> {
+    (!bytes.is_empty()).then_some(Message::Output { stream, bytes })
+}
+
+fn ended(kind: Kind, payload: &[u8]) -> Option<Message> {
+    let &[number, m0, m1, m2, m3, p0, p1, p2, p3] = payload else {
+        return None;
+    };
+    let end = match (kind, number) {
+        (Kind::Exited, code) => End::Exited(code),
+        (_, signal @ 1..=64) => End::Killed(signal),
+        _ => return None,
+    };
+    let tally = Tally {
+        out_of_memory: u32::from_le_bytes([m0, m1, m2, m3]),
+        refused_processes: u32::from_le_bytes([p0, p1, p2, p3]),
+    };
+    Some(Message::Ended { end, tally })
+}
+
+/// Bytes out of messages, each with the next number.
+#[derive(Debug, Default)]
+pub struct Writer {
+    sequence: u32,
+}
+
+impl Writer {
+    /// A writer that has written nothing.
+    pub const fn new() -> Self {
+        Self { sequence: 0 }
+    }
+
+    /// The bytes of `message`. A reason is cut at [`MAX_REASON`]; what is in a run request is checked by
+    /// [`RunRequest::check`].
+    pub fn write(&mut self, message: &Message) -> Vec<u8> {
+        let bytes = match message {
+            Message::Hello { version } => self.frame(Kind::Hello, &version.to_le_bytes()),
+            Message::Run(run) => self.frame(Kind::Run, &run.encode()),
+            Message::Credit { stream, bytes } => {
+                let [b0, b1, b2, b3] = bytes.to_le_bytes();
+                self.frame(Kind::Credit, &[stream.kind() as u8, b0, b1, b2, b3])
+            }
+            Message::NotStarted { reason } => {
+                self.frame(Kind::NotStarted, cut(reason, MAX_REASON).as_bytes())
+            }
+            Message::Output { stream, bytes } => self.frame(stream.kind(), bytes),
+            Message::Heartbeat => self.frame(Kind::Heartbeat, &[]),
+            Message::Ended { end, tally } => self.ended(*end, *tally),
+        };
+        self.sequence = self.sequence.wrapping_add(1);
+        bytes
+    }
+
+    fn frame(&self, kind: Kind, payload: &[u8]) -> Vec<u8> {
+        encode(kind, self.sequence, payload)
+    }
+
+    fn ended(&self, end: End, tally: Tally) -> Vec<u8> {
+        let (kind, number) = match end {
+            End::Exited(code) => (Kind::Exited, code),
+            End::Killed(signal) => (Kind::Killed, signal),
+        };
+        let mut payload = vec![number];
+        payload.extend(tally.out_of_memory.to_le_bytes());
+        payload.extend(tally.refused_processes.to_le_bytes());
+        self.frame(kind, &payload)
+    }
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
