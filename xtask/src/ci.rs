@@ -43,8 +43,9 @@ const CHECKS: [Step; 5] = [
 ];
 
 /// What is done with them.
-const TRIALS: [Step; 7] = [
+const TRIALS: [Step; 8] = [
     ("store", store),
+    ("microvm", |root| system_test(root, "microvm", "")),
     ("hardening", |root| {
         whole(shell(root, "scripts/test_hardening_acceptance.sh"))
     }),

@@ -1,0 +1,107 @@
+//! The channel to the agent: a socket on which it calls once, and the conversation over it.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+
+use rustix::event::PollFlags;
+use worldcompute_fault::{Fault, Result};
+
+use crate::Sink;
+use crate::dialogue::{Broken, Dialogue};
+use crate::hearing::{Heard, is_hang_up, is_later};
+
+/// Most bytes read at once.
+const PIECE: usize = 64 << 10;
+
+/// Takes one call: whoever calls after that is not heard.
+pub struct Channel {
+    listener: UnixListener,
+    stream: Option<UnixStream>,
+    dialogue: Dialogue,
+    piece: Vec<u8>,
+}
+
+impl Channel {
+    /// On a socket that does not block.
+    pub fn new(listener: UnixListener, dialogue: Dialogue) -> Self {
+        let piece = vec![0; PIECE];
+        Self {
+            listener,
+            stream: None,
+            dialogue,
+            piece,
+        }
+    }
+
+    /// What has been said.
+    pub const fn dialogue(&self) -> &Dialogue {
+        &self.dialogue
+    }
+
+    /// What to wait for, and why.
+    pub fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
+        let fd = self
+            .stream
+            .as_ref()
+            .map_or_else(|| self.listener.as_fd(), AsFd::as_fd);
+        let interest = match self.dialogue.outgoing() {
+            [] => PollFlags::IN,
+            _ => PollFlags::IN | PollFlags::OUT,
+        };
+        (fd, interest)
+    }
+
+    /// Takes the call, or a piece of what the agent says, and answers.
+    ///
+    /// # Errors
+    /// Outside, what the system says; inside, what the guest did wrong.
+    pub fn hear(&mut self, sink: &mut dyn Sink) -> Result<std::result::Result<Heard, Broken>> {
+        let read = match self.read() {
+            Ok(None) => return Ok(Ok(Heard::Something)),
+            Ok(Some(0)) => return Ok(Ok(Heard::TheEnd)),
+            Ok(Some(read)) => read,
+            Err(error) if is_later(&error) => 0,
+            Err(error) if is_hang_up(&error) => return Ok(Ok(Heard::TheEnd)),
+            Err(error) => return Err(Fault::io("hear the agent", &error)),
+        };
+        let bytes = self.piece.get(..read).unwrap_or_default();
+        if let Err(broken) = self.dialogue.receive(bytes, sink) {
+            return Ok(Err(broken));
+        }
+        self.answer()
+            .map_err(|error| Fault::io("answer the agent", &error))?;
+        Ok(Ok(match read {
+            0 => Heard::Nothing,
+            _ => Heard::Something,
+        }))
+    }
+
+    /// `None` for a call that was taken.
+    fn read(&mut self) -> io::Result<Option<usize>> {
+        match &mut self.stream {
+            Some(stream) => stream.read(&mut self.piece).map(Some),
+            None => {
+                let (stream, _) = self.listener.accept()?;
+                stream.set_nonblocking(true)?;
+                self.stream = Some(stream);
+                Ok(None)
+            }
+        }
+    }
+
+    /// As much as the channel takes: the rest goes when it takes more.
+    fn answer(&mut self) -> io::Result<()> {
+        let outgoing = self.dialogue.outgoing();
+        let Some(stream) = self.stream.as_mut().filter(|_| !outgoing.is_empty()) else {
+            return Ok(());
+        };
+        match stream.write(outgoing) {
+            Ok(written) => self.dialogue.sent(written),
+            // What there is to know of a channel that was closed is in what is read from it.
+            Err(error) if is_later(&error) || is_hang_up(&error) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}

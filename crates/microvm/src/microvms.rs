@@ -1,0 +1,197 @@
+//! The microVMs of one machine: what is there, what works, and runs.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use worldcompute_durable::{open_to_read, private_dir};
+use worldcompute_fault::{Fault, Result, WcCode};
+
+use crate::confinement::Confinement;
+use crate::dialogue::Dialogue;
+use crate::hypervisor::{Hypervisor, Machine};
+use crate::kernel::Kernel;
+use crate::probe::{Memory, Question};
+use crate::qemu::Qemu;
+use crate::run_dir::RunDir;
+use crate::{
+    Backend, Collected, Config, Control, KernelSource, Limits, Outcome, Report, Sink, Spec, Status,
+    run,
+};
+
+/// Every hypervisor, in the order of [`Backend::ALL`].
+const HYPERVISORS: [&dyn Hypervisor; 2] = [&Qemu::Kvm, &Qemu::Emulation];
+
+/// The microVMs of this machine. Everything here blocks: in async code call it from a blocking thread.
+#[derive(Clone, Debug)]
+pub struct MicroVms {
+    kernel: Kernel,
+    confinement: Confinement,
+    only: Option<Backend>,
+    runs: PathBuf,
+    memory: Memory,
+}
+
+impl MicroVms {
+    /// Prepares the kernel, and removes what runs of processes that were killed have left. Kernel, folders of runs and
+    /// what is remembered are kept in `home`.
+    ///
+    /// # Errors
+    /// WC-007 without a kernel that can be used; `kernel_digest_mismatch`; what the disk says.
+    pub fn open(config: &Config, home: &Path) -> Result<Self> {
+        let source = match &config.kernel {
+            Some(source) => source.clone(),
+            None => KernelSource::installed()?,
+        };
+        private_dir(home)?;
+        let runs = home.join("runs");
+        RunDir::sweep(&runs)?;
+        Ok(Self {
+            kernel: Kernel::prepare(&source, &home.join("kernels"))?,
+            confinement: Confinement::of_this_machine(),
+            only: config.backend,
+            runs,
+            memory: Memory::at(home.join("hypervisors.json")),
+        })
+    }
+
+    /// The kernel of the guests.
+    pub const fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// How hypervisors are confined here, in words.
+    pub fn confinement(&self) -> String {
+        self.confinement.describe()
+    }
+
+    /// What is known of every backend, in the order of preference: remembered, or found out by booting a guest on each,
+    /// which takes seconds.
+    ///
+    /// # Errors
+    /// What the disk says. A backend that does not work is no error.
+    pub fn survey(&self) -> Result<Vec<Report>> {
+        let programs = HYPERVISORS.map(Hypervisor::program);
+        let found = programs
+            .iter()
+            .map(|program| program.as_ref().ok().cloned())
+            .collect();
+        let question = Question::new(self.kernel.key(), found)?;
+        if let Some(reports) = self.memory.recall(&question) {
+            return Ok(reports);
+        }
+        let mut reports = Vec::new();
+        for (hypervisor, program) in HYPERVISORS.into_iter().zip(programs) {
+            let backend = hypervisor.backend();
+            reports.push(match program {
+                Err(fault) => Report::unusable(backend, None, &fault),
+                Ok(program) => match self.probe(hypervisor) {
+                    Ok(boot) => {
+                        let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
+                        Report::usable(backend, program, boot_ms)
+                    }
+                    Err(fault) => Report::unusable(backend, Some(program), &fault),
+                },
+            });
+        }
+        self.memory.keep(question, &reports)?;
+        Ok(reports)
+    }
+
+    /// The best backend that works.
+    ///
+    /// # Errors
+    /// WC-007, naming what speaks against each. There is no weaker sandbox to fall back to.
+    pub fn choose(&self) -> Result<Backend> {
+        let mut reports = self.survey()?;
+        reports.retain(|report| self.only.is_none_or(|only| only == report.backend));
+        if let Some(report) = reports.iter().find(|report| report.usable) {
+            return Ok(report.backend);
+        }
+        let why: Vec<_> = reports
+            .iter()
+            .map(|report| format!("{}: {}", report.backend, report.why_not))
+            .collect();
+        let message = format!(
+            "no hypervisor of this machine boots a guest ({})",
+            why.join("; ")
+        );
+        Err(Fault::wc(WcCode::SandboxUnavailable, message)
+            .hint("apt-get install --no-install-recommends qemu-system-x86, then see `worldcompute doctor`"))
+    }
+
+    /// Runs `spec` on `backend`. What the program prints goes to `sink`; `control` freezes and ends it.
+    ///
+    /// When this returns nothing of the VM is left: no process, no file, no socket. A guest that is given up because of
+    /// the machine makes that what is remembered of the machine is forgotten.
+    ///
+    /// # Errors
+    /// Nothing has run, or it has no outcome then: WC-001 past a limit, WC-007 where the hypervisor cannot be started,
+    /// what the disk says of the image, what `sink` says. However a guest ends is no error, but an [`Outcome`].
+    pub fn run(
+        &self,
+        backend: Backend,
+        spec: &Spec,
+        sink: &mut dyn Sink,
+        control: &Control,
+    ) -> Result<Outcome> {
+        spec.check()?;
+        let hypervisor = hypervisor(backend)?;
+        let machine = Machine {
+            // For reading only: no hypervisor can change it.
+            rootfs: Some(open_to_read(&spec.rootfs)?),
+            ..self.machine(&spec.limits)
+        };
+        let vm = hypervisor.start(machine)?;
+        let dialogue = Dialogue::new(Some(spec.request()), spec.limits.output_bytes);
+        let outcome = run::attend(vm, dialogue, &spec.limits, sink, control)?;
+        if outcome.status.is_of_the_machine() {
+            tracing::warn!(%backend, status = %outcome.status, console = outcome.console, "a guest was given up");
+            self.memory.forget()?;
+        }
+        Ok(outcome)
+    }
+
+    fn probe(&self, hypervisor: &dyn Hypervisor) -> Result<Duration> {
+        let limits = Limits::default();
+        let vm = hypervisor.start(self.machine(&limits))?;
+        let control = Control::new()?;
+        let outcome = run::attend(
+            vm,
+            Dialogue::new(None, 0),
+            &limits,
+            &mut Collected::default(),
+            &control,
+        )?;
+        match (outcome.status, outcome.boot) {
+            (Status::Succeeded, Some(boot)) => Ok(boot),
+            (status, _) => {
+                let last = outcome.console.lines().last().unwrap_or_default();
+                let message = format!("a guest did not boot on it: {status} ({last})");
+                Err(Fault::wc(WcCode::SandboxUnavailable, message)
+                    .hint("see the log for its console"))
+            }
+        }
+    }
+
+    fn machine<'a>(&'a self, limits: &'a Limits) -> Machine<'a> {
+        Machine {
+            kernel: &self.kernel,
+            rootfs: None,
+            limits,
+            confinement: &self.confinement,
+            runs: &self.runs,
+        }
+    }
+}
+
+fn hypervisor(backend: Backend) -> Result<&'static dyn Hypervisor> {
+    let found = HYPERVISORS
+        .into_iter()
+        .find(|hypervisor| hypervisor.backend() == backend);
+    found.ok_or_else(|| {
+        Fault::wc(
+            WcCode::UnsupportedPlatform,
+            format!("{backend} is not built in"),
+        )
+    })
+}

@@ -1,0 +1,203 @@
+//! QEMU's machine `microvm`: no firmware, no PCI, no device but a disk, a port for the agent and a console.
+
+mod clock;
+mod monitor;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_guest::PORT_NAME;
+
+use crate::confinement::{HANDED_OVER, check_tools, find_program};
+use crate::hypervisor::{Hypervisor, Machine, Process, Vm};
+use crate::run_dir::RunDir;
+use crate::{Backend, Program};
+
+pub use monitor::{Fate, Monitor};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+const PACKAGE: &str = "qemu-system-x86";
+const KVM: &str = "/dev/kvm";
+
+const CHANNEL: &str = "channel";
+const MONITOR: &str = "monitor";
+
+/// QEMU may make no process, take no privilege and use no call that is only there for old programs.
+const SECCOMP: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+/// A guest that is given up for good needs no second chance, and none of what takes time at its start: it runs one
+/// program of one owner and trusts nothing in it.
+const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1 mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests audit=0 random.trust_cpu=on";
+/// Room for translated code, in MiB: the default is a fixed part of all memory.
+const TRANSLATED_MIB: u32 = 64;
+
+/// QEMU, on KVM or with its own processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qemu {
+    Kvm,
+    Emulation,
+}
+
+impl Hypervisor for Qemu {
+    fn backend(&self) -> Backend {
+        match self {
+            Self::Kvm => Backend::QemuKvm,
+            Self::Emulation => Backend::QemuEmulation,
+        }
+    }
+
+    fn program(&self) -> Result<Program> {
+        if *self == Self::Kvm {
+            check_kvm()?;
+        }
+        check_tools()?;
+        Program::at(find_program(PROGRAM, PACKAGE)?)
+    }
+
+    fn start(&self, machine: Machine<'_>) -> Result<Vm> {
+        let program = find_program(PROGRAM, PACKAGE)?;
+        let dir = RunDir::create(machine.runs)?;
+        machine.kernel.link_into(dir.handle())?;
+        let channel = dir.listen(CHANNEL)?;
+        let monitor = Monitor::new(dir.listen(MONITOR)?);
+        let user = machine.confinement.next_user();
+        if let Some(user) = user {
+            dir.give_to(user, &[CHANNEL, MONITOR])?;
+        }
+        let group = (*self == Self::Kvm).then(kvm_group).flatten();
+        let confined = machine
+            .confinement
+            .command(user, group, machine.limits, dir.path());
+        let args = self.args(&machine);
+        let process = Process::start(confined.run(&program, args, machine.rootfs))?;
+        Ok(Vm {
+            process,
+            channel,
+            monitor: Some(monitor),
+            dir,
+        })
+    }
+}
+
+impl Qemu {
+    fn args(self, machine: &Machine<'_>) -> Vec<String> {
+        let limits = machine.limits;
+        let mut args: Vec<String> = [
+            "-M",
+            "microvm",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+        ]
+        .map(ToOwned::to_owned)
+        .into();
+        let mut add = |name: &str, value: String| args.extend([name.to_owned(), value]);
+        let (accelerator, processor, hints) = self.processor();
+        add("-accel", accelerator);
+        add("-cpu", processor.to_owned());
+        add("-smp", limits.vcpus.to_string());
+        add("-m", format!("{}M", limits.memory_bytes >> 20));
+        add("-sandbox", SECCOMP.to_owned());
+        add("-kernel", "vmlinux".to_owned());
+        add("-initrd", "initramfs".to_owned());
+        add("-append", format!("{KERNEL_ARGS}{hints}"));
+        add("-chardev", "stdio,id=console,signal=off".to_owned());
+        add("-serial", "chardev:console".to_owned());
+        add("-global", "virtio-mmio.force-legacy=false".to_owned());
+        if machine.rootfs.is_some() {
+            // What is written goes to a file of QEMU's in its own folder, which has no name.
+            add("-add-fd", format!("fd={HANDED_OVER},set=1"));
+            add(
+                "-drive",
+                "id=root,file=/dev/fdset/1,format=raw,if=none,snapshot=on".to_owned(),
+            );
+            add(
+                "-device",
+                "virtio-blk-device,drive=root,werror=stop".to_owned(),
+            );
+        }
+        add("-device", "virtio-serial-device".to_owned());
+        add("-chardev", format!("socket,id=agent,path={CHANNEL}"));
+        add(
+            "-device",
+            format!("virtserialport,chardev=agent,name={PORT_NAME}"),
+        );
+        add("-chardev", format!("socket,id=monitor,path={MONITOR}"));
+        add("-mon", "chardev=monitor,mode=control".to_owned());
+        args
+    }
+
+    /// The accelerator, the processor, and what the kernel is told of its clocks. An emulated machine has none that it
+    /// could measure others by: without hints it hangs in its calibration.
+    fn processor(self) -> (String, &'static str, String) {
+        match self {
+            Self::Kvm => ("kvm".to_owned(), "host", String::new()),
+            Self::Emulation => {
+                let hints = clock::tsc_khz().map_or_else(String::new, |khz| {
+                    format!(" tsc_early_khz={khz} lpj={} no_timer_check", 2 * khz)
+                });
+                (format!("tcg,tb-size={TRANSLATED_MIB}"), "max", hints)
+            }
+        }
+    }
+}
+
+/// What is known without trying. That KVM is there and opens does not mean that a kernel boots on it.
+fn check_kvm() -> Result<()> {
+    let no_kvm = |code, message: &str| Fault::new(Category::DependencyMissing, code, message);
+    if !Path::new(KVM).exists() {
+        return Err(no_kvm("kvm_missing", "this machine has no /dev/kvm")
+            .hint("switch virtualization on in the firmware, or go on with emulation"));
+    }
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(KVM) {
+        return Err(no_kvm("kvm_forbidden", "this user may not open /dev/kvm")
+            .caused_by(error)
+            .hint("add this user to the group kvm"));
+    }
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if !has_virtualization(&processor) && Path::new("/sys/module/kvm_pvm").exists() {
+        return Err(no_kvm(
+            "kvm_cannot_boot",
+            "the KVM of this machine is kvm_pvm, which boots no common kernel",
+        )
+        .hint("use a machine with nested virtualization, or go on with emulation"));
+    }
+    Ok(())
+}
+
+fn has_virtualization(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
+    flags.is_some_and(|flags| {
+        flags
+            .split_whitespace()
+            .any(|flag| flag == "vmx" || flag == "svm")
+    })
+}
+
+/// The group that may open KVM, for a user that is in no other.
+fn kvm_group() -> Option<u32> {
+    File::open(KVM)
+        .and_then(|kvm| kvm.metadata())
+        .ok()
+        .map(|kvm| kvm.gid())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_with_virtualization_is_told_by_its_flags() {
+        assert!(has_virtualization(
+            "model name: svm\nflags\t: fpu vmx sse\n"
+        ));
+        assert!(has_virtualization("flags\t: fpu svm\n"));
+        assert!(!has_virtualization(
+            "model name: vmx\nflags\t: fpu vmx2 sse\n"
+        ));
+        assert!(!has_virtualization(""));
+    }
+}

@@ -1,0 +1,73 @@
+//! Backends, and what is known of each.
+
+use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use worldcompute_fault::{Fault, Result};
+use worldcompute_proof::Sha256;
+
+/// A way of running a VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// QEMU's machine `microvm` on the processor's own virtualization.
+    QemuKvm,
+    /// The same machine with its processor emulated: as isolated, and slower by an order of magnitude.
+    QemuEmulation,
+}
+
+impl Backend {
+    /// Every backend, the best first.
+    pub const ALL: [Self; 2] = [Self::QemuKvm, Self::QemuEmulation];
+
+    /// The stable snake_case name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QemuKvm => "qemu_kvm",
+            Self::QemuEmulation => "qemu_emulation",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A hypervisor's program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub path: PathBuf,
+    pub sha256: Sha256,
+}
+
+impl Program {
+    /// # Errors
+    /// What the disk says.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        let cannot = |error| Fault::io(format_args!("read {}", path.display()), &error);
+        let (sha256, _) = File::open(&path)
+            .and_then(Sha256::of_reader)
+            .map_err(cannot)?;
+        Ok(Self { path, sha256 })
+    }
+}
+
+/// What is known of one backend, for `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub backend: Backend,
+    /// Whether a guest has booted on it.
+    pub usable: bool,
+    /// The code of what speaks against it; empty where nothing does.
+    pub code: String,
+    /// The same in words, with what to do about it.
+    pub why_not: String,
+    /// From the start of the hypervisor to the agent's first word.
+    pub boot_ms: Option<u64>,
+    /// Its program, where it is installed.
+    pub program: Option<Program>,
+}

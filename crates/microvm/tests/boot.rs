@@ -1,0 +1,318 @@
+//! Guests that boot, on QEMU with emulation: what an honest program gets, and what every other one comes to.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use support::{Machine, limits, machine};
+use worldcompute_durable::{Mode, write_atomic};
+use worldcompute_microvm::{
+    Backend, Collected, Config, Control, End, KernelSource, Limits, MicroVms, Status,
+};
+use worldcompute_proof::Sha256;
+
+#[test]
+fn a_program_runs_as_its_images_user_with_both_streams_apart() {
+    let Some(machine) = machine() else { return };
+    let before = Sha256::of_reader(File::open(&machine.image).unwrap()).unwrap();
+    let mut spec = machine.spec(
+        "echo hello; id >&2; pwd >&2; env >&2; echo x > /tmp/file; ls /sys/class/net >&2; sleep 1000 & exit 0",
+    );
+    spec.user = "worker".to_owned();
+    spec.cwd = "/work/deep".to_owned();
+    let (outcome, printed) = machine.run(&spec);
+    assert_eq!(
+        (outcome.status, outcome.exit_code()),
+        (Status::Succeeded, Some(0)),
+        "{outcome:?}"
+    );
+    assert_eq!(printed.stdout, b"hello\n");
+    let stderr = String::from_utf8(printed.stderr).unwrap();
+    for expected in [
+        "uid=1000(worker) gid=1001(worker) groups=50(extra)",
+        "/work/deep",
+        "HOME=/tmp",
+        "PATH=/bin",
+    ] {
+        assert!(stderr.contains(expected), "{expected} in {stderr}");
+    }
+    assert!(
+        stderr.ends_with("\nlo\n"),
+        "a network device besides loopback: {stderr}"
+    );
+    let after = Sha256::of_reader(File::open(&machine.image).unwrap()).unwrap();
+    assert_eq!(before, after, "the image was changed");
+}
+
+#[test]
+fn a_megabyte_of_stderr_arrives_whole_with_the_exit_code() {
+    let Some(machine) = machine() else { return };
+    let script = "echo before; yes abcdefg | head -c 1048576 >&2; echo after; exit 7";
+    let (outcome, printed) = machine.run(&machine.spec(script));
+    assert_eq!(
+        (outcome.status, outcome.exit_code()),
+        (Status::Failed, Some(7)),
+        "{outcome:?}"
+    );
+    assert_eq!(printed.stdout, b"before\nafter\n");
+    assert!(
+        printed.stderr == b"abcdefg\n".repeat(131_072),
+        "{} bytes",
+        printed.stderr.len()
+    );
+}
+
+#[test]
+fn a_signal_and_a_program_that_is_not_there_are_told_apart() {
+    let Some(machine) = machine() else { return };
+    let (outcome, _) = machine.run(&machine.spec("kill -TERM $$"));
+    assert_eq!(
+        (outcome.status, outcome.end),
+        (Status::Killed, Some(End::Killed(15))),
+        "{outcome:?}"
+    );
+    let mut spec = machine.spec("");
+    spec.argv = vec!["nothing".to_owned()];
+    let (outcome, _) = machine.run(&spec);
+    assert_eq!(outcome.status, Status::NotStarted);
+    assert!(outcome.reason.contains("run nothing"), "{outcome:?}");
+}
+
+#[test]
+fn a_disk_that_is_no_file_system_is_a_program_that_is_not_started() {
+    let Some(machine) = machine() else { return };
+    let mut spec = machine.spec("true");
+    spec.rootfs = machine.dir.path().join("garbage");
+    write_atomic(&spec.rootfs, &vec![7; 1 << 20], Mode::Private).unwrap();
+    let (outcome, _) = machine.run(&spec);
+    assert_eq!(outcome.status, Status::NotStarted);
+    assert!(outcome.reason.contains("mount /root"), "{outcome:?}");
+}
+
+#[test]
+fn bombs_end_with_a_status_of_their_own() {
+    let Some(machine) = machine() else { return };
+    let cases = [
+        ("x=x; while :; do x=$x$x; done", Status::OutOfMemory),
+        (
+            "bomb() { bomb | bomb & }; bomb; sleep 2; exec /bin/sh -c 'true | true; exit 3'",
+            Status::ProcessLimit,
+        ),
+        ("exec yes", Status::OutputLimit),
+        ("cat /dev/zero > /zero; exit 1", Status::DiskLimit),
+    ];
+    for (script, expected) in cases {
+        let mut spec = machine.spec(script);
+        spec.limits.output_bytes = 100_000;
+        spec.limits.disk_bytes = 16 << 20;
+        let (outcome, printed) = machine.run(&spec);
+        assert_eq!(outcome.status, expected, "{script}: {outcome:?}");
+        assert!(printed.stdout.len() <= 100_000);
+    }
+}
+
+#[test]
+fn a_guest_that_switches_itself_off_or_starts_over_has_no_exit_code() {
+    let Some(machine) = machine() else { return };
+    for (key, expected) in [("o", Status::PoweredOff), ("b", Status::Rebooted)] {
+        let (outcome, _) =
+            machine.run(&machine.spec(&format!("echo {key} > /proc/sysrq-trigger; sleep 1000")));
+        assert_eq!(
+            (outcome.status, outcome.end),
+            (expected, None),
+            "{outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_loops_is_ended_by_its_limit_and_time_in_which_it_is_frozen_does_not_count() {
+    let Some(machine) = machine() else { return };
+    let wall = Duration::from_secs(3);
+    let mut spec = machine.spec("echo started; while :; do :; done");
+    spec.limits = Limits { wall, ..limits() };
+    let control = Control::new().unwrap();
+    let frozen = thread::scope(|scope| {
+        let run = scope.spawn(|| machine.run_with(&spec, &control));
+        let pid = hypervisor_of(&machine);
+        control.freeze().unwrap();
+        let states = thread_states(pid);
+        let frozen = std::time::Instant::now();
+        while frozen.elapsed() < wall + Duration::from_secs(1) {
+            assert!(!run.is_finished());
+            thread::yield_now();
+        }
+        control.resume().unwrap();
+        let (outcome, _) = run.join().unwrap();
+        assert_eq!(outcome.status, Status::TimedOut, "{outcome:?}");
+        assert!(outcome.wall >= wall);
+        states
+    });
+    assert!(
+        !frozen.is_empty() && frozen.iter().all(|state| state == "T"),
+        "{frozen:?}"
+    );
+}
+
+#[test]
+fn a_hypervisor_that_is_killed_from_outside_and_a_run_that_is_cancelled_leave_nothing() {
+    let Some(machine) = machine() else { return };
+    let spec = machine.spec("sleep 1000");
+    let control = Control::new().unwrap();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| machine.run_with(&spec, &control));
+        let pid = hypervisor_of(&machine);
+        assert!(
+            Command::new("kill")
+                .args(["-9", &pid.to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(run.join().unwrap().0.status, Status::HypervisorDied);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+
+        let run = scope.spawn(|| machine.run_with(&spec, &control));
+        let pid = hypervisor_of(&machine);
+        control.cancel();
+        assert_eq!(run.join().unwrap().0.status, Status::Cancelled);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    });
+}
+
+/// Where the process that is killed has its home.
+const HOME: &str = "WORLDCOMPUTE_TEST_MICROVM_HOME";
+
+#[test]
+fn a_hypervisor_dies_with_the_process_that_started_it_and_the_next_one_clears_up() {
+    let Some(machine) = machine() else { return };
+    let mut starter = Command::new(std::env::current_exe().unwrap());
+    starter
+        .args(["--exact", "a_process_that_is_killed"])
+        .env(HOME, machine.dir.path())
+        .stdout(Stdio::null());
+    let mut starter = starter.spawn().unwrap();
+    let pid = hypervisor_of(&machine);
+    starter.kill().unwrap();
+    starter.wait().unwrap();
+    while Path::new(&format!("/proc/{pid}/cwd")).read_link().is_ok() {
+        thread::yield_now();
+    }
+    assert_eq!(machine.left().len(), 1);
+    MicroVms::open(&Config::default(), &machine.dir.path().join("home")).unwrap();
+    assert_eq!(machine.left().len(), 0);
+}
+
+#[test]
+fn a_process_that_is_killed() {
+    let Some(dir) = std::env::var_os(HOME).map(PathBuf::from) else {
+        println!("skipped: it is the other half of another test");
+        return;
+    };
+    let vms = MicroVms::open(&Config::default(), &dir.join("home")).unwrap();
+    let spec = support::spec(dir.join("root.ext4"), "sleep 1000");
+    let control = Control::new().unwrap();
+    vms.run(
+        Backend::QemuEmulation,
+        &spec,
+        &mut Collected::default(),
+        &control,
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_kernel_that_does_not_boot_is_a_machine_that_nothing_runs_on() {
+    let Some(machine) = machine() else { return };
+    let good = KernelSource::installed().unwrap();
+    let mut spec = machine.spec("true");
+    spec.limits.boot = Duration::from_millis(200);
+    let (outcome, _) = machine.run(&spec);
+    assert_eq!((outcome.status, outcome.boot), (Status::NeverBooted, None));
+
+    let broken = machine.dir.path().join("vmlinux");
+    write_atomic(
+        &broken,
+        &[b"\x7fELF".as_slice(), &[0; 4096]].concat(),
+        Mode::Public,
+    )
+    .unwrap();
+    let kernel = KernelSource {
+        image: broken,
+        ..good
+    };
+    let machine = Machine::new(Config {
+        kernel: Some(kernel),
+        backend: Some(Backend::QemuEmulation),
+    });
+    let fault = machine.vms.choose().unwrap_err();
+    assert_eq!(fault.code(), "sandbox_unavailable");
+    assert!(fault.message().contains("hypervisor_died"), "{fault}");
+}
+
+#[test]
+fn the_survey_boots_a_guest_once_and_remembers_until_a_guest_is_given_up() {
+    let Some(machine) = machine() else { return };
+    let reports = machine.vms.survey().unwrap();
+    assert_eq!(
+        reports
+            .iter()
+            .map(|report| report.backend)
+            .collect::<Vec<_>>(),
+        Backend::ALL
+    );
+    let emulation = reports.last().unwrap();
+    assert!(
+        emulation.usable && emulation.boot_ms.is_some(),
+        "{emulation:?}"
+    );
+    for report in &reports {
+        println!(
+            "{}: usable {}, boot {:?} ms, {}",
+            report.backend, report.usable, report.boot_ms, report.why_not
+        );
+        assert_eq!(report.usable, report.code.is_empty());
+    }
+    println!("confined {}", machine.vms.confinement());
+    let file = machine.dir.path().join("home/hypervisors.json");
+    let remembered = std::fs::read(&file).unwrap();
+    assert_eq!(machine.vms.survey().unwrap(), reports);
+    machine.vms.choose().unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), remembered);
+    let mut spec = machine.spec("true");
+    spec.limits.boot = Duration::from_millis(100);
+    machine.run(&spec);
+    assert!(!file.exists());
+}
+
+/// The hypervisor of the one run of this machine, by its working folder, once it is QEMU.
+fn hypervisor_of(machine: &Machine) -> u32 {
+    let runs = machine.dir.path().join("home/runs").canonicalize().unwrap();
+    loop {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let there = std::fs::read_link(entry.path().join("cwd"))
+                .is_ok_and(|cwd| cwd.starts_with(&runs));
+            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if there && name.starts_with("qemu") {
+                return entry.file_name().to_str().unwrap().parse().unwrap();
+            }
+        }
+        thread::yield_now();
+    }
+}
+
+fn thread_states(pid: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+    stats
+        .map(|stat| stat.rsplit(") ").next().unwrap().chars().take(1).collect())
+        .collect()
+}

@@ -1,0 +1,153 @@
+//! A machine with microVMs and an image, for tests that boot; or why there is none.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use worldcompute_durable::{Mode, write_atomic};
+use worldcompute_microvm::{
+    Backend, Collected, Config, Control, KernelSource, Limits, MicroVms, Outcome, Spec,
+};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// Everything that a test needs to boot. The image has busybox and two users.
+pub struct Machine {
+    pub dir: TempDir,
+    pub vms: MicroVms,
+    pub image: PathBuf,
+}
+
+/// The machine, unless something is missing that `tests/system/microvm.sh` would install.
+pub fn machine() -> Option<Machine> {
+    match missing() {
+        None => Some(Machine::new(Config::default())),
+        Some(what) => {
+            println!(
+                "skipped: no guest boots here: {what}; tests/system/microvm.sh installs what it takes"
+            );
+            None
+        }
+    }
+}
+
+fn missing() -> Option<String> {
+    let on_path = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    let programs = ["qemu-system-x86_64", "setpriv", "prlimit", "unshare"];
+    if let Some(program) = programs.into_iter().find(|program| !on_path(program)) {
+        return Some(format!("{program} is missing"));
+    }
+    if Command::new("mkfs.ext4").arg("-V").output().is_err() {
+        return Some("mkfs.ext4 is missing".to_owned());
+    }
+    if !Path::new(BUSYBOX).exists() {
+        return Some(format!("{BUSYBOX} is missing"));
+    }
+    KernelSource::installed()
+        .err()
+        .map(|fault| fault.to_string())
+}
+
+impl Machine {
+    pub fn new(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let vms = MicroVms::open(&config, &dir.path().join("home")).unwrap();
+        let image = image(dir.path());
+        Self { dir, vms, image }
+    }
+
+    pub fn spec(&self, script: &str) -> Spec {
+        spec(self.image.clone(), script)
+    }
+
+    pub fn run(&self, spec: &Spec) -> (Outcome, Collected) {
+        self.run_with(spec, &Control::new().unwrap())
+    }
+
+    pub fn run_with(&self, spec: &Spec, control: &Control) -> (Outcome, Collected) {
+        let mut sink = Collected::default();
+        let outcome = self
+            .vms
+            .run(Backend::QemuEmulation, spec, &mut sink, control)
+            .unwrap();
+        assert_eq!(
+            self.left(),
+            Vec::<PathBuf>::new(),
+            "files of the run are left"
+        );
+        (outcome, sink)
+    }
+
+    /// What is in the folders of runs.
+    pub fn left(&self) -> Vec<PathBuf> {
+        let runs = fs::read_dir(self.dir.path().join("home/runs")).unwrap();
+        runs.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// `sh -c script` on the image.
+pub fn spec(rootfs: PathBuf, script: &str) -> Spec {
+    Spec {
+        rootfs,
+        argv: ["/bin/sh", "-c", script].map(ToOwned::to_owned).into(),
+        env: vec![("PATH".to_owned(), "/bin".to_owned())],
+        user: String::new(),
+        cwd: String::new(),
+        limits: limits(),
+    }
+}
+
+/// Generous, for machines that do other things too: no test waits for one unless it is about it.
+pub fn limits() -> Limits {
+    let minutes = Duration::from_secs(240);
+    Limits {
+        wall: minutes,
+        boot: minutes,
+        silence: minutes,
+        processes: 64,
+        output_bytes: 4 << 20,
+        ..Limits::default()
+    }
+}
+
+fn image(dir: &Path) -> PathBuf {
+    let tree = dir.join("tree");
+    for folder in ["bin", "etc", "tmp"] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::copy(BUSYBOX, tree.join("bin/busybox")).unwrap();
+    for applet in [
+        "cat", "dd", "echo", "env", "head", "id", "kill", "ls", "pwd", "sh", "sleep", "true", "yes",
+    ] {
+        symlink("busybox", tree.join("bin").join(applet)).unwrap();
+    }
+    let put = |name: &str, text: &str| {
+        write_atomic(&tree.join(name), text.as_bytes(), Mode::Public).unwrap()
+    };
+    put(
+        "etc/passwd",
+        "root:x:0:0::/root:/bin/sh\nworker:x:1000:1001::/tmp:/bin/sh\n",
+    );
+    put(
+        "etc/group",
+        "root:x:0:\nworker:x:1001:\nextra:x:50:worker\n",
+    );
+    let image = dir.join("root.ext4");
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-d"])
+        .arg(&tree)
+        .arg(&image)
+        .arg("64M")
+        .status()
+        .unwrap();
+    assert!(made.success());
+    // As a cache keeps it: nobody but its owner may open it.
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).unwrap();
+    image
+}
