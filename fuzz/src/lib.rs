@@ -17,6 +17,7 @@ pub mod erasure;
 pub mod evidence;
 mod files;
 pub mod image;
+pub mod guest;
 pub mod intent;
 pub mod job;
 pub mod layers;
@@ -46,7 +47,7 @@ pub mod verifier;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, in the order of the README.
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 33] = [
     ("strict_json", strict_json::fuzz),
     ("cbor", cbor::fuzz),
     ("cid", cid::fuzz),
@@ -79,4 +80,5 @@ pub const TARGETS: [Target; 32] = [
     ("erasure", erasure::fuzz),
     ("image", image::fuzz),
     ("layers", layers::fuzz),
+    ("guest", guest::fuzz),
 ];
