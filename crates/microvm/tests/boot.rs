@@ -6,6 +6,7 @@
 mod support;
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -169,6 +170,7 @@ fn a_hypervisor_that_is_killed_from_outside_and_a_run_that_is_cancelled_leave_no
     thread::scope(|scope| {
         let run = scope.spawn(|| machine.run_with(&spec, &control));
         let pid = hypervisor_of(&machine);
+        assert_confined(pid);
         assert!(
             Command::new("kill")
                 .args(["-9", &pid.to_string()])
@@ -305,6 +307,32 @@ fn hypervisor_of(machine: &Machine) -> u32 {
             }
         }
         thread::yield_now();
+    }
+}
+
+/// It has no privileges and gets none, filters its calls, cannot reach a network, and is of no user that owns anything.
+fn assert_confined(pid: u32) {
+    let status = loop {
+        // The filter is set when QEMU has begun.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        if status.contains("\nSeccomp:\t2\n") {
+            break status;
+        }
+        thread::yield_now();
+    };
+    for expected in [
+        "\nNoNewPrivs:\t1\n",
+        "\nCapEff:\t0000000000000000\n",
+        "\nCapBnd:\t0000000000000000\n",
+    ] {
+        assert!(status.contains(expected), "{expected:?} in {status}");
+    }
+    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+    let owner = |of: &str| std::fs::metadata(format!("/proc/{of}/task")).unwrap().uid();
+    if owner("self") == 0 {
+        assert!(status.contains("\nUid:\t1463"), "{status}");
+        assert!(status.contains("\nGroups:\t \n"), "{status}");
     }
 }
 
