@@ -14,23 +14,25 @@ use crate::hearing::{Heard, is_hang_up, is_later};
 /// Most bytes read at once.
 const PIECE: usize = 64 << 10;
 
-/// Takes one call: whoever calls after that is not heard.
+/// Takes one call. Whoever calls after that finds nobody: where the guest can call at all, so can its program.
 pub struct Channel {
-    listener: UnixListener,
-    stream: Option<UnixStream>,
+    line: Line,
     dialogue: Dialogue,
     piece: Vec<u8>,
+}
+
+enum Line {
+    Waiting(UnixListener),
+    Open(UnixStream),
 }
 
 impl Channel {
     /// On a socket that does not block.
     pub fn new(listener: UnixListener, dialogue: Dialogue) -> Self {
-        let piece = vec![0; PIECE];
         Self {
-            listener,
-            stream: None,
+            line: Line::Waiting(listener),
             dialogue,
-            piece,
+            piece: vec![0; PIECE],
         }
     }
 
@@ -41,10 +43,10 @@ impl Channel {
 
     /// What to wait for, and why.
     pub fn source(&self) -> (BorrowedFd<'_>, PollFlags) {
-        let fd = self
-            .stream
-            .as_ref()
-            .map_or_else(|| self.listener.as_fd(), AsFd::as_fd);
+        let fd = match &self.line {
+            Line::Waiting(listener) => listener.as_fd(),
+            Line::Open(stream) => stream.as_fd(),
+        };
         let interest = match self.dialogue.outgoing() {
             [] => PollFlags::IN,
             _ => PollFlags::IN | PollFlags::OUT,
@@ -79,12 +81,12 @@ impl Channel {
 
     /// `None` for a call that was taken.
     fn read(&mut self) -> io::Result<Option<usize>> {
-        match &mut self.stream {
-            Some(stream) => stream.read(&mut self.piece).map(Some),
-            None => {
-                let (stream, _) = self.listener.accept()?;
+        match &mut self.line {
+            Line::Open(stream) => stream.read(&mut self.piece).map(Some),
+            Line::Waiting(listener) => {
+                let (stream, _) = listener.accept()?;
                 stream.set_nonblocking(true)?;
-                self.stream = Some(stream);
+                self.line = Line::Open(stream);
                 Ok(None)
             }
         }
@@ -93,9 +95,12 @@ impl Channel {
     /// As much as the channel takes: the rest goes when it takes more.
     fn answer(&mut self) -> io::Result<()> {
         let outgoing = self.dialogue.outgoing();
-        let Some(stream) = self.stream.as_mut().filter(|_| !outgoing.is_empty()) else {
+        let Line::Open(stream) = &mut self.line else {
             return Ok(());
         };
+        if outgoing.is_empty() {
+            return Ok(());
+        }
         match stream.write(outgoing) {
             Ok(written) => self.dialogue.sent(written),
             // What there is to know of a channel that was closed is in what is read from it.

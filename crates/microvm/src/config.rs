@@ -21,8 +21,19 @@ pub const KERNEL_HINT: &str = "apt-get install linux-image-cloud-amd64, or name 
 pub struct Config {
     /// The kernel of the guests; the newest that is installed where this is left out.
     pub kernel: Option<KernelSource>,
+    /// Firecracker's program; the one that is installed where this is left out.
+    pub firecracker: Option<ProgramSource>,
     /// The only backend that may be used; the best that works where this is left out.
     pub backend: Option<Backend>,
+}
+
+/// A program on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSource {
+    pub path: PathBuf,
+    /// What it has to be; whatever is there is taken where this is left out.
+    pub sha256: Option<Sha256>,
 }
 
 /// A kernel on this machine.

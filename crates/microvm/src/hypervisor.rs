@@ -16,6 +16,11 @@ use crate::qemu::Monitor;
 use crate::run_dir::RunDir;
 use crate::{Backend, Limits, Program};
 
+/// What every guest's kernel is told. A guest that is given up needs no second chance, and none of what takes time at
+/// its start: it runs one program of one owner and trusts nothing in it.
+pub const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1 mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests audit=0 \
+     random.trust_cpu=on";
+
 /// What a VM is made of.
 pub struct Machine<'a> {
     pub kernel: &'a Kernel,

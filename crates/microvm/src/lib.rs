@@ -27,6 +27,8 @@ mod control;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod elsewhere;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod firecracker;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hearing;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod hypervisor;
@@ -34,6 +36,8 @@ mod hypervisor;
 mod initramfs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod kernel;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod kvm;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod microvms;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -45,7 +49,7 @@ mod run;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod run_dir;
 
-pub use config::{Config, KernelSource};
+pub use config::{Config, KernelSource, ProgramSource};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use control::Control;
 pub use dialogue::{Broken, Dialogue, LastWord, Misconduct, WINDOW};

@@ -8,6 +8,7 @@ use worldcompute_fault::{Fault, Result, WcCode};
 
 use crate::confinement::Confinement;
 use crate::dialogue::Dialogue;
+use crate::firecracker::Firecracker;
 use crate::hypervisor::{Hypervisor, Machine};
 use crate::kernel::Kernel;
 use crate::probe::{Memory, Question};
@@ -18,14 +19,12 @@ use crate::{
     run,
 };
 
-/// Every hypervisor, in the order of [`Backend::ALL`].
-const HYPERVISORS: [&dyn Hypervisor; 2] = [&Qemu::Kvm, &Qemu::Emulation];
-
 /// The microVMs of this machine. Everything here blocks: in async code call it from a blocking thread.
 #[derive(Clone, Debug)]
 pub struct MicroVms {
     kernel: Kernel,
     confinement: Confinement,
+    firecracker: Firecracker,
     only: Option<Backend>,
     runs: PathBuf,
     memory: Memory,
@@ -48,6 +47,7 @@ impl MicroVms {
         Ok(Self {
             kernel: Kernel::prepare(&source, &home.join("kernels"))?,
             confinement: Confinement::of_this_machine(),
+            firecracker: Firecracker::new(config.firecracker.clone()),
             only: config.backend,
             runs,
             memory: Memory::at(home.join("hypervisors.json")),
@@ -70,7 +70,8 @@ impl MicroVms {
     /// # Errors
     /// What the disk says. A backend that does not work is no error.
     pub fn survey(&self) -> Result<Vec<Report>> {
-        let programs = HYPERVISORS.map(Hypervisor::program);
+        let hypervisors = self.hypervisors();
+        let programs = hypervisors.map(Hypervisor::program);
         let found = programs
             .iter()
             .map(|program| program.as_ref().ok().cloned())
@@ -80,7 +81,7 @@ impl MicroVms {
             return Ok(reports);
         }
         let mut reports = Vec::new();
-        for (hypervisor, program) in HYPERVISORS.into_iter().zip(programs) {
+        for (hypervisor, program) in hypervisors.into_iter().zip(programs) {
             let backend = hypervisor.backend();
             reports.push(match program {
                 Err(fault) => Report::unusable(backend, None, &fault),
@@ -135,7 +136,7 @@ impl MicroVms {
         control: &Control,
     ) -> Result<Outcome> {
         spec.check()?;
-        let hypervisor = hypervisor(backend)?;
+        let hypervisor = self.hypervisor(backend);
         let machine = Machine {
             // For reading only: no hypervisor can change it.
             rootfs: Some(open_to_read(&spec.rootfs)?),
@@ -149,6 +150,19 @@ impl MicroVms {
             self.memory.forget()?;
         }
         Ok(outcome)
+    }
+
+    /// In the order of [`Backend::ALL`].
+    fn hypervisors(&self) -> [&dyn Hypervisor; 3] {
+        Backend::ALL.map(|backend| self.hypervisor(backend))
+    }
+
+    fn hypervisor(&self, backend: Backend) -> &dyn Hypervisor {
+        match backend {
+            Backend::Firecracker => &self.firecracker,
+            Backend::QemuKvm => &Qemu::Kvm,
+            Backend::QemuEmulation => &Qemu::Emulation,
+        }
     }
 
     fn probe(&self, hypervisor: &dyn Hypervisor) -> Result<Duration> {
@@ -182,16 +196,4 @@ impl MicroVms {
             runs: &self.runs,
         }
     }
-}
-
-fn hypervisor(backend: Backend) -> Result<&'static dyn Hypervisor> {
-    let found = HYPERVISORS
-        .into_iter()
-        .find(|hypervisor| hypervisor.backend() == backend);
-    found.ok_or_else(|| {
-        Fault::wc(
-            WcCode::UnsupportedPlatform,
-            format!("{backend} is not built in"),
-        )
-    })
 }

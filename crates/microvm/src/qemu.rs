@@ -3,32 +3,24 @@
 mod clock;
 mod monitor;
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::Result;
 use worldcompute_guest::PORT_NAME;
 
 use crate::confinement::{HANDED_OVER, check_tools, find_program};
-use crate::hypervisor::{Hypervisor, Machine, Process, Vm};
+use crate::hypervisor::{Hypervisor, KERNEL_ARGS, Machine, Process, Vm};
 use crate::run_dir::RunDir;
-use crate::{Backend, Program};
+use crate::{Backend, Program, kvm};
 
 pub use monitor::{Fate, Monitor};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 const PACKAGE: &str = "qemu-system-x86";
-const KVM: &str = "/dev/kvm";
 
 const CHANNEL: &str = "channel";
 const MONITOR: &str = "monitor";
 
 /// QEMU may make no process, take no privilege and use no call that is only there for old programs.
 const SECCOMP: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
-/// A guest that is given up for good needs no second chance, and none of what takes time at its start: it runs one
-/// program of one owner and trusts nothing in it.
-const KERNEL_ARGS: &str = "console=ttyS0 quiet panic=-1 mitigations=off init_on_alloc=0 nokaslr cryptomgr.notests audit=0 random.trust_cpu=on";
 /// Room for translated code, in MiB: the default is a fixed part of all memory.
 const TRANSLATED_MIB: u32 = 64;
 
@@ -49,7 +41,7 @@ impl Hypervisor for Qemu {
 
     fn program(&self) -> Result<Program> {
         if *self == Self::Kvm {
-            check_kvm()?;
+            kvm::check()?;
         }
         check_tools()?;
         Program::at(find_program(PROGRAM, PACKAGE)?)
@@ -65,7 +57,7 @@ impl Hypervisor for Qemu {
         if let Some(user) = user {
             dir.give_to(user, &[CHANNEL, MONITOR])?;
         }
-        let group = (*self == Self::Kvm).then(kvm_group).flatten();
+        let group = (*self == Self::Kvm).then(kvm::group).flatten();
         let confined = machine
             .confinement
             .command(user, group, machine.limits, dir.path());
@@ -142,62 +134,5 @@ impl Qemu {
                 (format!("tcg,tb-size={TRANSLATED_MIB}"), "max", hints)
             }
         }
-    }
-}
-
-/// What is known without trying. That KVM is there and opens does not mean that a kernel boots on it.
-fn check_kvm() -> Result<()> {
-    let no_kvm = |code, message: &str| Fault::new(Category::DependencyMissing, code, message);
-    if !Path::new(KVM).exists() {
-        return Err(no_kvm("kvm_missing", "this machine has no /dev/kvm")
-            .hint("switch virtualization on in the firmware, or go on with emulation"));
-    }
-    if let Err(error) = OpenOptions::new().read(true).write(true).open(KVM) {
-        return Err(no_kvm("kvm_forbidden", "this user may not open /dev/kvm")
-            .caused_by(error)
-            .hint("add this user to the group kvm"));
-    }
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if !has_virtualization(&processor) && Path::new("/sys/module/kvm_pvm").exists() {
-        return Err(no_kvm(
-            "kvm_cannot_boot",
-            "the KVM of this machine is kvm_pvm, which boots no common kernel",
-        )
-        .hint("use a machine with nested virtualization, or go on with emulation"));
-    }
-    Ok(())
-}
-
-fn has_virtualization(cpuinfo: &str) -> bool {
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags"));
-    flags.is_some_and(|flags| {
-        flags
-            .split_whitespace()
-            .any(|flag| flag == "vmx" || flag == "svm")
-    })
-}
-
-/// The group that may open KVM, for a user that is in no other.
-fn kvm_group() -> Option<u32> {
-    File::open(KVM)
-        .and_then(|kvm| kvm.metadata())
-        .ok()
-        .map(|kvm| kvm.gid())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_processor_with_virtualization_is_told_by_its_flags() {
-        assert!(has_virtualization(
-            "model name: svm\nflags\t: fpu vmx sse\n"
-        ));
-        assert!(has_virtualization("flags\t: fpu svm\n"));
-        assert!(!has_virtualization(
-            "model name: vmx\nflags\t: fpu vmx2 sse\n"
-        ));
-        assert!(!has_virtualization(""));
     }
 }

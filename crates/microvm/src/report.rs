@@ -12,6 +12,8 @@ use worldcompute_proof::Sha256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
+    /// Firecracker, on the processor's own virtualization.
+    Firecracker,
     /// QEMU's machine `microvm` on the processor's own virtualization.
     QemuKvm,
     /// The same machine with its processor emulated: as isolated, and slower by an order of magnitude.
@@ -20,11 +22,12 @@ pub enum Backend {
 
 impl Backend {
     /// Every backend, the best first.
-    pub const ALL: [Self; 2] = [Self::QemuKvm, Self::QemuEmulation];
+    pub const ALL: [Self; 3] = [Self::Firecracker, Self::QemuKvm, Self::QemuEmulation];
 
     /// The stable snake_case name.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Firecracker => "firecracker",
             Self::QemuKvm => "qemu_kvm",
             Self::QemuEmulation => "qemu_emulation",
         }

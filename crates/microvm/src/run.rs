@@ -258,6 +258,10 @@ impl<'a> Run<'a> {
             Some(Fate::Rebooted) => Status::Rebooted.into(),
             Some(Fate::DiskLimit) => Status::DiskLimit.into(),
             Some(Fate::Stopped) => Status::HypervisorStopped.into(),
+            // Without a monitor: what ended well was ended by its guest.
+            None if self.monitor.is_none() && ended.is_some_and(|status| status.success()) => {
+                Status::Rebooted.into()
+            }
             None => Verdict {
                 status: Status::HypervisorDied,
                 reason: ended.map_or_else(String::new, |status| status.to_string()),

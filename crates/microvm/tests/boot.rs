@@ -250,10 +250,14 @@ fn a_kernel_that_does_not_boot_is_a_machine_that_nothing_runs_on() {
         image: broken,
         ..good
     };
-    let machine = Machine::new(Config {
-        kernel: Some(kernel),
-        backend: Some(Backend::QemuEmulation),
-    });
+    let machine = Machine::new(
+        Config {
+            kernel: Some(kernel),
+            backend: Some(Backend::QemuEmulation),
+            ..Config::default()
+        },
+        Backend::QemuEmulation,
+    );
     let fault = machine.vms.choose().unwrap_err();
     assert_eq!(fault.code(), "sandbox_unavailable");
     assert!(fault.message().contains("hypervisor_died"), "{fault}");

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirEntry, File, OpenOptions};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,7 +11,8 @@ use rustix::event::poll;
 use rustix::fs::Mode;
 use rustix::mount::MountFlags;
 use rustix::system::{RebootCommand, finit_module, reboot};
-use worldcompute_guest::PORT_NAME;
+use vsock::{VMADDR_CID_HOST, VsockStream};
+use worldcompute_guest::{PORT, PORT_NAME};
 
 use super::{Result, agent, cannot, cannot_at, machine};
 
@@ -59,15 +61,23 @@ fn load_drivers() -> Result<()> {
     Ok(())
 }
 
+/// By whichever device the hypervisor has given this machine.
 fn call_host() -> Result<File> {
     retry(|| {
-        let name = port()?;
-        let port = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(Path::new("/dev").join(name));
-        port.map_err(cannot("open the port to the host"))
+        call_by_port().or_else(|port| call_by_vsock().map_err(|vsock| format!("{port}; {vsock}")))
     })
+}
+
+fn call_by_port() -> Result<File> {
+    let path = Path::new("/dev").join(port()?);
+    let port = OpenOptions::new().read(true).write(true).open(path);
+    port.map_err(cannot("open the port to the host"))
+}
+
+fn call_by_vsock() -> Result<File> {
+    let call = VsockStream::connect_with_cid_port(VMADDR_CID_HOST, PORT);
+    call.map(|call| File::from(OwnedFd::from(call)))
+        .map_err(cannot("call the host"))
 }
 
 /// The device of the port with the host's name for it.

@@ -7,8 +7,13 @@ use worldcompute_fault::{Fault, Result, WcCode};
 
 use crate::initramfs::Driver;
 
-/// For the disk and the channel. One that is built into the kernel is not in `modules.dep`.
-const NEEDED: [&str; 3] = ["virtio_mmio", "virtio_blk", "virtio_console"];
+/// For the disk, and for either channel. One that is built into the kernel is not in `modules.dep`.
+const NEEDED: [&str; 4] = [
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_console",
+    "vmw_vsock_virtio_transport",
+];
 /// Most bytes of `modules.dep`, and of one driver.
 const MAX_FILE: u64 = 16 << 20;
 /// Most drivers together.

@@ -143,7 +143,10 @@ fn drivers_come_after_those_that_they_need_and_once() {
         "k/virtio.ko: k/virtio_ring.ko\nk/virtio_ring.ko:\nk/virtio-mmio.ko: k/virtio.ko k/virtio_ring.ko\n\
                         k/virtio_console.ko: k/virtio.ko k/virtio_ring.ko\n",
     );
-    put("modules.builtin", "kernel/drivers/block/virtio_blk.ko\n");
+    put(
+        "modules.builtin",
+        "kernel/drivers/block/virtio_blk.ko\nkernel/net/vmw_vsock/vmw_vsock_virtio_transport.ko\n",
+    );
     for name in ["virtio", "virtio_ring", "virtio-mmio", "virtio_console"] {
         put(&format!("k/{name}.ko"), name);
     }
@@ -162,7 +165,7 @@ fn drivers_come_after_those_that_they_need_and_once() {
     assert!(fault.message().contains("no driver virtio_blk"), "{fault}");
     put(
         "modules.dep",
-        "k/virtio_mmio.ko.xz:\nk/virtio_blk.ko.xz:\nk/virtio_console.ko.xz:\n",
+        "k/virtio_mmio.ko.xz:\nk/virtio_blk.ko.xz:\nk/virtio_console.ko.xz:\nk/vmw_vsock_virtio_transport.ko.xz:\n",
     );
     let fault = drivers::load(dir.path()).unwrap_err();
     assert!(fault.message().contains("is packed"), "{fault}");

@@ -186,6 +186,22 @@ fn a_guest_that_closes_its_half_and_keeps_the_other_open_has_hung_up() {
 }
 
 #[test]
+fn a_guest_that_calls_a_second_time_finds_nobody() {
+    let guest = |mut channel: UnixStream| {
+        let mut writer = Writer::default();
+        channel.write_all(&writer.write(&HELLO)).unwrap();
+        channel.read_exact(&mut [0; 16]).unwrap();
+        let address = channel.peer_addr().unwrap();
+        let again = UnixStream::connect_addr(&address).unwrap_err();
+        assert_eq!(again.kind(), std::io::ErrorKind::ConnectionRefused);
+        channel
+            .write_all(&writer.write(&over(End::Exited(0))))
+            .unwrap();
+    };
+    assert_eq!(status(&limits(), guest), Status::Succeeded);
+}
+
+#[test]
 fn a_guest_that_floods_and_reads_nothing_is_ended_and_little_is_kept() {
     let most = 1 << 30;
     let flood = |mut channel: UnixStream| {

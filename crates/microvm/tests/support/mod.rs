@@ -1,5 +1,6 @@
 //! A machine with microVMs and an image, for tests that boot; or why there is none.
 
+#![expect(dead_code, reason = "each test program uses a part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
@@ -21,12 +22,41 @@ pub struct Machine {
     pub dir: TempDir,
     pub vms: MicroVms,
     pub image: PathBuf,
+    pub backend: Backend,
 }
 
-/// The machine, unless something is missing that `tests/system/microvm.sh` would install.
+/// The machine with QEMU, unless something is missing that `tests/system/microvm.sh` would install.
 pub fn machine() -> Option<Machine> {
-    match missing() {
-        None => Some(Machine::new(Config::default())),
+    unless_missing(&["qemu-system-x86_64"], Backend::QemuEmulation)
+}
+
+/// The machine with Firecracker, unless something is missing or it does not boot.
+pub fn machine_with_firecracker() -> Option<Machine> {
+    let machine = unless_missing(&["firecracker"], Backend::Firecracker)?;
+    let report = machine
+        .vms
+        .survey()
+        .unwrap()
+        .into_iter()
+        .find(|report| report.backend == Backend::Firecracker)
+        .unwrap();
+    println!(
+        "firecracker: boot {:?} ms, {}",
+        report.boot_ms, report.why_not
+    );
+    if !report.usable {
+        println!(
+            "skipped: Firecracker boots no guest here: {}",
+            report.why_not
+        );
+        return None;
+    }
+    Some(machine)
+}
+
+fn unless_missing(programs: &[&str], backend: Backend) -> Option<Machine> {
+    match missing(programs) {
+        None => Some(Machine::new(Config::default(), backend)),
         Some(what) => {
             println!(
                 "skipped: no guest boots here: {what}; tests/system/microvm.sh installs what it takes"
@@ -36,9 +66,9 @@ pub fn machine() -> Option<Machine> {
     }
 }
 
-fn missing() -> Option<String> {
+fn missing(programs: &[&str]) -> Option<String> {
     let on_path = |name: &str| Command::new(name).arg("--version").output().is_ok();
-    let programs = ["qemu-system-x86_64", "setpriv", "prlimit", "unshare"];
+    let programs = [programs, &["setpriv", "prlimit", "unshare"]].concat();
     if let Some(program) = programs.into_iter().find(|program| !on_path(program)) {
         return Some(format!("{program} is missing"));
     }
@@ -54,11 +84,16 @@ fn missing() -> Option<String> {
 }
 
 impl Machine {
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: Config, backend: Backend) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let vms = MicroVms::open(&config, &dir.path().join("home")).unwrap();
         let image = image(dir.path());
-        Self { dir, vms, image }
+        Self {
+            dir,
+            vms,
+            image,
+            backend,
+        }
     }
 
     pub fn spec(&self, script: &str) -> Spec {
@@ -73,7 +108,7 @@ impl Machine {
         let mut sink = Collected::default();
         let outcome = self
             .vms
-            .run(Backend::QemuEmulation, spec, &mut sink, control)
+            .run(self.backend, spec, &mut sink, control)
             .unwrap();
         assert_eq!(
             self.left(),

@@ -1,0 +1,190 @@
+//! Firecracker, told what to do over its API socket (its `firecracker.yaml`), with its own seccomp filters on.
+
+mod api;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use rustix::fs::ioctl_ficlone;
+use serde_json::json;
+use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_guest::PORT;
+
+use crate::config::ProgramSource;
+use crate::confinement::{check_tools, find_program};
+use crate::hypervisor::{Hypervisor, KERNEL_ARGS, Machine, Process, Vm};
+use crate::run_dir::RunDir;
+use crate::{Backend, Limits, Program, kvm};
+
+use api::Api;
+
+const PROGRAM: &str = "firecracker";
+const API: &str = "api";
+const DISK: &str = "disk";
+/// Firecracker calls the host at this name, an underscore and the port.
+const VSOCK: &str = "vsock";
+/// The guest's address on vsock; the host's is 2, and lower ones have a meaning of their own (vsock(7)).
+const GUEST_CID: u32 = 3;
+/// There is no PCI, and a machine that is to start over ends: by the keyboard controller, the one way it has.
+const OWN_KERNEL_ARGS: &str = "reboot=k pci=off";
+
+/// Firecracker as the configuration names it, or as it is installed.
+#[derive(Clone, Debug)]
+pub struct Firecracker {
+    source: Option<ProgramSource>,
+}
+
+impl Firecracker {
+    pub const fn new(source: Option<ProgramSource>) -> Self {
+        Self { source }
+    }
+
+    fn path(&self) -> Result<PathBuf> {
+        match &self.source {
+            Some(source) => Ok(source.path.clone()),
+            None => find_program(PROGRAM, PROGRAM).map_err(|fault| {
+                fault.hint("install Firecracker from its releases, or name its program in the configuration")
+            }),
+        }
+    }
+
+    /// The program, if it is the one that is pinned.
+    fn checked(&self) -> Result<Program> {
+        let program = Program::at(self.path()?)?;
+        match self.source.as_ref().and_then(|source| source.sha256) {
+            Some(pinned) if pinned != program.sha256 => {
+                let path = program.path.display();
+                let message = format!(
+                    "{path} has the SHA-256 {}, which is not the one that is pinned",
+                    program.sha256
+                );
+                Err(Fault::new(
+                    Category::VerificationFailed,
+                    "hypervisor_digest_mismatch",
+                    message,
+                )
+                .hint("install the program that is pinned, or pin the one that is there"))
+            }
+            _ => Ok(program),
+        }
+    }
+}
+
+impl Hypervisor for Firecracker {
+    fn backend(&self) -> Backend {
+        Backend::Firecracker
+    }
+
+    fn program(&self) -> Result<Program> {
+        kvm::check()?;
+        check_tools()?;
+        self.checked()
+    }
+
+    fn start(&self, machine: Machine<'_>) -> Result<Vm> {
+        let program = self.checked()?;
+        let dir = RunDir::create(machine.runs)?;
+        machine.kernel.link_into(dir.handle())?;
+        let call = format!("{VSOCK}_{PORT}");
+        let channel = dir.listen(&call)?;
+        let mut names = vec![call.as_str()];
+        let mut limits = *machine.limits;
+        if let Some(rootfs) = &machine.rootfs {
+            // It writes to the disk in place: all that there is to write is the disk.
+            limits.disk_bytes = copy(rootfs, &dir)?;
+            names.push(DISK);
+        }
+        let user = machine.confinement.next_user();
+        if let Some(user) = user {
+            dir.give_to(user, &names)?;
+        }
+        let group = kvm::group();
+        let confined = machine
+            .confinement
+            .command(user, group, &limits, dir.path());
+        let mut process = Process::start(confined.run(&program.path, ["--api-sock", API], None))?;
+        boot(
+            &mut Api::new(&dir, API, &mut process),
+            &limits,
+            machine.rootfs.is_some(),
+        )?;
+        Ok(Vm {
+            process,
+            channel,
+            monitor: None,
+            dir,
+        })
+    }
+}
+
+/// A copy that shares what is not written to, where the disk can do that. Its length in bytes.
+fn copy(rootfs: &File, dir: &RunDir) -> Result<u64> {
+    let path = dir.path().join(DISK);
+    let cannot = |error| Fault::io(format_args!("copy an image to {}", path.display()), &error);
+    let mut copy = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(cannot)?;
+    if ioctl_ficlone(&copy, rootfs).is_err() {
+        io::copy(&mut { rootfs }, &mut copy).map_err(cannot)?;
+    }
+    Ok(copy.metadata().map_err(cannot)?.len())
+}
+
+fn boot(api: &mut Api<'_>, limits: &Limits, has_disk: bool) -> Result<()> {
+    api.put(
+        "/machine-config",
+        &json!({"vcpu_count": limits.vcpus, "mem_size_mib": limits.memory_bytes >> 20}),
+    )?;
+    let args = format!("{KERNEL_ARGS} {OWN_KERNEL_ARGS}");
+    api.put(
+        "/boot-source",
+        &json!({"kernel_image_path": "vmlinux", "initrd_path": "initramfs", "boot_args": args}),
+    )?;
+    if has_disk {
+        let disk = json!({"drive_id": DISK, "path_on_host": DISK, "is_root_device": false, "is_read_only": false});
+        api.put("/drives/disk", &disk)?;
+    }
+    api.put(
+        "/vsock",
+        &json!({"guest_cid": GUEST_CID, "uds_path": VSOCK}),
+    )?;
+    api.put("/actions", &json!({"action_type": "InstanceStart"}))
+}
+
+#[cfg(test)]
+mod tests {
+    use worldcompute_proof::Sha256;
+
+    use super::*;
+
+    #[test]
+    fn a_program_other_than_the_pinned_one_is_not_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("firecracker");
+        worldcompute_durable::write_atomic(&path, b"another", worldcompute_durable::Mode::Public)
+            .unwrap();
+        let named = |sha256| {
+            Firecracker::new(Some(ProgramSource {
+                path: path.clone(),
+                sha256,
+            }))
+        };
+        assert_eq!(
+            named(Some(Sha256::of("this")))
+                .checked()
+                .unwrap_err()
+                .code(),
+            "hypervisor_digest_mismatch"
+        );
+        assert_eq!(
+            named(Some(Sha256::of("another"))).checked().unwrap().sha256,
+            Sha256::of("another")
+        );
+        assert!(named(None).checked().is_ok());
+    }
+}
