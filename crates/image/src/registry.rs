@@ -193,10 +193,14 @@ impl Registry {
     }
 
     fn send(&self, url: &Url, ask: &Ask<'_>) -> Result<Response<Incoming>, Failure> {
-        let own = self.is_own(url);
-        let token = self.token.as_deref().filter(|_| own);
+        let (own, token) = (self.is_own(url), self.token_for(url));
         self.runtime
             .block_on(self.http.get(url, own, token, ask.accept, ask.from))
+    }
+
+    /// The token is shown to the place that it is for, and not to where that sends.
+    fn token_for(&self, url: &Url) -> Option<&str> {
+        self.token.as_deref().filter(|_| self.is_own(url))
     }
 
     /// Whether this is the place that the user named.
@@ -347,4 +351,27 @@ fn malformed(what: &str) -> Fault {
         format!("the reference names no image: {what}"),
     )
     .hint("write it as host:port/name:tag")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_shown_to_the_place_that_it_is_for_alone() {
+        let reference = "registry.example:5000/a/b".parse().unwrap();
+        let mut registry = Registry::new(reference, Options::default()).unwrap();
+        registry.token = Some("secret".to_owned());
+        let shown = |url: &str| registry.token_for(&url.parse().unwrap()).is_some();
+        assert!(shown("https://registry.example:5000/v2/a/b/blobs/x"));
+        for other in [
+            "http://registry.example:5000/v2/a/b/blobs/x",
+            "https://registry.example/v2/a/b/blobs/x",
+            "https://registry.example:5001/v2/a/b/blobs/x",
+            "https://registry.example.evil:5000/v2/a/b/blobs/x",
+            "https://storage.example/x",
+        ] {
+            assert!(!shown(other), "{other}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
@@ -433,4 +434,24 @@ fn a_file_that_is_no_archive_is_refused() {
     let path = dir.path().join("x.tar");
     fs::File::create(&path).unwrap();
     assert_eq!(Node::new().refuses(&path).code(), "not_an_image");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn whatever_is_changed_in_an_archive_what_comes_in_is_whole(
+        is_saved: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = if is_saved { Saved::one().bytes() } else { Made::image().archive() };
+        for (place, byte) in changes {
+            *place.get_mut(&mut bytes) = byte;
+        }
+        let (_dir, path) = file(&bytes);
+        let node = Node::new();
+        if let Ok(listed) = node.import_at(&path, &request()) {
+            node.images.inspect(&listed.cid.to_string()).unwrap();
+        }
+    }
 }
