@@ -14,7 +14,7 @@ use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::{Sha256, parse_json_within};
 
 use super::layout::{bounded, check_version};
-use super::tarball::Tarball;
+use super::tarball::{Section, Tarball};
 use super::{Root, Source};
 use crate::blob::Blob;
 use crate::config::MAX_CONFIG_BYTES;
@@ -101,6 +101,8 @@ struct DockerArchive {
     manifests: BTreeMap<Sha256, Vec<u8>>,
     /// Where the blobs are, by their digest.
     names: BTreeMap<Sha256, String>,
+    /// What was hashed, by its place: a list may name one file any number of times, under any number of links.
+    hashed: BTreeMap<u64, (Blob, Packing)>,
 }
 
 /// An image in `manifest.json`.
@@ -133,6 +135,7 @@ impl DockerArchive {
             index: Vec::new(),
             manifests: BTreeMap::new(),
             names: BTreeMap::new(),
+            hashed: BTreeMap::new(),
         };
         archive.describe(&saved)?;
         Ok(archive)
@@ -170,12 +173,11 @@ impl DockerArchive {
                 image.layers.len()
             )));
         }
-        let config = self
-            .hashed(&image.config)?
-            .within("the configuration", MAX_CONFIG_BYTES)?;
+        let (config, _) = self.hashed(&image.config)?;
+        let config = config.within("the configuration", MAX_CONFIG_BYTES)?;
         let layers = image.layers.iter().map(|name| {
-            let layer = self.hashed(name)?;
-            descriptor(&layer, self.packing(name)?.media_type())
+            let (layer, packing) = self.hashed(name)?;
+            descriptor(&layer, packing.media_type())
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let manifest = ImageManifestBuilder::default()
@@ -187,23 +189,24 @@ impl DockerArchive {
         written(&manifest.map_err(|error| unmade(&error))?)
     }
 
-    fn packing(&self, name: &str) -> Result<Packing> {
-        let mut head = Vec::new();
-        let read = self
-            .tarball
-            .read(name)?
-            .take(MAGIC_BYTES)
-            .read_to_end(&mut head);
-        read.map_err(|error| cannot_read(name, &error))?;
-        Ok(Packing::of(&head))
-    }
-
     /// A file of the archive, by what its bytes are.
-    fn hashed(&mut self, name: &str) -> Result<Blob> {
-        let read = Sha256::of_reader(self.tarball.read(name)?);
-        let (digest, size) = read.map_err(|error| cannot_read(name, &error))?;
-        self.names.insert(digest, name.to_owned());
-        Ok(Blob::new(digest, size))
+    fn hashed(&mut self, name: &str) -> Result<(Blob, Packing)> {
+        let file = self.tarball.read(name)?;
+        let place = file.offset();
+        if let Some(known) = self.hashed.get(&place) {
+            return Ok(*known);
+        }
+        let hash = |mut file: Section<'_>| -> io::Result<_> {
+            let mut head = Vec::new();
+            file.by_ref().take(MAGIC_BYTES).read_to_end(&mut head)?;
+            let packing = Packing::of(&head);
+            let (digest, size) = Sha256::of_reader(head.chain(file))?;
+            Ok((Blob::new(digest, size), packing))
+        };
+        let hashed = hash(file).map_err(|error| cannot_read(name, &error))?;
+        self.names.insert(hashed.0.digest(), name.to_owned());
+        self.hashed.insert(place, hashed);
+        Ok(hashed)
     }
 }
 
@@ -282,4 +285,40 @@ fn not_an_image(path: &Path) -> Fault {
     );
     invalid("not_an_image", message)
         .hint("make it with docker save, or with skopeo copy to oci-archive:")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tar::{Builder, EntryType, Header};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_named_again_and_again_is_hashed_once() {
+        let mut builder = Builder::new(Vec::new());
+        let mut add = |kind: EntryType, name: &str, link: &str, bytes: &[u8]| {
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(bytes.len() as u64);
+            header.set_link_name_literal(link).unwrap();
+            builder.append_data(&mut header, name, bytes).unwrap();
+        };
+        add(EntryType::Regular, "layer", "", &[7; 1000]);
+        add(EntryType::Regular, "config", "", b"{}");
+        let links: Vec<_> = (0..MAX_LAYERS)
+            .map(|number| format!("link{number}"))
+            .collect();
+        for link in &links {
+            add(EntryType::Symlink, link, "layer", b"");
+        }
+        let image = serde_json::json!({ "Config": "config", "Layers": links });
+        let list = serde_json::json!([image, image]).to_string();
+        add(EntryType::Regular, "manifest.json", "", list.as_bytes());
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&builder.into_inner().unwrap()).unwrap();
+        let archive = DockerArchive::new(Tarball::open(file.path()).unwrap()).unwrap();
+        assert_eq!(archive.hashed.len(), 2);
+    }
 }

@@ -85,6 +85,13 @@ pub struct Section<'a> {
     end: u64,
 }
 
+impl Section<'_> {
+    /// Where in the archive it is. No two files are at the same place.
+    pub const fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
 impl Read for Section<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.offset).unwrap_or(usize::MAX);

@@ -76,13 +76,18 @@ fn progress_ends_with_all_bytes_of_all_layers() {
 }
 
 #[test]
-fn whoever_is_told_of_progress_can_end_the_import() {
+fn whoever_is_told_of_progress_can_end_the_import_at_once() {
     let (node, layout) = (Node::new(), Made::image().layout());
     for last in 1..=3 {
         let mut source = worldcompute_image::source::at(layout.path()).unwrap();
-        let mut stop = |step: worldcompute_image::Progress| match step.layer < last {
-            true => Ok(()),
-            false => Err(worldcompute_fault::Fault::usage("enough")),
+        let mut ended = false;
+        let mut stop = |step: worldcompute_image::Progress| {
+            assert!(!ended, "told again: {step:?}");
+            ended = step.layer == last;
+            match ended {
+                true => Err(worldcompute_fault::Fault::usage("enough")),
+                false => Ok(()),
+            }
         };
         let fault = node
             .images
