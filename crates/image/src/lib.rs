@@ -5,6 +5,7 @@
 //!   manifest, configuration and layers in the content store, pinned as `image:<cid>`. It is all or nothing.
 //! - An image's name is the CID of its manifest: its digest in any registry, spelled as a CID.
 //! - [`ImageConfig::process`] says what runs for a job, [`User::resolve`] as whom.
+//! - [`rootfs`] makes a disk of its layers.
 //!
 //! Limits are the constants `MAX_*`. Everything blocks: from async code, call it where blocking is allowed.
 
@@ -18,6 +19,7 @@ mod platform;
 mod process;
 mod refusal;
 pub mod registry;
+mod rootfs;
 pub mod source;
 mod store;
 mod unpack;
@@ -33,6 +35,7 @@ pub use import::{MAX_INDEX_DEPTH, Progress, Request};
 pub use platform::{Choice, Platform};
 pub use process::{DEFAULT_PATH, Overrides, Process};
 pub use registry::{Reference, Registry};
+pub use rootfs::rootfs;
 pub use source::Source;
 pub use store::{
     ImageStore, Inspection, Layer, Listed, MAX_IMAGES, MAX_NAME_BYTES, MAX_NAMES, Removed,

@@ -11,5 +11,6 @@ mod documents;
 mod layouts;
 mod made;
 mod registries;
+mod rootfs;
 mod server;
 mod stores;

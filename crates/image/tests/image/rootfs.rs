@@ -1,0 +1,113 @@
+//! Images as disks.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tar::{Builder, EntryType, Header};
+use worldcompute_content::Collect;
+use worldcompute_image::{Image, rootfs};
+use worldcompute_rootfs::{Cache, Devices, Size};
+
+use crate::made::{Made, Node, append, gzip, request, tar, zstd};
+
+/// Debian's package busybox-static.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// What a program of e2fsprogs says, if it is here.
+fn tool(name: &str, arguments: &[&str], disk: &Path) -> Option<String> {
+    let output = Command::new(name)
+        .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin")
+        .args(arguments)
+        .arg(disk)
+        .output();
+    let Ok(output) = output else {
+        println!("skipped: {name} is not installed (package e2fsprogs)");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name}: {said}");
+    Some(said)
+}
+
+fn busybox(program: &[u8]) -> Made {
+    let mut base = Builder::new(Vec::new());
+    append(&mut base, "bin/busybox", program);
+    let mut link = Header::new_gnu();
+    link.set_entry_type(EntryType::Symlink);
+    link.set_size(0);
+    base.append_link(&mut link, "bin/sh", "busybox").unwrap();
+    append(&mut base, "etc/one", b"1");
+    let base = base.into_inner().unwrap();
+    let second = tar(&[("etc/.wh.one", b""), ("etc/two", b"22")]);
+    let third = tar(&[("srv/data", &[3; 100_000])]);
+    let mut made = Made::default();
+    made.add_image(
+        "amd64",
+        &[
+            (gzip(&base), base),
+            (zstd(&second), second),
+            (third.clone(), third),
+        ],
+    );
+    made
+}
+
+#[test]
+fn an_image_of_busybox_is_a_disk_that_fsck_has_nothing_to_say_of() {
+    let Ok(program) = fs::read(BUSYBOX) else {
+        println!("skipped: {BUSYBOX} is not installed (package busybox-static)");
+        return;
+    };
+    let node = Node::new();
+    let made = busybox(&program);
+    let listed = node.import_at(made.layout().path(), &request()).unwrap();
+    let image = Image::read(&node.content, &listed.cid).unwrap();
+    let cache = Cache::open(&node.dir.path().join("rootfs"), 1 << 30).unwrap();
+    let make = || {
+        rootfs(
+            &node.content,
+            &image,
+            &cache,
+            Devices::Refuse,
+            Size::Fitting,
+        )
+    };
+    let disk = node.dir.path().join("disk");
+    make().unwrap().copy_to(&disk).unwrap();
+    if tool("e2fsck", &["-fn"], &disk).is_none() {
+        return;
+    }
+    let listing = tool("debugfs", &["-R", "ls /etc"], &disk).unwrap();
+    assert!(
+        listing.contains("two") && !listing.contains("one"),
+        "{listing}"
+    );
+    // From the cache, also when the layers are gone.
+    node.images.remove(&listed.cid.to_string()).unwrap();
+    node.content.collect(Collect::All).unwrap();
+    make().unwrap();
+}
+
+#[test]
+fn a_disk_is_not_made_of_layers_that_are_gone_or_changed() {
+    let node = Node::new();
+    let listed = node
+        .import_at(busybox(b"no program").layout().path(), &request())
+        .unwrap();
+    let image = Image::read(&node.content, &listed.cid).unwrap();
+    let folder = node.dir.path().join("rootfs");
+    let cache = Cache::open(&folder, 1 << 30).unwrap();
+    node.images.remove(&listed.cid.to_string()).unwrap();
+    node.content.collect(Collect::All).unwrap();
+    let fault = rootfs(
+        &node.content,
+        &image,
+        &cache,
+        Devices::Refuse,
+        Size::Fitting,
+    )
+    .unwrap_err();
+    assert_eq!(fault.code(), "object_missing");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
