@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use worldcompute_fault::Result;
-use worldcompute_node::api::{AdminStatus, Ban, BanRequest, Reservation};
+use worldcompute_node::api::{AdminStatus, Ban, BanRequest, Load, Reservation};
 
 use super::{Context, diagnose};
 use crate::args::{AdminCommand, Focus};
@@ -100,21 +100,7 @@ fn banned(ban: &Ban) -> String {
 }
 
 fn in_words(status: &AdminStatus) -> String {
-    let mut lines = vec![
-        format!("peer id      {}", status.peer_id),
-        format!("version      {}", status.version),
-        format!("roles        {}", status.roles.join(", ")),
-        format!("uptime       {} s", status.uptime_s),
-        format!(
-            "time         {}",
-            status.time.as_deref().unwrap_or("not told")
-        ),
-        format!("connections  {}", status.connections),
-        format!(
-            "load         cpu {:.2}  gpu {:.2}  mem {:.2}",
-            status.load.cpu, status.load.gpu, status.load.mem
-        ),
-    ];
+    let mut lines = of_the_node(status);
     lines.extend(
         status
             .store_audit_broken
@@ -170,4 +156,18 @@ fn in_words(status: &AdminStatus) -> String {
             .map(|(phase, count)| format!("jobs         {phase}: {count}")),
     );
     lines.join("\n")
+}
+
+fn of_the_node(status: &AdminStatus) -> Vec<String> {
+    let time = status.time.as_deref().unwrap_or("not told");
+    let Load { cpu, gpu, mem } = status.load;
+    vec![
+        format!("peer id      {}", status.peer_id),
+        format!("version      {}", status.version),
+        format!("roles        {}", status.roles.join(", ")),
+        format!("uptime       {} s", status.uptime_s),
+        format!("time         {time}"),
+        format!("connections  {}", status.connections),
+        format!("load         cpu {cpu:.2}  gpu {gpu:.2}  mem {mem:.2}"),
+    ]
 }
