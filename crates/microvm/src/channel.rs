@@ -110,3 +110,27 @@ impl Channel {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Collected;
+    use crate::run_dir::RunDir;
+
+    #[test]
+    fn who_calls_a_second_time_finds_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = RunDir::create(home.path()).unwrap();
+        let path = dir.path().join("channel");
+        let mut channel = Channel::new(dir.listen("channel").unwrap(), Dialogue::new(None, 0));
+        let mut hear = || channel.hear(&mut Collected::default()).unwrap().unwrap();
+        assert_eq!(hear(), Heard::Nothing);
+        let first = UnixStream::connect(&path).unwrap();
+        assert_eq!(hear(), Heard::Something);
+        let second = UnixStream::connect(&path).unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(hear(), Heard::Nothing);
+        drop(first);
+        assert_eq!(hear(), Heard::TheEnd);
+    }
+}

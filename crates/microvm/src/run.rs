@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionbio};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_guest::{End, Tally};
 
@@ -100,7 +100,10 @@ impl<'a> Run<'a> {
             channel: Channel::new(channel, dialogue),
             monitored: monitor.is_some(),
             monitor,
-            consoles: [stdout.map(Into::into), stderr.map(Into::into)],
+            consoles: [
+                unblocked(stdout.map(Into::into))?,
+                unblocked(stderr.map(Into::into))?,
+            ],
             console: Vec::new(),
             started,
             greeted: None,
@@ -172,7 +175,7 @@ impl<'a> Run<'a> {
             }
             Source::Agent => self.hear_agent(sink).map(|(_, verdict)| verdict),
             Source::Monitor => self.hear_monitor().map(|_| self.stopped()),
-            Source::Console(index) => self.read_console(index).map(|()| None),
+            Source::Console(index) => self.read_console(index).map(|_| None),
             Source::Process => self.bury(sink).map(Some),
         }
     }
@@ -218,24 +221,27 @@ impl<'a> Run<'a> {
         self.monitor.as_ref()?.fate()
     }
 
-    fn read_console(&mut self, index: usize) -> Result<()> {
-        let mut piece = [0; MAX_CONSOLE];
+    fn read_console(&mut self, index: usize) -> Result<Heard> {
         let Some(place) = self.consoles.get_mut(index) else {
-            return Ok(());
+            return Ok(Heard::TheEnd);
         };
-        let Some(console) = place else { return Ok(()) };
+        let Some(console) = place else {
+            return Ok(Heard::TheEnd);
+        };
+        let mut piece = [0; MAX_CONSOLE];
         let read = match rustix::io::read(console, piece.as_mut_slice()) {
-            Err(Errno::INTR) => return Ok(()),
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(Heard::Nothing),
             read => read.map_err(|error| Fault::io("read a console", &error.into()))?,
         };
         if read == 0 {
             *place = None;
+            return Ok(Heard::TheEnd);
         }
         self.console
             .extend_from_slice(piece.get(..read).unwrap_or_default());
         let past = self.console.len().saturating_sub(MAX_CONSOLE);
         self.console.drain(..past);
-        Ok(())
+        Ok(Heard::Something)
     }
 
     /// The hypervisor has ended: what came before that is heard to its end, and decides.
@@ -248,7 +254,9 @@ impl<'a> Run<'a> {
             }
         }
         while self.monitored && self.hear_monitor()? == Heard::Something {}
-        self.drain_consoles()?;
+        for index in 0..self.consoles.len() {
+            while self.read_console(index)? == Heard::Something {}
+        }
         let ended = self
             .process
             .ended()
@@ -267,15 +275,6 @@ impl<'a> Run<'a> {
                 reason: ended.map_or_else(String::new, |status| status.to_string()),
             },
         })
-    }
-
-    fn drain_consoles(&mut self) -> Result<()> {
-        for index in 0..self.consoles.len() {
-            while self.consoles.get(index).is_some_and(Option::is_some) {
-                self.read_console(index)?;
-            }
-        }
-        Ok(())
     }
 
     fn last_word(&self) -> Option<Verdict> {
@@ -340,6 +339,14 @@ impl<'a> Run<'a> {
             console: String::from_utf8_lossy(&self.console).into_owned(),
         }
     }
+}
+
+/// Somebody else may hold its other end, and say nothing.
+fn unblocked(console: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+    if let Some(console) = &console {
+        ioctl_fionbio(console, true).map_err(|error| Fault::io("open a console", &error.into()))?;
+    }
+    Ok(console)
 }
 
 /// A program that succeeded has not suffered from its limits.

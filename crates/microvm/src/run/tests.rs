@@ -186,22 +186,6 @@ fn a_guest_that_closes_its_half_and_keeps_the_other_open_has_hung_up() {
 }
 
 #[test]
-fn a_guest_that_calls_a_second_time_finds_nobody() {
-    let guest = |mut channel: UnixStream| {
-        let mut writer = Writer::default();
-        channel.write_all(&writer.write(&HELLO)).unwrap();
-        channel.read_exact(&mut [0; 16]).unwrap();
-        let address = channel.peer_addr().unwrap();
-        let again = UnixStream::connect_addr(&address).unwrap_err();
-        assert_eq!(again.kind(), std::io::ErrorKind::ConnectionRefused);
-        channel
-            .write_all(&writer.write(&over(End::Exited(0))))
-            .unwrap();
-    };
-    assert_eq!(status(&limits(), guest), Status::Succeeded);
-}
-
-#[test]
 fn a_guest_that_floods_and_reads_nothing_is_ended_and_little_is_kept() {
     let most = 1 << 30;
     let flood = |mut channel: UnixStream| {
@@ -309,6 +293,15 @@ fn a_console_is_kept_by_its_end_whatever_its_length() {
     let (outcome, _) = run("seq 100000; echo end", &limits(), &control, says(vec![]));
     assert!(outcome.console.len() <= MAX_CONSOLE);
     assert!(outcome.console.ends_with("100000\nend\n"));
+}
+
+#[test]
+fn a_console_that_somebody_else_holds_open_is_not_waited_for() {
+    let control = Control::new().unwrap();
+    let (outcome, _) = run("sleep 60 & echo $!", &limits(), &control, says(vec![]));
+    let holder = outcome.console.trim();
+    let ended = Command::new("kill").arg(holder).status().unwrap();
+    assert!(ended.success(), "{holder} had ended: it was waited for");
 }
 
 #[test]
