@@ -14,6 +14,8 @@ const LAYERS: usize = 4;
 const FILES: usize = 3000;
 const ROUNDS: usize = 5;
 
+type Way = fn(&Path, &[PathBuf]);
+
 fn main() {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: tar keeps owners for root alone, so there is nothing to compare with");
@@ -33,7 +35,7 @@ fn main() {
 
 /// Ours and theirs, each first in every other round.
 fn pair(dir: &Path, layers: &[PathBuf], ours_first: bool) -> (Duration, Duration) {
-    let (first, second): (fn(&Path, &[PathBuf]), fn(&Path, &[PathBuf])) = if ours_first {
+    let (first, second): (Way, Way) = if ours_first {
         (ours, theirs)
     } else {
         (theirs, ours)

@@ -61,19 +61,23 @@ impl Plan {
         Some(plan)
     }
 
-    /// Bytes of the smallest image that holds the tree.
+    /// Bytes of the smallest image that holds the tree; `None` where it needs more than `max`.
     pub(crate) fn least(tree: &Tree, max: u64) -> Option<u64> {
         let fits = |blocks: u64| Self::new(tree, blocks * BLOCK_LEN).is_some();
-        let (mut low, mut high) = (0, max / BLOCK_LEN);
-        if !fits(high) {
-            return None;
+        let max = max / BLOCK_LEN;
+        let (mut low, mut high) = (0, 256.min(max));
+        while !fits(high) {
+            if high == max {
+                return None;
+            }
+            (low, high) = (high, (high * 2).min(max));
         }
         while low + 1 < high {
             let middle = low.midpoint(high);
             if fits(middle) {
-                high = middle
+                high = middle;
             } else {
-                low = middle
+                low = middle;
             }
         }
         Some(high * BLOCK_LEN)
