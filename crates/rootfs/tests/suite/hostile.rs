@@ -61,6 +61,20 @@ fn a_layer_whose_packed_bytes_were_changed_is_refused() {
 }
 
 #[test]
+fn a_frame_of_zstd_whose_checksum_does_not_match_is_refused() {
+    let archive = Tar::new().file("f", b"1").end();
+    // One block as it is (RFC 8878, 3.1.1): single segment, two bytes of length, with or without a checksum.
+    let frame = |flags: u8, checksum: &[u8]| {
+        let length = u16::try_from(archive.len() - 256).unwrap().to_le_bytes();
+        let block = u32::try_from(archive.len() << 3 | 1).unwrap().to_le_bytes();
+        let head = [0x28, 0xb5, 0x2f, 0xfd, 0x60 | flags];
+        [head.as_slice(), &length, &block[..3], &archive, checksum].concat()
+    };
+    Lab::new().build(&[frame(0, b"")]);
+    assert_eq!(Lab::new().refused(&[frame(4, b"none")]), "layer_corrupt");
+}
+
+#[test]
 fn a_layer_of_another_digest_is_refused_whatever_comes_after_its_end() {
     let archive = Tar::new().file("f", b"1").end();
     let lab = Lab::new();

@@ -335,6 +335,28 @@ fn sparse_files_of_all_four_formats_keep_content_length_and_holes() {
 }
 
 #[test]
+fn pieces_of_a_sparse_file_lie_where_they_said_within_a_block_too() {
+    let records: [(&[u8], &[u8]); 2] = [
+        (b"GNU.sparse.map", b"5,3,100,2,4106,2,20000,1"),
+        (b"GNU.sparse.size", b"30000"),
+    ];
+    let tar = Tar::new().pax(&records).file("f", b"abcdefgh");
+    let Some(seen) = seen(&Lab::new(), tar) else {
+        return;
+    };
+    let mut expected = vec![0; 30_000];
+    for (at, piece) in [
+        (5, b"abc".as_slice()),
+        (100, b"de"),
+        (4106, b"fg"),
+        (20_000, b"h"),
+    ] {
+        expected[at..at + piece.len()].copy_from_slice(piece);
+    }
+    assert!(seen[b"f".as_slice()].body == SeenBody::File(expected));
+}
+
+#[test]
 fn directories_count_the_directories_in_them_and_past_65000_no_more() {
     let few = (0..100).fold(Tar::new(), |tar, number| tar.dir(format!("few/{number}")));
     let all = (0..65_000).fold(few, |tar, number| tar.dir(format!("many/{number}")));

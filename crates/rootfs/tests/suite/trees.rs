@@ -268,6 +268,19 @@ fn an_entry_through_a_link_lands_where_the_link_leads_inside_of_the_tree() {
 }
 
 #[test]
+fn an_absolute_link_begins_at_the_root_of_the_tree_wherever_it_is() {
+    let base = Tar::new()
+        .dir("etc/")
+        .dir("usr/")
+        .symlink("usr/abs", "/etc");
+    let upper = Tar::new().file("usr/abs/x", b"1");
+    check(
+        &[base.end(), upper.end()],
+        &["etc/", "etc/x = 1", "usr/", "usr/abs -> /etc"],
+    );
+}
+
+#[test]
 fn a_whiteout_through_a_link_hides_what_is_there() {
     let base = Tar::new()
         .dir("usr/")
