@@ -154,13 +154,9 @@ impl Cache {
         Ok(())
     }
 
-    /// A writer holds the lock of its temporary file as long as it lives.
     fn sweep(&self) -> Result<()> {
         for (path, _) in self.files(|name| name.starts_with('.'))? {
-            let is_dead = File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
-            if is_dead {
-                remove(&path)?;
-            }
+            remove_dead(&path)?;
         }
         Ok(())
     }
@@ -256,6 +252,22 @@ fn copy_sparse(from: &File, to: &File, size: u64) -> io::Result<()> {
             to.write_all_at(piece, at)?;
             at += piece.len() as u64;
         }
+    }
+}
+
+/// A writer holds the lock of its temporary file as long as it lives. The name may have become another writer's between
+/// the look and the lock.
+fn remove_dead(path: &Path) -> Result<()> {
+    let Ok(file) = File::open(path) else {
+        return Ok(());
+    };
+    let is_same = |file: &File| -> io::Result<bool> {
+        let (ours, named) = (file.metadata()?, fs::symlink_metadata(path)?);
+        Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
+    };
+    match file.try_lock().is_ok() && is_same(&file).unwrap_or(false) {
+        true => remove(path),
+        false => Ok(()),
     }
 }
 
