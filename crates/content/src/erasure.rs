@@ -6,7 +6,7 @@
 //!
 //! Within a stripe the bytes go round in rows: row after row, each data shard gets the next segment of 64 KiB, and
 //! the other shards get the code of that row. So whatever the size of the object, coding it is one pass in less than
-//! 16 MiB of memory. The segments of the last row have the same length each, an even one and at least 64 bytes,
+//! 20 MiB of memory. The segments of the last row have the same length each, an even one and at least 64 bytes,
 //! and are filled up with bytes that differ (place `p` of the row with the low byte of `p xor p / 256`); [`Manifest::length`] says where the object ends. An empty object has
 //! no stripe: its manifest says it all. Shards of equal content, as a stripe of zeros gives, are one object to a store: on
 //! one machine they are lost together, and found together.

@@ -10,7 +10,7 @@ use worldcompute_content::{Collect, ContentStore, Limits, erasure};
 const OBJECT: u64 = 96 << 20;
 const ROOM: u64 = 8 << 20;
 /// Coding opens the shards of a stripe at the same time.
-const CODING_ROOM: u64 = 16 << 20;
+const CODING_ROOM: u64 = 20 << 20;
 
 /// The most memory that this process ever had resident, in bytes (proc(5)); `None` where the system does not tell.
 fn peak() -> Option<u64> {
