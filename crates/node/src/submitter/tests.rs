@@ -15,6 +15,7 @@ struct Home {
     directory: tempfile::TempDir,
     key: SigningKey,
     store: Store,
+    content: Arc<ContentStore>,
 }
 
 impl Home {
@@ -24,7 +25,9 @@ impl Home {
             directory.path().join("keys/umk.key"),
         ));
         let store = Store::open(StoreConfig::new(StorePath::Memory), keys).await;
+        let content = directory.path().join("content");
         Self {
+            content: Arc::new(ContentStore::open(content, Limits::default()).unwrap()),
             directory,
             key: SigningKey::generate().unwrap(),
             store: store.unwrap(),
@@ -32,8 +35,6 @@ impl Home {
     }
 
     async fn submitter(&self) -> Submitter {
-        let path = self.directory.path();
-        let content = ContentStore::open(path.join("content"), Limits::default());
         let (mesh, _) = Mesh::start(MeshConfig::new(self.key.clone()))
             .await
             .unwrap();
@@ -43,11 +44,11 @@ impl Home {
             key: self.key.clone(),
             gate: Arc::new(gate),
             store: self.store.clone(),
-            content: Arc::new(content.unwrap()),
+            content: self.content.clone(),
             served: Arc::default(),
             mesh,
             donor: None,
-            evidence: path.join("evidence"),
+            evidence: self.directory.path().join("evidence"),
             retention: Duration::from_secs(86_400),
         });
         submitter.await.unwrap()
