@@ -6,16 +6,17 @@
 mod support;
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{Machine, limits, machine};
 use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_microvm::{
-    Backend, Collected, Config, Control, End, KernelSource, Limits, MicroVms, Status,
+    Backend, Config, Control, End, KernelSource, Limits, MicroVms, Sink, Status, Stream,
 };
 use worldcompute_proof::Sha256;
 
@@ -145,7 +146,7 @@ fn a_guest_that_loops_is_ended_by_its_limit_and_time_in_which_it_is_frozen_does_
         let pid = hypervisor_of(&machine);
         control.freeze().unwrap();
         let states = thread_states(pid);
-        let frozen = std::time::Instant::now();
+        let frozen = Instant::now();
         while frozen.elapsed() < wall + Duration::from_secs(1) {
             assert!(!run.is_finished());
             thread::yield_now();
@@ -191,20 +192,27 @@ fn a_hypervisor_that_is_killed_from_outside_and_a_run_that_is_cancelled_leave_no
 
 /// Where the process that is killed has its home.
 const HOME: &str = "WORLDCOMPUTE_TEST_MICROVM_HOME";
+/// What it prints when its guest runs.
+const UP: &str = "its guest is up";
 
 #[test]
 fn a_hypervisor_dies_with_the_process_that_started_it_and_the_next_one_clears_up() {
     let Some(machine) = machine() else { return };
     let mut starter = Command::new(std::env::current_exe().unwrap());
     starter
-        .args(["--exact", "a_process_that_is_killed"])
+        .args(["--exact", "a_process_that_is_killed", "--nocapture"])
         .env(HOME, machine.dir.path())
-        .stdout(Stdio::null());
+        .stdout(Stdio::piped());
     let mut starter = starter.spawn().unwrap();
+    // Before its guest is up, QEMU ends by itself when nobody listens.
+    let printed = BufReader::new(starter.stdout.take().unwrap());
+    assert!({ printed }.lines().any(|line| line.unwrap() == UP));
     let pid = hypervisor_of(&machine);
     starter.kill().unwrap();
     starter.wait().unwrap();
+    let killed = Instant::now();
     while Path::new(&format!("/proc/{pid}/cwd")).read_link().is_ok() {
+        assert!(killed.elapsed() < Duration::from_secs(30), "{pid} goes on");
         thread::yield_now();
     }
     assert_eq!(machine.left().len(), 1);
@@ -219,15 +227,22 @@ fn a_process_that_is_killed() {
         return;
     };
     let vms = MicroVms::open(&Config::default(), &dir.join("home")).unwrap();
-    let spec = support::spec(dir.join("root.ext4"), "sleep 1000");
+    let spec = support::spec(dir.join("root.ext4"), "echo; sleep 1000");
     let control = Control::new().unwrap();
-    vms.run(
-        Backend::QemuEmulation,
-        &spec,
-        &mut Collected::default(),
-        &control,
-    )
-    .unwrap();
+    let mut sink = Announced(control.clone());
+    vms.run(Backend::QemuEmulation, &spec, &mut sink, &control)
+        .unwrap();
+}
+
+/// Tells when the guest says something. It stands still from then on, so that it cannot end itself.
+struct Announced(Control);
+
+impl Sink for Announced {
+    fn take(&mut self, _: Stream, _: &[u8]) -> worldcompute_fault::Result<()> {
+        self.0.freeze()?;
+        println!("\n{UP}");
+        Ok(())
+    }
 }
 
 #[test]
