@@ -6,7 +6,7 @@ use std::process::Command;
 
 use worldcompute_rootfs::{Assembly, Devices, Limits, Size};
 
-use crate::support::{Lab, Tar, fsck};
+use crate::support::{Lab, Tar, fsck, unmount};
 
 /// Set for the process that is to be killed: where it builds.
 const VICTIM: &str = "ROOTFS_TEST_VICTIM";
@@ -81,8 +81,7 @@ impl Small {
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status().unwrap();
-        assert!(unmounted.success());
+        unmount(self.0.path());
     }
 }
 

@@ -267,9 +267,15 @@ pub struct Mounted(TempDir);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.0.path()).status().unwrap();
-        assert!(unmounted.success());
+        unmount(self.0.path());
     }
+}
+
+/// At once where it can be seen, and for good as soon as nobody has a file of it open: a program that another test
+/// starts at this moment has all of them for an instant.
+pub fn unmount(path: &Path) {
+    let unmounted = Command::new("umount").arg("--lazy").arg(path).status();
+    assert!(unmounted.unwrap().success());
 }
 
 impl Mounted {
