@@ -59,12 +59,18 @@ impl Blob {
 
     /// Refuses a blob that says of itself that it is too long.
     pub(crate) fn within(self, what: &str, limit: u64) -> Result<Self> {
-        if self.size <= limit {
-            return Ok(self);
-        }
-        let message = format!("{what} has {} bytes: {limit} is the most", self.size);
-        Err(invalid("image_too_large", message).hint("use a smaller image"))
+        check_size(what, self.size, limit)?;
+        Ok(self)
     }
+}
+
+/// Refuses what is too long.
+pub(crate) fn check_size(what: &str, size: u64, limit: u64) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    let message = format!("{what} has {size} bytes: {limit} is the most");
+    Err(invalid("image_too_large", message).hint("use a smaller image"))
 }
 
 impl fmt::Display for Blob {

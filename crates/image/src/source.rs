@@ -16,7 +16,7 @@ use crate::carried::fault_of;
 use crate::document::MAX_MANIFEST_BYTES;
 use crate::refusal::unproven;
 
-pub use self::tarball::{MAX_ENTRIES, MAX_HEADER_BYTES};
+pub use self::tarball::{MAX_ENTRIES, MAX_ENTRY_NAME_BYTES, MAX_HEADER_BYTES};
 
 /// Something that holds images. What it gives is not verified.
 pub trait Source {

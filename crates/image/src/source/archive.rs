@@ -16,9 +16,9 @@ use worldcompute_proof::{Sha256, parse_json_within};
 use super::layout::{bounded, check_version};
 use super::tarball::{Section, Tarball};
 use super::{Root, Source};
-use crate::blob::Blob;
+use crate::blob::{Blob, check_size};
 use crate::config::MAX_CONFIG_BYTES;
-use crate::document::{MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES};
+use crate::document::{MAX_IMAGE_BYTES, MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES};
 use crate::refusal::{excerpt, invalid};
 use crate::unpack::Packing;
 
@@ -114,6 +114,15 @@ struct Saved {
     layers: Vec<String>,
 }
 
+impl Saved {
+    /// How many entries of an index it makes.
+    fn entries(&self) -> usize {
+        self.repo_tags
+            .as_ref()
+            .map_or(1, |names| names.len().max(1))
+    }
+}
+
 impl DockerArchive {
     fn new(tarball: Tarball) -> Result<Self> {
         let list = bounded(
@@ -124,10 +133,10 @@ impl DockerArchive {
         let list = parse_json_within(&list, MAX_MANIFEST_BYTES as usize)?;
         let saved: Vec<Saved> = serde_json::from_value(list)
             .map_err(|error| wrong("it lists no images").caused_by(error))?;
-        if saved.len() > MAX_INDEX_ENTRIES {
+        let entries: usize = saved.iter().map(Saved::entries).sum();
+        if entries > MAX_INDEX_ENTRIES {
             return Err(wrong(&format!(
-                "it lists {} images: {MAX_INDEX_ENTRIES} is the most",
-                saved.len()
+                "it lists {entries} images and names: {MAX_INDEX_ENTRIES} are the most"
             )));
         }
         let mut archive = Self {
@@ -173,10 +182,9 @@ impl DockerArchive {
                 image.layers.len()
             )));
         }
-        let (config, _) = self.hashed(&image.config)?;
-        let config = config.within("the configuration", MAX_CONFIG_BYTES)?;
+        let (config, _) = self.hashed(&image.config, "the configuration", MAX_CONFIG_BYTES)?;
         let layers = image.layers.iter().map(|name| {
-            let (layer, packing) = self.hashed(name)?;
+            let (layer, packing) = self.hashed(name, "a layer", MAX_IMAGE_BYTES)?;
             descriptor(&layer, packing.media_type())
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -189,9 +197,10 @@ impl DockerArchive {
         written(&manifest.map_err(|error| unmade(&error))?)
     }
 
-    /// A file of the archive, by what its bytes are.
-    fn hashed(&mut self, name: &str) -> Result<(Blob, Packing)> {
+    /// A file of the archive of at most `limit` bytes, by what they are.
+    fn hashed(&mut self, name: &str, what: &str, limit: u64) -> Result<(Blob, Packing)> {
         let file = self.tarball.read(name)?;
+        check_size(what, file.size(), limit)?;
         let place = file.offset();
         if let Some(known) = self.hashed.get(&place) {
             return Ok(*known);
@@ -292,8 +301,38 @@ mod tests {
     use std::io::Write;
 
     use tar::{Builder, EntryType, Header};
+    use tempfile::NamedTempFile;
 
     use super::*;
+
+    #[test]
+    fn a_file_that_is_too_large_is_not_hashed() {
+        for (giant, limit) in [("config", MAX_CONFIG_BYTES), ("layer", MAX_IMAGE_BYTES)] {
+            let mut builder = Builder::new(NamedTempFile::new().unwrap());
+            let mut add = |name: &str, bytes: &[u8]| {
+                let mut header = Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                builder.append_data(&mut header, name, bytes).unwrap();
+            };
+            add(
+                "manifest.json",
+                br#"[{"Config":"config","Layers":["layer"]}]"#,
+            );
+            if giant == "layer" {
+                add("config", b"{}");
+            }
+            // Of the last file there is only a hole.
+            let mut header = Header::new_gnu();
+            header.set_path(giant).unwrap();
+            header.set_size(limit + 1);
+            header.set_cksum();
+            builder.get_mut().write_all(header.as_bytes()).unwrap();
+            let file = builder.into_inner().unwrap();
+            file.as_file().set_len(limit + 8192).unwrap();
+            let opened = DockerArchive::new(Tarball::open(file.path()).unwrap());
+            assert_eq!(opened.err().unwrap().code(), "image_too_large", "{giant}");
+        }
+    }
 
     #[test]
     fn a_file_that_is_named_again_and_again_is_hashed_once() {
@@ -316,7 +355,7 @@ mod tests {
         let image = serde_json::json!({ "Config": "config", "Layers": links });
         let list = serde_json::json!([image, image]).to_string();
         add(EntryType::Regular, "manifest.json", "", list.as_bytes());
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut file = NamedTempFile::new().unwrap();
         file.write_all(&builder.into_inner().unwrap()).unwrap();
         let archive = DockerArchive::new(Tarball::open(file.path()).unwrap()).unwrap();
         assert_eq!(archive.hashed.len(), 2);

@@ -18,6 +18,8 @@ use crate::refusal::{excerpt, invalid};
 pub const MAX_ENTRIES: usize = 100_000;
 /// The longest extended header of an entry, such as a long name, in bytes.
 pub const MAX_HEADER_BYTES: u64 = 64 << 10;
+/// The longest name of an entry, and of what a link leads to, in bytes (`PATH_MAX`).
+pub const MAX_ENTRY_NAME_BYTES: usize = 4_096;
 /// How many links lead to a file at most.
 const MAX_LINKS: usize = 4;
 
@@ -38,7 +40,7 @@ impl Tarball {
     ///
     /// # Errors
     /// `archive_unreadable`, `archive_name_unsafe`, `archive_duplicate_entry`, `archive_too_many_entries`,
-    /// `archive_header_too_long`; what the disk says.
+    /// `archive_header_too_long`, `archive_name_too_long`; what the disk says.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path)
             .map_err(|error| Fault::io(format_args!("open {}", path.display()), &error))?;
@@ -89,6 +91,11 @@ impl Section<'_> {
     /// Where in the archive it is. No two files are at the same place.
     pub const fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// How many bytes are left of it.
+    pub const fn size(&self) -> u64 {
+        self.end.saturating_sub(self.offset)
     }
 }
 
@@ -239,7 +246,19 @@ fn resolve(base: &str, path: &str) -> Result<String> {
             step => steps.push(step),
         }
     }
-    Ok(steps.join("/"))
+    let name = steps.join("/");
+    match name.len() <= MAX_ENTRY_NAME_BYTES {
+        true => Ok(name),
+        false => Err(too_long(&name)),
+    }
+}
+
+fn too_long(name: &str) -> Fault {
+    let message = format!(
+        "the archive holds a name of {} bytes: {MAX_ENTRY_NAME_BYTES} is the most",
+        name.len()
+    );
+    invalid("archive_name_too_long", message).hint("save the image again")
 }
 
 fn unsafe_name(name: &str) -> Fault {

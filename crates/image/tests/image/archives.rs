@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
 use tempfile::TempDir;
 use worldcompute_fault::Fault;
-use worldcompute_image::source::{MAX_ENTRIES, MAX_HEADER_BYTES};
-use worldcompute_image::{Blob, MAX_LAYERS};
+use worldcompute_image::source::{MAX_ENTRIES, MAX_ENTRY_NAME_BYTES, MAX_HEADER_BYTES};
+use worldcompute_image::{Blob, MAX_INDEX_ENTRIES, MAX_LAYERS};
 
 use crate::made::{Made, Node, append, config, gzip, layers, named, request, tar, write, zstd};
 
@@ -270,10 +270,10 @@ fn long_names_are_read_up_to_their_limit() {
         entry(&mut builder, EntryType::Regular, b"short", "", b"");
         builder.into_inner().unwrap()
     };
-    assert_eq!(
-        refused(&long(MAX_HEADER_BYTES as usize)).code(),
-        "not_an_image"
-    );
+    assert_eq!(refused(&long(MAX_ENTRY_NAME_BYTES)).code(), "not_an_image");
+    for length in [MAX_ENTRY_NAME_BYTES + 1, MAX_HEADER_BYTES as usize] {
+        assert_eq!(refused(&long(length)).code(), "archive_name_too_long");
+    }
     assert_eq!(
         refused(&long(MAX_HEADER_BYTES as usize + 1)).code(),
         "archive_header_too_long"
@@ -396,8 +396,20 @@ fn lists_of_images_that_are_none_are_refused() {
     assert_eq!(of("[]"), "platform_not_available");
     let many = json!([{ "Config": "c", "Layers": vec!["l"; MAX_LAYERS + 1] }]).to_string();
     assert_eq!(of(&many), "invalid_docker_archive");
-    let many = json!(vec![json!({ "Config": "c", "Layers": [] }); 1_001]).to_string();
-    assert_eq!(of(&many), "invalid_docker_archive");
+    let tagged = |images: usize, tags: usize| {
+        let image = json!({ "Config": "c", "RepoTags": vec!["t"; tags], "Layers": [] });
+        of(&json!(vec![image; images]).to_string())
+    };
+    for (images, tags) in [(MAX_INDEX_ENTRIES, 0), (1, MAX_INDEX_ENTRIES)] {
+        assert_eq!(tagged(images, tags), "archive_incomplete");
+    }
+    for (images, tags) in [
+        (MAX_INDEX_ENTRIES + 1, 0),
+        (1, MAX_INDEX_ENTRIES + 1),
+        (501, 2),
+    ] {
+        assert_eq!(tagged(images, tags), "invalid_docker_archive");
+    }
 }
 
 #[test]
