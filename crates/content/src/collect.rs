@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use worldcompute_fault::Result;
+use worldcompute_proof::Cid;
 
 use crate::disk::Kept;
 use crate::room::lock;
@@ -33,6 +34,14 @@ pub struct Collected {
     pub bytes: u64,
 }
 
+impl Collected {
+    /// Counts a file of so many bytes, if one was removed.
+    fn count(&mut self, freed: Option<u64>) {
+        self.objects += u64::from(freed.is_some());
+        self.bytes += freed.unwrap_or(0);
+    }
+}
+
 impl ContentStore {
     /// Removes objects that are neither pinned nor held, and corrupt copies.
     ///
@@ -40,6 +49,21 @@ impl ContentStore {
     /// What the disk says; what was removed by then is gone.
     pub fn collect(&self, what: Collect) -> Result<Collected> {
         Ok(self.collect_if_any(what)?.0)
+    }
+
+    /// Removes those of these objects that are neither pinned nor held. What is not there is passed over.
+    ///
+    /// # Errors
+    /// What the disk says; what was removed by then is gone.
+    pub fn remove_unneeded(&self, objects: impl IntoIterator<Item = Cid>) -> Result<Collected> {
+        let _alone = lock(&self.inner.collecting);
+        let mut removed = Collected::default();
+        for cid in objects {
+            if let Some(kept) = self.inner.layout.kept(&cid)? {
+                removed.count(self.remove_if_still_unneeded(&kept)?);
+            }
+        }
+        Ok(removed)
     }
 
     /// As [`Self::collect`], and whether nothing is left to remove, although that was not far enough.
@@ -52,9 +76,7 @@ impl ContentStore {
                 if self.is_enough(what) {
                     return Ok((collected, false));
                 }
-                let freed = self.remove_if_still_unneeded(&unneeded)?;
-                collected.objects += u64::from(freed.is_some());
-                collected.bytes += freed.unwrap_or(0);
+                collected.count(self.remove_if_still_unneeded(&unneeded)?);
             }
             if collected == before {
                 return Ok((collected, !self.is_enough(what)));

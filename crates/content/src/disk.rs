@@ -109,6 +109,19 @@ impl Layout {
         Ok(())
     }
 
+    /// The object of this name, if it is there.
+    pub fn kept(&self, cid: &Cid) -> Result<Option<Kept>> {
+        let path = self.object(cid);
+        let Some(metadata) = metadata(&path)? else {
+            return Ok(None);
+        };
+        Ok(Some(Kept {
+            sound: true,
+            used: used(&path, &metadata)?,
+            cid: *cid,
+        }))
+    }
+
     /// Removes the file unless it was used since it was shown, and says how many bytes it had.
     pub fn remove_unused(&self, kept: &Kept) -> Result<Option<u64>> {
         let path = match kept.sound {

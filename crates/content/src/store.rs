@@ -103,11 +103,11 @@ impl ContentStore {
         Ok(cid)
     }
 
-    /// Keeps `bytes` under a name somebody else gave them, of any codec.
+    /// Keeps `bytes` under a name somebody else gave them, of any codec. False where the object was there already.
     ///
     /// # Errors
     /// `verification_failed` for bytes of another name; else as [`Self::put`].
-    pub fn put_as(&self, cid: &Cid, bytes: &[u8]) -> Result<()> {
+    pub fn put_as(&self, cid: &Cid, bytes: &[u8]) -> Result<bool> {
         check_size(bytes.len() as u64, self.inner.limits.max_object)?;
         if !cid.matches(bytes) {
             return Err(mismatch(cid, "the bytes given"));
@@ -115,11 +115,12 @@ impl ContentStore {
         let _held = self.hold(cid);
         let _writing = self.stripe(cid);
         if self.is_whole(cid)? {
-            return Ok(());
+            return Ok(false);
         }
         let mut draft = self.draft()?;
         draft.append(bytes)?;
-        self.place(cid, draft)
+        self.place(cid, draft)?;
+        Ok(true)
     }
 
     /// Keeps all that `bytes` gives under its raw CID and returns that, in constant memory.
@@ -145,14 +146,14 @@ impl ContentStore {
     }
 
     /// As [`Self::put_reader`], under a name somebody else gave the bytes. If that object is there already, whole, nothing
-    /// is read.
+    /// is read. False where it was there, or another writer was quicker.
     ///
     /// # Errors
     /// `verification_failed` for bytes of another name, of which nothing stays; else as [`Self::put_reader`].
-    pub fn put_reader_as(&self, cid: &Cid, bytes: impl Read) -> Result<()> {
+    pub fn put_reader_as(&self, cid: &Cid, bytes: impl Read) -> Result<bool> {
         let _held = self.hold(cid);
         if self.is_there_and_whole(cid)? {
-            return Ok(());
+            return Ok(false);
         }
         let mut draft = self.draft()?;
         draft.fill(bytes)?;
@@ -249,13 +250,14 @@ impl ContentStore {
         Ok(held)
     }
 
-    /// Makes the draft, whose digest is that of `cid`, the object of this name, unless another writer was quicker.
-    pub(crate) fn settle(&self, cid: &Cid, draft: Draft) -> Result<()> {
+    /// Makes the draft, whose digest is that of `cid`, the object of this name; false where another writer was quicker.
+    pub(crate) fn settle(&self, cid: &Cid, draft: Draft) -> Result<bool> {
         let _writing = self.stripe(cid);
         if self.is_whole(cid)? {
-            return Ok(());
+            return Ok(false);
         }
-        self.place(cid, draft)
+        self.place(cid, draft)?;
+        Ok(true)
     }
 
     fn place(&self, cid: &Cid, draft: Draft) -> Result<()> {

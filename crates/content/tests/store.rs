@@ -215,7 +215,8 @@ fn bytes_under_a_name_that_is_not_theirs_are_refused() {
 fn an_object_can_be_kept_under_a_name_of_another_codec() {
     let (_dir, store) = open(SMALL);
     let cid = Cid::dag_cbor(b"\xa0");
-    store.put_as(&cid, b"\xa0").unwrap();
+    assert!(store.put_as(&cid, b"\xa0").unwrap());
+    assert!(!store.put_as(&cid, b"\xa0").unwrap());
     assert_eq!(store.get(&cid).unwrap(), b"\xa0");
     assert!(!store.has(&Cid::raw(b"\xa0")).unwrap());
 }

@@ -1,5 +1,6 @@
 //! What an image says to run (image spec, "Image Configuration").
 
+use jiff::Timestamp;
 use oci_spec::image::{Config, ImageConfiguration};
 use worldcompute_fault::{Fault, Result};
 use worldcompute_proof::{Sha256, parse_json_within};
@@ -17,6 +18,8 @@ pub const MAX_WORDS: usize = 4_096;
 pub const MAX_WORD_BYTES: usize = (128 << 10) - 1;
 /// The longest path of a working directory, in bytes (`PATH_MAX`, the final NUL not counted).
 pub const MAX_PATH_BYTES: usize = 4_095;
+/// The longest time of making that is taken, in bytes: one to the nanosecond has 35.
+pub const MAX_CREATED_BYTES: usize = 64;
 
 /// The configuration of an image. What is not here is ignored: history, labels, volumes, exposed ports, health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub struct ImageConfig {
     pub cwd: String,
     /// By which signal it is to be stopped, as the image spells it.
     pub stop_signal: Option<String>,
-    /// When it was made, as the image spells it.
+    /// When it was made, RFC 3339 in UTC. What an image says that is no time is not taken.
     pub created: Option<String>,
 }
 
@@ -63,7 +66,7 @@ impl ImageConfig {
                 config.working_dir().as_deref().unwrap_or_default(),
             )?,
             stop_signal: config.stop_signal().clone(),
-            created: read.created().clone(),
+            created: read.created().as_deref().and_then(timestamp),
         })
     }
 }
@@ -78,6 +81,11 @@ fn platform(read: &ImageConfiguration) -> Result<Platform> {
         .map(|variant| format!("/{variant}"))
         .unwrap_or_default();
     format!("{os}/{architecture}{variant}").parse()
+}
+
+fn timestamp(text: &str) -> Option<String> {
+    let text = Some(text).filter(|text| text.len() <= MAX_CREATED_BYTES)?;
+    text.parse::<Timestamp>().ok().map(|time| time.to_string())
 }
 
 fn diff_ids(read: &ImageConfiguration) -> Result<Vec<Sha256>> {

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use worldcompute_content::{ContentStore, Held};
 use worldcompute_fault::{Fault, Result};
-use worldcompute_proof::Sha256;
+use worldcompute_proof::{Cid, Sha256};
 
 use crate::blob::Blob;
 use crate::carried::carry;
@@ -62,15 +62,16 @@ pub struct Arrived {
     _held: Vec<Held>,
 }
 
-/// Brings one image in.
+/// Brings one image in. `put` is told of every object that was not there before.
 ///
 /// # Errors
-/// Those of the source, of `progress` and of every check; what came in by then is not needed by anybody and is collected.
+/// Those of the source, of `progress` and of every check; what came in by then is in `put`.
 pub fn bring_in(
     content: &ContentStore,
     source: &mut dyn Source,
     request: &Request,
     progress: &mut dyn FnMut(Progress) -> Result<()>,
+    put: &mut Vec<Cid>,
 ) -> Result<Arrived> {
     let found = find(source, &request.choice)?;
     let config = source::whole(
@@ -90,10 +91,11 @@ pub fn bring_in(
         image: &image,
         progress,
         unpacked: request.max_unpacked,
+        put,
     };
     arrival.layers()?;
-    content.put_as(&image.manifest().config.cid(), &config)?;
-    content.put_as(&found.blob.cid(), &found.bytes)?;
+    arrival.keep(&image.manifest().config, &config)?;
+    arrival.keep(&found.blob, &found.bytes)?;
     Ok(Arrived {
         image,
         name: found.name,
@@ -117,6 +119,9 @@ fn find(source: &mut dyn Source, choice: &Choice) -> Result<Found> {
         mut is_list,
         digest,
     } = source.root()?;
+    if choice.name.is_some() && !is_list {
+        return Err(not_a_list());
+    }
     let mut blob = rooted(&bytes, digest)?;
     let mut document = Document::parse(&bytes, media_type.as_ref())?;
     let mut name = None;
@@ -173,6 +178,7 @@ struct Arrival<'a> {
     progress: &'a mut dyn FnMut(Progress) -> Result<()>,
     /// How much more may be unpacked.
     unpacked: u64,
+    put: &'a mut Vec<Cid>,
 }
 
 impl Arrival<'_> {
@@ -215,10 +221,18 @@ impl Arrival<'_> {
             progress: &mut *self.progress,
         };
         let put = self.content.put_reader_as(&blob.cid(), arriving);
-        put.map_err(|fault| match fault.code() {
+        let is_new = put.map_err(|fault| match fault.code() {
             "verification_failed" => other_bytes(what, blob),
             _ => fault,
-        })
+        })?;
+        self.put.extend(is_new.then(|| blob.cid()));
+        Ok(())
+    }
+
+    fn keep(&mut self, blob: &Blob, bytes: &[u8]) -> Result<()> {
+        let is_new = self.content.put_as(&blob.cid(), bytes)?;
+        self.put.extend(is_new.then(|| blob.cid()));
+        Ok(())
     }
 }
 
@@ -248,6 +262,14 @@ impl Read for Arriving<'_> {
         (self.progress)(step).map_err(carry)?;
         Ok(read)
     }
+}
+
+fn not_a_list() -> Fault {
+    invalid(
+        "source_not_a_list",
+        "the source holds no images to select from by their names",
+    )
+    .hint("leave --select out: in a registry the reference is the name, and --platform chooses")
 }
 
 fn other_bytes(what: &str, blob: &Blob) -> Fault {

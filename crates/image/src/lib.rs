@@ -15,6 +15,7 @@ mod config;
 mod document;
 mod image;
 mod import;
+mod list;
 mod platform;
 mod process;
 mod refusal;
@@ -26,19 +27,20 @@ mod unpack;
 mod users;
 
 pub use blob::Blob;
-pub use config::{ImageConfig, MAX_CONFIG_BYTES, MAX_PATH_BYTES, MAX_WORD_BYTES, MAX_WORDS};
+pub use config::{
+    ImageConfig, MAX_CONFIG_BYTES, MAX_CREATED_BYTES, MAX_PATH_BYTES, MAX_WORD_BYTES, MAX_WORDS,
+};
 pub use document::{
     Document, Index, MAX_IMAGE_BYTES, MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES, Manifest,
 };
 pub use image::Image;
 pub use import::{MAX_INDEX_DEPTH, Progress, Request};
+pub use list::{Listed, MAX_IMAGES, MAX_LIST_BYTES, MAX_NAME_BYTES, MAX_NAMES, Removed};
 pub use platform::{Choice, Platform};
 pub use process::{DEFAULT_PATH, Overrides, Process};
 pub use registry::{Reference, Registry};
 pub use rootfs::rootfs;
 pub use source::Source;
-pub use store::{
-    ImageStore, Inspection, Layer, Listed, MAX_IMAGES, MAX_NAME_BYTES, MAX_NAMES, Removed,
-};
+pub use store::{ImageStore, Inspection, Layer};
 pub use unpack::{MAX_UNPACKED_BYTES, MAX_WINDOW_BYTES};
 pub use users::{Identity, MAX_ACCOUNTS_BYTES, MAX_GROUPS, User};

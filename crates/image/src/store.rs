@@ -3,50 +3,20 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use worldcompute_content::{ContentStore, PinName};
 use worldcompute_durable::{self as durable, Mode};
-use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_proof::{Cid, Sha256, canonical_json, from_canonical_json};
+use worldcompute_fault::Result;
+use worldcompute_proof::{Cid, Sha256};
 
 use crate::image::Image;
-use crate::import::{self, Progress, Request};
-use crate::platform::Platform;
-use crate::refusal::{excerpt, invalid};
+use crate::import::{self, Arrived, Progress, Request};
+use crate::list::{List, Listed, MAX_LIST_BYTES, Removed, check_name};
 use crate::source::Source;
 use crate::unpack::{self, MAX_UNPACKED_BYTES};
 
-/// The most images of a node.
-pub const MAX_IMAGES: usize = 1_000;
-/// The most names of all images together.
-pub const MAX_NAMES: usize = 4_000;
-/// The longest name, in bytes.
-pub const MAX_NAME_BYTES: usize = 512;
-/// The largest list that is read, in bytes.
-const MAX_LIST_BYTES: usize = 8 << 20;
 /// What pins of images begin with.
 const PIN: &str = "image:";
-
-/// An image as it is listed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listed {
-    /// Its name for jobs (`oci+cid:<cid>`): the CID of its manifest.
-    pub cid: Cid,
-    /// Its names for people, in order. A name is that of one image at a time.
-    pub names: Vec<String>,
-    /// What it runs on.
-    pub platform: Platform,
-    /// Bytes of manifest, configuration and layers as they are kept.
-    pub size: u64,
-    /// How many layers.
-    pub layer_count: usize,
-    /// When it was made, as it says itself.
-    pub created: Option<String>,
-    /// When it came in, RFC 3339.
-    pub imported_at: Timestamp,
-}
 
 /// What is known of an image, after all of it was read again and verified.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,25 +57,6 @@ pub struct Layer {
     pub unpacked: u64,
 }
 
-/// What `rm` did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Removed {
-    /// Which image.
-    pub cid: Cid,
-    /// Which names it lost.
-    pub names: Vec<String>,
-    /// Whether the image itself was let go: it had no other name.
-    pub image: bool,
-}
-
-/// The list as it is on the disk.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct List {
-    version: u32,
-    images: Vec<Listed>,
-}
-
 /// The images of one content store. One process has it, as it has the content store.
 pub struct ImageStore {
     path: PathBuf,
@@ -144,7 +95,8 @@ impl ImageStore {
     /// Imports one image: all of it, or nothing that stays. `progress` is told of it, and ends it with an error.
     ///
     /// # Errors
-    /// `invalid_image_name`, `too_many_images`; those of the source; every check has a code of its own.
+    /// `invalid_image_name`, `image_name_taken`, `too_many_images`, `image_list_full`; those of the source; every check has a
+    /// code of its own.
     pub fn import(
         &self,
         source: &mut dyn Source,
@@ -152,26 +104,13 @@ impl ImageStore {
         progress: &mut dyn FnMut(Progress) -> Result<()>,
     ) -> Result<Listed> {
         request.name.as_deref().map_or(Ok(()), check_name)?;
-        let arrived = import::bring_in(&self.content, source, request, progress)?;
-        // What a stranger calls an image is taken where it can be one.
-        let own = arrived.name.clone().filter(|name| check_name(name).is_ok());
-        let name = request.name.clone().or(own);
-        let mut list = self.list();
-        let next = list.with(&arrived.image, name)?;
-        let parts = arrived.image.parts().map(|blob| blob.cid());
-        let (pin, is_new) = (
-            pin_name(&arrived.image.cid())?,
-            !list.has(&arrived.image.cid()),
-        );
-        self.content.pin(&pin, parts)?;
-        if let Err(fault) = self.write(&next) {
-            if is_new {
-                self.content.unpin(&pin)?;
-            }
-            return Err(fault);
+        let mut put = Vec::new();
+        let imported = import::bring_in(&self.content, source, request, progress, &mut put)
+            .and_then(|arrived| self.add(arrived, request));
+        if imported.is_err() {
+            self.discard(put);
         }
-        *list = next;
-        list.find(&arrived.image.cid().to_string()).cloned()
+        imported
     }
 
     /// All images, in the order in which they came in.
@@ -217,8 +156,8 @@ impl ImageStore {
         })
     }
 
-    /// Lets an image go: by its CID with all of its names, by a name that one, and the image with the last. Its bytes go when
-    /// the content store is collected, unless somebody else needs them.
+    /// Lets an image go: by its CID with all of its names, by a name that one, and the image with the last. Its bytes go
+    /// with it, unless somebody else needs them.
     ///
     /// # Errors
     /// `image_unknown`; what the disk says.
@@ -228,9 +167,42 @@ impl ImageStore {
         self.write(&next)?;
         *list = next;
         if removed.image {
-            self.content.unpin(&pin_name(&removed.cid)?)?;
+            let pin = pin_name(&removed.cid)?;
+            let parts = self.content.pinned(&pin).unwrap_or_default();
+            self.content.unpin(&pin)?;
+            self.content.remove_unneeded(parts)?;
         }
         Ok(removed)
+    }
+
+    fn add(&self, arrived: Arrived, request: &Request) -> Result<Listed> {
+        let mut list = self.list();
+        let name = match &request.name {
+            Some(name) => Some(name.clone()),
+            None => list.own_name(&arrived.image.cid(), arrived.name)?,
+        };
+        let next = list.with(&arrived.image, name)?;
+        let parts = arrived.image.parts().map(|blob| blob.cid());
+        let (pin, is_new) = (
+            pin_name(&arrived.image.cid())?,
+            !list.has(&arrived.image.cid()),
+        );
+        self.content.pin(&pin, parts)?;
+        if let Err(fault) = self.write(&next) {
+            if is_new {
+                self.content.unpin(&pin)?;
+            }
+            return Err(fault);
+        }
+        *list = next;
+        list.find(&arrived.image.cid().to_string()).cloned()
+    }
+
+    /// Removes what an import put that failed. That it failed is what its user has to know; what stays is only in the way.
+    fn discard(&self, put: Vec<Cid>) {
+        if let Err(fault) = self.content.remove_unneeded(put) {
+            tracing::warn!(%fault, "parts of an image that did not come in stay in the content store");
+        }
     }
 
     fn layer(&self, blob: &crate::Blob, diff_id: &Sha256) -> Result<Layer> {
@@ -244,7 +216,7 @@ impl ImageStore {
     }
 
     fn write(&self, list: &List) -> Result<()> {
-        durable::write_atomic(&self.path, &canonical_json(list)?, Mode::Private)
+        durable::write_atomic(&self.path, &list.to_bytes()?, Mode::Private)
     }
 
     /// Nothing changes it but whole assignments, so that a poisoned lock is as good as any.
@@ -253,132 +225,6 @@ impl ImageStore {
     }
 }
 
-impl List {
-    const VERSION: u32 = 1;
-
-    fn new() -> Self {
-        Self {
-            version: Self::VERSION,
-            images: Vec::new(),
-        }
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Self> {
-        let list: Self = from_canonical_json(bytes, MAX_LIST_BYTES).map_err(unreadable)?;
-        match list.version {
-            Self::VERSION => Ok(list),
-            version => Err(unreadable(invalid(
-                "unsupported_version",
-                format!("version {version}"),
-            ))),
-        }
-    }
-
-    fn has(&self, cid: &Cid) -> bool {
-        self.images.iter().any(|image| image.cid == *cid)
-    }
-
-    fn find(&self, name: &str) -> Result<&Listed> {
-        let is_it = |image: &&Listed| {
-            image.cid.to_string() == name || image.names.iter().any(|own| own == name)
-        };
-        self.images.iter().find(is_it).ok_or_else(|| unknown(name))
-    }
-
-    /// The list with an image, which takes its name from whoever had it.
-    fn with(&self, image: &Image, name: Option<String>) -> Result<Self> {
-        let mut next = self.clone();
-        if !next.has(&image.cid()) {
-            next.images.push(listed(image));
-        }
-        if let Some(name) = name {
-            for other in &mut next.images {
-                other.names.retain(|own| *own != name);
-                if other.cid == image.cid() {
-                    other.names.push(name.clone());
-                    other.names.sort_unstable();
-                }
-            }
-        }
-        let names: usize = next.images.iter().map(|image| image.names.len()).sum();
-        if next.images.len() > MAX_IMAGES || names > MAX_NAMES {
-            let message = format!("{MAX_IMAGES} images with {MAX_NAMES} names are the most");
-            return Err(invalid("too_many_images", message)
-                .hint("remove images with: worldcompute image rm"));
-        }
-        Ok(next)
-    }
-
-    fn without(&self, name: &str) -> Result<(Self, Removed)> {
-        let found = self.find(name)?.clone();
-        let is_last = found.names.iter().all(|own| own == name) || found.cid.to_string() == name;
-        let mut next = self.clone();
-        let names = if is_last {
-            found.names
-        } else {
-            vec![name.to_owned()]
-        };
-        for image in next
-            .images
-            .iter_mut()
-            .filter(|image| image.cid == found.cid)
-        {
-            image.names.retain(|own| !names.contains(own));
-        }
-        next.images
-            .retain(|image| !is_last || image.cid != found.cid);
-        let removed = Removed {
-            cid: found.cid,
-            names,
-            image: is_last,
-        };
-        Ok((next, removed))
-    }
-}
-
-fn listed(image: &Image) -> Listed {
-    Listed {
-        cid: image.cid(),
-        names: Vec::new(),
-        platform: image.config().platform.clone(),
-        size: image.size(),
-        layer_count: image.manifest().layers.len(),
-        created: image.config().created.clone(),
-        imported_at: Timestamp::now(),
-    }
-}
-
 fn pin_name(cid: &Cid) -> Result<PinName> {
     format!("{PIN}{cid}").parse()
-}
-
-/// A name is one line of plain characters, and no CID: that would be the name of another image.
-fn check_name(name: &str) -> Result<()> {
-    let plain = (1..=MAX_NAME_BYTES).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_graphic());
-    if plain && name.parse::<Cid>().is_err() {
-        return Ok(());
-    }
-    let message = format!("{} is no name for an image", excerpt(name));
-    Err(invalid("invalid_image_name", message)
-        .hint("write it as name:tag, in plain characters without spaces"))
-}
-
-fn unknown(name: &str) -> Fault {
-    invalid(
-        "image_unknown",
-        format!("no image {} on this node", excerpt(name)),
-    )
-    .hint("see 'worldcompute image list', or import it")
-}
-
-fn unreadable(why: Fault) -> Fault {
-    let message = "the list of images is not what this program wrote";
-    Fault::new(
-        Category::VerificationFailed,
-        "image_list_unreadable",
-        message,
-    )
-    .caused_by(why)
-    .hint("restore images.json, or remove it and import the images again")
 }

@@ -20,7 +20,7 @@ pub enum ImageCommand {
         /// Its name or its CID
         image: String,
     },
-    /// Let an image go; its bytes go when the content store is collected
+    /// Let an image go, and its bytes where nothing else needs them
     #[command(
         after_help = "Examples:\n  worldcompute image rm busybox\n  worldcompute image rm bafkrei...\n\nA name goes alone while the image has others; by its CID it goes with all of them."
     )]

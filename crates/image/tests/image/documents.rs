@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 use worldcompute_fault::Fault;
 use worldcompute_image::{
-    Blob, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_IMAGE_BYTES, MAX_INDEX_DEPTH,
-    MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_PATH_BYTES, MAX_WORD_BYTES, MAX_WORDS,
+    Blob, Document, ImageConfig, MAX_CONFIG_BYTES, MAX_CREATED_BYTES, MAX_IMAGE_BYTES,
+    MAX_INDEX_DEPTH, MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES, MAX_PATH_BYTES,
+    MAX_WORD_BYTES, MAX_WORDS,
 };
 
 use crate::made::{
@@ -294,6 +295,32 @@ fn refused(change: impl FnOnce(&mut Value)) -> Fault {
     let mut document = config("amd64", vec![]);
     change(&mut document);
     ImageConfig::parse(document.to_string().as_bytes()).unwrap_err()
+}
+
+#[test]
+fn when_an_image_was_made_is_a_time_or_not_said() {
+    let created = |text: &str| {
+        let mut document = config("amd64", vec![]);
+        document["created"] = json!(text);
+        let read = ImageConfig::parse(document.to_string().as_bytes());
+        read.unwrap().created
+    };
+    let spelled = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        created("2026-01-02T03:04:05.5+02:00"),
+        spelled("2026-01-02T01:04:05.5Z")
+    );
+    let long = format!("2026-01-02T03:04:05Z[{}]", "u-x=x][".repeat(10) + "u-x=x");
+    assert!(long.len() > MAX_CREATED_BYTES);
+    for none in [
+        "",
+        "yesterday",
+        "2026-13-01T00:00:00Z",
+        &long,
+        &"x".repeat(1 << 20),
+    ] {
+        assert_eq!(created(none), None, "{none:.40}");
+    }
 }
 
 #[test]

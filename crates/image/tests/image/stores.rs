@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use worldcompute_content::{Collect, ContentStore, Limits};
-use worldcompute_image::{ImageStore, MAX_NAME_BYTES, Request};
+use worldcompute_content::{ContentStore, Limits};
+use worldcompute_image::{Blob, ImageStore, MAX_LIST_BYTES, MAX_NAME_BYTES, Request, source};
 use worldcompute_proof::Cid;
 
 use crate::made::{Made, Node, layers, request, write};
@@ -20,6 +20,15 @@ fn other() -> Made {
     let mut made = Made::default();
     made.add_image("amd64", &layers()[..1]);
     made
+}
+
+/// The layers of [`Made::image`], as they are kept.
+fn carried() -> [Cid; 3] {
+    let cids: Vec<_> = layers()
+        .iter()
+        .map(|(packed, _)| Cid::raw(packed))
+        .collect();
+    cids.try_into().unwrap()
 }
 
 fn reopened(node: Node) -> (tempfile::TempDir, ContentStore, ImageStore) {
@@ -62,6 +71,74 @@ fn a_name_is_that_of_the_image_that_got_it_last() {
 }
 
 #[test]
+fn what_a_source_calls_its_image_takes_no_name_from_another() {
+    let node = Node::new();
+    let mut made = other();
+    made.entries[0]["annotations"] =
+        serde_json::json!({ "org.opencontainers.image.ref.name": "busybox:1" });
+    let (first, second) = (Made::image().layout(), made.layout());
+    let one = node.import_at(first.path(), &called("busybox:1")).unwrap();
+    let fault = node.import_at_with_images(second.path(), &request());
+    assert_eq!(fault.code(), "image_name_taken");
+    assert!(fault.hint_text().contains("--name"), "{fault:?}");
+    assert_eq!(node.images.find("busybox:1").unwrap().cid, one.cid);
+    let two = node.import_at(second.path(), &called("busybox:1")).unwrap();
+    let again = node.import_at(second.path(), &request()).unwrap();
+    assert_eq!((again.cid, again.names), (two.cid, two.names));
+}
+
+#[test]
+fn a_list_that_could_not_be_read_again_is_not_written() {
+    let node = Node::new();
+    node.import_at(Made::image().layout().path(), &called("a:1"))
+        .unwrap();
+    let list = node.dir.path().join("images.json");
+    let text = fs::read_to_string(&list).unwrap();
+    let name = "n".repeat(MAX_LIST_BYTES - text.len() + "a:1".len());
+    let full = text.replace("a:1", &name);
+    write(node.dir.path(), "images.json", full.as_bytes());
+    let (_dir, content, images) = reopened(node);
+    let used = content.used();
+    let layout = other().layout();
+    let mut source = source::at(layout.path()).unwrap();
+    let imported = images.import(&mut *source, &request(), &mut |_| Ok(()));
+    assert_eq!(imported.unwrap_err().code(), "image_list_full");
+    assert_eq!(fs::read_to_string(&list).unwrap(), full);
+    assert_eq!((content.pins().len(), content.used()), (1, used));
+}
+
+#[test]
+fn an_import_that_fails_takes_back_what_it_put_and_nothing_else() {
+    let node = Node::new();
+    let mut made = Made::image();
+    let [(first, _), _, (last, _)] = layers().try_into().unwrap();
+    made.blobs
+        .insert(Blob::of(&last).digest(), vec![0; last.len()]);
+    let of_a_job = node.content.put(&first).unwrap();
+    let layout = made.layout();
+    let fault = node.import_at_with_images(layout.path(), &request());
+    assert_eq!(fault.code(), "digest_mismatch");
+    assert!(node.content.has(&of_a_job).unwrap());
+}
+
+#[test]
+fn an_image_goes_but_for_what_others_need() {
+    let node = Node::new();
+    let listed = node
+        .import_at(Made::image().layout().path(), &request())
+        .unwrap();
+    let [first, second, third] = carried();
+    node.content
+        .pin(&"job:1".parse().unwrap(), [first])
+        .unwrap();
+    let held = node.content.hold(&second);
+    node.images.remove(&listed.cid.to_string()).unwrap();
+    let there = [first, second, third].map(|cid| node.content.has(&cid).unwrap());
+    assert_eq!(there, [true, true, false]);
+    drop(held);
+}
+
+#[test]
 fn an_image_goes_with_its_last_name_or_by_its_cid() {
     let node = Node::new();
     let (first, second) = (Made::image().layout(), other().layout());
@@ -79,7 +156,6 @@ fn an_image_goes_with_its_last_name_or_by_its_cid() {
         node.images.find(&one.cid.to_string()).unwrap_err().code(),
         "image_unknown"
     );
-    node.content.collect(Collect::All).unwrap();
     // The first layer is in the other image as well.
     node.images.inspect("b:1").unwrap();
     let cid = node.images.find("b:1").unwrap().cid.to_string();
