@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use oci_spec::distribution;
 use oci_spec::image::MediaType;
 use tokio::runtime::Runtime;
-use url::Url;
+use url::{Position, Url};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_proof::Sha256;
 
@@ -44,6 +44,8 @@ const MAX_TOKEN_ANSWER_BYTES: u64 = 64 << 10;
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 /// How long a registry may be silent.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a manifest or a token may take, all of it.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The name of an image in a registry: `name`, `host:port/name:tag`, `host/name@sha256:...`. Without a host it is in Docker's
 /// registry, without a tag and a digest its tag is `latest`.
@@ -93,14 +95,17 @@ pub struct Options {
     pub allow_insecure_http: bool,
     /// How long the registry may be silent.
     pub patience: Duration,
+    /// How long a manifest or a token may take, all of it.
+    pub deadline: Duration,
 }
 
 impl Default for Options {
-    /// https; 20 s.
+    /// https; 20 s of silence, 60 s for a manifest or a token.
     fn default() -> Self {
         Self {
             allow_insecure_http: false,
             patience: PATIENCE,
+            deadline: DEADLINE,
         }
     }
 }
@@ -138,7 +143,7 @@ impl Registry {
             runtime: runtime.map_err(|error| {
                 Fault::new(Category::InternalFailure, "no_runtime", error.to_string())
             })?,
-            http: Http::new(options.patience)?,
+            http: Http::new(options)?,
             token: None,
         })
     }
@@ -221,7 +226,7 @@ impl Registry {
     }
 
     fn check_foreign(&self, url: Url) -> Result<Url, Failure> {
-        let shown = excerpt(url.as_str());
+        let shown = shown(&url);
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Failure::Redirected(format!(
                 "to {shown}, which holds a name or a password"
@@ -343,6 +348,12 @@ fn repository(reference: &Reference, allow_insecure_http: bool) -> Result<Url> {
     let url = format!("{scheme}://{host}/v2/{}/", reference.read.repository());
     url.parse()
         .map_err(|error: url::ParseError| malformed("its host").caused_by(error))
+}
+
+/// An address without what is not for everybody: the name and password in it, and the query, which may be signed.
+fn shown(url: &Url) -> String {
+    let place = &url[Position::BeforeHost..Position::AfterPath];
+    excerpt(&format!("{}://{place}", url.scheme()))
 }
 
 fn malformed(what: &str) -> Fault {

@@ -21,7 +21,7 @@ use url::Url;
 use worldcompute_fault::{Category, Fault, Result};
 
 use super::address::is_public;
-use super::{MAX_REDIRECTS, Reference};
+use super::{MAX_REDIRECTS, Options, Reference};
 use crate::carried::causes;
 
 /// The longest header section of an answer, in bytes.
@@ -32,6 +32,7 @@ type Connected<R> = Client<HttpsConnector<HttpConnector<R>>, Empty<Bytes>>;
 /// Connections of one import.
 pub struct Http {
     patience: Duration,
+    deadline: Duration,
     /// To the place that the user named.
     own: Connected<AnyAddress>,
     /// To wherever that sends: public addresses alone.
@@ -66,9 +67,10 @@ pub enum Failure {
 }
 
 impl Http {
-    pub fn new(patience: Duration) -> Result<Self> {
+    pub fn new(options: Options) -> Result<Self> {
         Ok(Self {
-            patience,
+            patience: options.patience,
+            deadline: options.deadline,
             own: client(AnyAddress)?,
             foreign: client(PublicAddress)?,
         })
@@ -105,8 +107,14 @@ impl Http {
         self.in_time(answer).await?.map_err(|error| failure(&error))
     }
 
-    /// A whole body of at most `limit` bytes.
-    pub async fn bytes(&self, mut body: Incoming, limit: u64) -> Result<Vec<u8>, Failure> {
+    /// A whole body of at most `limit` bytes. A little now and then does not keep it open.
+    pub async fn bytes(&self, body: Incoming, limit: u64) -> Result<Vec<u8>, Failure> {
+        tokio::time::timeout(self.deadline, self.gather(body, limit))
+            .await
+            .map_err(|_| Failure::TooSlow)?
+    }
+
+    async fn gather(&self, mut body: Incoming, limit: u64) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         while let Some(piece) = self.piece(&mut body).await? {
             bytes.extend_from_slice(&piece);

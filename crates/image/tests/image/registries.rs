@@ -1,6 +1,6 @@
 //! Registries, honest and not.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -10,18 +10,20 @@ use worldcompute_image::registry::{
 };
 use worldcompute_image::{Blob, Listed, Registry as Client};
 
-use crate::made::{LAYER, MANIFEST, Made, Node, descriptor, layers, manifest, request};
+use crate::made::{LAYER, MANIFEST, Made, Node, descriptor, layers, manifest, named, request};
 use crate::server::{Asked, Registry, hang, send};
 
 /// Long enough for a busy machine, short enough for the tests that wait for it.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
+const OPTIONS: Options = Options {
+    allow_insecure_http: false,
+    patience: PATIENCE,
+    deadline: Duration::from_secs(60),
+};
+
 fn pull(node: &Node, reference: &str) -> Result<Listed> {
-    let options = Options {
-        patience: PATIENCE,
-        ..Options::default()
-    };
-    let mut client = Client::new(reference.parse()?, options)?;
+    let mut client = Client::new(reference.parse()?, OPTIONS)?;
     node.import(&mut client, &request())
 }
 
@@ -558,6 +560,73 @@ fn a_registry_that_hangs_is_left() {
         }
     });
     assert_eq!(refused(&body).code(), "registry_timeout");
+}
+
+#[test]
+fn a_registry_that_trickles_is_left() {
+    let trickle = |stream: &mut TcpStream| {
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n"));
+        // More often than the registry may be silent, until the client has had enough.
+        drop(stream.set_read_timeout(Some(Duration::from_millis(20))));
+        while stream.write_all(b" ").is_ok() && stream.read(&mut [0; 1]).is_err() {}
+        true
+    };
+    let manifest = Registry::twisted(&Made::image(), move |_, _, stream| trickle(stream));
+    let token = Registry::twisted(&Made::image(), move |asked, _, stream| {
+        let host = asked.header("host").unwrap();
+        match asked.path.starts_with("/token") {
+            true => trickle(stream),
+            false => say(
+                stream,
+                &format!(
+                    "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"http://{host}/token\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                ),
+            ),
+        }
+    });
+    for registry in [manifest, token] {
+        let options = Options {
+            deadline: Duration::from_millis(300),
+            ..OPTIONS
+        };
+        let reference = registry.reference("").parse().unwrap();
+        let mut client = Client::new(reference, options).unwrap();
+        let fault = Node::new().import(&mut client, &request()).unwrap_err();
+        assert_eq!(
+            (fault.code(), fault.retryable()),
+            ("registry_too_slow", false)
+        );
+    }
+}
+
+#[test]
+fn a_refused_redirect_is_told_without_its_secrets() {
+    for place in [
+        "https://user:s3cret@registry.example:5000/there?sig=s3cret#s3cret",
+        "http://s3cret@registry.example:5000/there?sig=s3cret",
+        "https://10.0.0.1:5000/there?sig=s3cret",
+    ] {
+        let registry =
+            Registry::twisted(&Made::image(), move |_, _, stream| redirect(stream, place));
+        let told = format!("{:?}", refused(&registry));
+        assert!(
+            told.contains(":5000/there") && !told.contains("s3cret"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn selecting_in_a_registry_by_a_name_is_refused() {
+    let mut made = Made::image();
+    let single = Registry::honest(&made);
+    made.add_image("arm64", &layers()[..1]);
+    for registry in [single, Registry::honest(&made)] {
+        let reference = registry.reference("").parse().unwrap();
+        let mut client = Client::new(reference, OPTIONS).unwrap();
+        let fault = Node::new().import(&mut client, &named("some")).unwrap_err();
+        assert_eq!(fault.code(), "source_not_a_list");
+    }
 }
 
 #[test]
