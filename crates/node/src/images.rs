@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use worldcompute_content::{ContentStore, Limits};
-use worldcompute_fault::Result;
+use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_image::registry::Options;
 use worldcompute_image::{
     Choice, ImageStore, Inspection, Listed, Platform, Progress, Registry, Removed, Request, Source,
@@ -15,6 +16,9 @@ use worldcompute_image::{
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::home::{Home, OpenHome};
+
+/// The most imports that run at once: each has a thread of its own, and may wait for a registry.
+const MAX_IMPORTS: usize = 2;
 
 /// What is to be imported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +48,11 @@ pub enum ImageSource {
 
 /// The images of a home. Cheap to clone.
 #[derive(Clone)]
-pub struct Images(Arc<ImageStore>);
+pub struct Images {
+    store: Arc<ImageStore>,
+    /// One permit for each import that may run.
+    imports: Arc<Semaphore>,
+}
 
 impl Images {
     /// Those of a home that this process owns.
@@ -57,20 +65,30 @@ impl Images {
 
     /// Those of a content store that is open.
     pub(crate) fn with(home: &Home, content: ContentStore) -> Result<Self> {
-        Ok(Self(Arc::new(ImageStore::open(home.images(), content)?)))
+        Ok(Self::of(ImageStore::open(home.images(), content)?))
+    }
+
+    fn of(store: ImageStore) -> Self {
+        Self {
+            store: Arc::new(store),
+            imports: Arc::new(Semaphore::new(MAX_IMPORTS)),
+        }
     }
 
     /// Imports an image. `progress` is told how far it is, and ends it with an error.
     ///
     /// # Errors
-    /// Those of [`ImageStore::import`].
+    /// `too_many_imports` where as many as may be run already; those of [`ImageStore::import`].
     pub async fn import(
         &self,
         request: ImageRequest,
         mut progress: impl FnMut(Progress) -> Result<()> + Send + 'static,
     ) -> Result<Listed> {
-        let store = self.0.clone();
+        let permit = self.imports.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| too_many_imports())?;
+        let store = self.store.clone();
         blocking(move || {
+            let _permit = permit;
             let mut source = open(&request)?;
             let platform = request.platform.unwrap_or_else(Platform::host);
             let request = Request {
@@ -88,7 +106,7 @@ impl Images {
 
     /// All of them, in the order in which they came in.
     pub fn list(&self) -> Vec<Listed> {
-        self.0.images()
+        self.store.images()
     }
 
     /// Reads one again, by its name or CID, and verifies all of it.
@@ -96,7 +114,7 @@ impl Images {
     /// # Errors
     /// Those of [`ImageStore::inspect`].
     pub async fn inspect(&self, name: String) -> Result<Inspection> {
-        let store = self.0.clone();
+        let store = self.store.clone();
         blocking(move || store.inspect(&name)).await
     }
 
@@ -105,7 +123,7 @@ impl Images {
     /// # Errors
     /// Those of [`ImageStore::remove`].
     pub async fn remove(&self, name: String) -> Result<Removed> {
-        let store = self.0.clone();
+        let store = self.store.clone();
         blocking(move || store.remove(&name)).await
     }
 }
@@ -132,10 +150,49 @@ fn open(request: &ImageRequest) -> Result<Box<dyn Source>> {
     }
 }
 
+fn too_many_imports() -> Fault {
+    let message = format!("{MAX_IMPORTS} images are being imported, which is the most at once");
+    Fault::new(Category::StateContention, "too_many_imports", message)
+        .hint("run it again when one of them is done")
+}
+
 /// An image of a registry is called as it was asked for.
 fn name_of(source: &ImageSource) -> Option<String> {
     match source {
         ImageSource::Registry(reference) => Some(reference.clone()),
         ImageSource::Path(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_import_too_many_is_to_be_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let content = ContentStore::open(dir.path().join("content"), Limits::default()).unwrap();
+        let store = ImageStore::open(dir.path().join("images.json"), content).unwrap();
+        let images = Images::of(store);
+        let import = || async {
+            let request = ImageRequest {
+                source: ImageSource::Path(dir.path().to_owned()),
+                select: None,
+                name: None,
+                platform: None,
+                allow_insecure_http: false,
+            };
+            images.import(request, |_| Ok(())).await.unwrap_err()
+        };
+        let one = images.imports.clone().try_acquire_owned().unwrap();
+        assert_eq!(import().await.code(), "not_an_image");
+        let two = images.imports.clone().try_acquire_owned().unwrap();
+        let fault = import().await;
+        assert_eq!(
+            (fault.code(), fault.retryable()),
+            ("too_many_imports", true)
+        );
+        drop((one, two));
+        assert_eq!(import().await.code(), "not_an_image");
     }
 }
