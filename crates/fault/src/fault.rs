@@ -126,6 +126,13 @@ impl Fault {
         self
     }
 
+    /// Names the place where it went wrong, before the message; all else stays.
+    #[must_use]
+    pub fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// What kind of thing went wrong.
     pub const fn category(&self) -> Category {
         self.category

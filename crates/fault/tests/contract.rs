@@ -396,3 +396,21 @@ fn a_code_from_a_server_is_taken_only_in_the_form_of_one() {
         assert_eq!(code(wrong), "internal_failure", "{wrong:?}");
     }
 }
+
+#[test]
+fn a_place_goes_before_the_message_and_all_else_stays() {
+    let fault = Fault::wc(WcCode::InvalidManifest, "broken")
+        .hint("mend it")
+        .because("reason", "remedy")
+        .caused_by(std::io::Error::other("the disk"));
+    let placed = fault.clone().within("layer 1");
+    assert_eq!(placed.message(), "layer 1: broken: the disk");
+    assert_eq!(
+        (placed.number(), placed.code(), placed.hint_text()),
+        (fault.number(), fault.code(), fault.hint_text())
+    );
+    assert_eq!(
+        (placed.reason(), placed.remedy(), placed.category()),
+        ("reason", "remedy", fault.category())
+    );
+}
