@@ -18,7 +18,7 @@ use crate::layer::DiffId;
 use crate::limits::Devices;
 
 /// Raised with every change of the bytes that the same layers give.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const SUFFIX: &str = ".ext4";
 /// Nobody writes to an image that others copy.
 const READ_ONLY: u32 = 0o400;

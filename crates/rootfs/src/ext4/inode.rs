@@ -4,6 +4,7 @@ use super::bytes::{Record, halves, words};
 use super::checksum::Checksum;
 use super::plan::Placed;
 use super::{BLOCK_LEN, INODE, extents, xattr};
+use crate::limits::MAX_HARD_LINKS;
 use crate::meta::Time;
 use crate::tree::{Kind, Node};
 
@@ -16,8 +17,6 @@ const EXTENTS_FLAG: u32 = 0x80000;
 const SECTORS: u64 = BLOCK_LEN / 512;
 /// Times that two more bits for the seconds can say: from 1901 to 2446. Others become the nearest.
 const TIMES: (i64, i64) = (-0x8000_0000, 0x3_7fff_ffff);
-/// Directories with more are said to have one link (`dir_nlink`).
-const MAX_SUBDIRECTORIES: u32 = 64_998;
 
 /// What checksums of an inode and of its blocks begin with. `seed` is the file system's.
 pub(super) fn seed(seed: Checksum, number: u32) -> Checksum {
@@ -101,9 +100,10 @@ const fn type_bits(kind: &Kind) -> u16 {
     }
 }
 
+/// A directory with more than can be counted is said to have one (`dir_nlink`).
 const fn links(node: &Node, links: u32) -> u16 {
     match &node.kind {
-        Kind::Directory(_) if links > MAX_SUBDIRECTORIES => 1,
+        Kind::Directory(_) if links > MAX_HARD_LINKS => 1,
         _ => links as u16,
     }
 }
