@@ -52,6 +52,7 @@ fn assembled(home: &TempDir, layers: &[&[u8]]) -> Result<Assembly, Fault> {
         max_entries: 10_000,
         max_unpacked: 64 << 20,
         max_metadata: 16 << 20,
+        ..Limits::default()
     };
     let empty = Assembly::new(limits, Devices::Keep, home.path())?;
     let mut numbered = layers.iter().enumerate();

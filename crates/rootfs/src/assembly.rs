@@ -55,7 +55,8 @@ impl Assembly {
     /// # Errors
     /// All name the layer. `layer_truncated`, `layer_corrupt`, `unsupported_compression`, `invalid_archive`;
     /// `layer_digest_mismatch`; `too_many_layers`, `too_many_entries`, `too_much_metadata`, `unpacked_too_large`,
-    /// `compression_ratio_exceeded`, `entry_too_large`, `extended_header_too_large`, `too_many_links` past the limits;
+    /// `compression_ratio_exceeded`, `entry_too_large`, `extended_header_too_large`, `too_many_links`,
+    /// `directory_too_large` past the limits;
     /// `path_not_confined`, `path_too_long`, `path_too_deep`, `symlink_loop`, `parent_not_directory`, `invalid_path`,
     /// `invalid_symlink`, `invalid_whiteout`, `hard_link_missing`, `hard_link_to_directory`, `device_refused`,
     /// `invalid_device`, `invalid_xattr`, `xattrs_too_large`, `invalid_sparse_map`, `unsupported_entry` for what it
@@ -68,7 +69,7 @@ impl Assembly {
     ) -> Result<Self> {
         match self.apply(id, source) {
             Ok(()) => Ok(self),
-            Err(fault) => Err(in_layer(name, &fault)),
+            Err(fault) => Err(in_layer(name, fault)),
         }
     }
 
@@ -88,7 +89,8 @@ impl Assembly {
     /// The same layers, policy and size give the same bytes, whoever writes them, when and where.
     ///
     /// # Errors
-    /// `rootfs_too_small`, with the size that would do; `rootfs_too_large` past [`MAX_IMAGE`]; what the disk says.
+    /// `rootfs_too_small`, with the size that would do; `rootfs_too_large` past [`MAX_IMAGE`];
+    /// `rootfs_content_too_large` past [`Limits::max_image`]; what the disk says.
     pub fn build(mut self, path: &Path, size: Size) -> Result<RootfsImage> {
         let (plan, size) = self.plan(size)?;
         self.merge.spool.flush()?;
@@ -123,6 +125,7 @@ impl Assembly {
     }
 
     fn plan(&self, size: Size) -> Result<(Plan, u64)> {
+        self.check_content()?;
         let size = match size {
             Size::Fitting => self.fitting(),
             Size::Declared(size) => size,
@@ -134,6 +137,17 @@ impl Assembly {
         let plan = Plan::new(&self.merge.tree, size);
         plan.map(|plan| (plan, size))
             .ok_or_else(|| self.too_small(size))
+    }
+
+    /// Small pieces take whole blocks: little that was unpacked may fill a disk.
+    fn check_content(&self) -> Result<()> {
+        let (content, max) = (Plan::content(&self.merge.tree), self.merge.limits.max_image);
+        if content <= max {
+            return Ok(());
+        }
+        let message = format!("the layers take {content} bytes of a disk: {max} is the most");
+        let hint = "use a smaller image, or files with fewer holes";
+        Err(refuse("rootfs_content_too_large", message, hint))
     }
 
     /// What the contract says, or a tenth more than the tree needs.

@@ -19,7 +19,7 @@ mod xattr;
 pub(crate) use plan::Plan;
 pub(crate) use superblock::Identity;
 pub(crate) use write::write;
-pub(crate) use xattr::check as check_xattrs;
+pub(crate) use xattr::{check as check_xattrs, has_place};
 
 /// Bytes of a block.
 pub(crate) const BLOCK: usize = 4096;

@@ -8,11 +8,11 @@ pub const MAX_PATH: usize = 4096;
 pub const MAX_NAME: usize = 255;
 /// Directories above a name, after links were followed.
 pub const MAX_DEPTH: usize = 256;
-/// Steps that the links of one path may lead through.
+/// Parts that the targets of the links of one path may have, all together.
 pub const MAX_LINK_STEPS: usize = 1024;
-/// Names of one file, as ext4 has it.
+/// Names of one file, as ext4 has it; of a directory, its own, `.`, and a `..` in each directory in it.
 pub const MAX_HARD_LINKS: u32 = 65_000;
-/// Bytes of the extended headers (pax, GNU long names) of one entry.
+/// Bytes of the extended headers (pax, GNU long names) before one entry, all together.
 pub const MAX_EXTENDED_HEADER: u64 = 1 << 20;
 /// Pieces of a sparse file.
 pub const MAX_SPARSE_PIECES: usize = 1 << 16;
@@ -36,14 +36,21 @@ pub struct Limits {
     pub max_unpacked: u64,
     /// Bytes of names, link targets, extended attributes and sparse maps together: what is held in memory.
     pub max_metadata: u64,
+    /// Bytes of the image that hold something, whatever its length: files, directories, attributes and inodes.
+    pub max_image: u64,
+    /// Names of one directory.
+    pub max_names: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let max_unpacked = 16 << 30;
         Self {
             max_entries: 1 << 20,
-            max_unpacked: 16 << 30,
+            max_unpacked,
             max_metadata: 256 << 20,
+            max_image: 2 * max_unpacked,
+            max_names: 1 << 17,
         }
     }
 }

@@ -23,13 +23,16 @@ const RESERVED: &[u8] = b".wh..wh.";
 /// Major numbers have 12 bits and minor numbers 20.
 const MAX_DEVICE: (u32, u32) = (0xfff, 0xf_ffff);
 
+/// Bytes that a piece of a file has in memory until the image is written: its segment, run and extent.
+const PIECE: u64 = 64;
+
 /// The tree that the layers make so far.
 pub(crate) struct Merge {
     pub tree: Tree,
     pub spool: Spool,
     /// Bytes of the unpacked layers.
     pub unpacked: u64,
-    limits: Limits,
+    pub limits: Limits,
     devices: Devices,
     layer: u16,
     entries: u32,
@@ -39,7 +42,7 @@ pub(crate) struct Merge {
 impl Merge {
     pub(crate) fn new(limits: Limits, devices: Devices, scratch: &Path) -> Result<Self> {
         Ok(Self {
-            tree: Tree::new(),
+            tree: Tree::new(limits.max_names),
             spool: Spool::create(scratch)?,
             unpacked: 0,
             limits,
@@ -76,19 +79,22 @@ impl Merge {
             let message = format!("{}: is below a whiteout", path.shown());
             return Err(refuse("invalid_whiteout", message, "rename the directory"));
         }
-        check_xattrs(&entry.meta.xattrs).map_err(|fault| at(&path, &fault))?;
+        check_xattrs(&entry.meta.xattrs).map_err(|fault| fault.within(path.shown()))?;
         let parent = directory(&mut self.tree, above, &path, Missing::Make(self.layer))?;
         let parent = parent.unwrap_or(NodeId::ROOT);
         self.count_made()?;
-        match entry.body {
+        let linked = match entry.body {
             Body::Directory => self.directory(parent, name, entry.meta),
-            Body::HardLink(target) => self.hard_link(parent, name, &target, &path)?,
+            Body::HardLink(target) => {
+                let node = self.hard_link(&target, &path)?;
+                self.link(parent, name, node)
+            }
             Body::Leaf(leaf) => {
                 let kind = self.kind(leaf, &path, archive)?;
-                self.put(parent, name, entry.meta, kind);
+                self.put(parent, name, entry.meta, kind)
             }
-        }
-        Ok(())
+        };
+        linked.map_err(|fault| fault.within(path.shown()))
     }
 
     fn count(&mut self, entry: &Entry) -> Result<()> {
@@ -96,7 +102,7 @@ impl Merge {
         self.metadata += entry.path.len() as u64 + entry.meta.xattrs.size();
         self.metadata += match &entry.body {
             Body::HardLink(target) | Body::Leaf(Leaf::Symlink(target)) => target.len() as u64,
-            Body::Leaf(Leaf::File { pieces, .. }) => size_of_val(pieces.as_slice()) as u64,
+            Body::Leaf(Leaf::File { pieces, .. }) => pieces.len() as u64 * PIECE,
             _ => 0,
         };
         if self.entries > self.limits.max_entries {
@@ -134,29 +140,32 @@ impl Merge {
     }
 
     /// A directory that is there keeps what is in it.
-    fn directory(&mut self, parent: NodeId, name: &[u8], meta: Meta) {
-        let layer = self.layer;
+    fn directory(&mut self, parent: NodeId, name: &[u8], meta: Meta) -> Result<()> {
         let there = self.tree.lookup(parent, name).map(|there| there.node);
         match there.filter(|node| self.tree.directory(*node).is_some()) {
             Some(node) => {
                 self.tree.node_mut(node).meta = meta;
-                self.tree.link(parent, name, Name { node, layer });
+                self.link(parent, name, node)
             }
             None => {
                 let empty = Directory {
-                    cleared_by: Some(layer),
+                    cleared_by: Some(self.layer),
                     ..Directory::default()
                 };
-                self.put(parent, name, meta, Kind::Directory(empty));
+                self.put(parent, name, meta, Kind::Directory(empty))
             }
         }
     }
 
     /// Whatever had the name is gone, with everything below it.
-    fn put(&mut self, parent: NodeId, name: &[u8], meta: Meta, kind: Kind) {
+    fn put(&mut self, parent: NodeId, name: &[u8], meta: Meta, kind: Kind) -> Result<()> {
         let node = self.tree.add(meta, kind);
+        self.link(parent, name, node)
+    }
+
+    fn link(&mut self, parent: NodeId, name: &[u8], node: NodeId) -> Result<()> {
         let layer = self.layer;
-        self.tree.link(parent, name, Name { node, layer });
+        self.tree.link(parent, name, Name { node, layer })
     }
 
     fn kind(
@@ -219,14 +228,8 @@ impl Merge {
         }
     }
 
-    fn hard_link(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-        target: &[u8],
-        path: &LayerPath<'_>,
-    ) -> Result<()> {
-        let layer = self.layer;
+    /// What gets one more name.
+    fn hard_link(&mut self, target: &[u8], path: &LayerPath<'_>) -> Result<NodeId> {
         let node = self.link_target(target, path)?;
         let named = &mut self.tree.node_mut(node).named;
         *named += 1;
@@ -237,12 +240,11 @@ impl Merge {
             );
             return Err(refuse("too_many_links", message, "copy the file"));
         }
-        self.tree.link(parent, name, Name { node, layer });
-        Ok(())
+        Ok(node)
     }
 
     fn link_target(&mut self, target: &[u8], path: &LayerPath<'_>) -> Result<NodeId> {
-        let to = LayerPath::parse(target).map_err(|fault| at(path, &fault))?;
+        let to = LayerPath::parse(target).map_err(|fault| fault.within(path.shown()))?;
         let missing = || {
             let message = format!(
                 "{}: links to {}, which is not there",
@@ -323,13 +325,6 @@ impl Merge {
         }
         stays
     }
-}
-
-/// The same fault, naming the entry.
-fn at(path: &LayerPath<'_>, fault: &worldcompute_fault::Fault) -> worldcompute_fault::Fault {
-    let message = format!("{}: {}", path.shown(), fault.message());
-    worldcompute_fault::Fault::new(fault.category(), fault.code().to_owned(), message)
-        .hint(fault.hint_text().to_owned())
 }
 
 fn symlink(target: Vec<u8>, path: &LayerPath<'_>) -> Result<Kind> {

@@ -56,10 +56,11 @@ impl Xattrs {
         self.0.insert(name.to_vec(), value.to_vec());
     }
 
-    /// Bytes of names and values.
+    /// Bytes of names and values in memory, with what holds them.
     pub(crate) fn size(&self) -> u64 {
+        const HOLDER: usize = 128;
         self.iter()
-            .map(|(name, value)| (name.len() + value.len()) as u64)
+            .map(|(name, value)| (HOLDER + name.len() + value.len()) as u64)
             .sum()
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn directory(
     missing: Missing,
 ) -> Result<Option<NodeId>> {
     let mut walk = Walk::new(above, path);
-    while let Some(part) = walk.step()? {
+    while let Some(part) = walk.ahead.pop_front() {
         if &*part == b".." {
             walk.up();
             continue;
@@ -92,7 +92,7 @@ pub(crate) fn directory(
                 Missing::Stop => return Ok(None),
                 Missing::Make(layer) => {
                     let made = make(tree, walk.here(), &part, layer);
-                    walk.down(made)?;
+                    walk.down(made.map_err(|fault| fault.within(path.shown()))?)?;
                 }
             },
         }
@@ -100,14 +100,14 @@ pub(crate) fn directory(
     Ok(Some(walk.here()))
 }
 
-fn make(tree: &mut Tree, parent: NodeId, name: &[u8], layer: u16) -> NodeId {
+fn make(tree: &mut Tree, parent: NodeId, name: &[u8], layer: u16) -> Result<NodeId> {
     let empty = Directory {
         cleared_by: Some(layer),
         ..Directory::default()
     };
     let node = tree.add(Meta::implied(), Kind::Directory(empty));
-    tree.link(parent, name, Name { node, layer });
-    node
+    tree.link(parent, name, Name { node, layer })?;
+    Ok(node)
 }
 
 /// On the way along a path.
@@ -117,6 +117,7 @@ struct Walk<'a> {
     stack: Vec<NodeId>,
     ahead: VecDeque<Box<[u8]>>,
     links: usize,
+    /// Parts of the targets of these links.
     steps: usize,
 }
 
@@ -133,14 +134,6 @@ impl<'a> Walk<'a> {
 
     fn here(&self) -> NodeId {
         self.stack.last().copied().unwrap_or(NodeId::ROOT)
-    }
-
-    fn step(&mut self) -> Result<Option<Box<[u8]>>> {
-        self.steps += usize::from(self.links > 0);
-        match self.steps > MAX_LINK_STEPS {
-            true => Err(self.loops()),
-            false => Ok(self.ahead.pop_front()),
-        }
     }
 
     fn up(&mut self) {
@@ -178,9 +171,15 @@ impl<'a> Walk<'a> {
         if target.starts_with(b"/") {
             self.stack.truncate(1);
         }
-        let parts = target.split(|byte| *byte == b'/');
-        let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
-        for part in parts.rev() {
+        for part in target.rsplit(|byte| *byte == b'/') {
+            // Counted before anything is done about it: what is never walked costs, too.
+            self.steps += 1;
+            if self.steps > MAX_LINK_STEPS {
+                return Err(self.loops());
+            }
+            if matches!(part, b"" | b".") {
+                continue;
+            }
             if part.len() > MAX_NAME {
                 let message = format!("{}: leads through a name too long", self.path.shown());
                 return Err(refuse("path_too_long", message, "shorten the link"));

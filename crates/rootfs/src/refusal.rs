@@ -13,10 +13,8 @@ pub(crate) fn refuse(code: &'static str, message: impl Into<String>, hint: &'sta
 }
 
 /// The same fault, naming the layer.
-pub(crate) fn in_layer(layer: impl Display, fault: &Fault) -> Fault {
-    let message = format!("layer {layer}: {}", fault.message());
-    Fault::new(fault.category(), fault.code().to_owned(), message)
-        .hint(fault.hint_text().to_owned())
+pub(crate) fn in_layer(layer: impl Display, fault: Fault) -> Fault {
+    fault.within(format_args!("layer {layer}"))
 }
 
 /// A path or name of a layer, as far as it can be shown.
@@ -27,4 +25,28 @@ pub(crate) fn shown(bytes: &[u8]) -> String {
         text.push_str("...");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_in_a_layer_keeps_its_cause_reason_and_hint() {
+        let error = std::io::Error::other("the disk is gone");
+        let fault = Fault::io("read it", &error)
+            .because("reason", "remedy")
+            .hint("look at the disk");
+        let named = in_layer("base", fault.clone());
+        assert_eq!(
+            named.message(),
+            "layer base: cannot read it: the disk is gone"
+        );
+        assert_eq!(
+            (named.code(), named.category()),
+            (fault.code(), fault.category())
+        );
+        assert_eq!((named.reason(), named.remedy()), ("reason", "remedy"));
+        assert_eq!(named.hint_text(), "look at the disk");
+    }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Archive<'a> {
     /// Stored bytes of the last entry that nobody asked for, and what they are padded with.
     left: u64,
     padding: u64,
+    /// Bytes of the extended headers before the next entry.
+    extended: u64,
 }
 
 impl<'a> Archive<'a> {
@@ -60,12 +62,14 @@ impl<'a> Archive<'a> {
             input,
             left: 0,
             padding: 0,
+            extended: 0,
         }
     }
 
     /// The next entry; `None` at the mark of the end. An archive without that mark is cut.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         let mut extended = Pax::default();
+        self.extended = 0;
         loop {
             self.skip_content()?;
             let mut block = [0; BLOCK];
@@ -121,10 +125,11 @@ impl<'a> Archive<'a> {
     }
 
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
-        if header.size > MAX_EXTENDED_HEADER {
+        self.extended = self.extended.saturating_add(header.size);
+        if self.extended > MAX_EXTENDED_HEADER {
             let message = format!(
-                "has an extended header of {} bytes: {MAX_EXTENDED_HEADER} is the most",
-                header.size
+                "has extended headers of {} bytes before one entry: {MAX_EXTENDED_HEADER} is the most",
+                self.extended
             );
             let hint = "shorten names and extended attributes";
             return Err(refuse("extended_header_too_large", message, hint));

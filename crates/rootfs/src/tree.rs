@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use worldcompute_fault::Result;
+
 use crate::meta::Meta;
+use crate::refusal::refuse;
 
 /// An inode of a [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,16 +67,19 @@ pub(crate) struct Segment {
 /// All inodes that any layer gave; those without a name any more are just not reached.
 pub(crate) struct Tree {
     nodes: Vec<Node>,
+    max_names: u32,
 }
 
 impl Tree {
-    pub(crate) fn new() -> Self {
+    /// The root alone. No directory may have more than `max_names`.
+    pub(crate) fn new(max_names: u32) -> Self {
         let root = Node {
             meta: Meta::implied(),
             kind: Kind::Directory(Directory::default()),
             named: 1,
         };
-        Self { nodes: vec![root] }
+        let nodes = vec![root];
+        Self { nodes, max_names }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -122,10 +128,21 @@ impl Tree {
     }
 
     /// Gives a name to a node; what had it is no longer reached by it.
-    pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], to: Name) {
-        if let Some(directory) = self.directory_mut(parent) {
-            directory.names.insert(name.into(), to);
+    ///
+    /// # Errors
+    /// `directory_too_large`, and the tree is of no use any more.
+    pub(crate) fn link(&mut self, parent: NodeId, name: &[u8], to: Name) -> Result<()> {
+        let max = self.max_names;
+        let Some(directory) = self.directory_mut(parent) else {
+            return Ok(());
+        };
+        directory.names.insert(name.into(), to);
+        if directory.names.len() <= max as usize {
+            return Ok(());
         }
+        let message = format!("its directory has more than {max} names");
+        let hint = "spread the files over several directories";
+        Err(refuse("directory_too_large", message, hint))
     }
 
     pub(crate) fn unlink(&mut self, parent: NodeId, name: &[u8]) {

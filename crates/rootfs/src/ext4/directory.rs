@@ -1,6 +1,7 @@
 //! Names in blocks, one after the other.
 //!
-//! There is no index over them: the kernel makes one where it adds names, and looks through a few blocks until then.
+//! There is no index over them. The kernel makes one when a directory outgrows its first block, and never of one that has
+//! more: there it looks through all blocks for each name, so the names of a directory are bounded where it is merged.
 
 use super::bytes::Record;
 use super::checksum::Checksum;

@@ -2,9 +2,9 @@
 
 use super::extents::{Run, filled, tree_blocks};
 use super::geometry::{GROUP, Geometry};
-use super::{BLOCK_LEN, FIRST_INODE, ROOT_INODE, directory, xattr};
+use super::{BLOCK_LEN, FIRST_INODE, INODE, ROOT_INODE, directory, xattr};
 use crate::ext4::inode::FAST_SYMLINK;
-use crate::tree::{Kind, NodeId, Tree};
+use crate::tree::{Kind, Node, NodeId, Tree};
 
 /// An inode of the image and its blocks.
 pub(super) struct Placed {
@@ -83,6 +83,13 @@ impl Plan {
         Some(high * BLOCK_LEN)
     }
 
+    /// Bytes that the tree takes in an image of any size, beside the records of the groups.
+    pub(crate) fn content(tree: &Tree) -> u64 {
+        let (inodes, _) = numbered(tree);
+        let blocks = inodes.iter().map(|inode| blocks(tree.node(inode.node)));
+        blocks.sum::<u64>() * BLOCK_LEN + (inodes.len() * INODE) as u64
+    }
+
     pub(super) fn free_blocks(&self, group: u32) -> u32 {
         let start = self.geometry.data_start(group);
         let end = self.geometry.group_end(group);
@@ -146,6 +153,14 @@ impl Plan {
         self.end = start + len;
         (len > 0).then_some((start, len))
     }
+}
+
+/// How many blocks a node takes where nothing divides its ranges.
+fn blocks(node: &Node) -> u64 {
+    let ranges = ranges(&node.kind);
+    let data = ranges.iter().map(|(first, end)| u64::from(end - first));
+    let beside = tree_blocks(ranges.len()) + usize::from(xattr::need_block(&node.meta.xattrs));
+    data.sum::<u64>() + beside as u64
 }
 
 /// Blocks of its own that a node has content for, as ranges of numbers.

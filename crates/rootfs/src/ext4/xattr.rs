@@ -58,16 +58,17 @@ impl Attribute<'_> {
     }
 }
 
-/// Whether ext4 can hold them.
+/// Whether Linux has a place for an attribute of this name: those of other systems are in none of its namespaces.
+pub(crate) fn has_place(name: &[u8]) -> bool {
+    NAMESPACES.iter().any(|(space, _)| name.starts_with(space))
+}
+
+/// Whether ext4 can hold them, which all [have a place](has_place).
 ///
 /// # Errors
 /// `xattrs_too_large`, `invalid_xattr`.
 pub(crate) fn check(xattrs: &Xattrs) -> Result<()> {
     for (name, value) in xattrs.iter() {
-        if !NAMESPACES.iter().any(|(space, _)| name.starts_with(space)) {
-            // Of another operating system.
-            continue;
-        }
         let is_acl = matches!(name, ACCESS | DEFAULT);
         let named = is_acl || namespace(name).is_some_and(|(_, rest)| !rest.is_empty());
         if name.len() > MAX_NAME || name.contains(&0) || !named || (is_acl && acl(value).is_none())
@@ -171,7 +172,7 @@ fn sorted(xattrs: &Xattrs) -> Vec<Attribute<'_>> {
     all
 }
 
-/// `None` for what Linux has no place for.
+/// `None` for what [`check`] refuses.
 fn attribute<'a>(name: &'a [u8], value: &[u8]) -> Option<Attribute<'a>> {
     let (namespace, name, value) = match name {
         ACCESS => (2, b"".as_slice(), acl(value)?),

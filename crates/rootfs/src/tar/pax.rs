@@ -5,6 +5,7 @@ use std::str::FromStr;
 use worldcompute_fault::Result;
 
 use super::invalid;
+use crate::ext4::has_place;
 use crate::limits::MAX_SPARSE_PIECES;
 use crate::meta::{Time, Xattrs};
 use crate::refusal::{refuse, shown};
@@ -72,7 +73,9 @@ impl Pax {
 
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         if let Some(name) = key.strip_prefix(XATTR) {
-            self.xattrs.insert(name, value);
+            if has_place(name) {
+                self.xattrs.insert(name, value);
+            }
             return Ok(());
         }
         if value.is_empty() {

@@ -1,6 +1,8 @@
 //! Layers that were made to do harm: each is refused with its own code, names its layer, and leaves nothing.
 
-use worldcompute_rootfs::{DiffId, MAX_DEPTH, MAX_LAYERS};
+use std::os::unix::fs::MetadataExt;
+
+use worldcompute_rootfs::{DiffId, MAX_DEPTH, MAX_LAYERS, Size};
 
 use crate::support::{Head, Lab, Mounted, Tar, gzip, gzip_well, listed, sealed, zstd};
 
@@ -158,6 +160,26 @@ fn links_that_lead_in_circles_or_through_too_much_end() {
     assert_eq!(refused(wide), "symlink_loop");
     let growing = Tar::new().symlink("g", "g/g/g/g").file("g/x", b"");
     assert_eq!(refused(growing), "symlink_loop");
+}
+
+#[test]
+fn links_whose_targets_have_too_many_parts_together_end_before_they_are_walked() {
+    let through = |parts: usize, links: usize| {
+        let chain = (0..links).fold(Tar::new(), |tar, link| {
+            let rest = "a/".repeat(parts - 2);
+            tar.symlink(link.to_string(), format!("{}/{rest}", link + 1))
+        });
+        chain.whiteout("0/.wh.x")
+    };
+    Lab::new().build(&[through(1024, 1).end()]);
+    Lab::new().build(&[through(512, 2).end()]);
+    assert_eq!(refused(through(1025, 1)), "symlink_loop");
+    assert_eq!(refused(through(513, 2)), "symlink_loop");
+    // Parts that are empty have to be read, too.
+    let slashes = Tar::new()
+        .symlink("l", format!("m{}", "/".repeat(1100)))
+        .whiteout("l/.wh.x");
+    assert_eq!(refused(slashes), "symlink_loop");
 }
 
 #[test]
@@ -354,6 +376,52 @@ fn extended_headers_that_are_broken_or_huge_are_refused() {
     assert_eq!(refused(alone), "layer_truncated");
 }
 
+/// Half a mebibyte and more of attributes that no other header has.
+fn many_attributes(tar: Tar, number: usize) -> Tar {
+    let key = |attribute| format!("SCHILY.xattr.com.example.{number}.{attribute}").into_bytes();
+    let keys: Vec<_> = (0..15_000).map(key).collect();
+    let records = keys.iter().map(|key| (key.as_slice(), b"1".as_slice()));
+    tar.pax(&records.collect::<Vec<_>>())
+}
+
+#[test]
+fn extended_headers_that_pile_up_before_one_entry_are_refused() {
+    let headers = (0..2).fold(Tar::new(), many_attributes);
+    assert_eq!(refused(headers.file("f", b"")), "extended_header_too_large");
+    let name = Head {
+        size: 600 << 10,
+        ..Head::new(b'L', "name")
+    };
+    let named = many_attributes(Tar::new(), 0)
+        .head(&name)
+        .data(&[0; 600 << 10]);
+    assert_eq!(refused(named.file("f", b"")), "extended_header_too_large");
+    let apart = (0..4).fold(Tar::new(), |tar, number| {
+        many_attributes(tar, number).file(number.to_string(), b"")
+    });
+    Lab::new().build(&[apart.end()]);
+}
+
+#[test]
+fn attributes_of_other_systems_are_not_held_and_each_of_the_rest_has_a_price() {
+    let mut lab = Lab::new();
+    lab.limits.max_metadata = 2000;
+    let foreign = many_attributes(Tar::new(), 0).file("f", b"");
+    lab.build(&[foreign.end()]);
+    std::fs::remove_file(lab.path()).unwrap();
+    let own: Vec<_> = (0..10)
+        .map(|at| format!("SCHILY.xattr.user.{at}"))
+        .collect();
+    let records: Vec<_> = own
+        .iter()
+        .map(|key| (key.as_bytes(), b"1".as_slice()))
+        .collect();
+    lab.build(&[Tar::new().pax(&records).file("f", b"").end()]);
+    std::fs::remove_file(lab.path()).unwrap();
+    let twice = (0..2).fold(Tar::new(), |tar, _| tar.pax(&records).file("f", b""));
+    assert_eq!(lab.refused(&[twice.end()]), "too_much_metadata");
+}
+
 #[test]
 fn the_size_of_an_extended_header_is_the_one_that_holds() {
     let head = Head::new(b'0', "outer");
@@ -424,6 +492,46 @@ fn sparse_maps_that_overlap_or_lie_are_refused() {
     assert_eq!(refused(sparse(many, b"99", b"")), "invalid_sparse_map");
 }
 
+/// A file of so many bytes, each in a block of its own.
+fn scattered(pieces: u64) -> Tar {
+    let map: Vec<_> = (0..pieces).map(|at| format!("{},1", at * 8192)).collect();
+    let records = [
+        (b"GNU.sparse.map".as_slice(), map.join(",").into_bytes()),
+        (b"GNU.sparse.size", (pieces * 8192).to_string().into_bytes()),
+    ];
+    let records = records.each_ref().map(|(key, value)| (*key, &**value));
+    Tar::new()
+        .pax(&records)
+        .file("f", &vec![1; pieces as usize])
+}
+
+#[test]
+fn each_piece_of_a_sparse_file_has_a_price() {
+    let mut lab = Lab::new();
+    lab.limits.max_metadata = 64 * 100;
+    lab.build(&[scattered(99).end()]);
+    std::fs::remove_file(lab.path()).unwrap();
+    assert_eq!(lab.refused(&[scattered(100).end()]), "too_much_metadata");
+}
+
+#[test]
+fn few_bytes_that_take_many_blocks_are_refused() {
+    let mut lab = Lab::new();
+    let blocks = 1000 * 4096;
+    lab.limits.max_image = blocks;
+    let layer = [scattered(1000).end()];
+    for size in [Size::Fitting, Size::Declared(64 << 20)] {
+        let refused = lab.try_build(&layer, size).unwrap_err();
+        assert_eq!(refused.code(), "rootfs_content_too_large", "{refused}");
+        assert_eq!(std::fs::read_dir(lab.dir.path()).unwrap().count(), 0);
+    }
+    // The extents take blocks, too, and the root and the inodes.
+    lab.limits.max_image = blocks + 6 * 4096;
+    let image = lab.build(&layer);
+    let taken = std::fs::metadata(image.path()).unwrap().blocks() * 512;
+    assert!((blocks..2 * blocks).contains(&taken), "{taken}");
+}
+
 #[test]
 fn sparse_maps_before_the_content_that_lie_are_refused() {
     let records: [(&[u8], &[u8]); 3] = [
@@ -490,11 +598,8 @@ fn layers_that_unpack_to_too_much_together_are_refused() {
     let mut lab = Lab::new();
     lab.limits.max_unpacked = 10_000;
     let layer = Tar::new().file("f", &[1; 4000]).end();
-    lab.try_build(
-        std::slice::from_ref(&layer),
-        worldcompute_rootfs::Size::Fitting,
-    )
-    .unwrap();
+    lab.try_build(std::slice::from_ref(&layer), Size::Fitting)
+        .unwrap();
     std::fs::remove_file(lab.path()).unwrap();
     assert_eq!(lab.refused(&[layer.clone(), layer]), "unpacked_too_large");
     let padding = [Tar::new().end(), vec![0; 20_000]].concat();
@@ -514,6 +619,31 @@ fn more_entries_metadata_and_layers_than_allowed_are_refused() {
     assert_eq!(lab.refused(&[named.end()]), "too_much_metadata");
     let layers = vec![Tar::new().end(); MAX_LAYERS + 1];
     assert_eq!(Lab::new().refused(&layers), "too_many_layers");
+}
+
+#[test]
+fn a_directory_of_more_names_than_allowed_is_refused_however_they_came() {
+    let mut lab = Lab::new();
+    lab.limits.max_names = 10;
+    let ten = (0..10).fold(Tar::new(), |tar, number| {
+        tar.file(format!("d/{number}"), b"")
+    });
+    let again = Tar::new().dir("d/3").whiteout("d/.wh.4").end();
+    let room = Tar::new().file("d/new", b"").end();
+    lab.build(&[ten.clone().end(), again, room]);
+    std::fs::remove_file(lab.path()).unwrap();
+    for more in [
+        Tar::new().file("d/x", b""),
+        Tar::new().dir("d/x"),
+        Tar::new().symlink("d/x", "y"),
+        Tar::new().hard_link("d/x", "d/1"),
+        Tar::new().file("d/x/y", b""),
+    ] {
+        let layers = [ten.clone().end(), more.end()];
+        assert_eq!(lab.refused(&layers), "directory_too_large");
+    }
+    let fault = lab.assemble(&[ten.file("d/x", b"").end()]).err().unwrap();
+    assert!(fault.message().starts_with("layer 0: d/x: "), "{fault}");
 }
 
 #[test]
