@@ -8,7 +8,8 @@ use std::path::Path;
 use worldcompute_fault::Result;
 use worldcompute_rootfs::{Assembly, Cache, Devices, DiffId, Limits, Recipe, Size};
 
-use crate::support::{Lab, Tar, fsck};
+use crate::look::fsck;
+use crate::support::{Lab, Tar};
 
 fn layer(name: &str) -> Vec<u8> {
     Tar::new().file(name, &[1; 1 << 20]).end()

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use worldcompute_rootfs::{Assembly, Devices, Limits, Size};
 
-use crate::support::{Lab, Tar, fsck, unmount};
+use crate::look::{fsck, unmount};
+use crate::support::{Lab, Tar};
 
 /// Set for the process that is to be killed: where it builds.
 const VICTIM: &str = "ROOTFS_TEST_VICTIM";
@@ -150,4 +151,16 @@ fn a_build_that_is_killed_leaves_no_image_and_the_next_one_leaves_nothing_else()
         assert_eq!(names(lab.dir.path()), ["other.ext4"]);
         std::fs::remove_file(&other).unwrap();
     }
+}
+
+#[test]
+fn a_test_whose_image_nobody_can_look_at_fails_where_all_has_to_run() {
+    let passes = |ci: &str| {
+        let test = "trees::a_whiteout_of_what_is_not_there_makes_nothing";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let child = child.args(["--exact", test]).env("PATH", "").env("CI", ci);
+        child.output().unwrap().status.success()
+    };
+    assert!(passes(""));
+    assert!(!passes("true"));
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use worldcompute_rootfs::{MAX_IMAGE, Size};
 
-use crate::support::{Lab, Mounted, Tar, fsck, gzip};
+use crate::look::{Mounted, NO_MOUNT, fsck, mount};
+use crate::support::{Lab, Tar, gzip};
 
 fn some_layers() -> [Vec<u8>; 2] {
     let base = Tar::new()
@@ -145,15 +146,10 @@ fn a_guest_can_write_to_an_image_and_leaves_it_clean() {
     let names = (0..3000).map(|number| format!("d/{number:0>100}"));
     let tar = names.fold(Tar::new(), |tar, name| tar.file(name, b"x"));
     let image = lab.build(&[tar.end()]);
-    let place = tempfile::tempdir().unwrap();
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "ext4", "-o", "loop"])
-        .args([image.path(), place.path()])
-        .status();
-    if !mount.is_ok_and(|status| status.success()) {
-        println!("skipped: mounting takes root and a loop device");
+    let Some(place) = mount(image.path(), "loop") else {
+        println!("{NO_MOUNT}");
         return;
-    }
+    };
     let write = || -> std::io::Result<()> {
         for number in 0..2000 {
             std::fs::create_dir(place.path().join(format!("d/new-{number}")))?;

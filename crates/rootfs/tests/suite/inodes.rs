@@ -5,11 +5,13 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 
 use worldcompute_rootfs::{Devices, Size};
 
-use crate::support::{Head, Lab, Mounted, Seen, SeenBody, Tar, fsck};
+use crate::debugfs;
+use crate::look::{self, Mounted, Seen, SeenBody, fsck, listed};
+use crate::support::{Head, Lab, Tar};
 
 fn seen(lab: &Lab, tar: Tar) -> Option<BTreeMap<Vec<u8>, Seen>> {
     let image = lab.build(&[tar.end()]);
-    Some(Mounted::new(image.path())?.seen())
+    look::seen(image.path())
 }
 
 #[test]
@@ -373,5 +375,33 @@ fn directories_count_their_links_up_to_65000_and_no_more() {
     for (count, links) in counts.iter().zip([102, 65_000, 1]) {
         let metadata = std::fs::metadata(mounted.path().join(count.to_string())).unwrap();
         assert_eq!(metadata.nlink(), links);
+    }
+}
+
+#[test]
+fn what_debugfs_says_is_what_the_kernel_sees() {
+    let all = attributes();
+    let with_all = with_attributes(nodes(), "all", &all.iter().collect::<Vec<_>>());
+    let tar = with_all
+        .pax(&[(b"mtime", b"15032385535.999999999"), (b"uid", b"70000")])
+        .dir("d/")
+        .pax(&[(b"mtime", b"-1.5"), (b"gid", b"70000")])
+        .file("d/file", &[b'7'; 5000])
+        .hard_link("d/link", "d/file")
+        .symlink("fast", "d")
+        .symlink("slow", "x/".repeat(50))
+        .head(&Head::new(b'6', "d/pipe"));
+    let lab = Lab::new();
+    let image = lab.build(&[tar.end()]);
+    let Some(mounted) = Mounted::new(image.path()) else {
+        return;
+    };
+    let Some(told) = debugfs::seen(image.path()) else {
+        return;
+    };
+    let seen = mounted.seen();
+    assert_eq!(listed(&told), listed(&seen));
+    for (path, told) in told {
+        assert_eq!(told, seen[&path]);
     }
 }

@@ -7,11 +7,14 @@
     reason = "tests"
 )]
 
+mod bounds;
 mod cached;
+mod debugfs;
 mod failures;
 mod hostile;
 mod images;
 mod inodes;
+mod look;
 mod model;
 mod support;
 mod trees;

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use crate::support::{Head, Lab, Mounted, Seen, SeenBody, Tar};
+use crate::look::{Seen, SeenBody, seen};
+use crate::support::{Head, Lab, Tar};
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -295,8 +296,8 @@ proptest! {
         let world = world(&layers);
         let lab = Lab::new();
         let image = lab.build(&world.layers);
-        if let Some(mounted) = Mounted::new(image.path()) {
-            check(&world.model, &mounted.seen());
+        if let Some(seen) = seen(image.path()) {
+            check(&world.model, &seen);
         }
     }
 }
