@@ -1,7 +1,7 @@
 //! Builds the agent, so that it is in the program: a static executable for the inside of the VM.
 //!
-//! A build of its own, since it is for another target and with another profile than the program. Nothing is taken from
-//! the network that the build around it would not take.
+//! A build of its own, since it is for another target and with another profile than the program. What it takes from the
+//! network is what the build around it has taken before, the agent's library being a part of that.
 
 use std::env;
 use std::error::Error;
@@ -50,16 +50,11 @@ fn build(guest: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         .arg(&target_dir)
         .arg("--manifest-path")
         .arg(guest.join("Cargo.toml"));
-    // What is meant for the program (coverage, sanitizers, clippy) is not meant for the agent.
-    for set in [
-        "CARGO_ENCODED_RUSTFLAGS",
-        "RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-    ] {
-        cargo.env_remove(set);
+    // Cargo does not tell a build script of its option `--offline`, only of the variable.
+    if env::var("CARGO_NET_OFFLINE").is_ok_and(|offline| offline == "true") {
+        cargo.arg("--offline");
     }
-    let built = cargo.output()?;
+    let built = without_choices_of_the_user(&mut cargo).output()?;
     if !built.status.success() {
         let said = String::from_utf8_lossy(&built.stderr);
         return Err(format!(
@@ -76,4 +71,24 @@ fn build(guest: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         out.join("agent"),
     )?;
     Ok(())
+}
+
+/// What is meant for the program (this machine's processor, coverage, sanitizers, clippy) is not meant for the agent,
+/// whose processor may be an emulated one.
+fn without_choices_of_the_user(cargo: &mut Command) -> &mut Command {
+    // Set and empty: where they are missing Cargo asks the user's configuration.
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
+        cargo.env(name, "");
+    }
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_BUILD_") || text.starts_with("CARGO_TARGET_") {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
 }
