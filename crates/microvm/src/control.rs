@@ -5,10 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
-use worldcompute_fault::{Fault, Result};
+use worldcompute_fault::{Category, Fault, Result};
+
+/// How long a hypervisor has to stand still once it is told to: it does not before a call that cannot be interrupted is
+/// over, such as one to a disk that does not answer.
+const MAX_STOP: Duration = Duration::from_secs(10);
+/// How often it is looked at meanwhile.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
 
 /// Holds one run by its reins. Clones hold the same.
 #[derive(Clone, Debug)]
@@ -62,16 +71,15 @@ impl Control {
     /// nothing is allocated.
     ///
     /// # Errors
-    /// What the system says; a VM that is gone already is no error.
+    /// `freeze_timeout` for a VM that does not stand still in 10 s: it will as soon as it can. What the system says. A VM
+    /// that is gone already is no error.
     pub fn freeze(&self) -> Result<()> {
-        let mut state = self.state();
-        state.frozen_since.get_or_insert_with(Instant::now);
-        if let Some(process) = &state.process {
-            stop(process)?;
-        }
-        drop(state);
+        let process = self.tell_to_stop()?;
         self.wake();
-        Ok(())
+        match process {
+            Some(process) => self.wait_for_stop(&process, MAX_STOP),
+            None => Ok(()),
+        }
     }
 
     /// Lets the VM go on where it was.
@@ -113,7 +121,7 @@ impl Control {
     pub(crate) fn attach(&self, process: OwnedFd) -> Result<()> {
         let mut state = self.state();
         if state.frozen_since.is_some() {
-            stop(&process)?;
+            signal(&process, Signal::STOP)?;
         }
         state.process = Some(process);
         Ok(())
@@ -135,6 +143,40 @@ impl Control {
         let _ = rustix::io::read(&self.inner.wake, &mut [0; 8]);
     }
 
+    /// The process that was told.
+    fn tell_to_stop(&self) -> Result<Option<OwnedFd>> {
+        let mut state = self.state();
+        state.frozen_since.get_or_insert_with(Instant::now);
+        let Some(process) = &state.process else {
+            return Ok(None);
+        };
+        signal(process, Signal::STOP)?;
+        let process = process.try_clone();
+        process
+            .map(Some)
+            .map_err(|error| Fault::io("watch a hypervisor", &error))
+    }
+
+    /// Until the last thread stands, or the process has ended, or is to go on. The state is free meanwhile: the run looks
+    /// at it all the time.
+    fn wait_for_stop(&self, process: &OwnedFd, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        while self.is_frozen() && !stands_still(process)? {
+            if start.elapsed() > limit {
+                let message = "the hypervisor does not stand still";
+                return Err(Fault::new(Category::IoFailure, "freeze_timeout", message)
+                    .hint("wait for its disk, resume it, or cancel the run"));
+            }
+            // Nothing but its end can be waited for with a deadline.
+            let mut end = [PollFd::new(process, PollFlags::IN)];
+            match poll(&mut end, Some(&LOOK)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Fault::io("wait for a hypervisor", &error.into())),
+            }
+        }
+        Ok(())
+    }
+
     fn wake(&self) {
         // It fails only where it has been written to so often that it is readable anyway.
         let _ = rustix::io::write(&self.inner.wake, &1_u64.to_ne_bytes());
@@ -149,16 +191,15 @@ impl Control {
     }
 }
 
-fn stop(process: &OwnedFd) -> Result<()> {
-    signal(process, Signal::STOP)?;
-    // Returns when the last thread stands, or has ended; what there is to know of an end is left to the run.
-    let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    loop {
-        match waitid(WaitId::PidFd(process.as_fd()), options) {
-            Ok(_) | Err(Errno::CHILD) => return Ok(()),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Fault::io("wait for a hypervisor to stop", &error.into())),
-        }
+/// Or has ended; what there is to know of an end is left to the run.
+fn stands_still(process: &OwnedFd) -> Result<bool> {
+    let what = WaitIdOptions::STOPPED | WaitIdOptions::EXITED;
+    let how = WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    match waitid(WaitId::PidFd(process.as_fd()), what | how) {
+        Ok(found) => Ok(found.is_some()),
+        Err(Errno::CHILD) => Ok(true),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(Fault::io("wait for a hypervisor to stop", &error.into())),
     }
 }
 
@@ -166,5 +207,58 @@ fn signal(process: &OwnedFd, signal: Signal) -> Result<()> {
     match pidfd_send_signal(process, signal) {
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(error) => Err(Fault::io("signal a hypervisor", &error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+    use crate::hypervisor::Process;
+
+    fn sleeping() -> (Process, OwnedFd) {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let process = Process::start(command).unwrap();
+        let handle = process.handle().try_clone().unwrap();
+        (process, handle)
+    }
+
+    #[test]
+    fn a_process_that_does_not_stand_still_is_not_waited_for_for_ever() {
+        let control = Control::new().unwrap();
+        let (_process, handle) = sleeping();
+        control.freeze().unwrap();
+        let fault = control
+            .wait_for_stop(&handle, Duration::from_millis(20))
+            .unwrap_err();
+        assert_eq!(fault.code(), "freeze_timeout");
+        signal(&handle, Signal::STOP).unwrap();
+        control.wait_for_stop(&handle, MAX_STOP).unwrap();
+    }
+
+    #[test]
+    fn a_run_goes_on_and_may_be_resumed_while_its_process_is_waited_for() {
+        let control = Control::new().unwrap();
+        let (_process, handle) = sleeping();
+        control.freeze().unwrap();
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| control.wait_for_stop(&handle, 6 * MAX_STOP));
+            control.elapsed();
+            assert!(!waits.is_finished());
+            control.resume().unwrap();
+            waits.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_process_that_is_gone_stands_still() {
+        let control = Control::new().unwrap();
+        let (process, handle) = sleeping();
+        control.attach(handle).unwrap();
+        drop(process);
+        control.freeze().unwrap();
     }
 }

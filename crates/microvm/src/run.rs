@@ -3,7 +3,7 @@
 //! It ends within the limits whatever the guest does: each wait has a deadline, and each step reads a bounded piece.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -20,7 +20,8 @@ use crate::{Control, Limits, Outcome, Sink, Status};
 
 /// Most bytes of what guest and hypervisor say on the side that are kept: the last ones.
 pub const MAX_CONSOLE: usize = 8 << 10;
-/// How long a hypervisor has to end once its end of the channel is closed: QEMU closes it on its way out.
+/// How long a hypervisor has to end once its end of the channel is closed: QEMU closes it on its way out. And how long
+/// is listened to what is left once it has ended: somebody else may hold its end, and go on.
 const PARTING: Duration = Duration::from_secs(1);
 
 /// Attends to a VM until it is over. The VM is gone when this returns.
@@ -246,16 +247,18 @@ impl<'a> Run<'a> {
 
     /// The hypervisor has ended: what came before that is heard to its end, and decides.
     fn bury(&mut self, sink: &mut dyn Sink) -> Result<Verdict> {
-        while self.hung_up.is_none() {
+        let ended = Instant::now();
+        let in_time = || ended.elapsed() < PARTING;
+        while self.hung_up.is_none() && in_time() {
             match self.hear_agent(sink)? {
                 (_, Some(verdict)) => return Ok(verdict),
                 (Heard::Something, None) => {}
                 (Heard::Nothing | Heard::TheEnd, None) => break,
             }
         }
-        while self.monitored && self.hear_monitor()? == Heard::Something {}
+        while self.monitored && in_time() && self.hear_monitor()? == Heard::Something {}
         for index in 0..self.consoles.len() {
-            while self.read_console(index)? == Heard::Something {}
+            while in_time() && self.read_console(index)? == Heard::Something {}
         }
         let ended = self
             .process

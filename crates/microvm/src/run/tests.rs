@@ -305,6 +305,15 @@ fn a_console_that_somebody_else_holds_open_is_not_waited_for() {
 }
 
 #[test]
+fn a_console_on_which_somebody_else_goes_on_for_ever_is_left() {
+    let control = Control::new().unwrap();
+    let goes_on = "yes & sleep 0.2; exit 3";
+    let (outcome, _) = run(goes_on, &limits(), &control, says(vec![]));
+    assert_eq!(outcome.status, Status::HypervisorDied);
+    assert!(outcome.console.contains("y\n"), "{}", outcome.console);
+}
+
+#[test]
 fn a_run_is_cancelled_also_while_it_is_frozen() {
     let control = Control::new().unwrap();
     control.freeze().unwrap();
