@@ -28,6 +28,9 @@ work=$(mktemp -d)
 log=$work/log
 trap 'rm -rf "$work"' EXIT
 # With the features of the whole workspace, so that nothing is compiled a second time.
+cargo test --workspace --lib another_reader_of_archives -- --nocapture 2>&1 | tee "$log" || fail "the archive of the first files"
+! grep -q 'skipped: ' "$log" || fail "cpio is not found"
+grep -Eq '^test result: ok\. 1 passed' "$log" || fail "the archive was not read"
 cargo test --workspace --test boot -- --nocapture --test-threads 2 2>&1 | tee "$log" || fail "the tests that boot"
 ! grep -q 'skipped: no guest boots here' "$log" || fail "what was installed is not found"
 grep -Eq '^test result: ok\. [1-9]' "$log" || fail "no test ran"

@@ -80,8 +80,35 @@ mod tests {
     #[test]
     fn the_agent_is_a_static_program_under_a_megabyte() {
         assert!(AGENT.len() < 1_000_000, "{} bytes", AGENT.len());
-        assert_eq!(&AGENT[..4], b"\x7fELF");
-        assert!(!AGENT.windows(8).any(|bytes| bytes == b"ld-linux"));
+        let kinds = segments(AGENT);
+        assert!(kinds.contains(&PT_LOAD), "{kinds:?}");
+        assert!(!kinds.contains(&PT_INTERP), "it takes a loader: {kinds:?}");
+    }
+
+    const PT_LOAD: u32 = 1;
+    /// The path of the program that loads this one, which no program without libraries has.
+    const PT_INTERP: u32 = 3;
+
+    /// The kinds of the segments of a 64-bit program (elf(5)).
+    fn segments(elf: &[u8]) -> Vec<u32> {
+        assert_eq!(&elf[..5], b"\x7fELF\x02");
+        let short =
+            |at: usize| usize::from(u16::from_le_bytes(elf[at..at + 2].try_into().unwrap()));
+        let table = u64::from_le_bytes(elf[0x20..0x28].try_into().unwrap());
+        let entries = elf[usize::try_from(table).unwrap()..].chunks(short(0x36));
+        let kinds = entries.map(|entry| u32::from_le_bytes(entry[..4].try_into().unwrap()));
+        kinds.take(short(0x38)).collect()
+    }
+
+    #[test]
+    fn a_program_that_takes_a_loader_is_told_by_its_segments() {
+        let shell = std::fs::read("/bin/sh").unwrap();
+        let here = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(
+            [shell, here]
+                .iter()
+                .any(|program| segments(program).contains(&PT_INTERP))
+        );
     }
 
     #[test]

@@ -7,13 +7,12 @@ mod support;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Machine, limits, machine};
+use support::{Machine, assert_confined, limits, machine, until};
 use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_microvm::{
     Backend, Config, Control, End, KernelSource, Limits, MicroVms, Sink, Status, Stream,
@@ -143,7 +142,7 @@ fn a_guest_that_loops_is_ended_by_its_limit_and_time_in_which_it_is_frozen_does_
     let control = Control::new().unwrap();
     let frozen = thread::scope(|scope| {
         let run = scope.spawn(|| machine.run_with(&spec, &control));
-        let pid = hypervisor_of(&machine);
+        let pid = machine.hypervisor();
         control.freeze().unwrap();
         let states = thread_states(pid);
         let frozen = Instant::now();
@@ -170,8 +169,8 @@ fn a_hypervisor_that_is_killed_from_outside_and_a_run_that_is_cancelled_leave_no
     let control = Control::new().unwrap();
     thread::scope(|scope| {
         let run = scope.spawn(|| machine.run_with(&spec, &control));
-        let pid = hypervisor_of(&machine);
-        assert_confined(pid);
+        let pid = machine.hypervisor();
+        assert_confined(pid, "");
         assert!(
             Command::new("kill")
                 .args(["-9", &pid.to_string()])
@@ -183,7 +182,7 @@ fn a_hypervisor_that_is_killed_from_outside_and_a_run_that_is_cancelled_leave_no
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
 
         let run = scope.spawn(|| machine.run_with(&spec, &control));
-        let pid = hypervisor_of(&machine);
+        let pid = machine.hypervisor();
         control.cancel();
         assert_eq!(run.join().unwrap().0.status, Status::Cancelled);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
@@ -203,21 +202,27 @@ fn a_hypervisor_dies_with_the_process_that_started_it_and_the_next_one_clears_up
         .args(["--exact", "a_process_that_is_killed", "--nocapture"])
         .env(HOME, machine.dir.path())
         .stdout(Stdio::piped());
-    let mut starter = starter.spawn().unwrap();
-    // Before its guest is up, QEMU ends by itself when nobody listens.
-    let printed = BufReader::new(starter.stdout.take().unwrap());
+    let mut starter = Killed(starter.spawn().unwrap());
+    // Before its guest is up, QEMU ends by itself when nobody listens. Should it never be, its limits end it.
+    let printed = BufReader::new(starter.0.stdout.take().unwrap());
     assert!({ printed }.lines().any(|line| line.unwrap() == UP));
-    let pid = hypervisor_of(&machine);
-    starter.kill().unwrap();
-    starter.wait().unwrap();
-    let killed = Instant::now();
-    while Path::new(&format!("/proc/{pid}/cwd")).read_link().is_ok() {
-        assert!(killed.elapsed() < Duration::from_secs(30), "{pid} goes on");
-        thread::yield_now();
-    }
+    let pid = machine.hypervisor();
+    drop(starter);
+    let cwd = PathBuf::from(format!("/proc/{pid}/cwd"));
+    until("the hypervisor is gone", || cwd.read_link().err().map(drop));
     assert_eq!(machine.left().len(), 1);
     MicroVms::open(&Config::default(), &machine.dir.path().join("home")).unwrap();
     assert_eq!(machine.left().len(), 0);
+}
+
+/// A process that is killed also where the test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 #[test]
@@ -311,48 +316,6 @@ fn the_survey_boots_a_guest_once_and_remembers_until_a_guest_is_given_up() {
     spec.limits.boot = Duration::from_millis(100);
     machine.run(&spec);
     assert!(!file.exists());
-}
-
-/// The hypervisor of the one run of this machine, by its working folder, once it is QEMU.
-fn hypervisor_of(machine: &Machine) -> u32 {
-    let runs = machine.dir.path().join("home/runs").canonicalize().unwrap();
-    loop {
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let there = std::fs::read_link(entry.path().join("cwd"))
-                .is_ok_and(|cwd| cwd.starts_with(&runs));
-            let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            if there && name.starts_with("qemu") {
-                return entry.file_name().to_str().unwrap().parse().unwrap();
-            }
-        }
-        thread::yield_now();
-    }
-}
-
-/// It has no privileges and gets none, filters its calls, cannot reach a network, and is of no user that owns anything.
-fn assert_confined(pid: u32) {
-    let status = loop {
-        // The filter is set when QEMU has begun.
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        if status.contains("\nSeccomp:\t2\n") {
-            break status;
-        }
-        thread::yield_now();
-    };
-    for expected in [
-        "\nNoNewPrivs:\t1\n",
-        "\nCapEff:\t0000000000000000\n",
-        "\nCapBnd:\t0000000000000000\n",
-    ] {
-        assert!(status.contains(expected), "{expected:?} in {status}");
-    }
-    let namespace = |of: &str| std::fs::read_link(format!("/proc/{of}/ns/net")).unwrap();
-    assert_ne!(namespace(&pid.to_string()), namespace("self"));
-    let owner = |of: &str| std::fs::metadata(format!("/proc/{of}/task")).unwrap().uid();
-    if owner("self") == 0 {
-        assert!(status.contains("\nUid:\t1463"), "{status}");
-        assert!(status.contains("\nGroups:\t \n"), "{status}");
-    }
 }
 
 fn thread_states(pid: u32) -> Vec<String> {

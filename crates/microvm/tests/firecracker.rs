@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::thread;
 use std::time::Duration;
 
-use support::machine_with_firecracker;
-use worldcompute_microvm::Status;
+use support::{assert_confined, machine_with_firecracker};
+use worldcompute_microvm::{Control, Status};
 
 #[test]
 fn a_program_runs_on_firecracker_as_on_any_other() {
@@ -50,6 +53,19 @@ fn a_program_runs_on_firecracker_as_on_any_other() {
         (Status::Rebooted, None),
         "{outcome:?}"
     );
+
+    let control = Control::new().unwrap();
+    let waiting = machine.spec("sleep 1000");
+    thread::scope(|scope| {
+        let run = scope.spawn(|| machine.run_with(&waiting, &control));
+        let groups = match fs::metadata("/dev/kvm").map(|kvm| kvm.gid()) {
+            Ok(0) | Err(_) => String::new(),
+            Ok(kvm) => kvm.to_string(),
+        };
+        assert_confined(machine.hypervisor(), &groups);
+        control.cancel();
+        assert_eq!(run.join().unwrap().0.status, Status::Cancelled);
+    });
 
     let mut endless = machine.spec("while :; do :; done");
     endless.limits.wall = Duration::from_secs(1);

@@ -4,10 +4,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use worldcompute_durable::{Mode, write_atomic};
@@ -16,6 +17,8 @@ use worldcompute_microvm::{
 };
 
 const BUSYBOX: &str = "/bin/busybox";
+/// How long anything may take that a test waits for: longer than the slowest machine, shorter than for ever.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Everything that a test needs to boot. The image has busybox and two users.
 pub struct Machine {
@@ -118,10 +121,63 @@ impl Machine {
         (outcome, sink)
     }
 
+    /// The hypervisor of the one run of this machine, by its working folder, once it is one.
+    pub fn hypervisor(&self) -> u32 {
+        let runs = self.dir.path().join("home/runs").canonicalize().unwrap();
+        let is_it = |process: &Path| {
+            let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+            let there = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&runs));
+            there && (name.starts_with("qemu") || name.starts_with("firecracker"))
+        };
+        until("a hypervisor runs", || {
+            let processes = fs::read_dir("/proc").unwrap().flatten();
+            let found = { processes }.find(|process| is_it(&process.path()))?;
+            found.file_name().to_str()?.parse().ok()
+        })
+    }
+
     /// What is in the folders of runs.
     pub fn left(&self) -> Vec<PathBuf> {
         let runs = fs::read_dir(self.dir.path().join("home/runs")).unwrap();
         runs.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// Waits for what has to come soon, and fails when it does not.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "it never came: {what}");
+        thread::yield_now();
+    }
+}
+
+/// It has no privileges and gets none, filters its calls, cannot reach a network, and is of no user that owns anything,
+/// and of no group but `groups`.
+pub fn assert_confined(pid: u32, groups: &str) {
+    // The filter is set when the hypervisor has begun.
+    let status = until("a filter of system calls", || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.contains("\nSeccomp:\t2\n").then_some(status)
+    });
+    for expected in [
+        "\nNoNewPrivs:\t1\n",
+        "\nCapEff:\t0000000000000000\n",
+        "\nCapBnd:\t0000000000000000\n",
+    ] {
+        assert!(status.contains(expected), "{expected:?} in {status}");
+    }
+    let namespace = |of: &str| fs::read_link(format!("/proc/{of}/ns/net")).unwrap();
+    assert_ne!(namespace(&pid.to_string()), namespace("self"));
+    if fs::metadata("/proc/self/task").unwrap().uid() == 0 {
+        assert!(status.contains("\nUid:\t1463"), "{status}");
+        assert!(
+            status.contains(&format!("\nGroups:\t{groups} \n")),
+            "{status}"
+        );
     }
 }
 
