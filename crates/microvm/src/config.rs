@@ -25,6 +25,9 @@ pub struct Config {
     pub firecracker: Option<ProgramSource>,
     /// The only backend that may be used; the best that works where this is left out.
     pub backend: Option<Backend>,
+    /// Dangerous: lets hypervisors run also where this system refuses them namespaces. A guest that gets the better of
+    /// its hypervisor then reaches every network that this machine reaches.
+    pub allow_without_namespaces: bool,
 }
 
 /// A program on this machine.

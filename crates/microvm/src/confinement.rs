@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_fault::{Category, Fault, Result, WcCode};
 
 use crate::Limits;
 
@@ -47,12 +47,16 @@ pub struct User(pub u32);
 
 impl Confinement {
     /// Finds out what can be had: namespaces take root, or a system that lets everybody make them.
-    pub fn of_this_machine() -> Self {
+    ///
+    /// # Errors
+    /// `hypervisor_missing` without the tools; WC-007 without namespaces, unless that is `allowed`.
+    pub fn of_this_machine(allowed: bool) -> Result<Self> {
+        check_tools()?;
         let is_root = rustix::process::geteuid().is_root();
         let mut unshare = Command::new("unshare");
         unshare
             .args(namespaces(is_root))
-            .arg("true")
+            .args(["sh", "-c", ":"])
             .env_clear()
             .env("PATH", PATH);
         unshare
@@ -60,25 +64,37 @@ impl Confinement {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let namespaces = unshare.status().is_ok_and(|status| status.success());
-        Self {
+        let found = Self {
             is_root,
             namespaces,
+        };
+        found.unless_too_weak(allowed)
+    }
+
+    fn unless_too_weak(self, allowed: bool) -> Result<Self> {
+        match self.namespaces || allowed {
+            true => Ok(self),
+            false => {
+                let message = "this system refuses namespaces: hypervisors would be in its network";
+                Err(Fault::wc(WcCode::SandboxUnavailable, message).hint(
+                    "let this user make them (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces, \
+                     kernel.apparmor_restrict_unprivileged_userns), or run as root",
+                ))
+            }
         }
     }
 
     /// What it comes to, in words for a report.
     pub fn describe(&self) -> String {
-        let user = if self.is_root {
-            "a user of its own"
-        } else {
-            "this user"
+        let user = match self.is_root {
+            true => "as a user of its own",
+            false => "as this user, whose files it may open",
         };
-        let namespaces = if self.namespaces {
-            "without network"
-        } else {
-            "without namespaces: this system refuses them"
+        let namespaces = match self.namespaces {
+            true => "without network",
+            false => "with this machine's network: this system refuses namespaces",
         };
-        format!("as {user}, {namespaces}")
+        format!("{user}, {namespaces}")
     }
 
     /// A user for the next VM; `None` where this process cannot choose.
@@ -165,7 +181,7 @@ const fn namespaces(is_root: bool) -> &'static [&'static str] {
 ///
 /// # Errors
 /// `hypervisor_missing`, naming the tool.
-pub fn check_tools() -> Result<()> {
+fn check_tools() -> Result<()> {
     TOOLS
         .iter()
         .try_for_each(|tool| find_program(tool, "util-linux").map(drop))
@@ -188,4 +204,24 @@ pub fn find_program(name: &str, package: &str) -> Result<std::path::PathBuf> {
         )
         .hint(format!("apt-get install --no-install-recommends {package}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_namespaces_nothing_runs_unless_that_is_allowed() {
+        let confinement = |namespaces| Confinement {
+            is_root: false,
+            namespaces,
+        };
+        let fault = confinement(false).unless_too_weak(false).unwrap_err();
+        assert_eq!(fault.number(), Some(WcCode::SandboxUnavailable));
+        assert!(fault.hint_text().contains("sysctl"), "{fault}");
+        let allowed = confinement(false).unless_too_weak(true).unwrap();
+        assert!(allowed.describe().contains("with this machine's network"));
+        let confined = confinement(true).unless_too_weak(false).unwrap();
+        assert!(confined.describe().ends_with("without network"));
+    }
 }

@@ -2,21 +2,19 @@
 
 mod api;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::PathBuf;
 
-use rustix::fs::ioctl_ficlone;
 use serde_json::json;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_guest::PORT;
 
 use crate::config::ProgramSource;
-use crate::confinement::{check_tools, find_program};
+use crate::confinement::find_program;
 use crate::hypervisor::{Hypervisor, KERNEL_ARGS, Machine, Process, Vm};
 use crate::run_dir::RunDir;
-use crate::{Backend, Limits, Program, kvm};
+use crate::spec::invalid;
+use crate::{Backend, Limits, MIN_DISK, Program, copy, kvm};
 
 use api::Api;
 
@@ -29,6 +27,8 @@ const VSOCK: &str = "vsock";
 const GUEST_CID: u32 = 3;
 /// There is no PCI, and a machine that is to start over ends: by the keyboard controller, the one way it has.
 const OWN_KERNEL_ARGS: &str = "reboot=k pci=off";
+/// Most processors of a VM (`vcpu_count` in `firecracker.yaml`).
+const MAX_VCPUS: u32 = 32;
 
 /// Firecracker as the configuration names it, or as it is installed.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Firecracker {
 
     /// The program, if it is the one that is pinned.
     fn checked(&self) -> Result<Program> {
-        let program = Program::at(self.path()?)?;
+        let program = Program::at(&self.path()?)?;
         match self.source.as_ref().and_then(|source| source.sha256) {
             Some(pinned) if pinned != program.sha256 => {
                 let path = program.path.display();
@@ -79,21 +79,22 @@ impl Hypervisor for Firecracker {
 
     fn program(&self) -> Result<Program> {
         kvm::check()?;
-        check_tools()?;
         self.checked()
     }
 
     fn start(&self, machine: Machine<'_>) -> Result<Vm> {
+        let limits = limits_of(machine.limits, machine.rootfs.as_ref())?;
         let program = self.checked()?;
         let dir = RunDir::create(machine.runs)?;
-        machine.kernel.link_into(dir.handle())?;
+        machine.kernel.copy_into(dir.path())?;
         let call = format!("{VSOCK}_{PORT}");
         let channel = dir.listen(&call)?;
         let mut names = vec![call.as_str()];
-        let mut limits = *machine.limits;
         if let Some(rootfs) = &machine.rootfs {
-            // It writes to the disk in place: all that there is to write is the disk.
-            limits.disk_bytes = copy(rootfs, &dir)?;
+            let path = dir.path().join(DISK);
+            copy::new_file(rootfs, &path, 0o600).map_err(|error| {
+                Fault::io(format_args!("copy an image to {}", path.display()), &error)
+            })?;
             names.push(DISK);
         }
         let user = machine.confinement.next_user();
@@ -119,20 +120,26 @@ impl Hypervisor for Firecracker {
     }
 }
 
-/// A copy that shares what is not written to, where the disk can do that. Its length in bytes.
-fn copy(rootfs: &File, dir: &RunDir) -> Result<u64> {
-    let path = dir.path().join(DISK);
-    let cannot = |error| Fault::io(format_args!("copy an image to {}", path.display()), &error);
-    let mut copy = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(cannot)?;
-    if ioctl_ficlone(&copy, rootfs).is_err() {
-        io::copy(&mut { rootfs }, &mut copy).map_err(cannot)?;
+/// What holds for Firecracker: it writes to the disk in place, so that all that there is to write is the disk, and that
+/// has to be within the limit before it is copied.
+fn limits_of(limits: &Limits, rootfs: Option<&File>) -> Result<Limits> {
+    let mut limits = *limits;
+    if limits.vcpus > MAX_VCPUS {
+        return Err(invalid("limits.vcpus").hint(format!(
+            "ask for no more than {MAX_VCPUS}, or run it on QEMU"
+        )));
     }
-    Ok(copy.metadata().map_err(cannot)?.len())
+    if let Some(rootfs) = rootfs {
+        let length = rootfs.metadata().map(|image| image.len());
+        let length = length.map_err(|error| Fault::io("read an image", &error))?;
+        if length > limits.disk_bytes {
+            return Err(invalid("limits.disk_bytes").hint(format!(
+                "Firecracker runs on a copy of the image: allow its {length} bytes, or run it on QEMU"
+            )));
+        }
+        limits.disk_bytes = length.max(MIN_DISK);
+    }
+    Ok(limits)
 }
 
 fn boot(api: &mut Api<'_>, limits: &Limits, has_disk: bool) -> Result<()> {
@@ -158,9 +165,31 @@ fn boot(api: &mut Api<'_>, limits: &Limits, has_disk: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use worldcompute_fault::WcCode;
     use worldcompute_proof::Sha256;
 
     use super::*;
+
+    #[test]
+    fn more_than_firecracker_can_or_may_is_refused_by_the_name_of_its_field() {
+        let image = tempfile::tempfile().unwrap();
+        let limits = |vcpus, disk_bytes| Limits {
+            vcpus,
+            disk_bytes,
+            ..Limits::default()
+        };
+        image.set_len(4 << 20).unwrap();
+        let within = limits_of(&limits(MAX_VCPUS, 1 << 40), Some(&image)).unwrap();
+        assert_eq!(within.disk_bytes, 4 << 20);
+        for (past, field) in [
+            (limits(MAX_VCPUS + 1, 1 << 40), "limits.vcpus"),
+            (limits(1, (4 << 20) - 1), "limits.disk_bytes"),
+        ] {
+            let fault = limits_of(&past, Some(&image)).unwrap_err();
+            assert_eq!(fault.number(), Some(WcCode::InvalidManifest));
+            assert!(fault.message().ends_with(field), "{fault}");
+        }
+    }
 
     #[test]
     fn a_program_other_than_the_pinned_one_is_not_started() {
@@ -186,5 +215,9 @@ mod tests {
             Sha256::of("another")
         );
         assert!(named(None).checked().is_ok());
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("firecracker", &link).unwrap();
+        let linked = Program::at(&link).unwrap();
+        assert_eq!(linked.path, path.canonicalize().unwrap());
     }
 }

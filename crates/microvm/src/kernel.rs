@@ -3,19 +3,19 @@
 mod drivers;
 mod unpack;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD};
-use worldcompute_durable::{Mode, private_dir, read_bounded, write_atomic};
+use worldcompute_durable::{Mode, open_to_read, private_dir, read_bounded, write_atomic};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::Sha256;
 
 use crate::config::{KERNEL_HINT, KernelSource};
-use crate::initramfs;
+use crate::{copy, initramfs};
 
 /// Most bytes of a kernel's image, packed or not.
 pub const MAX_KERNEL: u64 = 256 << 20;
+/// The hypervisor's user is not the owner.
+const READABLE: u32 = 0o444;
 
 /// A kernel that is what its source says, unpacked, with an initramfs that fits it.
 #[derive(Clone, Debug)]
@@ -25,7 +25,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Checks the image against its digest and makes what a hypervisor boots in a folder below `cache`, unless it is there.
+    /// Checks the image against its digest and makes what a hypervisor boots in a folder below `cache`, unless it is
+    /// there already, to the bit.
     ///
     /// # Errors
     /// WC-007 for an image or a driver that is not there or cannot be used; `kernel_digest_mismatch`; what the disk says.
@@ -58,11 +59,8 @@ impl Kernel {
         );
         private_dir(&folder)?;
         let kernel = Self { digest, folder };
-        if !kernel.image().exists() {
-            write_atomic(&kernel.initramfs(), &initramfs, Mode::Public)?;
-            // Last: where it is, everything is.
-            write_atomic(&kernel.image(), &unpack::vmlinux(image)?, Mode::Public)?;
-        }
+        keep(&kernel.image(), &unpack::vmlinux(image)?)?;
+        keep(&kernel.initramfs(), &initramfs)?;
         Ok(kernel)
     }
 
@@ -80,13 +78,15 @@ impl Kernel {
             .into_owned()
     }
 
-    /// Gives both files names in `dir`, which has to be on the same disk: `vmlinux` and `initramfs`.
-    pub(crate) fn link_into(&self, dir: &File) -> Result<()> {
+    /// Copies both files into `dir`: `vmlinux` and `initramfs`. No hypervisor gets hold of those that others boot.
+    pub(crate) fn copy_into(&self, dir: &Path) -> Result<()> {
         for path in [self.image(), self.initramfs()] {
-            let name = path.file_name().unwrap_or_default();
-            rustix::fs::linkat(CWD, &path, dir, name, AtFlags::empty()).map_err(|error| {
-                Fault::io(format_args!("link {}", path.display()), &error.into())
-            })?;
+            let copied = copy::new_file(
+                &open_to_read(&path)?,
+                &dir.join(path.file_name().unwrap_or_default()),
+                READABLE,
+            );
+            copied.map_err(|error| Fault::io(format_args!("copy {}", path.display()), &error))?;
         }
         Ok(())
     }
@@ -97,6 +97,15 @@ impl Kernel {
 
     fn initramfs(&self) -> PathBuf {
         self.folder.join("initramfs")
+    }
+}
+
+/// Somebody may have written to it since it was made: it is read before it is used again.
+fn keep(path: &Path, content: &[u8]) -> Result<()> {
+    let there = read_bounded(path, MAX_KERNEL);
+    match there.is_ok_and(|there| there == content) {
+        true => Ok(()),
+        false => write_atomic(path, content, Mode::Public),
     }
 }
 

@@ -24,6 +24,8 @@ mod channel;
 mod confinement;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod control;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod copy;
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 mod elsewhere;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -59,5 +61,7 @@ pub use elsewhere::{Control, MicroVms};
 pub use microvms::MicroVms;
 pub use outcome::{Collected, Outcome, Sink, Status};
 pub use report::{Backend, Program, Report};
-pub use spec::{Limits, MAX_DISK, MAX_MEMORY, MAX_OUTPUT, MAX_VCPUS, MAX_WALL, MIN_MEMORY, Spec};
+pub use spec::{
+    Limits, MAX_DISK, MAX_MEMORY, MAX_OUTPUT, MAX_VCPUS, MAX_WALL, MIN_DISK, MIN_MEMORY, Spec,
+};
 pub use worldcompute_guest::{End, Stream, Tally};

@@ -15,8 +15,8 @@ use crate::probe::{Memory, Question};
 use crate::qemu::Qemu;
 use crate::run_dir::RunDir;
 use crate::{
-    Backend, Collected, Config, Control, KernelSource, Limits, Outcome, Report, Sink, Spec, Status,
-    run,
+    Backend, Collected, Config, Control, KernelSource, Limits, Outcome, Program, Report, Sink,
+    Spec, Status, run,
 };
 
 /// The microVMs of this machine. Everything here blocks: in async code call it from a blocking thread.
@@ -35,18 +35,20 @@ impl MicroVms {
     /// what is remembered are kept in `home`.
     ///
     /// # Errors
-    /// WC-007 without a kernel that can be used; `kernel_digest_mismatch`; what the disk says.
+    /// WC-007 without a kernel that can be used, or without namespaces that the configuration does not let go;
+    /// `hypervisor_missing` without the tools that confine; `kernel_digest_mismatch`; what the disk says.
     pub fn open(config: &Config, home: &Path) -> Result<Self> {
         let source = match &config.kernel {
             Some(source) => source.clone(),
             None => KernelSource::installed()?,
         };
+        let confinement = Confinement::of_this_machine(config.allow_without_namespaces)?;
         private_dir(home)?;
         let runs = home.join("runs");
         RunDir::sweep(&runs)?;
         Ok(Self {
             kernel: Kernel::prepare(&source, &home.join("kernels"))?,
-            confinement: Confinement::of_this_machine(),
+            confinement,
             firecracker: Firecracker::new(config.firecracker.clone()),
             only: config.backend,
             runs,
@@ -65,7 +67,7 @@ impl MicroVms {
     }
 
     /// What is known of every backend, in the order of preference: remembered, or found out by booting a guest on each,
-    /// which takes seconds.
+    /// which takes seconds. A backend on which no guest boots is asked again after ten minutes.
     ///
     /// # Errors
     /// What the disk says. A backend that does not work is no error.
@@ -76,25 +78,25 @@ impl MicroVms {
             .iter()
             .map(|program| program.as_ref().ok().cloned())
             .collect();
-        let question = Question::new(self.kernel.key(), found)?;
-        if let Some(reports) = self.memory.recall(&question) {
-            return Ok(reports);
-        }
+        let question = Question::new(self.kernel.key(), self.confinement(), found)?;
+        let known = self.memory.recall(&question);
+        let mut asked = false;
         let mut reports = Vec::new();
         for (hypervisor, program) in hypervisors.into_iter().zip(programs) {
             let backend = hypervisor.backend();
-            reports.push(match program {
-                Err(fault) => Report::unusable(backend, None, &fault),
-                Ok(program) => match self.probe(hypervisor) {
-                    Ok(boot) => {
-                        let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
-                        Report::usable(backend, program, boot_ms)
-                    }
-                    Err(fault) => Report::unusable(backend, Some(program), &fault),
-                },
+            let known = known.iter().find(|report| report.backend == backend);
+            reports.push(match (program, known) {
+                (Err(fault), _) => Report::unusable(backend, None, &fault, self.confinement()),
+                (Ok(_), Some(known)) => known.clone(),
+                (Ok(program), None) => {
+                    asked = true;
+                    self.report(hypervisor, program)
+                }
             });
         }
-        self.memory.keep(question, &reports)?;
+        if asked {
+            self.memory.keep(question, &reports)?;
+        }
         Ok(reports)
     }
 
@@ -162,6 +164,17 @@ impl MicroVms {
             Backend::Firecracker => &self.firecracker,
             Backend::QemuKvm => &Qemu::Kvm,
             Backend::QemuEmulation => &Qemu::Emulation,
+        }
+    }
+
+    fn report(&self, hypervisor: &dyn Hypervisor, program: Program) -> Report {
+        let (backend, confinement) = (hypervisor.backend(), self.confinement());
+        match self.probe(hypervisor) {
+            Ok(boot) => {
+                let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
+                Report::usable(backend, program, boot_ms, confinement)
+            }
+            Err(fault) => Report::unusable(backend, Some(program), &fault, confinement),
         }
     }
 

@@ -6,7 +6,7 @@ mod monitor;
 use worldcompute_fault::Result;
 use worldcompute_guest::PORT_NAME;
 
-use crate::confinement::{HANDED_OVER, check_tools, find_program};
+use crate::confinement::{HANDED_OVER, find_program};
 use crate::hypervisor::{Hypervisor, KERNEL_ARGS, Machine, Process, Vm};
 use crate::run_dir::RunDir;
 use crate::{Backend, Program, kvm};
@@ -43,14 +43,13 @@ impl Hypervisor for Qemu {
         if *self == Self::Kvm {
             kvm::check()?;
         }
-        check_tools()?;
-        Program::at(find_program(PROGRAM, PACKAGE)?)
+        Program::at(&find_program(PROGRAM, PACKAGE)?)
     }
 
     fn start(&self, machine: Machine<'_>) -> Result<Vm> {
         let program = find_program(PROGRAM, PACKAGE)?;
         let dir = RunDir::create(machine.runs)?;
-        machine.kernel.link_into(dir.handle())?;
+        machine.kernel.copy_into(dir.path())?;
         let channel = dir.listen(CHANNEL)?;
         let monitor = Monitor::new(dir.listen(MONITOR)?);
         let user = machine.confinement.next_user();

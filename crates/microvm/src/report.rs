@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::{Fault, Result};
@@ -48,10 +48,13 @@ pub struct Program {
 }
 
 impl Program {
+    /// Its path becomes absolute, without links: it is started in another folder.
+    ///
     /// # Errors
     /// What the disk says.
-    pub fn at(path: PathBuf) -> Result<Self> {
+    pub fn at(path: &Path) -> Result<Self> {
         let cannot = |error| Fault::io(format_args!("read {}", path.display()), &error);
+        let path = path.canonicalize().map_err(cannot)?;
         let (sha256, _) = File::open(&path)
             .and_then(Sha256::of_reader)
             .map_err(cannot)?;
@@ -73,4 +76,6 @@ pub struct Report {
     pub boot_ms: Option<u64>,
     /// Its program, where it is installed.
     pub program: Option<Program>,
+    /// How its process is confined here, in words.
+    pub confinement: String,
 }

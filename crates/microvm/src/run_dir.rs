@@ -84,7 +84,7 @@ impl RunDir {
         Ok(listener)
     }
 
-    /// Makes `user` the owner of the folder and of the sockets `names` in it. What is linked into it stays its owner's.
+    /// Makes `user` the owner of the folder and of the sockets `names` in it. What is copied into it stays its owner's.
     ///
     /// # Errors
     /// What the system says.

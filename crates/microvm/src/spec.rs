@@ -16,6 +16,8 @@ pub const MAX_VCPUS: u32 = 64;
 pub const MAX_WALL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Most bytes that a program may print.
 pub const MAX_OUTPUT: u64 = 1 << 30;
+/// Least that a hypervisor may write to a file: with less it would not get as far as its guest.
+pub const MIN_DISK: u64 = 1 << 20;
 /// Most bytes that a program may write to its disk.
 pub const MAX_DISK: u64 = 1 << 40;
 
@@ -115,7 +117,7 @@ impl Limits {
             ("limits.vcpus", (1..=MAX_VCPUS).contains(&self.vcpus)),
             (
                 "limits.disk_bytes",
-                (1..=MAX_DISK).contains(&self.disk_bytes),
+                (MIN_DISK..=MAX_DISK).contains(&self.disk_bytes),
             ),
             ("limits.wall", !self.wall.is_zero() && self.wall <= MAX_WALL),
             ("limits.boot", !self.boot.is_zero() && self.boot <= MAX_WALL),
@@ -134,7 +136,7 @@ impl Limits {
     }
 }
 
-fn invalid(field: &str) -> Fault {
+pub(crate) fn invalid(field: &str) -> Fault {
     Fault::wc(
         WcCode::InvalidManifest,
         format!("the run of an image is past a limit: {field}"),
@@ -158,7 +160,7 @@ mod tests {
             limits: Limits::default(),
         };
         good.check().unwrap();
-        let cases: [(&str, Change); 14] = [
+        let cases: [(&str, Change); 15] = [
             ("argv", |spec| spec.argv.clear()),
             ("cwd", |spec| spec.cwd = "tmp".into()),
             ("limits.memory_bytes", |spec| {
@@ -169,6 +171,9 @@ mod tests {
             }),
             ("limits.vcpus", |spec| spec.limits.vcpus = 0),
             ("limits.vcpus", |spec| spec.limits.vcpus = MAX_VCPUS + 1),
+            ("limits.disk_bytes", |spec| {
+                spec.limits.disk_bytes = MIN_DISK - 1
+            }),
             ("limits.disk_bytes", |spec| {
                 spec.limits.disk_bytes = MAX_DISK + 1
             }),

@@ -1,6 +1,7 @@
 //! Kernels that are not what they should be, and how one is unpacked.
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -111,6 +112,38 @@ fn a_kernel_other_than_the_pinned_one_is_refused_and_leaves_nothing() {
     let kernel = Kernel::prepare(&source, &cache).unwrap();
     assert_eq!(kernel.digest(), Sha256::of(elf()));
     assert_eq!(std::fs::read(kernel.image()).unwrap(), elf());
+}
+
+#[test]
+fn what_is_kept_is_made_again_when_somebody_wrote_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = source(dir.path(), &bzimage(&gzip(&elf())));
+    let cache = dir.path().join("cache");
+    let kernel = Kernel::prepare(&source, &cache).unwrap();
+    let first = std::fs::read(kernel.initramfs()).unwrap();
+    for path in [kernel.image(), kernel.initramfs()] {
+        let mut content = std::fs::read(&path).unwrap();
+        content[100] ^= 1;
+        write_atomic(&path, &content, Mode::Public).unwrap();
+    }
+    Kernel::prepare(&source, &cache).unwrap();
+    assert_eq!(std::fs::read(kernel.image()).unwrap(), elf());
+    assert_eq!(std::fs::read(kernel.initramfs()).unwrap(), first);
+}
+
+#[test]
+fn a_hypervisor_that_writes_to_its_kernel_writes_to_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let kernel = Kernel::prepare(&source(dir.path(), &elf()), &dir.path().join("cache")).unwrap();
+    let run = dir.path().join("run");
+    private_dir(&run).unwrap();
+    kernel.copy_into(&run).unwrap();
+    for path in [kernel.image(), kernel.initramfs()] {
+        let copy = run.join(path.file_name().unwrap());
+        assert_eq!(std::fs::read(&copy).unwrap(), std::fs::read(&path).unwrap());
+        let inode = |path| std::fs::metadata(path).unwrap().ino();
+        assert_ne!(inode(copy), inode(path));
+    }
 }
 
 #[test]
