@@ -61,10 +61,11 @@ impl<'a> Api<'a> {
         let mut stream = self.connect()?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let length = body.len();
-        write!(
-            stream,
+        // In one piece: who answers at once may have closed before the second.
+        let request = format!(
             "PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )?;
+        );
+        stream.write_all(request.as_bytes())?;
         read_answer(&stream)
     }
 
