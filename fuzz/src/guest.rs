@@ -1,6 +1,8 @@
 //! What a guest says to its host, and what the agent would take from a host: little is kept, nothing past a limit is
 //! passed on, and a request that is read is the one that would be written.
 
+use std::time::Duration;
+
 use worldcompute_guest::{HEADER, MAX_DATA, Message, Reader, VERSION, Writer};
 use worldcompute_microvm::{Collected, Dialogue};
 
@@ -25,7 +27,7 @@ fn as_guest(said: &[u8], piece: usize) {
     let mut dialogue = Dialogue::new(Some(request()), MAX_OUTPUT);
     let mut sink = Collected::default();
     for piece in said.chunks(piece) {
-        if dialogue.receive(piece, &mut sink).is_err() {
+        if dialogue.receive(piece, Duration::ZERO, &mut sink).is_err() {
             break;
         }
         assert!(dialogue.pending() <= HEADER + MAX_DATA);

@@ -5,9 +5,9 @@
 //! is taken out of turn, and none is larger than [`MAX_DATA`].
 //!
 //! A conversation: the agent says [`Hello`](Message::Hello), the host answers with one [`Run`](Message::Run) and
-//! [`Credit`](Message::Credit) for each stream, and the agent sends [`Output`](Message::Output) within that credit, a
-//! [`Heartbeat`](Message::Heartbeat) where it would else be silent for longer than [`HEARTBEAT`], and as the last word
-//! [`Ended`](Message::Ended) or [`NotStarted`](Message::NotStarted).
+//! [`Credit`](Message::Credit) for each stream, and the agent sends [`Output`](Message::Output) within that credit, which
+//! headers use up too, a [`Heartbeat`](Message::Heartbeat) where it would else be silent for longer than [`HEARTBEAT`],
+//! and as the last word [`Ended`](Message::Ended) or [`NotStarted`](Message::NotStarted).
 
 mod frame;
 mod message;

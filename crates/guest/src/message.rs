@@ -47,7 +47,7 @@ pub enum Message {
     Hello { version: u16 },
     /// Host: what to run, once.
     Run(Box<RunRequest>),
-    /// Host: so many more bytes of this stream may be sent.
+    /// Host: so many more bytes of this stream's frames may be sent, headers included.
     Credit { stream: Stream, bytes: u32 },
     /// Agent: it cannot be run, and why. Nothing follows.
     NotStarted { reason: String },

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
 use worldcompute_fault::{Fault, Result};
@@ -54,11 +55,15 @@ impl Channel {
         (fd, interest)
     }
 
-    /// Takes the call, or a piece of what the agent says, and answers.
+    /// Takes the call, or a piece of what the agent says, and answers. `now` is the dialogue's.
     ///
     /// # Errors
     /// Outside, what the system says; inside, what the guest did wrong.
-    pub fn hear(&mut self, sink: &mut dyn Sink) -> Result<std::result::Result<Heard, Broken>> {
+    pub fn hear(
+        &mut self,
+        now: Duration,
+        sink: &mut dyn Sink,
+    ) -> Result<std::result::Result<Heard, Broken>> {
         let read = match self.read() {
             Ok(None) => return Ok(Ok(Heard::Something)),
             Ok(Some(0)) => return Ok(Ok(Heard::TheEnd)),
@@ -68,7 +73,7 @@ impl Channel {
             Err(error) => return Err(Fault::io("hear the agent", &error)),
         };
         let bytes = self.piece.get(..read).unwrap_or_default();
-        if let Err(broken) = self.dialogue.receive(bytes, sink) {
+        if let Err(broken) = self.dialogue.receive(bytes, now, sink) {
             return Ok(Err(broken));
         }
         self.answer()
@@ -123,7 +128,12 @@ mod tests {
         let dir = RunDir::create(home.path()).unwrap();
         let path = dir.path().join("channel");
         let mut channel = Channel::new(dir.listen("channel").unwrap(), Dialogue::new(None, 0));
-        let mut hear = || channel.hear(&mut Collected::default()).unwrap().unwrap();
+        let mut hear = || {
+            channel
+                .hear(Duration::ZERO, &mut Collected::default())
+                .unwrap()
+                .unwrap()
+        };
         assert_eq!(hear(), Heard::Nothing);
         let first = UnixStream::connect(&path).unwrap();
         assert_eq!(hear(), Heard::Something);

@@ -4,16 +4,21 @@
 //! the limit of the output; whatever is out of turn ends the conversation with a code of its own.
 
 use std::fmt;
+use std::time::Duration;
 
 use worldcompute_fault::Fault;
 use worldcompute_guest::{
-    End, Message, Reader, Refusal, RunRequest, Stream, Tally, VERSION, Writer,
+    End, HEADER, HEARTBEAT, Message, Reader, Refusal, RunRequest, Stream, Tally, VERSION, Writer,
 };
 
 use crate::Sink;
 
-/// How much of each stream may be under way.
+/// How much of each stream may be under way, in bytes of its frames, headers included.
 pub const WINDOW: u32 = 256 << 10;
+/// Heartbeats above those that are due: the guest's clock is not the host's, and several may come at once.
+const MORE_HEARTBEATS: u32 = 64;
+/// How much faster than the host's the guest's clock may go.
+const FASTER: u32 = 2;
 
 /// In which way a guest broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub enum Misconduct {
     SecondHello,
     /// Something before the greeting.
     BeforeHello,
-    /// More output than there was credit for.
+    /// More output than there was credit for, or more heartbeats than time for them.
     Flood,
     /// Something after the last word.
     AfterEnd,
@@ -128,7 +133,9 @@ pub struct Dialogue {
     request: Option<RunRequest>,
     reader: Reader,
     writer: Writer,
-    greeted: bool,
+    /// When it was greeted, by the clock of the run.
+    greeted: Option<Duration>,
+    heartbeats: u32,
     last_word: Option<LastWord>,
     credit: [Credit; 2],
     output_bytes: u64,
@@ -153,7 +160,8 @@ impl Dialogue {
             request,
             reader: Reader::of_agent(),
             writer: Writer::new(),
-            greeted: false,
+            greeted: None,
+            heartbeats: 0,
             last_word: None,
             credit: [Credit {
                 left: 0,
@@ -166,17 +174,22 @@ impl Dialogue {
         }
     }
 
-    /// Takes in what came from the guest.
+    /// Takes in what came from the guest. `now` is of a clock that stands while the guest does.
     ///
     /// # Errors
     /// The first thing that is wrong. Nothing more is to be taken in then.
-    pub fn receive(&mut self, mut bytes: &[u8], sink: &mut dyn Sink) -> Result<(), Broken> {
+    pub fn receive(
+        &mut self,
+        mut bytes: &[u8],
+        now: Duration,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Broken> {
         while !bytes.is_empty() {
             if self.last_word.is_some() {
                 return Err(Misconduct::AfterEnd.into());
             }
             if let Some(frame) = self.reader.read(&mut bytes)? {
-                self.take(frame.try_into()?, sink)?;
+                self.take(frame.try_into()?, now, sink)?;
             }
         }
         Ok(())
@@ -199,7 +212,7 @@ impl Dialogue {
 
     /// Whether the agent has said that it is there.
     pub const fn greeted(&self) -> bool {
-        self.greeted
+        self.greeted.is_some()
     }
 
     /// The agent's last word, once it is said.
@@ -217,26 +230,44 @@ impl Dialogue {
         self.reader.pending()
     }
 
-    fn take(&mut self, message: Message, sink: &mut dyn Sink) -> Result<(), Broken> {
-        match message {
-            Message::Hello { version } if !self.greeted => self.greet(version)?,
-            Message::Hello { .. } => return Err(Misconduct::SecondHello.into()),
-            _ if !self.greeted => return Err(Misconduct::BeforeHello.into()),
-            Message::Output { stream, bytes } => self.take_output(stream, &bytes, sink)?,
-            Message::NotStarted { reason } => self.last_word = Some(LastWord::NotStarted(reason)),
-            Message::Ended { end, tally } => self.last_word = Some(LastWord::Ended { end, tally }),
-            Message::Heartbeat => {}
+    fn take(&mut self, message: Message, now: Duration, sink: &mut dyn Sink) -> Result<(), Broken> {
+        match (message, self.greeted) {
+            (Message::Hello { version }, None) => self.greet(version, now)?,
+            (Message::Hello { .. }, Some(_)) => return Err(Misconduct::SecondHello.into()),
+            (_, None) => return Err(Misconduct::BeforeHello.into()),
+            (Message::Output { stream, bytes }, _) => self.take_output(stream, &bytes, sink)?,
+            (Message::NotStarted { reason }, _) => {
+                self.last_word = Some(LastWord::NotStarted(reason));
+            }
+            (Message::Ended { end, tally }, _) => {
+                self.last_word = Some(LastWord::Ended { end, tally });
+            }
+            (Message::Heartbeat, Some(greeted)) => {
+                self.count_heartbeat(now.saturating_sub(greeted))?
+            }
             // The reader lets no frame of the host's through.
-            Message::Run(_) | Message::Credit { .. } => return Err(Misconduct::UnknownFrame.into()),
+            (Message::Run(_) | Message::Credit { .. }, _) => {
+                return Err(Misconduct::UnknownFrame.into());
+            }
         }
         Ok(())
     }
 
-    fn greet(&mut self, version: u16) -> Result<(), Misconduct> {
+    /// Each costs the host work and the guest nothing.
+    fn count_heartbeat(&mut self, since_greeting: Duration) -> Result<(), Misconduct> {
+        self.heartbeats = self.heartbeats.saturating_add(1);
+        let counted = self.heartbeats.saturating_sub(MORE_HEARTBEATS);
+        match HEARTBEAT.saturating_mul(counted) <= since_greeting.saturating_mul(FASTER) {
+            true => Ok(()),
+            false => Err(Misconduct::Flood),
+        }
+    }
+
+    fn greet(&mut self, version: u16, now: Duration) -> Result<(), Misconduct> {
         if version != VERSION {
             return Err(Misconduct::WrongVersion);
         }
-        self.greeted = true;
+        self.greeted = Some(now);
         match self.request.take() {
             None => self.last_word = Some(LastWord::Booted),
             Some(request) => {
@@ -255,13 +286,14 @@ impl Dialogue {
         bytes: &[u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Broken> {
-        let taken = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // With its header, so that many small frames are not cheaper than few large ones.
+        let cost = u32::try_from(HEADER + bytes.len()).unwrap_or(u32::MAX);
         let credit = self.credit_of(stream);
-        credit.left = credit.left.checked_sub(taken).ok_or(Misconduct::Flood)?;
-        credit.taken += taken;
+        credit.left = credit.left.checked_sub(cost).ok_or(Misconduct::Flood)?;
+        credit.taken += cost;
         let owed = credit.taken;
         let before = self.output_bytes;
-        self.output_bytes += u64::from(taken);
+        self.output_bytes += bytes.len() as u64;
         let room = usize::try_from(self.max_output.saturating_sub(before)).unwrap_or(usize::MAX);
         let within = bytes.get(..room).unwrap_or(bytes);
         if !within.is_empty() {

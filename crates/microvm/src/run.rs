@@ -182,10 +182,12 @@ impl<'a> Run<'a> {
     }
 
     fn hear_agent(&mut self, sink: &mut dyn Sink) -> Result<(Heard, Option<Verdict>)> {
-        let heard = match self.channel.hear(sink)? {
+        let now = self.control.elapsed();
+        let heard = match self.channel.hear(now, sink)? {
             Ok(heard) => heard,
             Err(broken) => return Ok((Heard::Nothing, Some(verdict_of(broken)?))),
         };
+        // The sink may have taken its time.
         let now = self.control.elapsed();
         match heard {
             Heard::Something => self.heard = now,

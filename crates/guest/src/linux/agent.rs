@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, wait};
 use worldcompute_guest::{
-    End, HEARTBEAT, MAX_DATA, Message, Reader, RunRequest, Stream, Tally, VERSION, Writer,
+    End, HEADER, HEARTBEAT, MAX_DATA, Message, Reader, RunRequest, Stream, Tally, VERSION, Writer,
 };
 
 use super::{FAILURE, Result, cannot, control_group, machine};
@@ -104,18 +104,21 @@ impl Host {
         }
     }
 
+    /// Bytes of output that may be sent in one frame, whose header costs credit too.
     fn credit(&self, stream: Stream) -> usize {
         let credit = self
             .credit
             .get(stream as usize)
             .copied()
             .unwrap_or_default();
-        usize::try_from(credit).unwrap_or(usize::MAX)
+        let credit = usize::try_from(credit).unwrap_or(usize::MAX);
+        credit.saturating_sub(HEADER)
     }
 
     fn send_output(&mut self, stream: Stream, bytes: Vec<u8>) -> Result<()> {
         if let Some(credit) = self.credit.get_mut(stream as usize) {
-            *credit = credit.saturating_sub(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            let cost = u32::try_from(HEADER + bytes.len()).unwrap_or(u32::MAX);
+            *credit = credit.saturating_sub(cost);
         }
         self.send(&Message::Output { stream, bytes })
     }

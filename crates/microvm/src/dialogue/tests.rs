@@ -48,6 +48,7 @@ struct Guest {
     sink: Collected,
     writer: Writer,
     reader: Reader,
+    now: Duration,
 }
 
 impl Guest {
@@ -62,6 +63,7 @@ impl Guest {
             sink: Collected::default(),
             writer: Writer::default(),
             reader: Reader::of_host(),
+            now: Duration::ZERO,
         }
     }
 
@@ -72,7 +74,7 @@ impl Guest {
     }
 
     fn say_bytes(&mut self, bytes: &[u8]) -> Result<Vec<Message>, Broken> {
-        self.dialogue.receive(bytes, &mut self.sink)?;
+        self.dialogue.receive(bytes, self.now, &mut self.sink)?;
         let outgoing = self.dialogue.outgoing().to_vec();
         self.dialogue.sent(outgoing.len());
         let (mut bytes, mut answers) = (outgoing.as_slice(), Vec::new());
@@ -88,7 +90,10 @@ fn breaks(messages: &[Message]) -> Broken {
     let mut guest = Guest::new(1 << 20);
     for message in messages {
         let bytes = guest.writer.write(message);
-        if let Err(broken) = guest.dialogue.receive(&bytes, &mut guest.sink) {
+        if let Err(broken) = guest
+            .dialogue
+            .receive(&bytes, Duration::ZERO, &mut guest.sink)
+        {
             return broken;
         }
         if *message == HELLO {
@@ -202,7 +207,7 @@ fn a_length_that_is_a_lie_ends_it_before_a_byte_is_kept() {
     bytes[length..length + 4].copy_from_slice(&u32::MAX.to_le_bytes());
     let mut dialogue = dialogue();
     let broken = dialogue
-        .receive(&bytes, &mut Collected::default())
+        .receive(&bytes, Duration::ZERO, &mut Collected::default())
         .unwrap_err();
     assert_eq!(broken, Broken::Misconduct(Misconduct::FrameTooLong));
     assert!(dialogue.pending() <= HEADER);
@@ -213,7 +218,7 @@ fn a_frame_that_is_repeated_ends_it() {
     let mut bytes = bytes_of(&[HELLO, Message::Heartbeat]);
     bytes.extend_from_within(HEADER + 2..);
     let broken = dialogue()
-        .receive(&bytes, &mut Collected::default())
+        .receive(&bytes, Duration::ZERO, &mut Collected::default())
         .unwrap_err();
     assert_eq!(broken, Broken::Misconduct(Misconduct::OutOfSequence));
 }
@@ -247,7 +252,7 @@ fn credit_is_given_again_for_what_was_taken_and_never_more_than_the_window_is_un
         }
         assert!(credit <= WINDOW, "{credit}");
         credit = credit
-            .checked_sub(MAX_DATA as u32)
+            .checked_sub((HEADER + MAX_DATA) as u32)
             .expect("the guest would wait for ever");
         answers = guest.say(&output(Stream::Stdout, MAX_DATA)).unwrap();
     }
@@ -257,7 +262,10 @@ fn credit_is_given_again_for_what_was_taken_and_never_more_than_the_window_is_un
 fn credit_that_was_not_sent_yet_is_none() {
     let mut guest = Guest::new(1 << 20);
     let hello = guest.writer.write(&HELLO);
-    guest.dialogue.receive(&hello, &mut guest.sink).unwrap();
+    guest
+        .dialogue
+        .receive(&hello, Duration::ZERO, &mut guest.sink)
+        .unwrap();
     assert_eq!(
         guest.say(&output(Stream::Stdout, 1)),
         Err(Misconduct::Flood.into())
@@ -265,9 +273,46 @@ fn credit_that_was_not_sent_yet_is_none() {
 }
 
 #[test]
+fn a_frame_costs_its_header_too() {
+    let mut guest = Guest::new(1 << 20);
+    let hello = guest.writer.write(&HELLO);
+    guest
+        .dialogue
+        .receive(&hello, Duration::ZERO, &mut guest.sink)
+        .unwrap();
+    guest.dialogue.sent(usize::MAX);
+    let frames = WINDOW as usize / (HEADER + 1);
+    for frame in 0..=frames {
+        let bytes = guest.writer.write(&output(Stream::Stdout, 1));
+        let received = guest
+            .dialogue
+            .receive(&bytes, Duration::ZERO, &mut guest.sink);
+        assert_eq!(received.is_ok(), frame < frames, "{frame}");
+    }
+}
+
+#[test]
+fn heartbeats_come_at_their_rate_with_some_to_spare() {
+    let mut guest = Guest::new(0);
+    guest.now = 1000 * HEARTBEAT;
+    guest.say(&HELLO).unwrap();
+    for _ in 0..MORE_HEARTBEATS {
+        guest.say(&Message::Heartbeat).unwrap();
+    }
+    for _ in 0..MORE_HEARTBEATS {
+        guest.now += HEARTBEAT;
+        for _ in 0..FASTER {
+            guest.say(&Message::Heartbeat).unwrap();
+        }
+    }
+    let past = guest.say(&Message::Heartbeat);
+    assert_eq!(past, Err(Misconduct::Flood.into()));
+}
+
+#[test]
 fn one_stream_without_credit_does_not_stop_the_other() {
     let mut messages = vec![HELLO];
-    messages.extend(vec![output(Stream::Stderr, MAX_DATA); 8]);
+    messages.extend(vec![output(Stream::Stderr, MAX_DATA - HEADER); 8]);
     messages.push(output(Stream::Stdout, 1));
     messages.push(output(Stream::Stderr, 1));
     assert_eq!(breaks(&messages), Broken::Misconduct(Misconduct::Flood));
@@ -283,7 +328,11 @@ fn one_stream_without_credit_does_not_stop_the_other() {
 fn a_probe_wants_no_more_than_the_greeting() {
     let mut dialogue = Dialogue::new(None, 0);
     dialogue
-        .receive(&bytes_of(&[HELLO]), &mut Collected::default())
+        .receive(
+            &bytes_of(&[HELLO]),
+            Duration::ZERO,
+            &mut Collected::default(),
+        )
         .unwrap();
     assert_eq!(dialogue.last_word(), Some(&LastWord::Booted));
     assert!(dialogue.outgoing().is_empty());
@@ -300,7 +349,7 @@ fn what_takes_the_output_can_end_the_run() {
     let mut guest = Guest::new(10);
     guest.say(&HELLO).unwrap();
     let bytes = guest.writer.write(&output(Stream::Stdout, 1));
-    let Err(Broken::Sink(fault)) = guest.dialogue.receive(&bytes, &mut Full) else {
+    let Err(Broken::Sink(fault)) = guest.dialogue.receive(&bytes, Duration::ZERO, &mut Full) else {
         panic!("it went on");
     };
     assert_eq!(fault.code(), "disk_full");
@@ -315,7 +364,7 @@ proptest! {
         all.extend(bytes);
         let (mut dialogue, mut sink) = (Dialogue::new(None, 100), Collected::default());
         for piece in all.chunks(piece) {
-            if dialogue.receive(piece, &mut sink).is_err() {
+            if dialogue.receive(piece, Duration::ZERO, &mut sink).is_err() {
                 break;
             }
             dialogue.sent(usize::MAX);

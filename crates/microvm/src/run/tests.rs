@@ -261,14 +261,30 @@ fn a_guest_that_talks_for_ever_is_ended_by_its_wall_clock_limit() {
         wall: SHORT,
         ..limits()
     };
-    let for_ever = |mut channel: UnixStream| {
+    let (sender, receiver) = mpsc::channel::<()>();
+    let for_ever = move |mut channel: UnixStream| {
+        let mut writer = Writer::default();
+        let mut said = channel.write_all(&writer.write(&HELLO));
+        while said.is_ok() {
+            let _ = receiver.recv_timeout(SHORT / 10);
+            said = channel.write_all(&writer.write(&Message::Heartbeat));
+        }
+    };
+    assert_eq!(status(&limits, for_ever), Status::TimedOut);
+    drop(sender);
+}
+
+#[test]
+fn a_guest_that_floods_with_heartbeats_is_ended_before_its_time_is_over() {
+    let flood = |mut channel: UnixStream| {
         let mut writer = Writer::default();
         let mut said = channel.write_all(&writer.write(&HELLO));
         while said.is_ok() {
             said = channel.write_all(&writer.write(&Message::Heartbeat));
         }
     };
-    assert_eq!(status(&limits, for_ever), Status::TimedOut);
+    let flooded = Status::Misconduct(Misconduct::Flood);
+    assert_eq!(status(&limits(), flood), flooded);
 }
 
 #[test]
