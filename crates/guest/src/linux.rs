@@ -5,6 +5,7 @@ mod control_group;
 mod init;
 mod launch;
 mod machine;
+mod privileges;
 mod user;
 
 use std::fmt::Display;

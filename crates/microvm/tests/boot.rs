@@ -53,6 +53,29 @@ fn a_program_runs_as_its_images_user_with_both_streams_apart() {
 }
 
 #[test]
+fn root_of_an_image_makes_no_device_mounts_nothing_and_does_not_leave_its_folder() {
+    let Some(machine) = machine() else { return };
+    // The disk of the image, as the agent knows it.
+    let script = "mknod /tmp/disk b 254 0 2>&1 || echo no device; mount -t tmpfs none /tmp 2>&1 || echo no mount; \
+                  chroot /tmp /bin/true 2>&1 || echo no chroot; ls /proc/1/root 2>&1 || echo no agent; \
+                  touch /tmp/file && chown 1000 /tmp/file && echo a file; cat /proc/self/status";
+    let (outcome, printed) = machine.run(&machine.spec(script));
+    assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    for expected in [
+        "mknod: /tmp/disk: Operation not permitted\nno device\n",
+        "mount: permission denied (are you root?)\nno mount\n",
+        "Operation not permitted\nno chroot\n",
+        "Permission denied\nno agent\n",
+        "\na file\n",
+        "\nCapInh:\t0000000000000000\nCapPrm:\t00000000a00025fb\nCapEff:\t00000000a00025fb\nCapBnd:\t00000000a00025fb\n",
+        "\nNoNewPrivs:\t1\n",
+    ] {
+        assert!(printed.contains(expected), "{expected:?} in {printed}");
+    }
+}
+
+#[test]
 fn a_megabyte_of_stderr_arrives_whole_with_the_exit_code() {
     let Some(machine) = machine() else { return };
     let script = "echo before; yes abcdefg | head -c 1048576 >&2; echo after; exit 7";

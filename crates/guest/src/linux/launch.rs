@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use worldcompute_guest::{HEADER, MAX_RUN, Message, Reader, RunRequest};
 
 use super::user::{self, User};
-use super::{FAILURE, ROOT, Result, cannot, cannot_at, control_group};
+use super::{FAILURE, ROOT, Result, cannot, cannot_at, control_group, privileges};
 
 /// What a shell returns for a program that it cannot start. The agent goes by what is in [`FAILURE`].
 const NOT_STARTED: u8 = 127;
@@ -41,7 +41,9 @@ fn become_program() -> Result<Infallible> {
     rustix::stdio::dup2_stdin(nothing).map_err(cannot("open standard input"))?;
     limit(Resource::Nofile, run.open_files.into())?;
     limit(Resource::Core, 0)?;
+    privileges::bound()?;
     become_user(&user)?;
+    privileges::drop_others()?;
     exec(&run, &user)
 }
 

@@ -214,7 +214,8 @@ fn image(dir: &Path) -> PathBuf {
     fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     fs::copy(BUSYBOX, tree.join("bin/busybox")).unwrap();
     for applet in [
-        "cat", "dd", "echo", "env", "head", "id", "kill", "ls", "pwd", "sh", "sleep", "true", "yes",
+        "cat", "chown", "chroot", "dd", "echo", "env", "head", "id", "kill", "ls", "mknod",
+        "mount", "pwd", "sh", "sleep", "touch", "true", "yes",
     ] {
         symlink("busybox", tree.join("bin").join(applet)).unwrap();
     }
