@@ -1,8 +1,9 @@
 //! The hypervisor as a process: what it may do to this machine should a guest get the better of it.
 //!
 //! Set up by programs of util-linux, which every Linux has, each of which becomes the next: `prlimit` (memory, size of
-//! files), `unshare` (no network, no message queues of others), `setpriv` (a user that owns nothing, no privileges now
-//! or later, dies with its parent). None of that takes unsafe code here.
+//! files), `unshare` (no network, no message queues of others), `setpriv` (no privileges now or later, dies with its
+//! parent; a user that owns nothing, where this process is root: else it is this one's, and its files are in reach).
+//! None of that takes unsafe code here.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;

@@ -5,10 +5,10 @@
 //!
 //! **Confinement.** The guest has a processor, memory, a disk of which only a copy changes, and one port to this
 //! process: no network device, no clock of the host's to set, no file. Around it, the hypervisor is a process without
-//! privileges, network and children. What comes over the port is a stranger's word ([`Misconduct`]).
+//! privileges and network, of a user of its own where this process is root and else of the same: then a guest that gets
+//! the better of it may open what this user may. What comes over the port is a stranger's word ([`Misconduct`]).
 //!
-//! **No way down.** Where no hypervisor boots a guest, nothing runs.
-
+//! **No way down.** Where no hypervisor boots a guest, or none can be kept from the network, nothing runs.
 //!
 //! Linux on x86-64. Elsewhere [`MicroVms::open`] says that there is none (WC-021).
 
