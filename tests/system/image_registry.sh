@@ -73,7 +73,8 @@ make_image() {
 # serve NAME: a registry of its own, whose settings are on standard input; its port is in $port.
 serve() {
     cat >"$work/$1.yml"
-    docker-registry serve "$work/$1.yml" >"$work/$1.log" 2>&1 &
+    : >"$work/$1.log"
+    docker-registry serve "$work/$1.yml" >>"$work/$1.log" 2>&1 &
     servers+=($!)
     port=
     for _ in $(seq 300); do
