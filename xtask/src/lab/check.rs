@@ -13,7 +13,6 @@ use super::authority::Authority;
 use super::board::{self, Game};
 use super::claim::{self, Claim};
 use super::clock;
-use super::crowd;
 use super::cut;
 use super::diagnose;
 use super::doh;
@@ -50,8 +49,8 @@ const HOLD: Hold = Hold {
     reservation_s: 8,
     time: Duration::from_secs(24),
 };
-/// How long the short forms of `crowd` and `flood` are.
-const SHORT: Duration = Duration::from_secs(10);
+/// How long the short form of `flood` is.
+const FLOOD: Duration = Duration::from_secs(10);
 
 /// Measures everything, plays the short forms of the scenarios, and prints what came out. Returns what cannot be played on
 /// this machine, with the reason for each; all of it where there can be no lab.
@@ -137,8 +136,7 @@ fn scenarios(claim: &Claim, means: &Means, stop: &Stop) -> Result<()> {
         None => tell(&clock::play(claim, means, stop)?)?,
         Some(why) => println!("skipped: {why}"),
     }
-    tell(&crowd::play(claim, SHORT, means, stop)?)?;
-    tell(&flood::play(claim, SHORT, means, stop)?)
+    tell(&flood::play(claim, FLOOD, means, stop)?)
 }
 
 type Scenario<'a> = &'a (dyn Fn() -> Result<Report> + Sync);

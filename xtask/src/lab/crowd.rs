@@ -10,7 +10,7 @@ use super::ground::{Ground, Held, Nodes, list};
 use super::internet::Host;
 use super::island::Jobs;
 use super::means::{Means, Report};
-use super::node::{ANSWER_TIME, Node};
+use super::node::ANSWER_TIME;
 use super::sizes::{Sizes, mib};
 use super::stop::Stop;
 use super::teller::Teller;
@@ -21,8 +21,6 @@ pub const CROWD: u64 = 1000;
 /// What one network may have at a relay: connections, as many reservations, and circuits. They are the program's own limits.
 const MOST_CONNECTIONS: u64 = 512;
 const MOST_CIRCUITS: u64 = 768;
-/// What a relay counts of what was too much.
-const REFUSED: [&str; 2] = ["connections_refused", "circuits_refused"];
 /// Connections of those who are no part of the crowd.
 const OTHERS: u64 = 24;
 /// What a process may take more of the machine's memory than before: a quarter of a MiB for a connection, and a half for a
@@ -58,7 +56,6 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         let last = crowd.told().pop();
         return Err(Failure::new(format!("the crowd never came: {last:?}")));
     }
-    has_its_share(&nodes.relays[0], stop)?;
     let until = Instant::now() + time;
     let (most, connections, served) = std::thread::scope(|scope| {
         let most = scope.spawn(|| Sizes::most(&nodes, before, until, stop));
@@ -82,25 +79,6 @@ pub fn play(claim: &Claim, time: Duration, means: &Means, stop: &Stop) -> Result
         counted: nodes.relays[0].inbound(stop)?,
     };
     Ok(told.report())
-}
-
-/// Waits until the relay has refused a connection and a circuit.
-fn has_its_share(relay: &Node<'_>, stop: &Stop) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let counted = relay.inbound(stop)?;
-        if REFUSED.iter().all(|what| count(&counted, what) > 0) {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::new(format!("nobody was refused: {counted}")));
-        }
-        stop.wait(LOOK)?;
-    }
-}
-
-fn count(counted: &Value, what: &str) -> u64 {
-    counted.get(what).and_then(Value::as_u64).unwrap_or(0)
 }
 
 /// The most connections that relay and donor had at a time, until then, as they tell.
@@ -296,8 +274,9 @@ impl Told {
                 ));
             }
         }
-        for what in REFUSED {
-            if count(&self.counted, what) == 0 {
+        for what in ["connections_refused", "circuits_refused"] {
+            let count = self.counted.get(what).and_then(Value::as_u64);
+            if count.unwrap_or(0) == 0 {
                 broken.push(format!("the relay counted no {what}: {}", self.counted));
             }
         }

@@ -279,8 +279,9 @@ fn unsupported(what: &[u8]) -> Fault {
         .hint("save the image again, with docker save or skopeo copy")
 }
 
+/// The reader's error quotes what it could not read: whoever made the file chose that, and a terminal would do what it says.
 fn unreadable(error: &io::Error) -> Fault {
-    invalid("archive_unreadable", "no whole tar archive")
-        .caused_by(error)
+    let why = excerpt(&error.to_string());
+    invalid("archive_unreadable", format!("no whole tar archive: {why}"))
         .hint("save the image again")
 }

@@ -442,6 +442,10 @@ fn a_file_that_is_no_archive_is_refused() {
     assert_eq!(refused(b"").code(), "not_an_image");
     assert_eq!(refused(&[7; 2000]).code(), "archive_unreadable");
     assert_eq!(refused(b"FROM scratch\n").code(), "archive_unreadable");
+    let told = refused(&[b"\x1b[2Jevil\n".as_slice(), &[b'x'; 2000]].concat());
+    assert_eq!(told.code(), "archive_unreadable");
+    let told = told.to_string();
+    assert!(!told.contains(['\x1b', '\n']) && told.len() < 300, "{told}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.tar");
     fs::File::create(&path).unwrap();
