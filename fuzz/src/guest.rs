@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use worldcompute_guest::{HEADER, MAX_DATA, Message, Reader, VERSION, Writer};
-use worldcompute_microvm::{Collected, Dialogue};
+use worldcompute_guest::{HEADER, MAX_DATA, Message, OutputFile, Reader, VERSION, Writer};
+use worldcompute_microvm::{Collected, Dialogue, End, LastWord};
 
 const MAX_OUTPUT: u64 = 1000;
+/// Most bytes of each file that is asked for.
+const MAX_FILES: [u64; 3] = [800, 0, 300];
 
 /// Reads and judges; a panic is a finding. The first byte says how: whether a greeting comes before, and in pieces of
 /// what length the rest comes.
@@ -34,12 +36,37 @@ fn as_guest(said: &[u8], piece: usize) {
         assert!(dialogue.outgoing().len() < 4096);
         dialogue.sent(usize::MAX);
     }
-    assert!((sink.stdout.len() + sink.stderr.len()) as u64 <= MAX_OUTPUT);
+    check(&dialogue, &sink);
+}
+
+fn check(dialogue: &Dialogue, sink: &Collected) {
+    let files: Vec<_> = sink.files.iter().flatten().map(Vec::len).collect();
+    assert!(
+        sink.stdout.len() + sink.stderr.len() + files.iter().sum::<usize>() <= MAX_OUTPUT as usize
+    );
+    assert!(files.len() <= MAX_FILES.len());
+    assert!(
+        files
+            .iter()
+            .zip(MAX_FILES)
+            .all(|(size, most)| *size as u64 <= most)
+    );
+    let succeeded = matches!(dialogue.ended(), Some((End::Exited(0), _)));
+    assert!(succeeded || files.is_empty());
+    if let Some(LastWord::Ended { .. }) = dialogue.last_word() {
+        assert!(!succeeded || files.len() == MAX_FILES.len());
+    }
 }
 
 fn request() -> worldcompute_guest::RunRequest {
     worldcompute_guest::RunRequest {
         argv: vec!["true".to_owned()],
+        outputs: MAX_FILES
+            .map(|max_bytes| OutputFile {
+                path: "/out".to_owned(),
+                max_bytes,
+            })
+            .into(),
         ..Default::default()
     }
 }

@@ -20,11 +20,13 @@ pub enum Kind {
     Heartbeat = 7,
     Exited = 8,
     Killed = 9,
+    File = 10,
+    NoFile = 11,
 }
 
 impl Kind {
     /// Every kind, by number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Hello,
         Self::Run,
         Self::Credit,
@@ -34,6 +36,8 @@ impl Kind {
         Self::Heartbeat,
         Self::Exited,
         Self::Killed,
+        Self::File,
+        Self::NoFile,
     ];
 
     fn of(number: u8) -> Option<Self> {
@@ -47,8 +51,8 @@ impl Kind {
             Self::Run => MAX_RUN,
             Self::Credit => 5,
             Self::Heartbeat => 0,
-            Self::NotStarted => MAX_REASON,
-            Self::Stdout | Self::Stderr => MAX_DATA,
+            Self::NotStarted | Self::NoFile => MAX_REASON,
+            Self::Stdout | Self::Stderr | Self::File => MAX_DATA,
             Self::Exited | Self::Killed => 9,
         }
     }
@@ -111,6 +115,8 @@ impl Reader {
             Kind::Heartbeat,
             Kind::Exited,
             Kind::Killed,
+            Kind::File,
+            Kind::NoFile,
         ])
     }
 

@@ -7,7 +7,9 @@
 //! A conversation: the agent says [`Hello`](Message::Hello), the host answers with one [`Run`](Message::Run) and
 //! [`Credit`](Message::Credit) for each stream, and the agent sends [`Output`](Message::Output) within that credit, which
 //! headers use up too, a [`Heartbeat`](Message::Heartbeat) where it would else be silent for longer than [`HEARTBEAT`],
-//! and as the last word [`Ended`](Message::Ended) or [`NotStarted`](Message::NotStarted).
+//! and [`Ended`](Message::Ended) or [`NotStarted`](Message::NotStarted). That is its last word, unless the program exited
+//! with 0 and the request names files: these follow as one more stream, one after another in the order of the request,
+//! each with a frame without bytes for its end. The last end is then the last word, or [`NoFile`](Message::NoFile) is.
 
 mod frame;
 mod message;
@@ -17,10 +19,10 @@ use std::time::Duration;
 
 pub use frame::{Frame, HEADER, Kind, Reader, Refusal};
 pub use message::{End, Message, Stream, Tally, Writer};
-pub use request::{MAX_ENTRIES, MAX_TEXT, RunRequest};
+pub use request::{MAX_ENTRIES, MAX_OUTPUTS, MAX_PATH, MAX_TEXT, OutputFile, RunRequest};
 
 /// The version of this protocol. There is no talking between versions: host and agent are built together.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Most bytes of one frame of output.
 pub const MAX_DATA: usize = 32 << 10;
 /// Most bytes of a message in words.

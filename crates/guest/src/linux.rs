@@ -2,9 +2,12 @@
 
 mod agent;
 mod control_group;
+mod host;
+mod image_file;
 mod init;
 mod launch;
 mod machine;
+mod outputs;
 mod privileges;
 mod user;
 

@@ -3,21 +3,24 @@
 use crate::frame::{Frame, Kind, Refusal, encode};
 use crate::{MAX_REASON, RunRequest};
 
-/// One of the two streams that a program writes to.
+/// One of the streams that are sent within credit: the two that a program writes to, and the files that it leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     Stdout,
     Stderr,
+    /// The files that the request names, one after another.
+    Files,
 }
 
 impl Stream {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Stdout, Self::Stderr];
+    /// Every stream, as many as there are.
+    pub const ALL: [Self; 3] = [Self::Stdout, Self::Stderr, Self::Files];
 
     const fn kind(self) -> Kind {
         match self {
             Self::Stdout => Kind::Stdout,
             Self::Stderr => Kind::Stderr,
+            Self::Files => Kind::File,
         }
     }
 }
@@ -51,12 +54,14 @@ pub enum Message {
     Credit { stream: Stream, bytes: u32 },
     /// Agent: it cannot be run, and why. Nothing follows.
     NotStarted { reason: String },
-    /// Agent: what the program wrote.
+    /// Agent: what the program wrote. Of files, no bytes are the end of one.
     Output { stream: Stream, bytes: Vec<u8> },
     /// Agent: it is still there.
     Heartbeat,
-    /// Agent: it is over. Nothing follows.
+    /// Agent: it is over. Files follow where it exited with 0 and the request names any; else nothing does.
     Ended { end: End, tally: Tally },
+    /// Agent: the file that is due cannot be given out, and why. Nothing follows.
+    NoFile { reason: String },
 }
 
 impl TryFrom<Frame> for Message {
@@ -68,9 +73,11 @@ impl TryFrom<Frame> for Message {
             Kind::Hello => hello(&payload),
             Kind::Run => RunRequest::decode(&payload).map(|run| Self::Run(Box::new(run))),
             Kind::Credit => credit(&payload),
-            Kind::NotStarted => not_started(payload),
+            Kind::NotStarted => text(payload).map(|reason| Self::NotStarted { reason }),
+            Kind::NoFile => text(payload).map(|reason| Self::NoFile { reason }),
             Kind::Stdout => output(Stream::Stdout, payload),
             Kind::Stderr => output(Stream::Stderr, payload),
+            Kind::File => output(Stream::Files, payload),
             Kind::Heartbeat => payload.is_empty().then_some(Self::Heartbeat),
             Kind::Exited | Kind::Killed => ended(kind, &payload),
         };
@@ -94,14 +101,14 @@ fn credit(payload: &[u8]) -> Option<Message> {
     Some(Message::Credit { stream, bytes })
 }
 
-fn not_started(payload: Vec<u8>) -> Option<Message> {
-    let reason = String::from_utf8(payload).ok()?;
-    Some(Message::NotStarted { reason })
+fn text(payload: Vec<u8>) -> Option<String> {
+    String::from_utf8(payload).ok()
 }
 
-/// A frame of output has some: empty ones would cost the host work and the guest no credit.
+/// A frame without bytes says nothing of what is printed: there are as many ends as files, and no other ones.
 fn output(stream: Stream, bytes: Vec<u8>) -> Option<Message> {
-    (!bytes.is_empty()).then_some(Message::Output { stream, bytes })
+    let says_something = stream == Stream::Files || !bytes.is_empty();
+    says_something.then_some(Message::Output { stream, bytes })
 }
 
 fn ended(kind: Kind, payload: &[u8]) -> Option<Message> {
@@ -142,9 +149,8 @@ impl Writer {
                 let [b0, b1, b2, b3] = bytes.to_le_bytes();
                 self.frame(Kind::Credit, &[stream.kind() as u8, b0, b1, b2, b3])
             }
-            Message::NotStarted { reason } => {
-                self.frame(Kind::NotStarted, cut(reason, MAX_REASON).as_bytes())
-            }
+            Message::NotStarted { reason } => self.reason(Kind::NotStarted, reason),
+            Message::NoFile { reason } => self.reason(Kind::NoFile, reason),
             Message::Output { stream, bytes } => self.frame(stream.kind(), bytes),
             Message::Heartbeat => self.frame(Kind::Heartbeat, &[]),
             Message::Ended { end, tally } => self.ended(*end, *tally),
@@ -155,6 +161,10 @@ impl Writer {
 
     fn frame(&self, kind: Kind, payload: &[u8]) -> Vec<u8> {
         encode(kind, self.sequence, payload)
+    }
+
+    fn reason(&self, kind: Kind, reason: &str) -> Vec<u8> {
+        self.frame(kind, cut(reason, MAX_REASON).as_bytes())
     }
 
     fn ended(&self, end: End, tally: Tally) -> Vec<u8> {

@@ -6,6 +6,19 @@ use crate::MAX_RUN;
 pub const MAX_ENTRIES: usize = 1024;
 /// Most bytes of one text of a request: what Linux takes as one argument (`MAX_ARG_STRLEN`).
 pub const MAX_TEXT: usize = 128 << 10;
+/// Most files of a request that a program is to leave behind.
+pub const MAX_OUTPUTS: usize = 64;
+/// Most bytes of a path of a file: what Linux takes (`PATH_MAX`, which counts an end).
+pub const MAX_PATH: usize = 4095;
+
+/// A file that a program is to leave behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Absolute path in the image, to a regular file on its disk.
+    pub path: String,
+    /// Most bytes of it.
+    pub max_bytes: u64,
+}
 
 /// What the agent starts, in the words of an image's configuration (OCI image specification, `config`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +31,11 @@ pub struct RunRequest {
     pub user: String,
     /// Absolute path in the image; made where it is missing. Empty for `/`.
     pub cwd: String,
+    /// What the program reads as standard input: absolute path of a regular file in the image, whoever may read it. Empty for
+    /// nothing to read.
+    pub stdin: String,
+    /// Files that are sent when the program has exited with 0.
+    pub outputs: Vec<OutputFile>,
     /// The disk with the image's files, by its name under `/dev`; empty for none, which only a probe of the machine wants.
     pub root: String,
     /// Most bytes of memory that the program and what it starts may use.
@@ -59,6 +77,13 @@ impl RunRequest {
         if !self.cwd.is_empty() && !self.cwd.starts_with('/') {
             return Err("cwd");
         }
+        if !self.stdin.is_empty() && !is_path(&self.stdin) {
+            return Err("stdin");
+        }
+        let mut paths = self.outputs.iter().map(|output| &output.path);
+        if self.outputs.len() > MAX_OUTPUTS || !paths.all(|path| is_path(path)) {
+            return Err("outputs");
+        }
         if self.root.contains('/') {
             return Err("root");
         }
@@ -77,7 +102,17 @@ impl RunRequest {
                 .iter()
                 .flat_map(|(name, value)| [name.as_str(), value]),
         );
-        put_list(&mut out, [self.user.as_str(), &self.cwd, &self.root]);
+        put_list(
+            &mut out,
+            [self.user.as_str(), &self.cwd, &self.stdin, &self.root],
+        );
+        put_list(
+            &mut out,
+            self.outputs.iter().map(|output| output.path.as_str()),
+        );
+        for output in &self.outputs {
+            out.extend(output.max_bytes.to_le_bytes());
+        }
         out.extend(self.memory_bytes.to_le_bytes());
         out.extend(self.processes.to_le_bytes());
         out.extend(self.open_files.to_le_bytes());
@@ -89,12 +124,15 @@ impl RunRequest {
         let input = &mut bytes;
         let argv = list(input, MAX_ENTRIES)?;
         let env = pairs(list(input, 2 * MAX_ENTRIES)?)?;
-        let [user, cwd, root] = list(input, 3)?.try_into().ok()?;
+        let [user, cwd, stdin, root] = list(input, 4)?.try_into().ok()?;
+        let outputs = outputs(input)?;
         let run = Self {
             argv,
             env,
             user,
             cwd,
+            stdin,
+            outputs,
             root,
             memory_bytes: u64::from_le_bytes(take(input)?),
             processes: u32::from_le_bytes(take(input)?),
@@ -102,6 +140,10 @@ impl RunRequest {
         };
         (input.is_empty() && run.check().is_ok()).then_some(run)
     }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.len() <= MAX_PATH && !path.contains('\0')
 }
 
 fn put_list<'a>(out: &mut Vec<u8>, texts: impl IntoIterator<Item = &'a str>) {
@@ -122,6 +164,15 @@ fn list(input: &mut &[u8], max: usize) -> Option<Vec<String>> {
     let count = usize::try_from(u32::from_le_bytes(take(input)?)).ok()?;
     (count <= max).then_some(())?;
     (0..count).map(|_| text(input)).collect()
+}
+
+fn outputs(input: &mut &[u8]) -> Option<Vec<OutputFile>> {
+    let paths = list(input, MAX_OUTPUTS)?;
+    let file = |path| {
+        let max_bytes = u64::from_le_bytes(take(input)?);
+        Some(OutputFile { path, max_bytes })
+    };
+    paths.into_iter().map(file).collect()
 }
 
 fn text(input: &mut &[u8]) -> Option<String> {

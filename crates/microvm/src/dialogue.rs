@@ -1,7 +1,9 @@
 //! The host's half of the conversation with the agent, without a channel: bytes in, bytes out, and a verdict.
 //!
 //! The guest is hostile. What is kept of it is one unfinished frame; what it may send is bounded by its credit, and by
-//! the limit of the output; whatever is out of turn ends the conversation with a code of its own.
+//! the limits of the output and of each file; whatever is out of turn ends the conversation with a code of its own.
+
+mod files;
 
 use std::fmt;
 use std::time::Duration;
@@ -11,7 +13,8 @@ use worldcompute_guest::{
     End, HEADER, HEARTBEAT, Message, Reader, Refusal, RunRequest, Stream, Tally, VERSION, Writer,
 };
 
-use crate::Sink;
+use self::files::Files;
+use crate::{Sink, Source};
 
 /// How much of each stream may be under way, in bytes of its frames, headers included.
 pub const WINDOW: u32 = 256 << 10;
@@ -39,7 +42,9 @@ pub enum Misconduct {
     BeforeHello,
     /// More output than there was credit for, or more heartbeats than time for them.
     Flood,
-    /// Something after the last word.
+    /// A file of a program that had not ended.
+    FileBeforeEnd,
+    /// Something after the last word, or anything but files of a program that had ended.
     AfterEnd,
     /// The channel was closed before the last word.
     HungUp,
@@ -47,7 +52,7 @@ pub enum Misconduct {
 
 impl Misconduct {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::UnknownFrame,
         Self::FrameTooLong,
         Self::OutOfSequence,
@@ -56,6 +61,7 @@ impl Misconduct {
         Self::SecondHello,
         Self::BeforeHello,
         Self::Flood,
+        Self::FileBeforeEnd,
         Self::AfterEnd,
         Self::HungUp,
     ];
@@ -71,6 +77,7 @@ impl Misconduct {
             Self::SecondHello => "guest_second_hello",
             Self::BeforeHello => "guest_spoke_before_hello",
             Self::Flood => "guest_flood",
+            Self::FileBeforeEnd => "guest_file_before_end",
             Self::AfterEnd => "guest_spoke_after_end",
             Self::HungUp => "guest_hung_up",
         }
@@ -98,7 +105,8 @@ impl From<Refusal> for Misconduct {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
     Misconduct(Misconduct),
-    OutputLimit,
+    /// More output than allowed: past which limit, in words.
+    OutputLimit(String),
     /// What takes the output cannot.
     Sink(Fault),
 }
@@ -121,10 +129,13 @@ pub enum LastWord {
     /// It booted, and nothing was asked of it.
     Booted,
     NotStarted(String),
+    /// The program ended, and every file that was due then has come.
     Ended {
         end: End,
         tally: Tally,
     },
+    /// The program succeeded, and a file is not there: which, and why.
+    OutputMissing(String),
 }
 
 /// A conversation.
@@ -136,8 +147,10 @@ pub struct Dialogue {
     /// When it was greeted, by the clock of the run.
     greeted: Option<Duration>,
     heartbeats: u32,
+    ended: Option<(End, Tally)>,
+    files: Files,
     last_word: Option<LastWord>,
-    credit: [Credit; 2],
+    credit: [Credit; Stream::ALL.len()],
     output_bytes: u64,
     max_output: u64,
     outgoing: Vec<u8>,
@@ -162,12 +175,14 @@ impl Dialogue {
             writer: Writer::new(),
             greeted: None,
             heartbeats: 0,
+            ended: None,
+            files: Files::of(Vec::new()),
             last_word: None,
             credit: [Credit {
                 left: 0,
                 taken: 0,
                 promised: 0,
-            }; 2],
+            }; Stream::ALL.len()],
             output_bytes: 0,
             max_output,
             outgoing: Vec::new(),
@@ -215,12 +230,17 @@ impl Dialogue {
         self.greeted.is_some()
     }
 
+    /// How the program ended, once that is said. Files may be due still.
+    pub const fn ended(&self) -> Option<(End, Tally)> {
+        self.ended
+    }
+
     /// The agent's last word, once it is said.
     pub const fn last_word(&self) -> Option<&LastWord> {
         self.last_word.as_ref()
     }
 
-    /// Bytes of output so far, what went past the limit included.
+    /// Bytes of output so far, what went past a limit included.
     pub const fn output_bytes(&self) -> u64 {
         self.output_bytes
     }
@@ -235,15 +255,18 @@ impl Dialogue {
             (Message::Hello { version }, None) => self.greet(version, now)?,
             (Message::Hello { .. }, Some(_)) => return Err(Misconduct::SecondHello.into()),
             (_, None) => return Err(Misconduct::BeforeHello.into()),
+            (Message::Heartbeat, Some(greeted)) => {
+                self.count_heartbeat(now.saturating_sub(greeted))?
+            }
             (Message::Output { stream, bytes }, _) => self.take_output(stream, &bytes, sink)?,
+            (Message::NoFile { reason }, _) => self.miss_file(&reason)?,
+            (_, Some(_)) if self.ended.is_some() => return Err(Misconduct::AfterEnd.into()),
             (Message::NotStarted { reason }, _) => {
                 self.last_word = Some(LastWord::NotStarted(reason));
             }
             (Message::Ended { end, tally }, _) => {
-                self.last_word = Some(LastWord::Ended { end, tally });
-            }
-            (Message::Heartbeat, Some(greeted)) => {
-                self.count_heartbeat(now.saturating_sub(greeted))?
+                self.ended = Some((end, tally));
+                self.conclude();
             }
             // The reader lets no frame of the host's through.
             (Message::Run(_) | Message::Credit { .. }, _) => {
@@ -271,6 +294,7 @@ impl Dialogue {
         match self.request.take() {
             None => self.last_word = Some(LastWord::Booted),
             Some(request) => {
+                self.files = Files::of(request.outputs.clone());
                 self.say(&Message::Run(Box::new(request)));
                 Stream::ALL
                     .into_iter()
@@ -286,26 +310,86 @@ impl Dialogue {
         bytes: &[u8],
         sink: &mut dyn Sink,
     ) -> Result<(), Broken> {
-        // With its header, so that many small frames are not cheaper than few large ones.
-        let cost = u32::try_from(HEADER + bytes.len()).unwrap_or(u32::MAX);
-        let credit = self.credit_of(stream);
-        credit.left = credit.left.checked_sub(cost).ok_or(Misconduct::Flood)?;
-        credit.taken += cost;
-        let owed = credit.taken;
-        let before = self.output_bytes;
-        self.output_bytes += bytes.len() as u64;
-        let room = usize::try_from(self.max_output.saturating_sub(before)).unwrap_or(usize::MAX);
-        let within = bytes.get(..room).unwrap_or(bytes);
-        if !within.is_empty() {
-            sink.take(stream, within).map_err(Broken::Sink)?;
+        let source = self.source(stream)?;
+        let owed = self.charge(stream, bytes.len())?;
+        let within = bytes.get(..self.room(source)).unwrap_or(bytes);
+        self.count(source, bytes.len() as u64);
+        // Without bytes it is the end of a file.
+        if bytes.is_empty() || !within.is_empty() {
+            sink.take(source, within).map_err(Broken::Sink)?;
         }
         if within.len() < bytes.len() {
-            return Err(Broken::OutputLimit);
+            return Err(Broken::OutputLimit(self.limit()));
         }
         if owed >= WINDOW / 2 {
             self.credit_of(stream).taken = 0;
             self.grant(stream, owed);
         }
+        if bytes.is_empty() {
+            self.files.end_current();
+            self.conclude();
+        }
+        Ok(())
+    }
+
+    /// Where a frame of this stream is from, if its turn has come.
+    const fn source(&self, stream: Stream) -> Result<Source, Misconduct> {
+        match (stream, self.ended) {
+            (Stream::Stdout, None) => Ok(Source::Stdout),
+            (Stream::Stderr, None) => Ok(Source::Stderr),
+            (Stream::Files, Some(_)) => Ok(Source::File(self.files.place())),
+            (Stream::Files, None) => Err(Misconduct::FileBeforeEnd),
+            (Stream::Stdout | Stream::Stderr, Some(_)) => Err(Misconduct::AfterEnd),
+        }
+    }
+
+    /// With its header, so that many small frames are not cheaper than few large ones. What was taken since credit was
+    /// granted.
+    fn charge(&mut self, stream: Stream, bytes: usize) -> Result<u32, Misconduct> {
+        let cost = u32::try_from(HEADER + bytes).unwrap_or(u32::MAX);
+        let credit = self.credit_of(stream);
+        credit.left = credit.left.checked_sub(cost).ok_or(Misconduct::Flood)?;
+        credit.taken += cost;
+        Ok(credit.taken)
+    }
+
+    /// How many more bytes may come from there.
+    fn room(&self, source: Source) -> usize {
+        let all = self.max_output.saturating_sub(self.output_bytes);
+        let room = match source {
+            Source::Stdout | Source::Stderr => all,
+            Source::File(_) => all.min(self.files.room()),
+        };
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    fn count(&mut self, source: Source, bytes: u64) {
+        self.output_bytes += bytes;
+        if let Source::File(_) = source {
+            self.files.count(bytes);
+        }
+    }
+
+    /// The limit that was gone past.
+    fn limit(&self) -> String {
+        let of_a_file = self.files.limit();
+        of_a_file.unwrap_or_else(|| format!("more than {} bytes in all", self.max_output))
+    }
+
+    /// Files are due of a program that has succeeded, and of no other.
+    fn conclude(&mut self) {
+        let Some((end, tally)) = self.ended else {
+            return;
+        };
+        if end != End::Exited(0) || self.files.current().is_none() {
+            self.last_word = Some(LastWord::Ended { end, tally });
+        }
+    }
+
+    fn miss_file(&mut self, reason: &str) -> Result<(), Misconduct> {
+        let file = self.files.current().filter(|_| self.ended.is_some());
+        let path = &file.ok_or(Misconduct::FileBeforeEnd)?.path;
+        self.last_word = Some(LastWord::OutputMissing(format!("{path}: {reason}")));
         Ok(())
     }
 
@@ -315,10 +399,11 @@ impl Dialogue {
     }
 
     fn credit_of(&mut self, stream: Stream) -> &mut Credit {
-        let [stdout, stderr] = &mut self.credit;
+        let [stdout, stderr, files] = &mut self.credit;
         match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
+            Stream::Files => files,
         }
     }
 

@@ -59,9 +59,9 @@ pub use dialogue::{Broken, Dialogue, LastWord, Misconduct, WINDOW};
 pub use elsewhere::{Control, MicroVms};
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use microvms::MicroVms;
-pub use outcome::{Collected, Outcome, Sink, Status};
+pub use outcome::{Collected, Outcome, Sink, Source, Status};
 pub use report::{Backend, Program, Report};
 pub use spec::{
     Limits, MAX_DISK, MAX_MEMORY, MAX_OUTPUT, MAX_VCPUS, MAX_WALL, MIN_DISK, MIN_MEMORY, Spec,
 };
-pub use worldcompute_guest::{End, Stream, Tally};
+pub use worldcompute_guest::{End, MAX_OUTPUTS, MAX_PATH, OutputFile, Tally};

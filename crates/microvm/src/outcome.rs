@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use worldcompute_fault::{Category, Fault, Result};
-use worldcompute_guest::{End, Stream, Tally};
+use worldcompute_guest::{End, Tally};
 
 use crate::dialogue::Misconduct;
 
@@ -25,15 +25,17 @@ pub enum Status {
     ProcessLimit,
     /// More written to the disk than allowed.
     DiskLimit,
-    /// More printed than allowed.
+    /// More printed or left behind than allowed.
     OutputLimit,
+    /// Exit code 0, and at the path of an output there is no regular file that can be read.
+    OutputMissing,
     TimedOut,
     Cancelled,
     /// No word from the agent in all the time that it has for booting.
     NeverBooted,
     /// The agent stopped talking.
     Silent,
-    /// The guest switched itself off before it said how the program ended.
+    /// The guest switched itself off before its last word.
     PoweredOff,
     /// The guest started over, which a kernel that panics does too.
     Rebooted,
@@ -57,6 +59,7 @@ impl Status {
             Self::ProcessLimit => "process_limit",
             Self::DiskLimit => "disk_limit",
             Self::OutputLimit => "output_limit",
+            Self::OutputMissing => "output_missing",
             Self::TimedOut => "timed_out",
             Self::Cancelled => "cancelled",
             Self::NeverBooted => "guest_never_booted",
@@ -84,7 +87,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Everything that is known of a run besides what it printed.
+/// Everything that is known of a run besides what it printed and left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub status: Status,
@@ -98,7 +101,7 @@ pub struct Outcome {
     pub boot: Option<Duration>,
     /// From then to the end, without the time in which the VM was frozen.
     pub wall: Duration,
-    /// What was printed, in bytes.
+    /// What was printed and left behind, in bytes.
     pub output_bytes: u64,
     /// The last that the guest's kernel and the hypervisor said, which is what there is when a guest does not boot.
     pub console: String,
@@ -129,6 +132,10 @@ impl Outcome {
             Status::Failed | Status::Killed | Status::NotStarted => {
                 (Category::InvalidInput, "look at what the program printed")
             }
+            Status::OutputMissing => (
+                Category::InvalidInput,
+                "let the program write that file, or ask for another",
+            ),
             Status::OutOfMemory
             | Status::ProcessLimit
             | Status::DiskLimit
@@ -155,13 +162,28 @@ impl Outcome {
     }
 }
 
-/// Where a program's output goes, piece by piece, within its limit. The guest waits while this is at work.
+/// Where a piece of output comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    Stdout,
+    Stderr,
+    /// The output of this place in [`Spec::outputs`](crate::Spec::outputs).
+    File(u32),
+}
+
+/// Where a program's output goes, piece by piece, within its limits. The guest waits while this is at work.
+///
+/// Files come when the program has exited with 0: one after another, in the order of the spec, each with a piece without
+/// bytes for its end. None of them counts before the run has succeeded.
 pub trait Sink {
     /// Takes the next piece.
     ///
     /// # Errors
     /// Ends the run, and is what the caller of the run gets.
-    fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()>;
+    fn take(&mut self, source: Source, bytes: &[u8]) -> Result<()>;
+
+    /// The run has not succeeded: what was taken of files is to be thrown away. Nothing comes after this.
+    fn discard_files(&mut self) {}
 }
 
 /// Output that is kept in memory.
@@ -169,14 +191,31 @@ pub trait Sink {
 pub struct Collected {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
+    /// Files by their places in the spec. One that the guest does not have is `None` or past the end, and so is every one
+    /// unless the run has succeeded.
+    pub files: Vec<Option<Vec<u8>>>,
+}
+
+impl Collected {
+    fn take_file(&mut self, place: usize, bytes: &[u8]) {
+        self.files.resize(self.files.len().max(place + 1), None);
+        if let Some(file) = self.files.get_mut(place) {
+            file.get_or_insert_default().extend_from_slice(bytes);
+        }
+    }
 }
 
 impl Sink for Collected {
-    fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        match stream {
-            Stream::Stdout => self.stdout.extend_from_slice(bytes),
-            Stream::Stderr => self.stderr.extend_from_slice(bytes),
+    fn take(&mut self, source: Source, bytes: &[u8]) -> Result<()> {
+        match source {
+            Source::Stdout => self.stdout.extend_from_slice(bytes),
+            Source::Stderr => self.stderr.extend_from_slice(bytes),
+            Source::File(place) => self.take_file(place as usize, bytes),
         }
         Ok(())
+    }
+
+    fn discard_files(&mut self) {
+        self.files.fill(None);
     }
 }

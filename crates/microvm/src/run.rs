@@ -38,6 +38,9 @@ pub fn attend(
     let mut run = Run::new(vm, dialogue, limits, control)?;
     let verdict = run.until_over(sink);
     control.detach();
+    if !matches!(&verdict, Ok(verdict) if verdict.status == Status::Succeeded) {
+        sink.discard_files();
+    }
     Ok(run.outcome(verdict?))
 }
 
@@ -290,6 +293,10 @@ impl<'a> Run<'a> {
                 reason: reason.clone(),
             },
             LastWord::Ended { end, tally } => status_of(*end, *tally).into(),
+            LastWord::OutputMissing(reason) => Verdict {
+                status: Status::OutputMissing,
+                reason: reason.clone(),
+            },
         })
     }
 
@@ -327,14 +334,11 @@ impl<'a> Run<'a> {
 
     fn outcome(self, verdict: Verdict) -> Outcome {
         let now = self.control.elapsed();
-        let (end, tally) = match self.channel.dialogue().last_word() {
-            Some(LastWord::Ended { end, tally }) => (Some(*end), *tally),
-            _ => (None, Tally::default()),
-        };
+        let (end, tally) = self.channel.dialogue().ended().unzip();
         Outcome {
             status: verdict.status,
             end,
-            tally,
+            tally: tally.unwrap_or_default(),
             reason: verdict.reason,
             boot: self
                 .greeted
@@ -368,7 +372,10 @@ const fn status_of(end: End, tally: Tally) -> Status {
 fn verdict_of(broken: Broken) -> Result<Verdict> {
     match broken {
         Broken::Misconduct(misconduct) => Ok(Status::Misconduct(misconduct).into()),
-        Broken::OutputLimit => Ok(Status::OutputLimit.into()),
+        Broken::OutputLimit(reason) => Ok(Verdict {
+            status: Status::OutputLimit,
+            reason,
+        }),
         Broken::Sink(fault) => Err(fault),
     }
 }

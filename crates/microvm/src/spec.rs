@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use worldcompute_fault::{Fault, Result, WcCode};
-use worldcompute_guest::RunRequest;
+use worldcompute_guest::{OutputFile, RunRequest};
 
 /// Least memory of a VM: what its kernel, the agent and a small program take.
 pub const MIN_MEMORY: u64 = 160 << 20;
@@ -14,7 +14,7 @@ pub const MAX_MEMORY: u64 = 256 << 30;
 pub const MAX_VCPUS: u32 = 64;
 /// Longest wall-clock limit: seven days.
 pub const MAX_WALL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Most bytes that a program may print.
+/// Most bytes that a program may print and leave behind.
 pub const MAX_OUTPUT: u64 = 1 << 30;
 /// Least that a hypervisor may write to a file: with less it would not get as far as its guest.
 pub const MIN_DISK: u64 = 1 << 20;
@@ -29,7 +29,8 @@ const DISK: &str = "vda";
 /// One run of one program of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// An ext4 file system with the image's files. It is only read: what the program writes is gone with the VM.
+    /// An ext4 file system with the image's files. It is only read: what the program writes is gone with the VM, but for
+    /// `outputs`.
     pub rootfs: PathBuf,
     /// The program and its arguments.
     pub argv: Vec<String>,
@@ -39,6 +40,12 @@ pub struct Spec {
     pub user: String,
     /// Its folder, absolute; empty for `/`.
     pub cwd: String,
+    /// What it reads as standard input: absolute path of a regular file on the image's disk, whoever may read that; empty
+    /// for nothing to read.
+    pub stdin: String,
+    /// Files that it has to leave behind to succeed, at most [`MAX_OUTPUTS`](crate::MAX_OUTPUTS). The sink gets them in this
+    /// order.
+    pub outputs: Vec<OutputFile>,
     /// What it may use.
     pub limits: Limits,
 }
@@ -58,7 +65,7 @@ pub struct Limits {
     pub boot: Duration,
     /// How long the agent may say nothing while the program runs.
     pub silence: Duration,
-    /// Both streams together, in bytes.
+    /// Both streams and all files together, in bytes.
     pub output_bytes: u64,
     /// Processes and threads at the same time.
     pub processes: u32,
@@ -89,7 +96,12 @@ impl Spec {
     /// WC-001, naming the field.
     pub fn check(&self) -> Result<()> {
         self.limits.check()?;
-        self.request().check().map_err(invalid)
+        self.request().check().map_err(invalid)?;
+        let mut sizes = self.outputs.iter().map(|output| output.max_bytes);
+        match sizes.all(|max_bytes| max_bytes <= MAX_OUTPUT) {
+            true => Ok(()),
+            false => Err(invalid("outputs.max_bytes")),
+        }
     }
 
     /// What the agent is told.
@@ -99,6 +111,8 @@ impl Spec {
             env: self.env.clone(),
             user: self.user.clone(),
             cwd: self.cwd.clone(),
+            stdin: self.stdin.clone(),
+            outputs: self.outputs.clone(),
             root: DISK.to_owned(),
             memory_bytes: self.limits.memory_bytes.saturating_sub(KERNEL_MEMORY),
             processes: self.limits.processes,
@@ -146,7 +160,16 @@ pub(crate) fn invalid(field: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use worldcompute_guest::MAX_OUTPUTS;
+
     use super::*;
+
+    fn output() -> OutputFile {
+        OutputFile {
+            path: "/out".into(),
+            max_bytes: MAX_OUTPUT,
+        }
+    }
 
     #[test]
     fn a_run_past_any_limit_is_refused_by_the_name_of_its_field() {
@@ -157,12 +180,20 @@ mod tests {
             env: vec![],
             user: String::new(),
             cwd: String::new(),
+            stdin: "/in".into(),
+            outputs: vec![output(); MAX_OUTPUTS],
             limits: Limits::default(),
         };
         good.check().unwrap();
-        let cases: [(&str, Change); 15] = [
+        let cases: [(&str, Change); 19] = [
             ("argv", |spec| spec.argv.clear()),
             ("cwd", |spec| spec.cwd = "tmp".into()),
+            ("stdin", |spec| spec.stdin = "in".into()),
+            ("outputs", |spec| spec.outputs.push(output())),
+            ("outputs", |spec| spec.outputs[0].path = "out".into()),
+            ("outputs.max_bytes", |spec| {
+                spec.outputs[0].max_bytes = MAX_OUTPUT + 1
+            }),
             ("limits.memory_bytes", |spec| {
                 spec.limits.memory_bytes = MIN_MEMORY - 1
             }),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use support::{Machine, assert_confined, limits, machine, until};
 use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_microvm::{
-    Backend, Config, Control, End, KernelSource, Limits, MicroVms, Sink, Status, Stream,
+    Backend, Config, Control, End, KernelSource, Limits, MicroVms, OutputFile, Sink, Source, Status,
 };
 use worldcompute_proof::Sha256;
 
@@ -107,6 +107,102 @@ fn a_signal_and_a_program_that_is_not_there_are_told_apart() {
     let (outcome, _) = machine.run(&spec);
     assert_eq!(outcome.status, Status::NotStarted);
     assert!(outcome.reason.contains("run nothing"), "{outcome:?}");
+}
+
+#[test]
+fn standard_input_is_read_to_its_end_and_files_arrive_whole() {
+    let Some(machine) = machine() else { return };
+    let busybox = std::fs::read("/bin/busybox").unwrap();
+    let large = b"abcdefg\n".repeat(131_072);
+    // Nothing is left of the input for the second `cat`. What goes on writing has neither stream: it is not waited for, and ended before files are read.
+    let script = "umask 077; ln -s /tmp /tmp/out; cat > /tmp/copy; cat; > /tmp/empty; \
+                  yes abcdefg | head -c 1048576 > /tmp/large; \
+                  while :; do echo x; done > /tmp/log 2>&1 & until [ -s /tmp/log ]; do :; done; echo done";
+    let mut spec = machine.spec(script);
+    spec.user = "worker".to_owned();
+    spec.stdin = "/bin/busybox".to_owned();
+    spec.outputs = vec![
+        // Links to folders lead where they lead in the image.
+        output("/tmp/out/copy", busybox.len()),
+        output("/tmp/empty", 0),
+        output("/tmp/log", 1 << 18),
+        output("/tmp/large", large.len()),
+        output("/tmp/log", 1 << 18),
+    ];
+    let (outcome, taken) = machine.run(&spec);
+    assert_eq!(outcome.status, Status::Succeeded, "{outcome:?}");
+    assert_eq!(taken.stdout, b"done\n");
+    let files: Option<Vec<_>> = taken.files.into_iter().collect();
+    let [copy, empty, log, last, log_again] = <[_; 5]>::try_from(files.unwrap()).unwrap();
+    assert!(copy == busybox, "another copy of {} bytes", copy.len());
+    assert_eq!(empty, b"");
+    assert!(last == large, "another megabyte of {} bytes", last.len());
+    assert!(log.starts_with(b"x\n"));
+    assert_eq!(log.len(), log_again.len(), "somebody went on");
+    let all = "done\n".len() + copy.len() + 2 * log.len() + last.len();
+    assert_eq!(outcome.output_bytes, all as u64);
+}
+
+#[test]
+fn an_output_that_is_no_regular_file_on_the_disk_is_missing_and_no_other_is_given_out() {
+    let Some(machine) = machine() else { return };
+    for (script, path, why) in [
+        ("true", "/tmp/nothing", "No such file"),
+        (
+            "ln -s /etc/passwd /tmp/link",
+            "/tmp/link",
+            "no regular file",
+        ),
+        ("mkfifo /tmp/fifo", "/tmp/fifo", "no regular file"),
+        ("true", "/proc/1/environ", "link"),
+    ] {
+        let mut spec = machine.spec(script);
+        spec.outputs = vec![output("/etc/passwd", 1000), output(path, 1000)];
+        let (outcome, taken) = machine.run(&spec);
+        assert_eq!(outcome.status, Status::OutputMissing, "{path}: {outcome:?}");
+        assert_eq!(outcome.exit_code(), Some(0));
+        assert!(
+            outcome.reason.starts_with(&format!("{path}: ")),
+            "{outcome:?}"
+        );
+        assert!(outcome.reason.contains(why), "{why} in {outcome:?}");
+        assert!(taken.files.iter().all(Option::is_none), "{taken:?}");
+    }
+}
+
+#[test]
+fn a_byte_past_a_limit_a_program_that_failed_and_an_input_that_is_none_give_out_nothing() {
+    let Some(machine) = machine() else { return };
+    for (script, stdin, expected, why) in [
+        (
+            "echo 12345 > /tmp/a",
+            "",
+            Status::OutputLimit,
+            "/tmp/a has more than 5 bytes",
+        ),
+        ("cat; echo 1234 > /tmp/a; exit 3", "", Status::Failed, ""),
+        (
+            "echo 1234 > /tmp/a",
+            "/bin/sh",
+            Status::NotStarted,
+            "open /bin/sh: it is no regular file",
+        ),
+    ] {
+        let mut spec = machine.spec(script);
+        spec.stdin = stdin.to_owned();
+        spec.outputs = vec![output("/tmp/a", 5)];
+        let (outcome, taken) = machine.run(&spec);
+        assert_eq!(outcome.status, expected, "{script}: {outcome:?}");
+        assert!(outcome.reason.contains(why), "{why} in {outcome:?}");
+        assert!(taken.files.iter().all(Option::is_none), "{taken:?}");
+    }
+}
+
+fn output(path: &str, max_bytes: usize) -> OutputFile {
+    OutputFile {
+        path: path.to_owned(),
+        max_bytes: max_bytes as u64,
+    }
 }
 
 #[test]
@@ -266,7 +362,7 @@ fn a_process_that_is_killed() {
 struct Announced(Control);
 
 impl Sink for Announced {
-    fn take(&mut self, _: Stream, _: &[u8]) -> worldcompute_fault::Result<()> {
+    fn take(&mut self, _: Source, _: &[u8]) -> worldcompute_fault::Result<()> {
         self.0.freeze()?;
         println!("\n{UP}");
         Ok(())

@@ -1,139 +1,36 @@
-//! The conversation with the host: one program, its output within the host's credit, and how it ended.
+//! One program: started, attended to while it runs, and told of to the host.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, WaitOptions, WaitStatus, pidfd_open, wait};
-use worldcompute_guest::{
-    End, HEADER, HEARTBEAT, MAX_DATA, Message, Reader, RunRequest, Stream, Tally, VERSION, Writer,
-};
+use worldcompute_guest::{End, MAX_DATA, Message, RunRequest, Stream, Tally, VERSION, Writer};
 
-use super::{FAILURE, Result, cannot, control_group, machine};
+use super::host::Host;
+use super::{FAILURE, Result, cannot, control_group, machine, outputs};
 
 /// Speaks with the host until the host closes.
 pub fn run(channel: File) -> Result<()> {
     let mut host = Host::new(channel);
     host.send(&Message::Hello { version: VERSION })?;
     let run = host.wait_for_run()?;
-    let last = match start(&run) {
+    let end = match start(&run) {
         Ok(program) => program.attend(&mut host)?,
         Err(reason) => Message::NotStarted { reason },
     };
-    host.send(&last)?;
+    host.send(&end)?;
+    if let Message::Ended {
+        end: End::Exited(0),
+        ..
+    } = end
+    {
+        outputs::send(&run.outputs, &mut host)?;
+    }
     host.wait_for_close()
-}
-
-/// The host's end of the channel.
-struct Host {
-    channel: File,
-    reader: Reader,
-    writer: Writer,
-    credit: [u32; 2],
-    spoke: Instant,
-}
-
-impl Host {
-    fn new(channel: File) -> Self {
-        Self {
-            channel,
-            reader: Reader::of_host(),
-            writer: Writer::default(),
-            credit: [0; 2],
-            spoke: Instant::now(),
-        }
-    }
-
-    /// Blocks while the host reads nothing.
-    fn send(&mut self, message: &Message) -> Result<()> {
-        let bytes = self.writer.write(message);
-        self.spoke = Instant::now();
-        self.channel
-            .write_all(&bytes)
-            .map_err(cannot("write to the host"))
-    }
-
-    /// `None` when the host has closed.
-    fn receive(&mut self) -> Result<Option<Vec<Message>>> {
-        let mut buffer = [0; 4096];
-        let read = self
-            .channel
-            .read(&mut buffer)
-            .map_err(cannot("read from the host"))?;
-        let mut bytes = buffer.get(..read).unwrap_or_default();
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        let mut messages = Vec::new();
-        while let Some(frame) = self
-            .reader
-            .read(&mut bytes)
-            .map_err(cannot("read a frame"))?
-        {
-            messages.push(frame.try_into().map_err(cannot("read a frame"))?);
-        }
-        Ok(Some(messages))
-    }
-
-    /// Credit may come with the request, in the same read.
-    fn wait_for_run(&mut self) -> Result<RunRequest> {
-        let mut run = None;
-        loop {
-            let messages = self.receive()?.ok_or("the host has closed")?;
-            for message in messages {
-                match message {
-                    Message::Run(request) => run = Some(*request),
-                    other => self.take_credit(&other),
-                }
-            }
-            if let Some(run) = run {
-                return Ok(run);
-            }
-        }
-    }
-
-    fn take_credit(&mut self, message: &Message) {
-        if let Message::Credit { stream, bytes } = message
-            && let Some(credit) = self.credit.get_mut(*stream as usize)
-        {
-            *credit = credit.saturating_add(*bytes);
-        }
-    }
-
-    /// Bytes of output that may be sent in one frame, whose header costs credit too.
-    fn credit(&self, stream: Stream) -> usize {
-        let credit = self
-            .credit
-            .get(stream as usize)
-            .copied()
-            .unwrap_or_default();
-        let credit = usize::try_from(credit).unwrap_or(usize::MAX);
-        credit.saturating_sub(HEADER)
-    }
-
-    fn send_output(&mut self, stream: Stream, bytes: Vec<u8>) -> Result<()> {
-        if let Some(credit) = self.credit.get_mut(stream as usize) {
-            let cost = u32::try_from(HEADER + bytes.len()).unwrap_or(u32::MAX);
-            *credit = credit.saturating_sub(cost);
-        }
-        self.send(&Message::Output { stream, bytes })
-    }
-
-    fn keep_alive(&mut self) -> Result<()> {
-        match self.spoke.elapsed() >= HEARTBEAT {
-            true => self.send(&Message::Heartbeat),
-            false => Ok(()),
-        }
-    }
-
-    fn wait_for_close(mut self) -> Result<()> {
-        while self.receive()?.is_some() {}
-        Ok(())
-    }
 }
 
 fn start(run: &RunRequest) -> Result<Program> {
@@ -154,11 +51,15 @@ fn start(run: &RunRequest) -> Result<Program> {
     Program::new(child)
 }
 
+/// The streams that a program has itself.
+const PRINTED: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
 /// What runs, or has run and has output left.
 struct Program {
     pid: Pid,
     ended: OwnedFd,
     end: Option<End>,
+    /// What it prints, in the order of [`PRINTED`].
     pipes: [Option<File>; 2],
 }
 
@@ -189,14 +90,11 @@ impl Program {
             if let Some(end) = self.end
                 && self.pipes.iter().all(Option::is_none)
             {
-                return last_word(end);
+                return report(end);
             }
             let ready = self.wait(host)?;
             if ready.host {
-                let messages = host.receive()?.ok_or("the host has closed")?;
-                messages
-                    .iter()
-                    .for_each(|message| host.take_credit(message));
+                host.take_credit()?;
             }
             for stream in ready.streams.into_iter().flatten() {
                 self.forward(stream, host)?;
@@ -208,12 +106,12 @@ impl Program {
 
     /// A stream without credit is not looked at: the program waits in its own write.
     fn wait(&self, host: &Host) -> Result<Ready> {
-        let readable: Vec<_> = Stream::ALL
+        let readable: Vec<_> = PRINTED
             .into_iter()
             .filter(|stream| host.credit(*stream) > 0)
             .filter_map(|stream| Some((stream, self.pipes.get(stream as usize)?.as_ref()?)))
             .collect();
-        let mut fds = vec![PollFd::new(&host.channel, PollFlags::IN)];
+        let mut fds = vec![host.word()];
         fds.extend(
             readable
                 .iter()
@@ -222,12 +120,7 @@ impl Program {
         if self.end.is_none() {
             fds.push(PollFd::new(&self.ended, PollFlags::IN));
         }
-        let left = HEARTBEAT.saturating_sub(host.spoke.elapsed());
-        let left = Timespec::try_from(left).map_err(cannot("wait"))?;
-        match poll(&mut fds, Some(&left)) {
-            Err(Errno::INTR) | Ok(_) => {}
-            Err(error) => return Err(cannot("wait")(error)),
-        }
+        host.poll(&mut fds)?;
         let mut is_ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let host = is_ready.next() == Some(true);
         let mut streams = [None; 2];
@@ -286,7 +179,7 @@ fn end_of(status: WaitStatus) -> Option<End> {
     code.map(End::Exited).or(signal.map(End::Killed))
 }
 
-fn last_word(end: End) -> Result<Message> {
+fn report(end: End) -> Result<Message> {
     let reason = fs::read_to_string(FAILURE).map_err(cannot("read how it went"))?;
     let tally: Tally = control_group::tally()?;
     Ok(match reason.is_empty() {

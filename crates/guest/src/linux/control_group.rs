@@ -1,6 +1,8 @@
 //! The control group of the program and of everything that it starts (`Documentation/admin-guide/cgroup-v2.rst` of Linux).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use worldcompute_guest::{RunRequest, Tally};
 
@@ -8,6 +10,7 @@ use super::{Result, cannot_at};
 
 const GROUPS: &str = "/cgroup";
 const JOB: &str = "/cgroup/job";
+const EVENTS: &str = "/cgroup/job/cgroup.events";
 
 /// Makes the group with its limits. Memory that runs out ends all of it at once, so that no half of a program goes on.
 pub fn create(run: &RunRequest) -> Result<()> {
@@ -28,6 +31,34 @@ pub fn kill() -> Result<()> {
     write(JOB, "cgroup.kill", "1")
 }
 
+/// What the kernel tells of the group. Once it was read, a change makes exceptional data of it (`POLLPRI`).
+pub struct Events(File);
+
+impl Events {
+    /// Of the group as it is.
+    pub fn open() -> Result<Self> {
+        File::open(EVENTS)
+            .map(Self)
+            .map_err(cannot_at("open", EVENTS))
+    }
+
+    /// Whether any process of the group can still do something.
+    pub fn populated(&mut self) -> Result<bool> {
+        let mut text = String::new();
+        self.0.rewind().map_err(cannot_at("read", EVENTS))?;
+        self.0
+            .read_to_string(&mut text)
+            .map_err(cannot_at("read", EVENTS))?;
+        value(&text, "populated", EVENTS).map(|value| value != "0")
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// How often a limit was reached.
 pub fn tally() -> Result<Tally> {
     Ok(Tally {
@@ -39,10 +70,14 @@ pub fn tally() -> Result<Tally> {
 fn count(file: &str, key: &str) -> Result<u32> {
     let path = format!("{JOB}/{file}");
     let text = fs::read_to_string(&path).map_err(cannot_at("read", &path))?;
+    let value = value(&text, key, &path)?;
+    value.parse().map_err(cannot_at("read", &path))
+}
+
+fn value<'a>(text: &'a str, key: &str, path: &str) -> Result<&'a str> {
     let mut lines = text.lines().filter_map(|line| line.split_once(' '));
     let value = lines.find_map(|(name, value)| (name == key).then_some(value));
-    let value = value.ok_or_else(|| format!("{path} has no {key}"))?;
-    value.parse().map_err(cannot_at("read", &path))
+    value.ok_or_else(|| format!("{path} has no {key}"))
 }
 
 #[expect(

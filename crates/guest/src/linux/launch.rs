@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use worldcompute_guest::{HEADER, MAX_RUN, Message, Reader, RunRequest};
 
 use super::user::{self, User};
-use super::{FAILURE, ROOT, Result, cannot, cannot_at, control_group, privileges};
+use super::{FAILURE, ROOT, Result, cannot, cannot_at, control_group, image_file, privileges};
 
 /// What a shell returns for a program that it cannot start. The agent goes by what is in [`FAILURE`].
 const NOT_STARTED: u8 = 127;
@@ -37,8 +37,7 @@ fn become_program() -> Result<Infallible> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let user = user::find(&run.user)?;
     enter_folder(&run.cwd)?;
-    let nothing = File::open("/dev/null").map_err(cannot("open /dev/null"))?;
-    rustix::stdio::dup2_stdin(nothing).map_err(cannot("open standard input"))?;
+    rustix::stdio::dup2_stdin(input(&run.stdin)?).map_err(cannot("open standard input"))?;
     limit(Resource::Nofile, run.open_files.into())?;
     limit(Resource::Core, 0)?;
     privileges::bound()?;
@@ -70,6 +69,14 @@ fn enter_folder(path: &str) -> Result<()> {
     }
     fs::create_dir_all(path).map_err(cannot_at("make", path))?;
     std::env::set_current_dir(path).map_err(cannot_at("enter", path))
+}
+
+/// What the program reads, as root of the image sees it: the program itself need not be let to open it.
+fn input(path: &str) -> Result<File> {
+    match path {
+        "" => File::open("/dev/null").map_err(cannot("open /dev/null")),
+        path => image_file::open("/", path).map_err(cannot_at("open", path)),
+    }
 }
 
 fn limit(resource: Resource, most: u64) -> Result<()> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::{HEADER, Reader};
-use crate::{MAX_DATA, MAX_ENTRIES, MAX_RUN, MAX_TEXT};
+use crate::{MAX_DATA, MAX_ENTRIES, MAX_OUTPUTS, MAX_PATH, MAX_RUN, MAX_TEXT, OutputFile};
 
 fn read_all(reader: &mut Reader, mut bytes: &[u8]) -> Result<Vec<Message>, Refusal> {
     let mut messages = Vec::new();
@@ -30,10 +30,19 @@ fn request() -> RunRequest {
         ],
         user: "nobody:100".into(),
         cwd: "/tmp".into(),
+        stdin: "/in".into(),
+        outputs: vec![output("/out/a"), output("/out/b")],
         root: "vda".into(),
         memory_bytes: 64 << 20,
         processes: 32,
         open_files: 64,
+    }
+}
+
+fn output(path: &str) -> OutputFile {
+    OutputFile {
+        path: path.into(),
+        max_bytes: 1 << 40,
     }
 }
 
@@ -49,6 +58,11 @@ fn from_agent() -> impl Strategy<Value = Message> {
         "\\PC{0,200}".prop_map(|reason| Message::NotStarted { reason }),
         (stream, proptest::collection::vec(any::<u8>(), 1..300))
             .prop_map(|(stream, bytes)| Message::Output { stream, bytes }),
+        proptest::collection::vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Output {
+            stream: Stream::Files,
+            bytes
+        }),
+        "\\PC{0,200}".prop_map(|reason| Message::NoFile { reason }),
         (end, any::<u32>(), any::<u32>()).prop_map(|(end, out_of_memory, refused_processes)| {
             let tally = Tally {
                 out_of_memory,
@@ -86,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn a_request_with_a_byte_changed_is_refused_or_another_request(at in 0..200_usize, to in any::<u8>()) {
+    fn a_request_with_a_byte_changed_is_refused_or_another_request(at in 0..300_usize, to in any::<u8>()) {
         let mut bytes = request().encode();
         let at = at % bytes.len();
         prop_assume!(bytes[at] != to);
@@ -154,7 +168,7 @@ fn frames_left_out_repeated_or_unknown_are_refused() {
     assert_eq!(read(&[&first, &third]), out(1, 2));
     assert_eq!(read(&[&first, &second, &second]), out(2, 1));
     assert_eq!(read(&[&second]), out(0, 1));
-    for number in [0, 2, 3, 10, 255] {
+    for number in [0, 2, 3, 12, 255] {
         assert_eq!(
             read(&[&header(number, 0, 0)]),
             Err(Refusal::UnknownKind(number))
@@ -164,10 +178,11 @@ fn frames_left_out_repeated_or_unknown_are_refused() {
 
 #[test]
 fn a_payload_that_is_none_of_its_kind_is_refused() {
-    let cases: [(Kind, &[u8]); 9] = [
+    let cases: [(Kind, &[u8]); 10] = [
         (Kind::Hello, &[]),
         (Kind::Hello, &[1]),
         (Kind::NotStarted, &[0xff]),
+        (Kind::NoFile, &[0xff]),
         (Kind::Stdout, &[]),
         (Kind::Stderr, &[]),
         (Kind::Exited, &[0]),
@@ -188,7 +203,7 @@ fn a_payload_that_is_none_of_its_kind_is_refused() {
 #[test]
 fn a_request_past_any_limit_is_refused_by_the_name_of_its_field() {
     type Change = fn(&mut RunRequest);
-    let cases: [(&str, Change); 12] = [
+    let cases: [(&str, Change); 19] = [
         ("argv", |run| run.argv.clear()),
         ("argv", |run| run.argv = vec!["a".into(); MAX_ENTRIES + 1]),
         ("argv", |run| run.argv.push("a".repeat(MAX_TEXT + 1))),
@@ -201,6 +216,17 @@ fn a_request_past_any_limit_is_refused_by_the_name_of_its_field() {
         ("env", |run| run.env.push(("a".into(), "\0".into()))),
         ("user", |run| run.user = "a\0".into()),
         ("cwd", |run| run.cwd = "relative".into()),
+        ("stdin", |run| run.stdin = "relative".into()),
+        ("stdin", |run| run.stdin = "/a\0".into()),
+        ("stdin", |run| run.stdin = "/".repeat(MAX_PATH + 1)),
+        ("outputs", |run| {
+            run.outputs = vec![output("/a"); MAX_OUTPUTS + 1]
+        }),
+        ("outputs", |run| run.outputs.push(output(""))),
+        ("outputs", |run| run.outputs.push(output("/a\0"))),
+        ("outputs", |run| {
+            run.outputs.push(output(&"/".repeat(MAX_PATH + 1)))
+        }),
         ("root", |run| run.root = "../vda".into()),
         ("request", |run| {
             run.argv = vec!["a".repeat(MAX_TEXT); MAX_RUN / MAX_TEXT + 1]
@@ -214,6 +240,7 @@ fn a_request_past_any_limit_is_refused_by_the_name_of_its_field() {
     }
     let mut largest = request();
     largest.argv = vec!["a".into(); MAX_ENTRIES];
+    largest.outputs = vec![output(&"/".repeat(MAX_PATH)); MAX_OUTPUTS];
     assert_eq!(RunRequest::decode(&largest.encode()), Some(largest));
 }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use worldcompute_fault::Category;
-use worldcompute_guest::{HEADER, MAX_DATA};
+use worldcompute_guest::{HEADER, MAX_DATA, OutputFile};
 
 use super::*;
 use crate::Collected;
@@ -16,15 +16,27 @@ const OVER: Message = Message::Ended {
     },
 };
 
+/// The end of a file.
+const END: Message = Message::Output {
+    stream: Stream::Files,
+    bytes: vec![],
+};
+
 fn dialogue() -> Dialogue {
-    let argv = vec!["true".to_owned()];
-    Dialogue::new(
-        Some(RunRequest {
-            argv,
-            ..RunRequest::default()
-        }),
-        1 << 20,
-    )
+    Dialogue::new(Some(request(&[])), 1 << 20)
+}
+
+/// For files of at most so many bytes each.
+fn request(outputs: &[u64]) -> RunRequest {
+    let output = |(place, max_bytes): (usize, &u64)| OutputFile {
+        path: format!("/out/{place}"),
+        max_bytes: *max_bytes,
+    };
+    RunRequest {
+        argv: vec!["true".to_owned()],
+        outputs: outputs.iter().enumerate().map(output).collect(),
+        ..RunRequest::default()
+    }
 }
 
 fn bytes_of(messages: &[Message]) -> Vec<u8> {
@@ -42,6 +54,15 @@ fn output(stream: Stream, length: usize) -> Message {
     }
 }
 
+fn file(length: usize) -> Message {
+    output(Stream::Files, length)
+}
+
+fn no_file(reason: &str) -> Message {
+    let reason = reason.to_owned();
+    Message::NoFile { reason }
+}
+
 /// A guest that reads what the host says.
 struct Guest {
     dialogue: Dialogue,
@@ -53,13 +74,12 @@ struct Guest {
 
 impl Guest {
     fn new(max_output: u64) -> Self {
-        let argv = vec!["true".to_owned()];
-        let request = RunRequest {
-            argv,
-            ..RunRequest::default()
-        };
+        Self::asked_for(&[], max_output)
+    }
+
+    fn asked_for(outputs: &[u64], max_output: u64) -> Self {
         Self {
-            dialogue: Dialogue::new(Some(request), max_output),
+            dialogue: Dialogue::new(Some(request(outputs)), max_output),
             sink: Collected::default(),
             writer: Writer::default(),
             reader: Reader::of_host(),
@@ -87,7 +107,12 @@ impl Guest {
 
 /// How it breaks off with a guest that reads the request and nothing more.
 fn breaks(messages: &[Message]) -> Broken {
-    let mut guest = Guest::new(1 << 20);
+    breaks_when_asked_for(&[], messages)
+}
+
+/// The same, of a guest that is asked for files.
+fn breaks_when_asked_for(outputs: &[u64], messages: &[Message]) -> Broken {
+    let mut guest = Guest::asked_for(outputs, 1 << 20);
     for message in messages {
         let bytes = guest.writer.write(message);
         if let Err(broken) = guest
@@ -137,6 +162,7 @@ fn a_run_goes_from_the_greeting_to_the_last_word() {
         [
             Message::Run(_),
             Message::Credit { .. },
+            Message::Credit { .. },
             Message::Credit { .. }
         ]
     ));
@@ -184,6 +210,10 @@ fn every_kind_of_misconduct_has_a_code_of_its_own() {
             Misconduct::Malformed,
         ),
         (flood, Misconduct::Flood),
+        (vec![HELLO, file(1)], Misconduct::FileBeforeEnd),
+        (vec![HELLO, END], Misconduct::FileBeforeEnd),
+        (vec![HELLO, no_file("")], Misconduct::FileBeforeEnd),
+        (vec![file(1)], Misconduct::BeforeHello),
     ] {
         assert_eq!(
             breaks(&messages),
@@ -229,10 +259,9 @@ fn output_past_its_limit_ends_it_and_what_is_within_is_kept() {
     for message in [HELLO, output(Stream::Stdout, 6), output(Stream::Stderr, 3)] {
         guest.say(&message).unwrap();
     }
-    assert_eq!(
-        guest.say(&output(Stream::Stderr, 2)),
-        Err(Broken::OutputLimit)
-    );
+    let past = guest.say(&output(Stream::Stderr, 2));
+    let reason = "more than 10 bytes in all".to_owned();
+    assert_eq!(past, Err(Broken::OutputLimit(reason)));
     assert_eq!((guest.sink.stdout.len(), guest.sink.stderr.len()), (6, 4));
 }
 
@@ -342,7 +371,7 @@ fn a_probe_wants_no_more_than_the_greeting() {
 fn what_takes_the_output_can_end_the_run() {
     struct Full;
     impl Sink for Full {
-        fn take(&mut self, _: Stream, _: &[u8]) -> worldcompute_fault::Result<()> {
+        fn take(&mut self, _: Source, _: &[u8]) -> worldcompute_fault::Result<()> {
             Err(Fault::new(Category::IoFailure, "disk_full", "no room"))
         }
     }
@@ -358,11 +387,12 @@ fn what_takes_the_output_can_end_the_run() {
 proptest! {
     #[test]
     fn whatever_a_guest_says_little_is_kept_and_no_more_is_passed_on_than_the_limit(
-        greeted in any::<bool>(), bytes in proptest::collection::vec(any::<u8>(), 0..4000), piece in 1..700_usize,
+        before in prop_oneof![Just(vec![]), Just(vec![HELLO]), Just(vec![HELLO, OVER])],
+        bytes in proptest::collection::vec(any::<u8>(), 0..4000), piece in 1..700_usize,
     ) {
-        let mut all = if greeted { bytes_of(&[HELLO]) } else { Vec::new() };
+        let mut all = bytes_of(&before);
         all.extend(bytes);
-        let (mut dialogue, mut sink) = (Dialogue::new(None, 100), Collected::default());
+        let (mut dialogue, mut sink) = (Dialogue::new(Some(request(&[50, 70])), 100), Collected::default());
         for piece in all.chunks(piece) {
             if dialogue.receive(piece, Duration::ZERO, &mut sink).is_err() {
                 break;
@@ -370,6 +400,9 @@ proptest! {
             dialogue.sent(usize::MAX);
             prop_assert!(dialogue.pending() <= HEADER + MAX_DATA);
         }
-        prop_assert!(sink.stdout.len() + sink.stderr.len() <= 100);
+        let files: usize = sink.files.iter().flatten().map(Vec::len).sum();
+        prop_assert!(sink.stdout.len() + sink.stderr.len() + files <= 100);
     }
 }
+
+mod files;

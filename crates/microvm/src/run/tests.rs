@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use worldcompute_guest::{MAX_DATA, Message, RunRequest, Stream, VERSION, Writer};
+use worldcompute_guest::{MAX_DATA, Message, OutputFile, RunRequest, Stream, VERSION, Writer};
 
 use super::*;
 use crate::Collected;
@@ -47,6 +47,17 @@ fn run(
     control: &Control,
     guest: impl FnOnce(UnixStream) + Send,
 ) -> (Outcome, Collected) {
+    run_for_files(vec![], hypervisor, limits, control, guest)
+}
+
+/// The same, of a program that is to leave these behind.
+fn run_for_files(
+    outputs: Vec<OutputFile>,
+    hypervisor: &str,
+    limits: &Limits,
+    control: &Control,
+    guest: impl FnOnce(UnixStream) + Send,
+) -> (Outcome, Collected) {
     let home = tempfile::tempdir().unwrap();
     let dir = RunDir::create(home.path()).unwrap();
     let path = dir.path().join("channel");
@@ -61,14 +72,12 @@ fn run(
         monitor: None,
         dir,
     };
-    let argv = vec!["true".to_owned()];
-    let dialogue = Dialogue::new(
-        Some(RunRequest {
-            argv,
-            ..RunRequest::default()
-        }),
-        limits.output_bytes,
-    );
+    let request = RunRequest {
+        argv: vec!["true".to_owned()],
+        outputs,
+        ..RunRequest::default()
+    };
+    let dialogue = Dialogue::new(Some(request), limits.output_bytes);
     let mut sink = Collected::default();
     let outcome = thread::scope(|scope| {
         // Before the hypervisor can be missed.
@@ -376,3 +385,5 @@ fn frozen_time_does_not_count_and_the_process_stands_still() {
     assert!(outcome.wall < 2 * SHORT, "{:?}", outcome.wall);
     drop(sender);
 }
+
+mod files;

@@ -189,6 +189,8 @@ pub fn spec(rootfs: PathBuf, script: &str) -> Spec {
         env: vec![("PATH".to_owned(), "/bin".to_owned())],
         user: String::new(),
         cwd: String::new(),
+        stdin: String::new(),
+        outputs: vec![],
         limits: limits(),
     }
 }
@@ -214,8 +216,8 @@ fn image(dir: &Path) -> PathBuf {
     fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     fs::copy(BUSYBOX, tree.join("bin/busybox")).unwrap();
     for applet in [
-        "cat", "chown", "chroot", "dd", "echo", "env", "head", "id", "kill", "ls", "mknod",
-        "mount", "pwd", "sh", "sleep", "touch", "true", "yes",
+        "cat", "chown", "chroot", "dd", "echo", "env", "head", "id", "kill", "ln", "ls", "mkfifo",
+        "mknod", "mount", "pwd", "sh", "sleep", "touch", "true", "yes",
     ] {
         symlink("busybox", tree.join("bin").join(applet)).unwrap();
     }
