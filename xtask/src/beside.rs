@@ -1,4 +1,4 @@
-//! A chore that takes long and does little, while others run.
+//! A chore that takes long, while others run.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::shell::{Failure, Result, forget_cargo};
 
-/// One that has begun. It is told to stop when this is dropped.
+/// One that has begun. It is told to stop when this is dropped, and when this process ends, however it does.
 pub struct Beside {
     name: String,
     child: Child,
@@ -17,11 +17,9 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Starts `cargo xtask` with these words, ahead of everything else that wants the processors. It is told to stop when
-    /// this process ends, however it does.
+    /// Starts `cargo xtask` with these words, ahead of everything else that wants the processors.
     pub fn start(root: &Path, words: &[&str]) -> Result<Self> {
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "TERM", "nice", "-n", "-10"]);
+        let mut command = told_to_stop("-10");
         // The file of this program may have been replaced since it began, by a build of what it tests.
         command.arg(format!("/proc/{}/exe", std::process::id()));
         command
@@ -31,6 +29,16 @@ impl Beside {
             .current_dir(root);
         forget_cargo(&mut command);
         Self::spawn(words.join(" "), command)
+    }
+
+    /// Starts a command line, whose words are separated by blanks, behind everything else that wants the processors.
+    pub fn patiently(root: &Path, line: &str) -> Result<Self> {
+        let mut command = told_to_stop("19");
+        command
+            .args(line.split_ascii_whitespace())
+            .current_dir(root);
+        forget_cargo(&mut command);
+        Self::spawn(line.to_owned(), command)
     }
 
     fn spawn(name: String, mut command: Command) -> Result<Self> {
@@ -63,6 +71,13 @@ impl Beside {
             false => Err(failed(&status)),
         }
     }
+}
+
+/// What follows is told to stop when this process ends, however it does.
+fn told_to_stop(niceness: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "nice", "-n", niceness]);
+    command
 }
 
 impl Drop for Beside {

@@ -26,6 +26,14 @@ type Step = (&'static str, fn(&Path) -> Result<Skipped>);
 /// System tests that could not run on this machine, with the reason that each gives.
 type Skipped = Vec<String>;
 
+/// What is built with optimisation: it is built while tests wait for each other, and by no step alone.
+#[cfg(target_os = "linux")]
+const RELEASES: [&str; 2] = [
+    "cargo build --release --quiet",
+    // With its own features, as who installs it builds it.
+    "cargo build --release --quiet -p gait",
+];
+
 /// What costs least comes first; then all programs are built.
 const CHECKS: [Step; 5] = [
     ("fmt", |root| whole(shell(root, "cargo fmt --all --check"))),
@@ -39,17 +47,24 @@ const CHECKS: [Step; 5] = [
             "cargo clippy --workspace --all-targets -- -D warnings",
         ))
     }),
-    ("test", |root| whole(test(root))),
+    ("build", |root| {
+        whole(shell(root, "cargo test --workspace --no-run --quiet"))
+    }),
 ];
 
 /// What is done with them.
-const TRIALS: [Step; 8] = [
+const TRIALS: [Step; 5] = [
+    ("test", |root| whole(test(root))),
     ("store", store),
     ("microvm", |root| system_test(root, "microvm", "")),
     ("hardening", |root| {
         whole(shell(root, "scripts/test_hardening_acceptance.sh"))
     }),
     ("conformance", |root| whole(conformance::run_beside(root))),
+];
+
+/// What is done with the programs that others get.
+const RELEASED: [Step; 4] = [
     ("demo", |root| {
         whole(shell(root, "cargo run --release -- demo --json"))
     }),
@@ -70,8 +85,13 @@ pub fn run(root: &Path) -> Result<()> {
     let mut walk = Walk::default();
     walk.all(root, &CHECKS)?;
     #[cfg(target_os = "linux")]
-    let held = hold(root)?;
+    let (held, releases) = (hold(root)?, releases(root)?);
     walk.all(root, &TRIALS)?;
+    #[cfg(target_os = "linux")]
+    walk.step("release", || {
+        whole(releases.into_iter().try_for_each(Beside::finish))
+    })?;
+    walk.all(root, &RELEASED)?;
     #[cfg(target_os = "linux")]
     walk.step("hold", || end(held))?;
     println!("\n{}{}", table(&walk.times), verdict(&walk.skipped));
@@ -100,6 +120,13 @@ impl Walk {
         self.skipped.extend(skipped);
         Ok(())
     }
+}
+
+/// The programs with optimisation, beside what comes after. Cargo builds one after the other.
+#[cfg(target_os = "linux")]
+fn releases(root: &Path) -> Result<Vec<Beside>> {
+    let starts = RELEASES.iter().map(|line| Beside::patiently(root, line));
+    starts.collect()
 }
 
 /// Ten minutes in which reservations are held, beside what comes after: they are spent with waiting. Or why not.

@@ -87,6 +87,9 @@ pub enum Command {
     /// Look after the node
     #[command(subcommand, after_help = "Example:\n  worldcompute admin status")]
     Admin(AdminCommand),
+    /// Try what this machine can run, and say what is missing
+    #[command(after_help = "Example:\n  worldcompute doctor --json")]
+    Doctor,
     /// Look after the encrypted store, while no daemon runs
     #[command(
         subcommand,

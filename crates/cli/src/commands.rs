@@ -4,6 +4,7 @@ pub mod admin;
 pub mod cluster;
 pub mod daemon;
 pub mod diagnose;
+pub mod doctor;
 pub mod donor;
 pub mod image;
 pub mod job;

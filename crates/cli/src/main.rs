@@ -84,6 +84,7 @@ async fn dispatch(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Cluster(command) => commands::cluster::run(&context, command).await,
         Command::Verify(args) => commands::verify::run(&context, &args),
         Command::Admin(command) => commands::admin::run(&context, command).await,
+        Command::Doctor => commands::doctor::run(&context).await,
         Command::Store(command) => commands::store::run(&context, command).await,
         Command::Completions { shell } => commands::completions(&context, shell),
     }

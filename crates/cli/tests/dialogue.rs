@@ -174,11 +174,19 @@ impl World {
     }
 }
 
-/// The program `gait` of this build, built if it is not there or older than its sources.
+/// The program `gait` of this build, built if it is not there or older than its sources: building a test of it does, and
+/// with the features of all tests, so that nothing below it is compiled a second time.
 fn gait() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_BIN_EXE_worldcompute"));
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "gait", "--bin", "gait"]);
+    build.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--test",
+        "doctor",
+        "--no-run",
+    ]);
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if here
         .parent()

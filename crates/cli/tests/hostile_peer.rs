@@ -383,6 +383,7 @@ impl Liar {
             paused: false,
             addresses: Vec::new(),
             slots: 64,
+            images: false,
         };
         self.mesh.announce(boast).await;
     }

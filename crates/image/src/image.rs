@@ -38,13 +38,7 @@ impl Image {
     /// # Errors
     /// `object_missing`; `not_an_image` for other bytes; those of [`Document::parse`] and [`ImageConfig::parse`].
     pub fn read(content: &ContentStore, cid: &Cid) -> Result<Self> {
-        let bytes = bounded(content, cid, MAX_MANIFEST_BYTES)?;
-        let Document::Manifest(manifest) = Document::parse(&bytes, None)? else {
-            return Err(
-                invalid("not_an_image", format!("{cid} is an index of images"))
-                    .hint("name one of them"),
-            );
-        };
+        let (bytes, manifest) = manifest(content, cid)?;
         let config = bounded(content, &manifest.config.cid(), MAX_CONFIG_BYTES)?;
         Self::new(&Blob::of(&bytes), manifest, ImageConfig::parse(&config)?)
     }
@@ -71,9 +65,7 @@ impl Image {
 
     /// Everything that it is made of: manifest, configuration, layers.
     pub fn parts(&self) -> impl Iterator<Item = &Blob> {
-        [&self.blob, &self.manifest.config]
-            .into_iter()
-            .chain(&self.manifest.layers)
+        std::iter::once(&self.blob).chain(self.manifest.parts())
     }
 
     /// Bytes of all parts as they are kept; what is in it twice is kept once.
@@ -83,6 +75,32 @@ impl Image {
             .into_iter()
             .map(Blob::size)
             .fold(0, u64::saturating_add)
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest that is in the content store, whether or not its parts are.
+    ///
+    /// # Errors
+    /// `object_missing`; `not_an_image` for other bytes; those of [`Document::parse`].
+    pub fn read(content: &ContentStore, cid: &Cid) -> Result<Self> {
+        manifest(content, cid).map(|(_, manifest)| manifest)
+    }
+
+    /// What it names: the configuration, and the layers.
+    pub fn parts(&self) -> impl Iterator<Item = &Blob> {
+        std::iter::once(&self.config).chain(&self.layers)
+    }
+}
+
+fn manifest(content: &ContentStore, cid: &Cid) -> Result<(Vec<u8>, Manifest)> {
+    let bytes = bounded(content, cid, MAX_MANIFEST_BYTES)?;
+    match Document::parse(&bytes, None)? {
+        Document::Manifest(manifest) => Ok((bytes, manifest)),
+        Document::Index(_) => {
+            let message = format!("{cid} is an index of images");
+            Err(invalid("not_an_image", message).hint("name one of them"))
+        }
     }
 }
 

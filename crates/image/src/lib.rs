@@ -13,6 +13,7 @@ mod blob;
 mod carried;
 mod config;
 mod document;
+mod furnishing;
 mod image;
 mod import;
 mod list;
@@ -33,6 +34,7 @@ pub use config::{
 pub use document::{
     Document, Index, MAX_IMAGE_BYTES, MAX_INDEX_ENTRIES, MAX_LAYERS, MAX_MANIFEST_BYTES, Manifest,
 };
+pub use furnishing::{Furnishing, OUTPUT_PATH, STDIN_PATH};
 pub use image::Image;
 pub use import::{MAX_INDEX_DEPTH, Progress, Request};
 pub use list::{Listed, MAX_IMAGES, MAX_LIST_BYTES, MAX_NAME_BYTES, MAX_NAMES, Removed};

@@ -38,7 +38,7 @@ pub struct Receipt {
     pub lease_id: String,
     /// The signed manifest.
     pub manifest_cid: Cid,
-    /// The module.
+    /// The module, or the manifest of the image.
     pub workload_cid: Cid,
     /// SHA-256 of the canonical JSON of the run request.
     pub request_digest: Sha256,
@@ -50,6 +50,13 @@ pub struct Receipt {
     pub limits: Limits,
     /// How it saw the world.
     pub profile: Profile,
+    /// The virtual machine around it. Absent where there was none: a module has the executor's own sandbox.
+    #[serde(
+        default,
+        deserialize_with = "told",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub machine: Option<Machine>,
     /// Who ran it, and signs first.
     pub executor: PeerId,
     /// Whose job it is, and who signs second.
@@ -94,6 +101,35 @@ const fn is_unmarked(inspected: &bool) -> bool {
     !*inspected
 }
 
+/// What may be absent says nothing in no other way.
+fn told<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// A virtual machine, by what it was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// The hypervisor, and whose processor it used.
+    pub backend: Backend,
+    /// SHA-256 of the kernel's image.
+    pub kernel: Sha256,
+}
+
+/// A hypervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// Firecracker, on the processor's own virtualization.
+    Firecracker,
+    /// QEMU, on the processor's own virtualization.
+    QemuKvm,
+    /// QEMU, with an emulated processor.
+    QemuEmulation,
+}
+
 /// A file that the task could read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +144,7 @@ pub struct Input {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Work, in units of about one WebAssembly instruction.
+    /// Work, in units of about one WebAssembly instruction; 0 in a virtual machine, where it is not counted.
     pub fuel: u64,
     /// Memory, in bytes.
     pub memory_bytes: u64,
@@ -126,6 +162,12 @@ pub enum Profile {
     Deterministic {
         /// Seed of the task's randomness.
         seed: u64,
+    },
+    /// A Linux of its own in a virtual machine, with clocks and randomness: the same request may give another result.
+    #[serde(rename = "microvm")]
+    MicroVm {
+        /// Its processors.
+        vcpus: u32,
     },
 }
 
@@ -187,6 +229,16 @@ pub enum Status {
     OutputLimit,
     /// Stopped by submitter or donor.
     Cancelled,
+    /// Ended by a signal.
+    Killed,
+    /// The image has no such program, user or folder.
+    NotStarted,
+    /// Wanted more processes than allowed.
+    ProcessLimit,
+    /// Wrote more to its disk than allowed.
+    DiskLimit,
+    /// Its machine went silent, off or back to its start, or broke the rules of talking to its host.
+    BrokeOff,
 }
 
 /// A file that an execution left behind.

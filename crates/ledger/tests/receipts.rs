@@ -63,6 +63,7 @@ fn receipt() -> Receipt {
             output_bytes: 100,
         },
         profile: Profile::Deterministic { seed: 42 },
+        machine: None,
         executor: executor().peer_id(),
         submitter: submitter().peer_id(),
         sequence: 7,
@@ -368,6 +369,110 @@ fn a_mark_has_one_spelling_though_both_sign_another() {
         let mut forged = statement(&receipt());
         forged["predicate"]["inspected"] = other.clone();
         assert_eq!(open_forged(&forged), "receipt_malformed", "{other}");
+    }
+}
+
+/// A receipt of an image, which ran in a machine.
+fn of_image(change: impl FnOnce(&mut Receipt)) -> Receipt {
+    changed(|receipt| {
+        receipt.profile = Profile::MicroVm { vcpus: 2 };
+        receipt.machine = Some(Machine {
+            backend: Backend::QemuEmulation,
+            kernel: Sha256::of("kernel"),
+        });
+        (receipt.limits.fuel, receipt.outcome.fuel_used) = (0, 0);
+        change(receipt);
+    })
+}
+
+#[test]
+fn a_receipt_of_an_image_says_what_it_ran_in() {
+    let receipt = of_image(|_| {});
+    let signed = receipt.clone().sign(&executor()).unwrap();
+    let signed = signed.countersign(&submitter()).unwrap();
+    let opened = SignedReceipt::open(signed.bytes()).unwrap();
+    assert_eq!(opened.receipt(), &receipt);
+    let words = opened.in_words();
+    let kernel = Sha256::of("kernel").to_string();
+    for told in ["2 processors", "QEMU, its processor emulated", &kernel] {
+        assert!(words.contains(told), "{words}");
+    }
+    assert!(!words.contains("fuel"), "{words}");
+}
+
+#[test]
+fn a_machine_has_one_spelling_though_both_sign_another() {
+    let machine = &statement(&of_image(|_| {}))["predicate"]["machine"];
+    let other = |member: &str, value: Value| {
+        let mut machine = machine.clone();
+        machine[member] = value;
+        machine
+    };
+    let spellings = [
+        json!(null),
+        json!({}),
+        json!("qemu_emulation"),
+        other("backend", json!("xen")),
+        other("kernel", json!(null)),
+        other("colour", json!("red")),
+    ];
+    for spelling in spellings {
+        let mut forged = statement(&of_image(|_| {}));
+        forged["predicate"]["machine"] = spelling.clone();
+        assert_eq!(open_forged(&forged), "receipt_malformed", "{spelling}");
+    }
+}
+
+#[test]
+fn modules_and_images_end_each_in_ways_of_their_own() {
+    let ends = |status| {
+        of_image(|receipt| {
+            receipt.outcome.outputs.clear();
+            (receipt.outcome.status, receipt.outcome.exit_code) = (status, None);
+            receipt.outcome.error = Some("it did".to_owned());
+        })
+    };
+    for status in [
+        Status::Killed,
+        Status::NotStarted,
+        Status::ProcessLimit,
+        Status::DiskLimit,
+        Status::BrokeOff,
+        Status::OutOfMemory,
+        Status::OutputLimit,
+        Status::Cancelled,
+    ] {
+        ends(status).sign(&executor()).unwrap();
+    }
+    let with_exit_code = |status| {
+        let mut receipt = ends(status);
+        receipt.outcome.exit_code = Some(0);
+        receipt
+    };
+    let as_module = |status| {
+        let mut receipt = ends(status);
+        (receipt.profile, receipt.machine) = (Profile::Deterministic { seed: 1 }, None);
+        receipt
+    };
+    let contradictions = [
+        ends(Status::Trapped),
+        ends(Status::OutOfFuel),
+        as_module(Status::Killed),
+        as_module(Status::NotStarted),
+        as_module(Status::ProcessLimit),
+        as_module(Status::DiskLimit),
+        as_module(Status::BrokeOff),
+        with_exit_code(Status::Killed),
+        with_exit_code(Status::NotStarted),
+        with_exit_code(Status::BrokeOff),
+        of_image(|receipt| receipt.machine = None),
+        of_image(|receipt| receipt.limits.fuel = 1),
+        of_image(|receipt| receipt.profile = Profile::Deterministic { seed: 1 }),
+    ];
+    for (place, receipt) in contradictions.into_iter().enumerate() {
+        let fault = receipt.clone().sign(&executor()).unwrap_err();
+        assert_eq!(fault.code(), "receipt_inconsistent", "{place}");
+        assert_eq!(open_forged(&statement(&receipt)), "receipt_inconsistent");
     }
 }
 

@@ -81,5 +81,6 @@ fn everything() -> Capacity {
         paused: false,
         addresses: Vec::new(),
         slots: 64,
+        images: false,
     }
 }

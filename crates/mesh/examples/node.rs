@@ -62,6 +62,7 @@ fn capacity() -> Capacity {
         paused: false,
         addresses: Vec::new(),
         slots: 1,
+        images: false,
     }
 }
 

@@ -1,9 +1,11 @@
 //! A machine on which there are no microVMs: not Linux, or not x86-64.
 
 use std::convert::Infallible;
+use std::fs::File;
 use std::path::Path;
 
 use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_proof::Sha256;
 
 use crate::{Backend, Config, Outcome, Report, Sink, Spec};
 
@@ -21,10 +23,20 @@ fn unsupported() -> Fault {
 }
 
 impl MicroVms {
+    /// Whether there is something to try.
+    pub const fn is_equipped(_: &Config) -> bool {
+        false
+    }
+
     /// # Errors
     /// WC-021.
     pub fn open(_: &Config, _: &Path) -> Result<Self> {
         Err(unsupported())
+    }
+
+    /// SHA-256 of the guests' kernel.
+    pub const fn kernel_digest(&self) -> Sha256 {
+        match self.0 {}
     }
 
     /// How hypervisors are confined.
@@ -46,7 +58,14 @@ impl MicroVms {
 
     /// # Errors
     /// None is reached.
-    pub fn run(&self, _: Backend, _: &Spec, _: &mut dyn Sink, _: &Control) -> Result<Outcome> {
+    pub fn run(
+        &self,
+        _: Backend,
+        _: File,
+        _: &Spec,
+        _: &mut dyn Sink,
+        _: &Control,
+    ) -> Result<Outcome> {
         match self.0 {}
     }
 }

@@ -41,6 +41,11 @@ impl Firecracker {
         Self { source }
     }
 
+    /// Whether there is a program of the name.
+    pub fn is_installed(&self) -> bool {
+        self.path().is_ok_and(|path| path.is_file())
+    }
+
     fn path(&self) -> Result<PathBuf> {
         match &self.source {
             Some(source) => Ok(source.path.clone()),

@@ -1,10 +1,12 @@
 //! The microVMs of one machine: what is there, what works, and runs.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use worldcompute_durable::{open_to_read, private_dir};
+use worldcompute_durable::private_dir;
 use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_proof::Sha256;
 
 use crate::confinement::Confinement;
 use crate::dialogue::Dialogue;
@@ -12,7 +14,7 @@ use crate::firecracker::Firecracker;
 use crate::hypervisor::{Hypervisor, Machine};
 use crate::kernel::Kernel;
 use crate::probe::{Memory, Question};
-use crate::qemu::Qemu;
+use crate::qemu::{self, Qemu};
 use crate::run_dir::RunDir;
 use crate::{
     Backend, Collected, Config, Control, KernelSource, Limits, Outcome, Program, Report, Sink,
@@ -31,6 +33,13 @@ pub struct MicroVms {
 }
 
 impl MicroVms {
+    /// Whether there is a kernel and a hypervisor to try. A look and no boot: it proves nothing.
+    pub fn is_equipped(config: &Config) -> bool {
+        let kernel = config.kernel.is_some() || KernelSource::installed().is_ok();
+        let firecracker = Firecracker::new(config.firecracker.clone());
+        kernel && (firecracker.is_installed() || qemu::is_installed())
+    }
+
     /// Prepares the kernel, and removes what runs of processes that were killed have left. Kernel, folders of runs and
     /// what is remembered are kept in `home`.
     ///
@@ -56,9 +65,9 @@ impl MicroVms {
         })
     }
 
-    /// The kernel of the guests.
-    pub const fn kernel(&self) -> &Kernel {
-        &self.kernel
+    /// SHA-256 of the image of the guests' kernel.
+    pub const fn kernel_digest(&self) -> Sha256 {
+        self.kernel.digest()
     }
 
     /// How hypervisors are confined here, in words.
@@ -122,7 +131,8 @@ impl MicroVms {
             .hint("apt-get install --no-install-recommends qemu-system-x86, then see `worldcompute doctor`"))
     }
 
-    /// Runs `spec` on `backend`. What the program prints goes to `sink`; `control` freezes and ends it.
+    /// Runs `spec` on `backend`. `rootfs` is an ext4 file system with the image's files, and only read: what the program
+    /// writes is gone with the VM. What it prints goes to `sink`; `control` freezes and ends it.
     ///
     /// When this returns nothing of the VM is left: no process, no file, no socket. A guest that is given up because of
     /// the machine makes that what is remembered of the machine is forgotten.
@@ -133,6 +143,7 @@ impl MicroVms {
     pub fn run(
         &self,
         backend: Backend,
+        rootfs: File,
         spec: &Spec,
         sink: &mut dyn Sink,
         control: &Control,
@@ -140,8 +151,7 @@ impl MicroVms {
         spec.check()?;
         let hypervisor = self.hypervisor(backend);
         let machine = Machine {
-            // For reading only: no hypervisor can change it.
-            rootfs: Some(open_to_read(&spec.rootfs)?),
+            rootfs: Some(rootfs),
             ..self.machine(&spec.limits)
         };
         let vm = hypervisor.start(machine)?;

@@ -31,6 +31,11 @@ pub enum Qemu {
     Emulation,
 }
 
+/// Whether there is a program of the name.
+pub fn is_installed() -> bool {
+    find_program(PROGRAM, PACKAGE).is_ok()
+}
+
 impl Hypervisor for Qemu {
     fn backend(&self) -> Backend {
         match self {

@@ -1,6 +1,5 @@
 //! What to run, and what it may use.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use worldcompute_fault::{Fault, Result, WcCode};
@@ -29,9 +28,6 @@ const DISK: &str = "vda";
 /// One run of one program of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// An ext4 file system with the image's files. It is only read: what the program writes is gone with the VM, but for
-    /// `outputs`.
-    pub rootfs: PathBuf,
     /// The program and its arguments.
     pub argv: Vec<String>,
     /// Every variable that it gets.
@@ -175,7 +171,6 @@ mod tests {
     fn a_run_past_any_limit_is_refused_by_the_name_of_its_field() {
         type Change = fn(&mut Spec);
         let good = Spec {
-            rootfs: "root.ext4".into(),
             argv: vec!["/bin/true".into()],
             env: vec![],
             user: String::new(),

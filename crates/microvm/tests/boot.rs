@@ -207,11 +207,10 @@ fn output(path: &str, max_bytes: usize) -> OutputFile {
 
 #[test]
 fn a_disk_that_is_no_file_system_is_a_program_that_is_not_started() {
-    let Some(machine) = machine() else { return };
-    let mut spec = machine.spec("true");
-    spec.rootfs = machine.dir.path().join("garbage");
-    write_atomic(&spec.rootfs, &vec![7; 1 << 20], Mode::Private).unwrap();
-    let (outcome, _) = machine.run(&spec);
+    let Some(mut machine) = machine() else { return };
+    machine.image = machine.dir.path().join("garbage");
+    write_atomic(&machine.image, &vec![7; 1 << 20], Mode::Private).unwrap();
+    let (outcome, _) = machine.run(&machine.spec("true"));
     assert_eq!(outcome.status, Status::NotStarted);
     assert!(outcome.reason.contains("mount /root"), "{outcome:?}");
 }
@@ -351,10 +350,11 @@ fn a_process_that_is_killed() {
         return;
     };
     let vms = MicroVms::open(&Config::default(), &dir.join("home")).unwrap();
-    let spec = support::spec(dir.join("root.ext4"), "echo; sleep 1000");
+    let image = File::open(dir.join("root.ext4")).unwrap();
+    let spec = support::spec("echo; sleep 1000");
     let control = Control::new().unwrap();
     let mut sink = Announced(control.clone());
-    vms.run(Backend::QemuEmulation, &spec, &mut sink, &control)
+    vms.run(Backend::QemuEmulation, image, &spec, &mut sink, &control)
         .unwrap();
 }
 

@@ -11,6 +11,7 @@ use blue_encrypted_store::{DEFAULT_PARTITION_BYTES, PARTITION_BYTES_RANGE};
 use serde::{Deserialize, Serialize};
 use worldcompute_durable as durable;
 use worldcompute_fault::{Category, Fault, Result};
+use worldcompute_microvm as microvm;
 use worldcompute_scheduler::manifest::CLASSES;
 
 /// Environment variable with a comma-separated list of bootstrap multiaddrs.
@@ -93,8 +94,14 @@ pub struct Config {
     pub partition_bytes: u64,
     /// Days for which the records of a job are kept after its end. Its evidence stays longer.
     pub retention_days: u32,
+    /// Run images, where this machine can: each in a virtual machine of its own.
+    pub images: bool,
+    /// Bytes of disks that were made of images and are kept, so that the next task finds its own.
+    pub rootfs_bytes: u64,
     /// OTLP/HTTP endpoint for traces and metrics.
     pub otlp_endpoint: Option<String>,
+    /// Which kernel and which hypervisors images run on.
+    pub microvm: microvm::Config,
 }
 
 impl Default for Config {
@@ -121,7 +128,10 @@ impl Default for Config {
             content_bytes: 8 << 30,
             partition_bytes: DEFAULT_PARTITION_BYTES,
             retention_days: 30,
+            images: true,
+            rootfs_bytes: 8 << 30,
             otlp_endpoint: None,
+            microvm: microvm::Config::default(),
         }
     }
 }

@@ -491,6 +491,7 @@ async fn assemble(
             key: home.key().clone(),
             policy: policy(&paths.donor_policy())?,
             config: options.config.clone(),
+            home: paths.clone(),
             content: content.clone(),
             log: DonorLog::open(&store).await?,
             mesh: mesh.clone(),

@@ -1,8 +1,10 @@
 //! The donor: what stands between this machine and the jobs of others. Nothing runs here that the manifest's signature, the
 //! donor's consent and the gate did not all let through, and nothing that ran goes without a signed receipt.
 
+mod ended;
 mod fetches;
 mod guard;
+mod machines;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -13,37 +15,43 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gait::Policy;
+use gait::{Permit, Policy};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_image::{Blob, Manifest};
 use worldcompute_ledger::receipt::Path;
 use worldcompute_mesh::Mesh;
 use worldcompute_mesh::wire::{
     Capacity, DispatchReply, DispatchRequest, NamedBytes, OfferReply, OfferRequest,
 };
 use worldcompute_proof::{Cid, PeerId, SigningKey};
-use worldcompute_sandbox::{CancelToken, RunRequest, Sandbox, SandboxConfig};
+use worldcompute_sandbox::{CancelToken, Profile, RunRequest, Sandbox, SandboxConfig};
 use worldcompute_scheduler::broker::RUN_GRACE;
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 use worldcompute_telemetry::metrics::Counter;
 
 use crate::api::{DonorState, DonorStatus};
+use crate::blocking::blocking;
 use crate::config::Config;
+use crate::home::Home;
 use crate::keep::keep;
+use ended::Ended;
 use fetches::{Fetches, Place};
-use guard::Guard;
+use guard::{Admitted, Guard, Task};
+use machines::Machines;
+pub use machines::overrides;
 use running::Leases;
 use write_up::Attempt;
 
 /// How long a donor that leaves waits for what still runs before it is handed back.
 pub const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Modules and inputs that one task may have fetched, in bytes each.
-const MAX_OBJECT_BYTES: u64 = crate::api::MAX_CONTENT_BYTES as u64;
+/// Modules, layers of images and inputs that one task may have fetched, in bytes each.
+pub const MAX_OBJECT_BYTES: u64 = crate::api::MAX_CONTENT_BYTES as u64;
 
 static TASKS: Counter = Counter::new(
     "worldcompute.tasks",
@@ -63,6 +71,8 @@ pub struct DonorParts {
     pub policy: Policy,
     /// The operator's choices.
     pub config: Config,
+    /// Where disks of images and kernels of their machines are kept.
+    pub home: Home,
     /// Modules, inputs and outputs.
     pub content: Arc<ContentStore>,
     /// The numbered record of what ran.
@@ -79,6 +89,7 @@ struct Inner {
     guard: Guard,
     config: Config,
     sandbox: Sandbox,
+    machines: Machines,
     content: Arc<ContentStore>,
     log: DonorLog,
     mesh: Mesh,
@@ -108,6 +119,7 @@ impl Donor {
             me: parts.key.peer_id(),
             guard: Guard::new(parts.policy, &parts.config, &parts.key),
             key: parts.key,
+            machines: Machines::new(&parts.config, &parts.home),
             config: parts.config,
             sandbox,
             content: parts.content,
@@ -191,6 +203,7 @@ impl Donor {
             paused: self.0.check_taking().is_err(),
             addresses: Vec::new(),
             slots: u32::try_from(self.0.config.effective_slots()).unwrap_or(u32::MAX),
+            images: self.0.machines.are_offered(),
         }
     }
 
@@ -272,7 +285,7 @@ impl Inner {
             debug_span!("verify_origin").in_scope(|| self.guard.check_origin(from, request))?;
         self.check_slots()?;
         let admitted = debug_span!("decide").in_scope(|| self.guard.admit(&task.run))?;
-        self.collect(from, &task.run, &request.inline_inputs, &cancel)
+        self.collect_all(from, &task.run, &request.inline_inputs, &cancel)
             .instrument(debug_span!("collect"))
             .await?;
         let slot = self.slot()?;
@@ -282,13 +295,13 @@ impl Inner {
             .instrument(debug_span!("number_exit"))
             .await?;
         let started_at = Timestamp::now();
-        let outcome = self
-            .sandbox
-            .run(admitted.permit, &task.run, &self.content, cancel)
+        let Admitted { permit, decision } = admitted;
+        let ended = self
+            .execute(permit, &task, cancel)
             .instrument(debug_span!("sandbox"))
             .await?;
         drop(slot);
-        self.count(outcome.status.as_str());
+        self.count(ended.status.as_str());
         // The clock may be set back meanwhile; what was run must not be lost for it.
         let ended_at = Timestamp::now().max(started_at);
         let attempt = Attempt {
@@ -299,10 +312,10 @@ impl Inner {
             started_at,
             ended_at,
             executor: &self.me,
-            decision: &admitted.decision,
+            decision: &decision,
         };
         let reply = attempt
-            .write_up(outcome, &self.key, &self.content)
+            .write_up(ended, &self.key, &self.content)
             .instrument(debug_span!("write_up"))
             .await?;
         self.log
@@ -313,17 +326,47 @@ impl Inner {
         Ok(reply)
     }
 
-    /// Has the module, standard input and all inputs in the content store: taken along, here already, or fetched from the
-    /// submitter. Whatever the way, bytes that are not the named ones are refused.
-    async fn collect(
+    /// A module runs in this process, an image in a machine of its own.
+    async fn execute(&self, permit: Permit, task: &Task, cancel: CancelToken) -> Result<Ended> {
+        let (run, content) = (&task.run, &self.content);
+        match run.profile {
+            Profile::Deterministic { .. } => {
+                let ran = self.sandbox.run(permit, run, content, cancel).await?;
+                Ok(ran.into())
+            }
+            Profile::MicroVm { .. } => self.machines.run(permit, run, content, &cancel).await,
+        }
+    }
+
+    /// Has all that a run takes in the content store. What an image is made of is known once its manifest is here.
+    async fn collect_all(
         &self,
         from: &PeerId,
         run: &RunRequest,
         inline: &[NamedBytes],
         cancel: &CancelToken,
     ) -> Result<()> {
+        let named: Vec<_> = needed(run).copied().collect();
+        self.collect(from, &named, inline, cancel).await?;
+        if let Profile::MicroVm { .. } = run.profile {
+            let (content, image) = (self.content.clone(), run.workload);
+            let parts = blocking(move || parts_of(&content, &image)).await?;
+            self.collect(from, &parts, inline, cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Has these objects in the content store: taken along, here already, or fetched from the submitter. Whatever the
+    /// way, bytes that are not the named ones are refused.
+    async fn collect(
+        &self,
+        from: &PeerId,
+        cids: &[Cid],
+        inline: &[NamedBytes],
+        cancel: &CancelToken,
+    ) -> Result<()> {
         let mut elsewhere = Vec::new();
-        for cid in needed(run) {
+        for cid in cids {
             if self.content.has(cid)? {
                 continue;
             }
@@ -423,6 +466,12 @@ pub fn needed(run: &RunRequest) -> impl Iterator<Item = &Cid> {
     std::iter::once(&run.workload)
         .chain(&run.stdin)
         .chain(run.inputs.iter().map(|input| &input.cid))
+}
+
+/// The configuration and the layers of an image, by its manifest.
+pub fn parts_of(content: &ContentStore, image: &Cid) -> Result<Vec<Cid>> {
+    let manifest = Manifest::read(content, image)?;
+    Ok(manifest.parts().map(Blob::cid).collect())
 }
 
 fn missing(cid: &Cid) -> Fault {

@@ -150,6 +150,16 @@ impl Home {
         self.root.join("images.json")
     }
 
+    /// Kernels of microVMs, what is known of hypervisors, and what runs in them.
+    pub fn microvm(&self) -> PathBuf {
+        self.root.join("microvm")
+    }
+
+    /// Disks that images were made into.
+    pub fn rootfs(&self) -> PathBuf {
+        self.root.join("rootfs")
+    }
+
     /// The daemon's log file.
     pub fn log(&self) -> PathBuf {
         self.root.join("log/daemon.log")

@@ -42,4 +42,5 @@ pub use storage::{SiteView, Storage, StoreSite, VARIABLES, is_absent, is_key_los
 pub use worldcompute_durable as durable;
 pub use worldcompute_image as image;
 pub use worldcompute_ledger::receipt;
+pub use worldcompute_microvm as microvm;
 pub use worldcompute_scheduler::{evidence, manifest};

@@ -1,7 +1,8 @@
 //! From what the sandbox knows to what a receipt says.
 
 use worldcompute_fault::Result;
-use worldcompute_ledger::receipt::{Input, Limits, Path, Profile, Status};
+use worldcompute_ledger::receipt::{Backend, Input, Limits, Path, Status};
+use worldcompute_microvm as microvm;
 use worldcompute_proof::{Sha256, canonical_json};
 use worldcompute_sandbox::{self as sandbox, RunRequest};
 
@@ -37,13 +38,6 @@ pub const fn limits(run: &RunRequest) -> Limits {
     }
 }
 
-/// How the task saw the world.
-pub const fn profile(run: &RunRequest) -> Profile {
-    match run.profile {
-        sandbox::Profile::Deterministic { seed } => Profile::Deterministic { seed },
-    }
-}
-
 /// How the run ended.
 pub const fn status(status: sandbox::Status) -> Status {
     match status {
@@ -55,6 +49,15 @@ pub const fn status(status: sandbox::Status) -> Status {
         sandbox::Status::TimedOut => Status::TimedOut,
         sandbox::Status::OutputLimit => Status::OutputLimit,
         sandbox::Status::Cancelled => Status::Cancelled,
+    }
+}
+
+/// What the run's machine was.
+pub const fn backend(backend: microvm::Backend) -> Backend {
+    match backend {
+        microvm::Backend::Firecracker => Backend::Firecracker,
+        microvm::Backend::QemuKvm => Backend::QemuKvm,
+        microvm::Backend::QemuEmulation => Backend::QemuEmulation,
     }
 }
 

@@ -24,9 +24,10 @@ use tokio_stream::wrappers::BroadcastStream;
 use tracing::{Instrument, debug_span};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
+use worldcompute_image::Image;
 use worldcompute_mesh::Mesh;
 use worldcompute_proof::{Cid, SigningKey};
-use worldcompute_sandbox::check_workload;
+use worldcompute_sandbox::{Profile, RunRequest, check_workload};
 use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::broker::Options;
 use worldcompute_scheduler::manifest::VerifiedManifest;
@@ -34,7 +35,7 @@ use worldcompute_scheduler::records::Records;
 use worldcompute_telemetry::CorrelationId;
 
 use crate::api::{DEFAULT_PAGE, JobEvent, JobPage, JobView, MAX_PAGE, SubmitRequest, Submitted};
-use crate::donor::Donor;
+use crate::donor::{Donor, MAX_OBJECT_BYTES, overrides};
 use crate::served::Served;
 use driver::Driver;
 use past::{Archive, Keeping, MAX_PAST_JOBS, Past, check_unseen};
@@ -280,7 +281,10 @@ impl Submitter {
                 .hint("name the file itself in the manifest, or add its bytes first"));
             }
         }
-        check_workload(&self.content.get(&run.workload)?)
+        match run.profile {
+            Profile::Deterministic { .. } => check_workload(&self.content.get(&run.workload)?),
+            Profile::MicroVm { .. } => check_image(&self.content, &run),
+        }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
@@ -291,6 +295,30 @@ impl Submitter {
             .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
     }
+}
+
+/// Whether an image is here as a whole, and can be fetched and run.
+fn check_image(content: &ContentStore, run: &RunRequest) -> Result<()> {
+    let image = Image::read(content, &run.workload)?;
+    image.config().process(&overrides(run))?;
+    for part in image.parts() {
+        let cid = part.cid();
+        if !content.has(&cid)? {
+            let message =
+                format!("{cid}, a part of the image, is not in this node's content store");
+            return Err(Fault::wc(WcCode::InvalidManifest, message)
+                .hint("import the image again: worldcompute image import"));
+        }
+        if part.size() > MAX_OBJECT_BYTES {
+            let message = format!(
+                "the part {cid} of the image has {} bytes; donors fetch {MAX_OBJECT_BYTES} in one piece",
+                part.size()
+            );
+            return Err(Fault::wc(WcCode::InvalidManifest, message)
+                .hint("build the image of smaller layers"));
+        }
+    }
+    Ok(())
 }
 
 /// Asks the gate whether a job may be sent out.

@@ -23,6 +23,8 @@ pub enum Size {
     Fitting,
     /// So many bytes, rounded up to whole blocks of 4 KiB.
     Declared(u64),
+    /// As [`Size::Fitting`], and so many bytes more, for whoever writes to it later. Holes take no room until then.
+    WithRoom(u64),
 }
 
 /// Layers on their way to an image.
@@ -129,6 +131,7 @@ impl Assembly {
         let size = match size {
             Size::Fitting => self.fitting(),
             Size::Declared(size) => size,
+            Size::WithRoom(room) => self.fitting().saturating_add(room),
         };
         if size > MAX_IMAGE {
             return Err(too_large(size));

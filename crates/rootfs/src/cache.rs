@@ -42,6 +42,7 @@ impl Recipe<'_> {
         let (kind, size) = match self.size {
             Size::Fitting => (0, 0),
             Size::Declared(size) => (1, size),
+            Size::WithRoom(room) => (2, room),
         };
         let mut hash = Sha256::new()
             .chain_update(b"worldcompute rootfs")
@@ -193,6 +194,11 @@ impl CachedImage {
     /// Its length in bytes, holes included.
     pub const fn size(&self) -> u64 {
         self.size
+    }
+
+    /// The image itself, open for reading.
+    pub fn into_file(self) -> File {
+        self.file
     }
 
     /// A copy, mode 0600, for a run to write to: `path` must be free. It shares its blocks with the cache where the file

@@ -39,8 +39,8 @@ pub use inspect::{
 };
 pub use outcome::{Outcome, Output, Status};
 pub use request::{
-    Limits, MAX_ENTRIES, MAX_MEMORY, MAX_NAME, MAX_NUMBER, MAX_OUTPUT, MAX_PATH, MAX_TEXT,
-    MAX_WALL_MS, Mount, OutputSpec, Profile, RunRequest,
+    Limits, MAX_ENTRIES, MAX_MACHINE_MEMORY, MAX_MEMORY, MAX_NAME, MAX_NUMBER, MAX_OUTPUT,
+    MAX_PATH, MAX_TEXT, MAX_VCPUS, MAX_WALL_MS, Mount, OutputSpec, Profile, RunRequest,
 };
 pub use sandbox::{Sandbox, SandboxConfig};
 /// Ends a run from outside: cancel it, and the guest stops with [`Status::Cancelled`].

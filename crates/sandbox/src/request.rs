@@ -18,6 +18,10 @@ pub const MAX_PATH: usize = 4096;
 pub const MAX_NAME: usize = 255;
 /// Most linear memory a request can ask for, in bytes: all that a 32-bit guest can address.
 pub const MAX_MEMORY: u64 = 4 << 30;
+/// Most memory that a request can ask for in a microVM, in bytes.
+pub const MAX_MACHINE_MEMORY: u64 = 256 << 30;
+/// Most processors of a microVM.
+pub const MAX_VCPUS: u32 = 64;
 /// Longest wall-clock limit, in milliseconds: seven days.
 pub const MAX_WALL_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Most bytes a guest may print and keep, all together.
@@ -25,9 +29,10 @@ pub const MAX_OUTPUT: u64 = 1 << 30;
 /// Largest number of a request: what every reader of canonical JSON holds exactly (RFC 8785, section 3.2.2.3).
 pub const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-/// One run of one module: everything its result depends on.
+/// One run of one program: everything that its result depends on and that a submitter can choose.
 ///
-/// Equal requests have equal results on every machine, unless a wall-clock limit or a cancellation ends them.
+/// Equal requests of the profile [`Profile::Deterministic`] have equal results on every machine, unless a wall-clock limit
+/// or a cancellation ends them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunRequest {
@@ -37,9 +42,10 @@ pub struct RunRequest {
     pub submitter: PeerId,
     /// Acceptable-use classes of the job.
     pub classes: Vec<String>,
-    /// A WebAssembly module with WASI preview 1, a component with WASI preview 2, or the text form of either.
+    /// A WebAssembly module with WASI preview 1, a component with WASI preview 2, or the text form of either; in a
+    /// microVM the manifest of an OCI image.
     pub workload: Cid,
-    /// All arguments, the program's name first.
+    /// All arguments, the program's name first; in a microVM what takes the place of the image's own command, if anything.
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     /// What the guest reads from standard input; nothing if absent.
@@ -74,9 +80,10 @@ pub struct OutputSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Work: about one unit per WebAssembly instruction, and more for a call to the host.
+    /// Work: about one unit per WebAssembly instruction, and more for a call to the host. 0 in a microVM, where nobody
+    /// counts.
     pub fuel: u64,
-    /// All linear memories and tables together.
+    /// All linear memories and tables together; the whole memory of a microVM.
     pub memory_bytes: u64,
     /// Wall-clock time from the first instruction.
     pub wall_ms: u64,
@@ -90,6 +97,9 @@ pub struct Limits {
 pub enum Profile {
     /// Nothing of the machine shows: virtual clock, randomness from the seed, one bit pattern for NaN, no threads.
     Deterministic { seed: u64 },
+    /// An image in a virtual machine with so many processors, and with the clocks and the randomness of a Linux.
+    #[serde(rename = "microvm")]
+    MicroVm { vcpus: u32 },
 }
 
 impl RunRequest {
@@ -124,6 +134,20 @@ impl RunRequest {
             ..Default::default()
         };
         draft.normalise()
+    }
+
+    /// The seed of a module's randomness.
+    ///
+    /// # Errors
+    /// WC-001 for a request of another profile: that is no module.
+    pub fn seed(&self) -> Result<u64> {
+        match self.profile {
+            Profile::Deterministic { seed } => Ok(seed),
+            Profile::MicroVm { .. } => Err(Fault::wc(
+                WcCode::InvalidManifest,
+                "an image runs in a microVM, and is no module",
+            )),
+        }
     }
 
     /// The SHA-256 of the request's canonical JSON.
@@ -210,13 +234,21 @@ impl RunRequest {
             wall_ms,
             output_bytes,
         } = self.limits;
-        let Profile::Deterministic { seed } = self.profile;
+        let (max_fuel, max_memory, own) = match self.profile {
+            Profile::Deterministic { seed } => {
+                (MAX_NUMBER, MAX_MEMORY, ("profile.seed", seed, MAX_NUMBER))
+            }
+            Profile::MicroVm { vcpus } => {
+                let vcpus = ("profile.vcpus", vcpus.into(), MAX_VCPUS.into());
+                (0, MAX_MACHINE_MEMORY, vcpus)
+            }
+        };
         let numbers = [
-            ("limits.fuel", fuel, MAX_NUMBER),
-            ("limits.memory_bytes", memory_bytes, MAX_MEMORY),
+            ("limits.fuel", fuel, max_fuel),
+            ("limits.memory_bytes", memory_bytes, max_memory),
             ("limits.wall_ms", wall_ms, MAX_WALL_MS),
             ("limits.output_bytes", output_bytes, MAX_OUTPUT),
-            ("profile.seed", seed, MAX_NUMBER),
+            own,
         ];
         for (field, value, max) in numbers {
             check(value <= max, || {
@@ -489,7 +521,7 @@ pub mod tests {
 
     #[test]
     fn no_change_of_a_request_leaves_its_intent_the_same() {
-        let changes: [fn(&mut RunRequest); 18] = [
+        let changes: [fn(&mut RunRequest); 19] = [
             |request| request.job_id.push(' '),
             |request| request.task_index += 1,
             |request| request.task_count += 1,
@@ -510,6 +542,10 @@ pub mod tests {
             |request| request.limits.wall_ms += 1,
             |request| request.limits.output_bytes += 1,
             |request| request.profile = Profile::Deterministic { seed: 43 },
+            |request| {
+                request.profile = Profile::MicroVm { vcpus: 42 };
+                request.limits.fuel = 0;
+            },
         ];
         let mut digests = BTreeSet::from([sample().intent().unwrap().digest().to_string()]);
         for change in changes {

@@ -33,7 +33,7 @@ struct Ended {
 /// # Errors
 /// WC-001 naming what is missing, corrupt, too large together, or in each other's way.
 pub fn furnish(request: &RunRequest, content: &ContentStore, max_input: u64) -> Result<World> {
-    let mut world = World::new(request);
+    let mut world = World::new(request, request.seed()?);
     let mut left = max_input;
     if let Some(cid) = &request.stdin {
         world.stdin = Stdin::new(fetch("stdin", cid, content, &mut left)?);

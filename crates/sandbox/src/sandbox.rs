@@ -103,8 +103,9 @@ impl Sandbox {
     /// as cancelling it does.
     ///
     /// # Errors
-    /// Nothing has run then: `permit_mismatch` for a permit for anything else; WC-001 for a request past a limit, a
-    /// workload or an input that is missing or corrupt, and a workload that is not a program; WC-015 for a defect.
+    /// Nothing has run then: `permit_mismatch` for a permit for anything else; WC-001 for a request past a limit or of the
+    /// profile of images, a workload or an input that is missing or corrupt, and a workload that is not a program; WC-015
+    /// for a defect.
     pub async fn run(
         &self,
         permit: gait::Permit,
@@ -113,6 +114,7 @@ impl Sandbox {
         cancel: CancelToken,
     ) -> Result<Outcome> {
         let allowed = permit.redeem(&request.intent()?.digest())?;
+        request.seed()?;
         tracing::debug!(
             decision = allowed.trace_id(),
             job = request.job_id,

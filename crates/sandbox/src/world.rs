@@ -21,7 +21,7 @@ use wasmtime_wasi::sockets::WasiSocketsCtx;
 
 use crate::meter::Meter;
 use crate::preview1::Descriptors;
-use crate::request::{Profile, RunRequest};
+use crate::request::RunRequest;
 use crate::stop::{Result, Stop};
 
 /// Most resources of WASI preview 2 a guest may hold: streams, pollables, open files.
@@ -79,9 +79,8 @@ impl Stdin {
 }
 
 impl World {
-    /// The world `request` asks for, without its inputs.
-    pub fn new(request: &RunRequest) -> Self {
-        let Profile::Deterministic { seed } = request.profile;
+    /// The world `request` asks for, without its inputs, and with the randomness of `seed`.
+    pub fn new(request: &RunRequest, seed: u64) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_RESOURCES);
         Self {

@@ -31,7 +31,7 @@ use worldcompute_proof::{PeerId, VerifyingKey};
 
 pub use index::{MAX_FILES, PREDICATE_TYPE};
 pub use report::{CheckedPart, Report};
-pub use request::Asked;
+pub use request::{Asked, told_profile};
 pub use write::{Contents, write};
 
 /// Most bytes of one object.

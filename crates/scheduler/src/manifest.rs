@@ -37,9 +37,10 @@ pub struct Manifest<R = Cid> {
     pub name: String,
     /// What kind of thing runs.
     pub workload_type: WorkloadType,
-    /// The module or image.
+    /// The module, or the manifest of the image.
     pub workload_cid: R,
-    /// The argument vector; the first entry is the program's own name.
+    /// The argument vector; the first entry is the program's own name. For an image what takes the place of its `Cmd`, behind
+    /// its `Entrypoint`; where it is empty the image's own.
     pub command: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
@@ -53,7 +54,7 @@ pub struct Manifest<R = Cid> {
     pub resources: Resources,
     /// How many tasks the job has.
     pub array_count: u32,
-    /// Seeds the randomness of the tasks; each task draws its own stream from it.
+    /// Seeds the randomness of the tasks; each task draws its own stream from it. 0 for an image.
     pub seed: u64,
     /// How many donors execute each task.
     pub replica_count: u8,
@@ -115,11 +116,12 @@ pub struct Resources {
     pub ram_bytes: u64,
     /// GPUs.
     pub gpu_count: u32,
-    /// Limit of everything the task writes (standard output, standard error, files), in bytes.
+    /// Limit of everything the task writes (standard output, standard error, files), in bytes. To the disk of its machine an
+    /// image can write as much again.
     pub scratch_bytes: u64,
     /// Bytes the task may send to the network.
     pub network_egress_bytes: u64,
-    /// Limit of executed instructions, in units of fuel.
+    /// Limit of executed instructions, in units of fuel; 0 for an image, whose work is not counted.
     pub fuel: u64,
 }
 
@@ -155,8 +157,8 @@ impl Manifest<Source> {
     ///
     /// # Errors
     /// WC-001 with the line or the field for a document that is malformed, too large, ambiguous (unknown or repeated
-    /// fields, values of another type) or out of bounds; WC-003 for a class nobody can consent to; WC-006, WC-007 and
-    /// WC-021 for what this version does not offer.
+    /// fields, values of another type) or out of bounds; WC-003 for a class nobody can consent to; WC-006 and WC-021 for
+    /// what this version does not offer.
     pub fn parse(document: &[u8]) -> Result<Self> {
         let manifest = document::parse(document)?;
         manifest.check_structure()?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use tar::{Builder, EntryType, Header};
 use worldcompute_content::Collect;
-use worldcompute_image::{Image, rootfs};
+use worldcompute_image::{Furnishing, Image, STDIN_PATH, rootfs};
 use worldcompute_rootfs::{Cache, Devices, Size};
 
 use crate::made::{Made, Node, append, gzip, request, tar, zstd};
@@ -68,6 +68,7 @@ fn an_image_of_busybox_is_a_disk_that_fsck_has_nothing_to_say_of() {
         rootfs(
             &node.content,
             &image,
+            &Furnishing::default(),
             &cache,
             Devices::Refuse,
             Size::Fitting,
@@ -103,6 +104,7 @@ fn a_disk_is_not_made_of_layers_that_are_gone_or_changed() {
     let fault = rootfs(
         &node.content,
         &image,
+        &Furnishing::default(),
         &cache,
         Devices::Refuse,
         Size::Fitting,
@@ -110,4 +112,61 @@ fn a_disk_is_not_made_of_layers_that_are_gone_or_changed() {
     .unwrap_err();
     assert_eq!(fault.code(), "object_missing");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_job_brings_lies_over_its_image_and_is_part_of_the_recipe() {
+    let Ok(program) = fs::read(BUSYBOX) else {
+        println!("skipped: {BUSYBOX} is not installed (package busybox-static)");
+        return;
+    };
+    let node = Node::new();
+    let listed = node
+        .import_at(busybox(&program).layout().path(), &request())
+        .unwrap();
+    let image = Image::read(&node.content, &listed.cid).unwrap();
+    let folder = node.dir.path().join("rootfs");
+    let cache = Cache::open(&folder, 1 << 30).unwrap();
+    let long = format!("/srv/{}/data", "n".repeat(200));
+    let furnishing = Furnishing {
+        inputs: vec![
+            ("/etc/two".to_owned(), node.content.put(b"other").unwrap()),
+            (long.clone(), node.content.put(&[7; 3000]).unwrap()),
+        ],
+        stdin: Some(node.content.put(b"").unwrap()),
+        outputs: true,
+    };
+    let disk = node.dir.path().join("disk");
+    let make = |furnishing: &Furnishing| {
+        let room = Size::WithRoom(1 << 20);
+        rootfs(
+            &node.content,
+            &image,
+            furnishing,
+            &cache,
+            Devices::Refuse,
+            room,
+        )
+        .unwrap()
+    };
+    let made = make(&furnishing);
+    assert_eq!(made.size(), 65 << 20);
+    made.copy_to(&disk).unwrap();
+    for furnishing in [
+        furnishing.clone(),
+        furnishing.clone(),
+        Furnishing::default(),
+    ] {
+        make(&furnishing);
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    if tool("e2fsck", &["-fn"], &disk).is_none() {
+        return;
+    }
+    let cat = |path: &str| tool("debugfs", &["-R", &format!("cat {path}")], &disk).unwrap();
+    assert_eq!(cat("/etc/two"), "other");
+    assert_eq!(cat(&long), String::from_utf8(vec![7; 3000]).unwrap());
+    assert_eq!(cat(STDIN_PATH), "");
+    let out = tool("debugfs", &["-R", "stat /out"], &disk).unwrap();
+    assert!(out.contains("Mode:  01777"), "{out}");
 }

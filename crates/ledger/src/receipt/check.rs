@@ -6,7 +6,7 @@ use gait::Verdict;
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_proof::{Codec, Sha256, Statement, Subject};
 
-use super::{DecisionRef, Limits, Outcome, PREDICATE_TYPE, Receipt, Status};
+use super::{DecisionRef, Limits, Outcome, PREDICATE_TYPE, Profile, Receipt, Status};
 
 /// Most bytes of a job's or lease's id.
 pub const MAX_ID_BYTES: usize = 128;
@@ -27,6 +27,7 @@ impl Receipt {
         self.check_lists()?;
         self.check_decision("decision", &self.decision)?;
         self.check_decision("submitter_decision", &self.submitter_decision)?;
+        self.check_machine()?;
         self.outcome.check_status(&self.limits)?;
         self.outcome.check_results()?;
         self.check_use()?;
@@ -105,6 +106,28 @@ impl Receipt {
         )
     }
 
+    /// Modules and images run in different worlds, and end in different ways.
+    fn check_machine(&self) -> Result<()> {
+        let in_machine = matches!(self.profile, Profile::MicroVm { .. });
+        holds(
+            self.machine.is_some() == in_machine,
+            "the profile and the machine contradict each other",
+        )?;
+        holds(
+            !in_machine || self.limits.fuel == 0,
+            "fuel is not counted in a machine",
+        )?;
+        let status = self.outcome.status;
+        let possible = match in_machine {
+            true => !status.is_of_modules(),
+            false => !status.is_of_machines(),
+        };
+        holds(
+            possible,
+            format_args!("nothing of its profile ends as {}", status.as_str()),
+        )
+    }
+
     fn check_use(&self) -> Result<()> {
         let Outcome {
             fuel_used,
@@ -144,8 +167,13 @@ impl Outcome {
             Status::Succeeded => *exit_code == Some(0) && error.is_none(),
             Status::Failed => exit_code.is_some_and(|code| code != 0 || error.is_some()),
             Status::Trapped | Status::OutOfFuel | Status::TimedOut => exit_code.is_none(),
-            Status::OutOfMemory | Status::OutputLimit | Status::Cancelled => {
-                *exit_code != Some(0) || error.is_some()
+            Status::OutOfMemory
+            | Status::OutputLimit
+            | Status::Cancelled
+            | Status::ProcessLimit
+            | Status::DiskLimit => *exit_code != Some(0) || error.is_some(),
+            Status::Killed | Status::NotStarted | Status::BrokeOff => {
+                exit_code.is_none() && error.is_some()
             }
         };
         holds(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{DecisionRef, Outcome, Path, Profile, Receipt, SignedReceipt, Status};
+use super::{Backend, DecisionRef, Outcome, Path, Profile, Receipt, SignedReceipt, Status};
 
 impl SignedReceipt {
     /// What the receipt says and who signed it, a sentence a line. Texts of strangers are quoted and escaped.
@@ -92,27 +92,49 @@ impl Receipt {
     }
 
     fn request(&self) -> String {
-        let Profile::Deterministic { seed } = self.profile;
-        let mut text = format!(
-            "It ran the module {} as manifest {} asked (request {}), with seed {seed}: the same request gives the same result anywhere.\n",
-            self.workload_cid, self.manifest_cid, self.request_digest,
+        let asked = format!(
+            "{} as manifest {} asked (request {})",
+            self.workload_cid, self.manifest_cid, self.request_digest
         );
+        let mut text = match self.profile {
+            Profile::Deterministic { seed } => format!(
+                "It ran the module {asked}, with seed {seed}: the same request gives the same result anywhere.\n"
+            ),
+            Profile::MicroVm { vcpus } => format!(
+                "It ran the image {asked}, in a virtual machine with {vcpus} processors{}: the same request may give another result.\n",
+                self.machine()
+            ),
+        };
         if let Some(stdin) = self.stdin {
             let _ = writeln!(text, "It read {stdin} on standard input.");
         }
         for input in &self.inputs {
             let _ = writeln!(text, "It could read {:?}: {}.", input.path, input.cid);
         }
+        let used = match self.profile {
+            Profile::Deterministic { .. } => format!(
+                "It used {} of {} units of fuel, and was",
+                self.outcome.fuel_used, self.limits.fuel
+            ),
+            Profile::MicroVm { .. } => "It was".to_owned(),
+        };
         let _ = writeln!(
             text,
-            "It used {} of {} units of fuel, and was held to {} bytes of memory, {} ms and {} bytes of output.",
-            self.outcome.fuel_used,
-            self.limits.fuel,
-            self.limits.memory_bytes,
-            self.limits.wall_ms,
-            self.limits.output_bytes,
+            "{used} held to {} bytes of memory, {} ms and {} bytes of output.",
+            self.limits.memory_bytes, self.limits.wall_ms, self.limits.output_bytes,
         );
         text
+    }
+
+    fn machine(&self) -> String {
+        let told = |machine: &super::Machine| {
+            format!(
+                " on {} with the kernel {}",
+                machine.backend.in_words(),
+                machine.kernel
+            )
+        };
+        self.machine.as_ref().map(told).unwrap_or_default()
     }
 
     fn permission(&self) -> String {
@@ -142,7 +164,25 @@ impl Status {
             Self::TimedOut => "timed_out",
             Self::OutputLimit => "output_limit",
             Self::Cancelled => "cancelled",
+            Self::Killed => "killed",
+            Self::NotStarted => "not_started",
+            Self::ProcessLimit => "process_limit",
+            Self::DiskLimit => "disk_limit",
+            Self::BrokeOff => "broke_off",
         }
+    }
+
+    /// Whether only a module ends so.
+    pub(super) const fn is_of_modules(self) -> bool {
+        matches!(self, Self::Trapped | Self::OutOfFuel)
+    }
+
+    /// Whether only what runs in a virtual machine ends so.
+    pub(super) const fn is_of_machines(self) -> bool {
+        matches!(
+            self,
+            Self::Killed | Self::NotStarted | Self::ProcessLimit | Self::DiskLimit | Self::BrokeOff
+        )
     }
 
     const fn in_words(self) -> &'static str {
@@ -155,6 +195,21 @@ impl Status {
             Self::TimedOut => "ran out of time",
             Self::OutputLimit => "wrote more than allowed",
             Self::Cancelled => "was cancelled",
+            Self::Killed => "was ended by a signal",
+            Self::NotStarted => "could not be started",
+            Self::ProcessLimit => "wanted more processes than allowed",
+            Self::DiskLimit => "wrote more to its disk than allowed",
+            Self::BrokeOff => "broke off",
+        }
+    }
+}
+
+impl Backend {
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Firecracker => "Firecracker",
+            Self::QemuKvm => "QEMU",
+            Self::QemuEmulation => "QEMU, its processor emulated,",
         }
     }
 }

@@ -42,6 +42,7 @@ fn announcement(sequence: u64, cores: u32) -> Announcement {
         paused: false,
         addresses: Vec::new(),
         slots: 1,
+        images: false,
     };
     Announcement {
         sequence,

@@ -209,6 +209,9 @@ pub struct Capacity {
     pub addresses: Vec<Multiaddr>,
     /// Tasks it takes at the same time.
     pub slots: u32,
+    /// Whether it runs images, in microVMs. Donors from before there were any do not say.
+    #[serde(default)]
+    pub images: bool,
 }
 
 /// A relay tells where it is. Whoever signed the message is the relay.

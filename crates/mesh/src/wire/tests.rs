@@ -71,6 +71,7 @@ fn a_capacity() -> Capacity {
         paused: false,
         addresses: vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap(); MAX_ADDRESSES],
         slots: 3,
+        images: false,
     }
 }
 

@@ -289,6 +289,7 @@ pub fn a_capacity() -> Capacity {
         paused: false,
         addresses: Vec::new(),
         slots: 2,
+        images: false,
     }
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use worldcompute_durable::{Mode, write_atomic};
+use worldcompute_durable::{Mode, open_to_read, write_atomic};
 use worldcompute_microvm::{
     Backend, Collected, Config, Control, KernelSource, Limits, MicroVms, Outcome, Spec,
 };
@@ -100,7 +100,7 @@ impl Machine {
     }
 
     pub fn spec(&self, script: &str) -> Spec {
-        spec(self.image.clone(), script)
+        spec(script)
     }
 
     pub fn run(&self, spec: &Spec) -> (Outcome, Collected) {
@@ -109,9 +109,10 @@ impl Machine {
 
     pub fn run_with(&self, spec: &Spec, control: &Control) -> (Outcome, Collected) {
         let mut sink = Collected::default();
+        let image = open_to_read(&self.image).unwrap();
         let outcome = self
             .vms
-            .run(self.backend, spec, &mut sink, control)
+            .run(self.backend, image, spec, &mut sink, control)
             .unwrap();
         assert_eq!(
             self.left(),
@@ -182,9 +183,8 @@ pub fn assert_confined(pid: u32, groups: &str) {
 }
 
 /// `sh -c script` on the image.
-pub fn spec(rootfs: PathBuf, script: &str) -> Spec {
+pub fn spec(script: &str) -> Spec {
     Spec {
-        rootfs,
         argv: ["/bin/sh", "-c", script].map(ToOwned::to_owned).into(),
         env: vec![("PATH".to_owned(), "/bin".to_owned())],
         user: String::new(),

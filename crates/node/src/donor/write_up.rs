@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde_bytes::ByteBuf;
 use worldcompute_content::ContentStore;
 use worldcompute_fault::Result;
-use worldcompute_ledger::receipt::{self, Receipt, bounded_error};
+use worldcompute_ledger::receipt::{self, Receipt, Status, bounded_error};
 use worldcompute_mesh::wire::{DispatchReply, DispatchRequest, DispatchStatus, OutputBlob};
 use worldcompute_proof::{Cid, PeerId, SigningKey, canonical_cbor, from_canonical_cbor};
-use worldcompute_sandbox::{Outcome, Status};
+use worldcompute_scheduler::evidence::told_profile;
 
+use super::ended::Ended;
 use super::guard::Task;
 use crate::keep::{Kept, keep, keep_all};
 use crate::{decisions, receipts};
@@ -42,7 +43,7 @@ impl Attempt<'_> {
     /// Keeps the results, signs the receipt, and makes the reply.
     pub async fn write_up(
         self,
-        mut outcome: Outcome,
+        mut outcome: Ended,
         key: &SigningKey,
         content: &Arc<ContentStore>,
     ) -> Result<DispatchReply> {
@@ -80,7 +81,7 @@ impl Attempt<'_> {
 
     fn receipt(
         &self,
-        outcome: &Outcome,
+        outcome: &Ended,
         stdout: Cid,
         stderr: Cid,
         outputs: Vec<receipt::Output>,
@@ -97,14 +98,15 @@ impl Attempt<'_> {
             stdin: run.stdin,
             inputs: receipts::inputs(run),
             limits: receipts::limits(run),
-            profile: receipts::profile(run),
+            profile: told_profile(run.profile),
+            machine: outcome.machine,
             executor: *self.executor,
             submitter: run.submitter,
             sequence: self.exit,
             decision: decisions::reference(self.decision),
             submitter_decision: self.task.origin.submission.reference(),
             outcome: receipt::Outcome {
-                status: receipts::status(outcome.status),
+                status: outcome.status,
                 exit_code: outcome.exit_code,
                 stdout_cid: stdout,
                 stderr_cid: stderr,
@@ -156,11 +158,7 @@ const fn status(status: Status) -> DispatchStatus {
         Status::Succeeded => DispatchStatus::Succeeded,
         Status::TimedOut => DispatchStatus::Timeout,
         Status::Cancelled => DispatchStatus::Preempted,
-        Status::Failed
-        | Status::Trapped
-        | Status::OutOfFuel
-        | Status::OutOfMemory
-        | Status::OutputLimit => DispatchStatus::Failed,
+        _ => DispatchStatus::Failed,
     }
 }
 

@@ -10,14 +10,15 @@ use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::Path;
 use worldcompute_mesh::Mesh;
 use worldcompute_mesh::wire::{DispatchReply, DispatchRequest, LeaseMessage};
-use worldcompute_proof::PeerId;
+use worldcompute_proof::{Cid, PeerId};
+use worldcompute_sandbox::{Profile, RunRequest};
 use worldcompute_scheduler::LeaseId;
 use worldcompute_scheduler::broker::{Event, Reply};
 use worldcompute_telemetry::CorrelationId;
 use worldcompute_telemetry::metrics::Histogram;
 
 use super::settle::{Asked, collect, verify};
-use crate::donor::{Donor, needed};
+use crate::donor::{Donor, needed, parts_of};
 use crate::served::Served;
 
 static DISPATCHES: Histogram = Histogram::new(
@@ -99,7 +100,19 @@ impl Ways {
     /// How much of what the task needs the donor has fetched.
     fn fetched(&self, asked: &Asked) -> u64 {
         let run = asked.manifest.task(asked.lease.task.index);
-        run.map_or(0, |run| self.served.to(asked.donor, needed(&run)))
+        run.map_or(0, |run| {
+            let parts = self.parts(&run);
+            self.served
+                .to(asked.donor, needed(&run).chain(parts.iter()))
+        })
+    }
+
+    /// What the run's image is made of. One that cannot be read any more is not being fetched either.
+    fn parts(&self, run: &RunRequest) -> Vec<Cid> {
+        match run.profile {
+            Profile::Deterministic { .. } => Vec::new(),
+            Profile::MicroVm { .. } => parts_of(&self.content, &run.workload).unwrap_or_default(),
+        }
     }
 
     /// Tells a donor to end a run. When this does not reach it, the donor ends the run for want of heartbeats.

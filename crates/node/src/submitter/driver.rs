@@ -504,6 +504,7 @@ fn donor(peer: PeerId, capacity: &wire::Capacity) -> Event {
         load_permille: permille(capacity.load),
         classes: Classes::of(capacity.classes.iter().map(String::as_str)),
         paused: capacity.paused,
+        images: capacity.images,
     };
     Event::Donor { peer, capacity }
 }

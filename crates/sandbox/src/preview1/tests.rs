@@ -19,7 +19,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let mut world = World::new(&sample());
+        let mut world = World::new(&sample(), 42);
         world
             .files
             .lay_input("/in/data", b"input".as_slice().into())

@@ -8,7 +8,7 @@ use worldcompute_proof::PeerId;
 
 use super::standing::Standings;
 use crate::LeaseId;
-use crate::manifest::{CLASSES, Manifest};
+use crate::manifest::{CLASSES, Manifest, WorkloadType};
 
 /// Most donors the broker keeps in mind.
 pub const MAX_DONORS: usize = 10_000;
@@ -36,6 +36,8 @@ pub struct Capacity {
     pub classes: Classes,
     /// Whether it takes no tasks at the moment.
     pub paused: bool,
+    /// Whether it runs images.
+    pub images: bool,
 }
 
 /// A set of acceptable-use classes.
@@ -74,6 +76,7 @@ pub(super) struct Need {
     millicores: u32,
     memory: u64,
     classes: Classes,
+    images: bool,
 }
 
 impl Need {
@@ -82,6 +85,7 @@ impl Need {
             millicores: manifest.resources.cpu_millicores,
             memory: manifest.resources.ram_bytes,
             classes: Classes::of(manifest.acceptable_use_classes.iter().map(String::as_str)),
+            images: manifest.workload_type == WorkloadType::OciContainer,
         }
     }
 }
@@ -96,6 +100,7 @@ pub(super) enum Mismatch {
     Barred,
     Paused,
     Consent(&'static str),
+    Images,
     Cores,
     Memory,
     Declined,
@@ -112,6 +117,7 @@ impl fmt::Display for Mismatch {
             }
             Self::Paused => f.write_str("is paused"),
             Self::Consent(class) => write!(f, "has not consented to {class}"),
+            Self::Images => f.write_str("runs no images"),
             Self::Cores => f.write_str("has too few cores"),
             Self::Memory => f.write_str("has too little memory"),
             Self::Declined => f.write_str("declined the job"),
@@ -138,6 +144,8 @@ impl Donor {
         let free = capacity.memory_bytes.saturating_sub(used);
         if let Some(class) = unconsented {
             Some(Mismatch::Consent(class))
+        } else if need.images && !capacity.images {
+            Some(Mismatch::Images)
         } else if capacity.cpu_millicores < need.millicores {
             Some(Mismatch::Cores)
         } else if capacity.memory_bytes < need.memory {

@@ -5,9 +5,10 @@ use std::fmt;
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_ledger::receipt::{ExecutorReceipt, Receipt, Status};
 use worldcompute_proof::{PeerId, Sha256, canonical_json};
-use worldcompute_sandbox::{Profile, RunRequest};
+use worldcompute_sandbox::RunRequest;
 
 use crate::LeaseId;
+use crate::evidence::told_profile;
 use crate::manifest::VerifiedManifest;
 
 /// A receipt whose signature is its executor's and whose every fact is the one of the lease. Only [`Execution::verify`]
@@ -134,10 +135,9 @@ fn check_request(receipt: &Receipt, request: &RunRequest) -> Result<()> {
         asked.output_bytes,
     );
     holds(granted == asked, "it names other limits")?;
-    let worldcompute_ledger::receipt::Profile::Deterministic { seed } = receipt.profile;
     holds(
-        request.profile == Profile::Deterministic { seed },
-        "it names another seed",
+        receipt.profile == told_profile(request.profile),
+        "it names another profile",
     )?;
     check_outputs(receipt, request)
 }

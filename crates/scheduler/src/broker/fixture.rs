@@ -35,14 +35,24 @@ pub(super) fn job_id(number: u64) -> JobId {
 
 /// A job of `tasks` tasks, with more lines under `spec`.
 pub(super) fn manifest(number: u64, tasks: u32, more: &[&str]) -> Arc<VerifiedManifest> {
+    let module = format!("wasm: cid:{}", Cid::raw(b"module"));
+    manifest_of(&module, number, tasks, more)
+}
+
+/// A job of one task that runs an image.
+pub(super) fn image_manifest(number: u64) -> Arc<VerifiedManifest> {
+    let image = format!("image: oci+cid:{}", Cid::raw(b"image"));
+    manifest_of(&image, number, 1, &[])
+}
+
+fn manifest_of(workload: &str, number: u64, tasks: u32, more: &[&str]) -> Arc<VerifiedManifest> {
     let more: String = more.iter().map(|line| format!("  {line}\n")).collect();
-    let cid = Cid::raw(b"module");
     let document = format!(
-        "apiVersion: worldcompute/v1\nkind: Job\nmetadata: {{name: test}}\nspec:\n  wasm: cid:{cid}\n  array: {{count: {tasks}}}\n{more}"
+        "apiVersion: worldcompute/v1\nkind: Job\nmetadata: {{name: test}}\nspec:\n  {workload}\n  array: {{count: {tasks}}}\n{more}"
     );
     let manifest = Manifest::parse(document.as_bytes())
         .unwrap()
-        .resolve(|_| Ok(cid))
+        .resolve(|file| Ok(Cid::raw(file)))
         .unwrap();
     Arc::new(manifest.sign_as(job_id(number), &submitter()).unwrap())
 }
@@ -56,6 +66,7 @@ pub(super) fn capacity(slots: u32) -> Capacity {
         load_permille: 0,
         classes: Classes::of(crate::manifest::CLASSES),
         paused: false,
+        images: true,
     }
 }
 

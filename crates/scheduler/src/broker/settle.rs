@@ -264,7 +264,7 @@ fn remedy(status: Status, task: TaskId) -> String {
     let limit = match status {
         Status::OutOfFuel => "fuel",
         Status::OutOfMemory => "memory",
-        Status::OutputLimit => "scratch",
+        Status::OutputLimit | Status::DiskLimit => "scratch",
         _ => {
             let TaskId { job, index } = task;
             return format!(
@@ -285,5 +285,10 @@ const fn ended(status: Status) -> &'static str {
         Status::TimedOut => "ran out of time",
         Status::OutputLimit => "wrote too much",
         Status::Cancelled => "was cancelled",
+        Status::Killed => "was ended by a signal",
+        Status::NotStarted => "could not be started",
+        Status::ProcessLimit => "wanted too many processes",
+        Status::DiskLimit => "wrote too much to its disk",
+        Status::BrokeOff => "broke off",
     }
 }

@@ -16,7 +16,7 @@ use worldcompute_ledger::receipt::Status;
 use worldcompute_proof::PeerId;
 
 use super::donors::Donors;
-use super::fixture::{at, capacity, execution, job_id, manifest, peer};
+use super::fixture::{at, capacity, execution, image_manifest, job_id, manifest, peer};
 use super::*;
 use crate::manifest::VerifiedManifest;
 use crate::{LeaseState, TaskState};

@@ -44,7 +44,6 @@ impl Asked {
             wall_ms,
             output_bytes,
         } = request.limits;
-        let sandbox::Profile::Deterministic { seed } = request.profile;
         Ok(Self {
             job_id: request.job_id.clone(),
             task_index: request.task_index,
@@ -59,7 +58,7 @@ impl Asked {
                 wall_ms,
                 output_bytes,
             },
-            profile: Profile::Deterministic { seed },
+            profile: told_profile(request.profile),
         })
     }
 
@@ -97,5 +96,13 @@ impl Asked {
         same.into_iter()
             .find(|(_, same)| !same)
             .map(|(field, _)| field)
+    }
+}
+
+/// A profile in the words of a receipt.
+pub const fn told_profile(profile: sandbox::Profile) -> Profile {
+    match profile {
+        sandbox::Profile::Deterministic { seed } => Profile::Deterministic { seed },
+        sandbox::Profile::MicroVm { vcpus } => Profile::MicroVm { vcpus },
     }
 }

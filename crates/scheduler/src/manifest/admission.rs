@@ -1,6 +1,9 @@
 //! What this version offers: a well-formed manifest may still ask for more than there is.
 
+use std::ops::RangeInclusive;
+
 use worldcompute_fault::{Fault, Result, WcCode};
+use worldcompute_sandbox::{MAX_MACHINE_MEMORY, MAX_VCPUS};
 
 use super::structure::{brief, refuse};
 use super::{Confidentiality, Manifest, Verification, WorkloadType};
@@ -16,6 +19,10 @@ pub const CLASSES: [&str; 6] = [
 ];
 /// The class of a job that names none.
 pub const DEFAULT_CLASS: &str = "general";
+/// Memory of a microVM: what its kernel, the agent and a small program take, to what the largest may have.
+const MACHINE_RAM: RangeInclusive<u64> = 160 << 20..=MAX_MACHINE_MEMORY;
+/// Below this nothing could be written at all.
+const MIN_MACHINE_SCRATCH: u64 = 1 << 20;
 /// What 32-bit WebAssembly can address.
 const MAX_WASM_RAM: u64 = 4 << 30;
 
@@ -45,21 +52,35 @@ impl<R> Manifest<R> {
     }
 
     fn check_workload(&self) -> Result<()> {
-        if self.workload_type == WorkloadType::OciContainer {
-            return Err(Fault::wc(
-                WcCode::SandboxUnavailable,
-                "OCI images run in microVMs, which this version does not have",
-            )
-            .hint("build the program for wasm32-wasip1 and name it in spec.wasm"));
-        }
         if self.resources.gpu_count > 0 {
-            return Err(unsupported("resources.gpu", "WASM tasks cannot use a GPU"));
+            return Err(unsupported("resources.gpu", "tasks cannot use a GPU"));
         }
-        if self.resources.ram_bytes > MAX_WASM_RAM {
-            return Err(refuse(
+        match self.workload_type {
+            WorkloadType::WasmModule if self.resources.ram_bytes > MAX_WASM_RAM => Err(refuse(
                 "resources.memory",
                 "WASM tasks can address at most 4Gi",
-            ));
+            )),
+            WorkloadType::WasmModule => Ok(()),
+            WorkloadType::OciContainer => self.check_machine(),
+        }
+    }
+
+    /// What an image needs to boot, and what a machine cannot be held to.
+    fn check_machine(&self) -> Result<()> {
+        let resources = &self.resources;
+        if !MACHINE_RAM.contains(&resources.ram_bytes) {
+            return Err(refuse("resources.memory", "a machine has 160Mi to 256Gi"));
+        }
+        if resources.cpu_millicores > MAX_VCPUS * 1000 {
+            let why = format!("a machine has {MAX_VCPUS} processors at most");
+            return Err(refuse("resources.cpu", why));
+        }
+        if resources.scratch_bytes < MIN_MACHINE_SCRATCH {
+            return Err(refuse("resources.scratch", "a machine takes 1Mi at least"));
+        }
+        if self.seed != 0 {
+            let why = "the randomness of an image is its Linux's, not seeded";
+            return Err(unsupported("seed", why));
         }
         Ok(())
     }
@@ -68,7 +89,7 @@ impl<R> Manifest<R> {
         if self.confidentiality != Confidentiality::Public {
             return Err(Fault::wc(
                 WcCode::TrustTierMismatch,
-                "confidentiality: WASM tasks run on machines whose owners can read the data, so only public data is taken",
+                "confidentiality: tasks run on machines whose owners can read the data, so only public data is taken",
             )
             .hint("set confidentiality: public, or keep the data at home"));
         }
@@ -88,7 +109,7 @@ impl<R> Manifest<R> {
         }
         Err(unsupported(
             "allowed_endpoints, resources.network_egress",
-            "WASM tasks have no network",
+            "tasks have no network",
         ))
     }
 

@@ -21,6 +21,8 @@ const MAX_DEPTH: usize = 16;
 const DEFAULT_CPU: u32 = 1_000;
 const DEFAULT_RAM: u64 = 256 << 20;
 const DEFAULT_SCRATCH: u64 = 16 << 20;
+/// A Linux writes more: caches, sockets, what it unpacks.
+const DEFAULT_IMAGE_SCRATCH: u64 = 256 << 20;
 const DEFAULT_WALL_MS: u64 = 300_000;
 /// Four billion instructions a second: no present core spends its fuel before its time.
 const DEFAULT_FUEL_PER_MS: u64 = 4_000_000;
@@ -183,7 +185,9 @@ impl Spec {
             Quantity::millis,
             DEFAULT_WALL_MS,
         )?;
-        let resources = self.resources.into_resources(max_wallclock_ms)?;
+        let resources = self
+            .resources
+            .into_resources(workload_type, max_wallclock_ms)?;
         let outputs = self
             .outputs
             .into_iter()
@@ -191,7 +195,9 @@ impl Spec {
         Ok(Manifest {
             workload_type,
             workload_cid,
-            command: self.command.unwrap_or_else(|| vec![name.clone()]),
+            command: self
+                .command
+                .unwrap_or_else(|| default_command(workload_type, &name)),
             name,
             env: self.env,
             stdin: self
@@ -298,7 +304,7 @@ impl DocumentOutput {
 }
 
 impl DocumentResources {
-    fn into_resources(self, wall_ms: u64) -> Result<Resources> {
+    fn into_resources(self, workload_type: WorkloadType, wall_ms: u64) -> Result<Resources> {
         let cpu = read(
             "spec.resources.cpu",
             self.cpu.as_ref(),
@@ -306,7 +312,12 @@ impl DocumentResources {
             DEFAULT_CPU.into(),
         )?;
         let gpu = read("spec.resources.gpu", self.gpu.as_ref(), Quantity::count, 0)?;
-        let fuel = wall_ms.saturating_mul(DEFAULT_FUEL_PER_MS);
+        let (fuel, scratch) = match workload_type {
+            WorkloadType::WasmModule => {
+                (wall_ms.saturating_mul(DEFAULT_FUEL_PER_MS), DEFAULT_SCRATCH)
+            }
+            WorkloadType::OciContainer => (0, DEFAULT_IMAGE_SCRATCH),
+        };
         Ok(Resources {
             cpu_millicores: narrow("spec.resources.cpu", cpu)?,
             ram_bytes: read(
@@ -320,7 +331,7 @@ impl DocumentResources {
                 "spec.resources.scratch",
                 self.scratch.as_ref(),
                 Quantity::bytes,
-                DEFAULT_SCRATCH,
+                scratch,
             )?,
             network_egress_bytes: read(
                 "spec.resources.network_egress",
@@ -351,6 +362,14 @@ fn read(
 
 fn narrow(field: &str, value: u64) -> Result<u32> {
     u32::try_from(value).map_err(|_| refuse(field, format!("{value} is too large")))
+}
+
+/// A module is told a name of its own; an image runs what it says itself.
+fn default_command(workload_type: WorkloadType, name: &str) -> Vec<String> {
+    match workload_type {
+        WorkloadType::WasmModule => vec![name.to_owned()],
+        WorkloadType::OciContainer => Vec::new(),
+    }
 }
 
 /// `wasm+cid:<cid>` or `oci+cid:<cid>`.

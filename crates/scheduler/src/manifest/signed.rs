@@ -13,8 +13,8 @@ use worldcompute_sandbox::{Limits, Mount, OutputSpec, Profile, RunRequest};
 use gait::intent::{Context, Target};
 use gait::{Intent, IntentDraft};
 
-use super::Manifest;
 use super::structure::{MAX_EXACT, TASK_COUNT_VARIABLE, TASK_INDEX_VARIABLE, refuse};
+use super::{Manifest, WorkloadType};
 use crate::JobId;
 
 /// Most bytes of the wire form.
@@ -167,8 +167,13 @@ impl VerifiedManifest {
                 wall_ms: manifest.max_wallclock_ms,
                 output_bytes: resources.scratch_bytes,
             },
-            profile: Profile::Deterministic {
-                seed: task_seed(manifest.seed, index),
+            profile: match manifest.workload_type {
+                WorkloadType::WasmModule => Profile::Deterministic {
+                    seed: task_seed(manifest.seed, index),
+                },
+                WorkloadType::OciContainer => Profile::MicroVm {
+                    vcpus: resources.cpu_millicores.div_ceil(1000),
+                },
             },
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use worldcompute_fault::{Fault, Result, WcCode};
 
-use super::Manifest;
+use super::{Manifest, WorkloadType};
 use crate::evidence::MAX_FILES;
 
 /// Most bytes of a job's name.
@@ -95,7 +95,7 @@ impl<R> Manifest<R> {
             resources.ram_bytes,
             MIN_RAM..=MAX_RAM,
         )?;
-        check_range("resources.fuel", resources.fuel, 1..=MAX_EXACT)?;
+        self.check_fuel()?;
         check_range(
             "resources.scratch (bytes)",
             resources.scratch_bytes,
@@ -108,8 +108,22 @@ impl<R> Manifest<R> {
         )
     }
 
+    /// The work of a machine is not counted.
+    fn check_fuel(&self) -> Result<()> {
+        match (self.workload_type, self.resources.fuel) {
+            (WorkloadType::WasmModule, fuel) => check_range("resources.fuel", fuel, 1..=MAX_EXACT),
+            (WorkloadType::OciContainer, 0) => Ok(()),
+            (WorkloadType::OciContainer, _) => Err(refuse(
+                "resources.fuel",
+                "it bounds WASM tasks; images have max_wall_time alone",
+            )),
+        }
+    }
+
     fn check_command(&self) -> Result<()> {
-        check_count("command", self.command.len(), 1..=MAX_COMMAND)?;
+        // An image knows by itself what to run.
+        let least = usize::from(self.workload_type == WorkloadType::WasmModule);
+        check_count("command", self.command.len(), least..=MAX_COMMAND)?;
         check_texts("command", &self.command)?;
         match self.command.first() {
             Some(program) if program.is_empty() => Err(refuse(

@@ -4,6 +4,7 @@ use serde_bytes::ByteBuf;
 use serde_json::Value;
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_proof::{Cid, SigningKey, canonical_cbor, from_canonical_cbor};
+use worldcompute_sandbox::Profile;
 
 use super::*;
 use crate::JobId;
@@ -124,8 +125,10 @@ fn json_and_yaml_of_the_same_job_are_the_same_manifest() {
 fn images_name_their_kind() {
     let wasm = MINIMAL.replace("wasm: hello.wasm", &format!("image: wasm+cid:{}", cid()));
     assert_eq!(parse(wasm).unwrap().workload_cid, Source::Cid(cid()));
-    let oci = MINIMAL.replace("wasm: hello.wasm", &format!("image: oci+cid:{}", cid()));
-    assert_eq!(number(parse(oci)), Some(WcCode::SandboxUnavailable));
+    assert_eq!(
+        parse(of_image("")).unwrap().workload_type,
+        WorkloadType::OciContainer
+    );
     assert_eq!(
         number(parse(with("image: nginx"))),
         Some(WcCode::InvalidManifest)
@@ -134,6 +137,47 @@ fn images_name_their_kind() {
         number(parse(MINIMAL.replace("wasm: hello.wasm", "seed: 1"))),
         Some(WcCode::InvalidManifest)
     );
+}
+
+/// The smallest manifest of an image, with these lines in its `spec`.
+fn of_image(lines: &str) -> String {
+    with(lines).replace("wasm: hello.wasm", &format!("image: oci+cid:{}", cid()))
+}
+
+#[test]
+fn an_image_runs_what_it_says_itself_in_a_machine_of_its_own() {
+    let manifest = parse(of_image("resources: {cpu: 1500m}")).unwrap();
+    assert!(manifest.command.is_empty());
+    assert_eq!(manifest.resources.fuel, 0);
+    assert_eq!(manifest.resources.scratch_bytes, 256 << 20);
+    let manifest = manifest.resolve(|_| unreachable!()).unwrap();
+    let run = manifest.sign(&key()).unwrap().task(0).unwrap();
+    assert_eq!(run.profile, Profile::MicroVm { vcpus: 2 });
+    assert!(run.args.is_empty());
+    run.check().unwrap();
+}
+
+#[test]
+fn what_a_machine_cannot_be_held_to_is_refused_by_field() {
+    let cases = [
+        ("resources: {fuel: 1}", "resources.fuel"),
+        ("resources: {memory: 159Mi}", "resources.memory"),
+        ("resources: {memory: 257Gi}", "resources.memory"),
+        ("resources: {cpu: 65}", "resources.cpu"),
+        ("resources: {scratch: 1023Ki}", "resources.scratch"),
+        ("command: [\"\"]", "command"),
+    ];
+    for (lines, field) in cases {
+        let fault = parse(of_image(lines)).unwrap_err();
+        assert_eq!(fault.number(), Some(WcCode::InvalidManifest), "{lines}");
+        assert!(fault.message().starts_with(field), "{fault}");
+    }
+    let seeded = parse(of_image("seed: 1")).unwrap_err();
+    assert_eq!(seeded.number(), Some(WcCode::UnsupportedPlatform));
+    parse(of_image(
+        "resources: {memory: 160Mi, cpu: 64, scratch: 1Mi}",
+    ))
+    .unwrap();
 }
 
 #[test]

@@ -15,7 +15,6 @@ use worldcompute_ledger::receipt::{
     self, DecisionRef, ExecutorReceipt, Input, Outcome, Receipt, SignedReceipt, Status,
 };
 use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey, canonical_json};
-use worldcompute_sandbox::Profile;
 use worldcompute_scheduler::broker::{
     Action, Broker, Capacity, Classes, Commit, Event, Execution, Now, Options, Reply,
 };
@@ -83,7 +82,7 @@ pub fn receipt(
     status: Status,
 ) -> Receipt {
     let request = manifest.task(lease.task.index).unwrap();
-    let Profile::Deterministic { seed } = request.profile;
+    let seed = request.seed().unwrap();
     let succeeded = status == Status::Succeeded;
     let at: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     Receipt {
@@ -110,6 +109,7 @@ pub fn receipt(
             output_bytes: request.limits.output_bytes,
         },
         profile: receipt::Profile::Deterministic { seed },
+        machine: None,
         executor,
         submitter: *manifest.submitter(),
         sequence: u64::from(lease.task.index) << 16 | u64::from(lease.attempt),
@@ -264,6 +264,7 @@ impl Desk {
             load_permille: 0,
             classes: Classes::of(CLASSES),
             paused: false,
+            images: true,
         };
         self.broker.handle(
             self.now,

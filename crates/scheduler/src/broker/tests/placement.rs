@@ -299,3 +299,22 @@ fn a_task_that_its_only_donor_keeps_losing_is_tried_there_again() {
     }
     assert_eq!(desk.dispatched.len(), MAX_LOSSES + 2);
 }
+
+#[test]
+fn an_image_waits_for_a_donor_that_runs_images() {
+    let mut desk = Desk::new();
+    let peers = [(0, false), (1, true)];
+    let donor = |(number, images)| Event::Donor {
+        peer: peer(number),
+        capacity: Capacity {
+            images,
+            ..capacity(1)
+        },
+    };
+    desk.tell(donor(peers[0]));
+    let job = desk.submit(image_manifest(1));
+    let record = desk.broker.job(job).unwrap();
+    assert!(record.waiting.unwrap().contains("runs no images"));
+    desk.tell(donor(peers[1]));
+    assert_eq!(desk.last().1, peer(1));
+}
