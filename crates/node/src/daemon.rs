@@ -18,6 +18,7 @@ use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
 
+use crate::added::{self, Added};
 use crate::api::{AdminStatus, Ban, ClusterStatus, Control, Health, Load, Peer};
 use crate::audit_watch::AuditWatch;
 use crate::bans::{self, Bans};
@@ -129,6 +130,7 @@ struct Inner {
     config: Config,
     mesh: Mesh,
     content: Arc<ContentStore>,
+    added: Arc<Added>,
     images: Images,
     served: Arc<Served>,
     donor: Option<Donor>,
@@ -251,10 +253,18 @@ impl Node {
         &self.0.images
     }
 
-    /// Keeps bytes under their name.
+    /// Keeps bytes under their name, for long enough to submit a job that takes them.
     pub async fn add_content(&self, bytes: Bytes) -> Result<Cid> {
         let content = self.0.content.clone();
-        blocking(move || content.put(&bytes)).await
+        let put = blocking(move || {
+            let held = content.hold(&Cid::raw(&bytes));
+            content.put_as(held.cid(), &bytes)?;
+            Ok(held)
+        });
+        let held = put.await?;
+        let cid = *held.cid();
+        self.0.added.spare(held, Instant::now());
+        Ok(cid)
     }
 
     /// `GET /v1/health`.
@@ -441,6 +451,10 @@ impl Running {
             node.0.stop.clone(),
         ));
         self.tasks.spawn(node.clone().tell_if_alone());
+        self.tasks.spawn(added::keep_sweeping(
+            node.0.added.clone(),
+            node.0.stop.clone(),
+        ));
         let audit = node.0.audit.clone();
         self.tasks.spawn(audit.keep_looking(node.0.stop.clone()));
         if let Some(donor) = node.0.donor.clone() {
@@ -521,6 +535,7 @@ async fn assemble(
         config: options.config.clone(),
         mesh,
         content,
+        added: Arc::default(),
         images,
         served,
         donor,

@@ -1,6 +1,7 @@
 //! The donor: what stands between this machine and the jobs of others. Nothing runs here that the manifest's signature, the
 //! donor's consent and the gate did not all let through, and nothing that ran goes without a signed receipt.
 
+pub mod answers;
 mod ended;
 mod fetches;
 mod guard;
@@ -19,7 +20,7 @@ use gait::{Permit, Policy};
 use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span};
-use worldcompute_content::ContentStore;
+use worldcompute_content::{ContentStore, Held};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_image::{Blob, Manifest};
 use worldcompute_ledger::receipt::Path;
@@ -39,6 +40,8 @@ use crate::blocking::blocking;
 use crate::config::Config;
 use crate::home::Home;
 use crate::keep::keep;
+use crate::needed::hold;
+use answers::Answers;
 use ended::Ended;
 use fetches::{Fetches, Place};
 use guard::{Admitted, Guard, Task};
@@ -92,6 +95,7 @@ struct Inner {
     machines: Machines,
     content: Arc<ContentStore>,
     log: DonorLog,
+    answers: Answers,
     mesh: Mesh,
     load: Arc<LoadSampler>,
     slots: Arc<Semaphore>,
@@ -108,8 +112,9 @@ impl Donor {
     /// A donor ready to take tasks.
     ///
     /// # Errors
-    /// WC-007 when the sandbox cannot start.
+    /// WC-007 when the sandbox cannot start; for an answer in the log that is none.
     pub fn new(parts: DonorParts) -> Result<Self> {
+        let answers = Answers::of(&parts.log, &parts.content, parts.config.content_bytes)?;
         let slots = parts.config.effective_slots();
         let sandbox = Sandbox::new(SandboxConfig {
             workers: slots,
@@ -124,6 +129,7 @@ impl Donor {
             sandbox,
             content: parts.content,
             log: parts.log,
+            answers,
             mesh: parts.mesh,
             load: parts.load,
             slots: Arc::new(Semaphore::new(slots)),
@@ -284,8 +290,10 @@ impl Inner {
         let task =
             debug_span!("verify_origin").in_scope(|| self.guard.check_origin(from, request))?;
         self.check_slots()?;
+        let _taken = hold(&self.content, needed(&task.run));
         let admitted = debug_span!("decide").in_scope(|| self.guard.admit(&task.run))?;
-        self.collect_all(from, &task.run, &request.inline_inputs, &cancel)
+        let _parts = self
+            .collect_all(from, &task.run, &request.inline_inputs, &cancel)
             .instrument(debug_span!("collect"))
             .await?;
         let slot = self.slot()?;
@@ -314,7 +322,7 @@ impl Inner {
             executor: &self.me,
             decision: &decision,
         };
-        let reply = attempt
+        let (reply, results) = attempt
             .write_up(ended, &self.key, &self.content)
             .instrument(debug_span!("write_up"))
             .await?;
@@ -322,6 +330,7 @@ impl Inner {
             .finished(from, &request.lease_id, exit, &write_up::stored(&reply)?)
             .instrument(debug_span!("keep_result"))
             .await?;
+        self.answers.keep(exit, results, &self.log);
         tracing::info!(lease = %request.lease_id, %from, exit, status = ?reply.status, ms = reply.duration_ms, "task ran");
         Ok(reply)
     }
@@ -338,22 +347,22 @@ impl Inner {
         }
     }
 
-    /// Has all that a run takes in the content store. What an image is made of is known once its manifest is here.
+    /// Has all that a run takes in the content store. What an image is made of is known once its manifest is here, and held
+    /// from then on.
     async fn collect_all(
         &self,
         from: &PeerId,
         run: &RunRequest,
         inline: &[NamedBytes],
         cancel: &CancelToken,
-    ) -> Result<()> {
+    ) -> Result<Vec<Held>> {
         let named: Vec<_> = needed(run).copied().collect();
         self.collect(from, &named, inline, cancel).await?;
-        if let Profile::MicroVm { .. } = run.profile {
-            let (content, image) = (self.content.clone(), run.workload);
-            let parts = blocking(move || parts_of(&content, &image)).await?;
-            self.collect(from, &parts, inline, cancel).await?;
-        }
-        Ok(())
+        let (content, run) = (self.content.clone(), run.clone());
+        let parts = blocking(move || parts_of(&content, &run)).await?;
+        let held = hold(&self.content, &parts);
+        self.collect(from, &parts, inline, cancel).await?;
+        Ok(held)
     }
 
     /// Has these objects in the content store: taken along, here already, or fetched from the submitter. Whatever the
@@ -468,10 +477,18 @@ pub fn needed(run: &RunRequest) -> impl Iterator<Item = &Cid> {
         .chain(run.inputs.iter().map(|input| &input.cid))
 }
 
-/// The configuration and the layers of an image, by its manifest.
-pub fn parts_of(content: &ContentStore, image: &Cid) -> Result<Vec<Cid>> {
-    let manifest = Manifest::read(content, image)?;
-    Ok(manifest.parts().map(Blob::cid).collect())
+/// What an image that a run takes is made of besides its manifest, which has to be there; nothing for a module.
+///
+/// # Errors
+/// Those of [`Manifest::read`].
+pub fn parts_of(content: &ContentStore, run: &RunRequest) -> Result<Vec<Cid>> {
+    match run.profile {
+        Profile::Deterministic { .. } => Ok(Vec::new()),
+        Profile::MicroVm { .. } => {
+            let manifest = Manifest::read(content, &run.workload)?;
+            Ok(manifest.parts().map(Blob::cid).collect())
+        }
+    }
 }
 
 fn missing(cid: &Cid) -> Fault {

@@ -129,6 +129,7 @@ impl Images {
 }
 
 /// The content store of a home. What one object may be is bounded where it comes in: a layer may be as large as all of it.
+/// It collects nothing before somebody knows what jobs need: see [`crate::needed`].
 pub fn content(home: &Home, config: &Config) -> Result<ContentStore> {
     let limits = Limits {
         max_object: config.content_bytes,

@@ -6,6 +6,7 @@
 //!                                        other nodes ◄─► └─ Mesh
 //! ```
 
+mod added;
 pub mod api;
 mod audit_watch;
 mod bans;
@@ -21,6 +22,7 @@ mod images;
 mod keep;
 pub mod keys;
 pub mod listen;
+mod needed;
 mod policies;
 mod receipts;
 mod relay_book;

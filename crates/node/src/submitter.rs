@@ -22,7 +22,7 @@ use gait::{Gate, Redeemed};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
 use tracing::{Instrument, debug_span};
-use worldcompute_content::ContentStore;
+use worldcompute_content::{ContentStore, Held};
 use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_image::Image;
 use worldcompute_mesh::Mesh;
@@ -36,6 +36,7 @@ use worldcompute_telemetry::CorrelationId;
 
 use crate::api::{DEFAULT_PAGE, JobEvent, JobPage, JobView, MAX_PAGE, SubmitRequest, Submitted};
 use crate::donor::{Donor, MAX_OBJECT_BYTES, overrides};
+use crate::needed::{self, Needed};
 use crate::served::Served;
 use driver::Driver;
 use past::{Archive, Keeping, MAX_PAST_JOBS, Past, check_unseen};
@@ -84,6 +85,8 @@ struct Cleared {
     manifest: VerifiedManifest,
     trace: Vec<u8>,
     correlation: CorrelationId,
+    /// What its tasks take.
+    held: Vec<Held>,
     _permit: Redeemed,
 }
 
@@ -111,6 +114,7 @@ impl Submitter {
         let archive = Archive {
             records: records.clone(),
             content: parts.content.clone(),
+            needed: Needed::of(parts.content.clone()),
             key: parts.key.clone(),
             evidence: parts.evidence.clone(),
         };
@@ -118,6 +122,7 @@ impl Submitter {
             time: parts.retention,
             most: MAX_PAST_JOBS,
         };
+        let needed = archive.needed.clone();
         let past = Past::load(archive, keeping).await?;
         let submitter = Self {
             commands,
@@ -127,7 +132,7 @@ impl Submitter {
             records: records.clone(),
             past: past.clone(),
         };
-        let driver = Driver::load(parts, records, past).await?;
+        let driver = Driver::load(parts, records, past, needed).await?;
         tokio::spawn(driver.run(queue));
         Ok(submitter)
     }
@@ -148,9 +153,12 @@ impl Submitter {
         if came_signed {
             check_unseen(&self.records, manifest.job_id()).await?;
         }
+        let mut held = needed::hold(&self.content, &needed::of_job(&manifest)?);
+        let parts = needed::of_image(&self.content, &manifest)?;
+        held.extend(needed::hold(&self.content, &parts));
         self.check_content(&manifest)?;
         self.records.check_keys().await?;
-        let cleared = debug_span!("clear").in_scope(|| clear(&self.gate, manifest))?;
+        let cleared = debug_span!("clear").in_scope(|| clear(&self.gate, manifest, held))?;
         let manifest_cid = *cleared.manifest.cid();
         let options = Options {
             patience,
@@ -322,7 +330,7 @@ fn check_image(content: &ContentStore, run: &RunRequest) -> Result<()> {
 }
 
 /// Asks the gate whether a job may be sent out.
-fn clear(gate: &Gate, manifest: VerifiedManifest) -> Result<Cleared> {
+fn clear(gate: &Gate, manifest: VerifiedManifest, held: Vec<Held>) -> Result<Cleared> {
     let intent = manifest.submit_intent()?;
     let decision = gate.decide(&intent)?;
     let permit = decision.permit()?.redeem(&intent.digest())?;
@@ -331,6 +339,7 @@ fn clear(gate: &Gate, manifest: VerifiedManifest) -> Result<Cleared> {
         manifest,
         trace,
         correlation: worldcompute_telemetry::current().unwrap_or_else(CorrelationId::random),
+        held,
         _permit: permit,
     })
 }

@@ -143,6 +143,11 @@ impl DonorLog {
             .map(|served| served.result.clone()))
     }
 
+    /// The lowest number whose result is kept: those below have given way.
+    pub fn oldest(&self) -> Option<u64> {
+        self.kept().by_exit.keys().next().copied()
+    }
+
     /// The kept results, by number.
     pub fn served(&self) -> Vec<Served> {
         self.kept().by_exit.values().cloned().collect()

@@ -4,7 +4,7 @@ use super::*;
 use blue_encrypted_store::{LocalFileKeyProvider, Store, StoreConfig, StorePath};
 use gait::{Gate, SystemClock, starter};
 use tokio::sync::mpsc;
-use worldcompute_content::Limits;
+use worldcompute_content::{Collect, Limits};
 use worldcompute_ledger::receipt::ExecutorReceipt;
 use worldcompute_mesh::wire::DispatchStatus;
 use worldcompute_mesh::{Inbound, MeshConfig};
@@ -214,4 +214,29 @@ async fn a_leaving_donor_finishes_a_run_that_ends_in_time() {
     let reply = running.await.unwrap().unwrap();
     assert_eq!(reply.status, DispatchStatus::Succeeded);
     assert_eq!(donor.status().finished["succeeded"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_results_of_a_kept_answer_are_not_collected_and_what_the_task_took_is() {
+    let (_directory, donor) = donor().await;
+    let hello = include_bytes!("../../../../examples/hello/hello.wat");
+    let content = donor.0.content.clone();
+    let before = own(&donor, "hello", hello).await.unwrap().unwrap();
+    assert!(!before.output.is_empty());
+    content.collect(Collect::All).unwrap();
+    let printed = before.output_cid.unwrap();
+    assert_eq!(content.get(&printed).unwrap(), before.output);
+    assert!(!content.has(&Cid::raw(hello)).unwrap());
+    let from = donor.0.key.peer_id();
+    let again = request(&donor.0.key, "hello", hello);
+    let again = donor.dispatch(&from, again, Path::Local).await.unwrap();
+    assert_eq!(again.output, before.output);
+
+    let restarted = Answers::of(&donor.0.log, &content, 1 << 20).unwrap();
+    drop(donor);
+    content.collect(Collect::All).unwrap();
+    assert!(content.has(&printed).unwrap());
+    drop(restarted);
+    content.collect(Collect::All).unwrap();
+    assert!(!content.has(&printed).unwrap());
 }

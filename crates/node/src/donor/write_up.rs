@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gait::Decision;
 use jiff::Timestamp;
 use serde_bytes::ByteBuf;
-use worldcompute_content::ContentStore;
+use worldcompute_content::{ContentStore, Held};
 use worldcompute_fault::Result;
 use worldcompute_ledger::receipt::{self, Receipt, Status, bounded_error};
 use worldcompute_mesh::wire::{DispatchReply, DispatchRequest, DispatchStatus, OutputBlob};
@@ -40,13 +40,13 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Keeps the results, signs the receipt, and makes the reply.
+    /// Keeps the results and holds them, signs the receipt, and makes the reply.
     pub async fn write_up(
         self,
         mut outcome: Ended,
         key: &SigningKey,
         content: &Arc<ContentStore>,
-    ) -> Result<DispatchReply> {
+    ) -> Result<(DispatchReply, Vec<Held>)> {
         let files = take(&mut outcome.outputs).into_iter();
         let (names, files): (Vec<_>, Vec<_>) = files.map(|file| (file.name, file.bytes)).unzip();
         let (stdout, stderr, files) = tokio::try_join!(
@@ -58,11 +58,12 @@ impl Attempt<'_> {
         let receipt = self.receipt(&outcome, stdout.cid, stderr.cid, outputs)?;
         let signed = receipt.sign(key)?;
         let mut blobs = Blobs::default();
+        blobs.held.push(stdout.held);
         blobs.add(STDERR.to_owned(), stderr);
         for (name, file) in names.into_iter().zip(files) {
             blobs.add(name, file);
         }
-        Ok(DispatchReply {
+        let reply = DispatchReply {
             task_id: self.request.task_id.clone(),
             status: status(outcome.status),
             output_cid: Some(stdout.cid),
@@ -76,7 +77,8 @@ impl Attempt<'_> {
             receipt: signed.bytes().to_vec(),
             trace: self.decision.trace().bytes().to_vec(),
             outputs: blobs.blobs,
-        })
+        };
+        Ok((reply, blobs.held))
     }
 
     fn receipt(
@@ -128,11 +130,13 @@ impl Attempt<'_> {
 struct Blobs {
     blobs: Vec<OutputBlob>,
     inline: usize,
+    held: Vec<Held>,
 }
 
 impl Blobs {
-    fn add(&mut self, name: String, Kept { cid, bytes }: Kept) {
+    fn add(&mut self, name: String, Kept { cid, bytes, held }: Kept) {
         let size = bytes.len();
+        self.held.push(held);
         let fits = size <= MAX_INLINE_BYTES && self.inline + size <= MAX_INLINE_TOTAL;
         self.inline += if fits { size } else { 0 };
         let inline = fits.then(|| ByteBuf::from(bytes));

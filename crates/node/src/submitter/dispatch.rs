@@ -10,8 +10,7 @@ use worldcompute_fault::{Category, Fault, Result, WcCode};
 use worldcompute_ledger::receipt::Path;
 use worldcompute_mesh::Mesh;
 use worldcompute_mesh::wire::{DispatchReply, DispatchRequest, LeaseMessage};
-use worldcompute_proof::{Cid, PeerId};
-use worldcompute_sandbox::{Profile, RunRequest};
+use worldcompute_proof::PeerId;
 use worldcompute_scheduler::LeaseId;
 use worldcompute_scheduler::broker::{Event, Reply};
 use worldcompute_telemetry::CorrelationId;
@@ -19,6 +18,7 @@ use worldcompute_telemetry::metrics::Histogram;
 
 use super::settle::{Asked, collect, verify};
 use crate::donor::{Donor, needed, parts_of};
+use crate::needed::Needed;
 use crate::served::Served;
 
 static DISPATCHES: Histogram = Histogram::new(
@@ -34,6 +34,7 @@ pub struct Ways {
     pub mesh: Mesh,
     pub local: Option<Donor>,
     pub content: Arc<ContentStore>,
+    pub needed: Needed,
     pub served: Arc<Served>,
 }
 
@@ -101,19 +102,13 @@ impl Ways {
     fn fetched(&self, asked: &Asked) -> u64 {
         let run = asked.manifest.task(asked.lease.task.index);
         run.map_or(0, |run| {
-            let parts = self.parts(&run);
+            // One that cannot be read any more is not being fetched either.
+            let parts = parts_of(&self.content, &run).unwrap_or_default();
             self.served
                 .to(asked.donor, needed(&run).chain(parts.iter()))
         })
     }
 
-    /// What the run's image is made of. One that cannot be read any more is not being fetched either.
-    fn parts(&self, run: &RunRequest) -> Vec<Cid> {
-        match run.profile {
-            Profile::Deterministic { .. } => Vec::new(),
-            Profile::MicroVm { .. } => parts_of(&self.content, &run.workload).unwrap_or_default(),
-        }
-    }
 
     /// Tells a donor to end a run. When this does not reach it, the donor ends the run for want of heartbeats.
     pub async fn cancel(&self, lease: LeaseId, donor: PeerId) {
@@ -159,7 +154,10 @@ impl Ways {
             collect(asked, verified, reply, &self.content, &self.mesh).await
         };
         match settled.await {
-            Ok(execution) => Reply::Ran(Box::new(execution)),
+            Ok((execution, held)) => {
+                self.needed.add(asked.lease.task.job, held);
+                Reply::Ran(Box::new(execution))
+            }
             Err(fault)
                 if fault.category() == Category::VerificationFailed
                     || fault.number() == Some(WcCode::LedgerVerificationFailed) =>

@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug_span};
+use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_ledger::receipt::{ExecutorReceipt, SignedReceipt};
 use worldcompute_mesh::{MeshEvent, wire};
-use worldcompute_proof::{PeerId, Sha256, SigningKey};
+use worldcompute_proof::{Cid, PeerId, Sha256, SigningKey};
 use worldcompute_scheduler::broker::{
     Action, Broker, Capacity, Classes, Commit, Event, Now, Options, Settlement, StoredJob,
 };
@@ -34,6 +35,7 @@ use super::{Cleared, Command, SubmitterParts, clear, no_such_job};
 use crate::api::{JobEvent, JobView};
 use crate::daemon::is_present;
 use crate::keep::keep;
+use crate::needed::{self, Needed};
 
 /// What tasks of the driver's own have to tell; more of them wait.
 const INBOX: usize = 1024;
@@ -54,6 +56,7 @@ pub struct Driver {
     past: Past,
     /// Ends with the driver.
     _housekeeping: AbortOnDropHandle<()>,
+    needed: Needed,
     ways: Ways,
     gate: Arc<Gate>,
     key: SigningKey,
@@ -70,7 +73,12 @@ pub struct Driver {
 
 impl Driver {
     /// Loads the open jobs from the store, and takes up again what was under way.
-    pub async fn load(parts: SubmitterParts, records: Arc<Records>, past: Past) -> Result<Self> {
+    pub async fn load(
+        parts: SubmitterParts,
+        records: Arc<Records>,
+        past: Past,
+        needed: Needed,
+    ) -> Result<Self> {
         let (tell, inbox) = mpsc::channel(INBOX);
         let me = parts.key.peer_id();
         let mut driver = Self {
@@ -78,11 +86,13 @@ impl Driver {
             records,
             past: past.clone(),
             _housekeeping: AbortOnDropHandle::new(tokio::spawn(past.keep_house())),
+            needed: needed.clone(),
             ways: Ways {
                 me,
                 mesh: parts.mesh,
                 local: parts.donor,
                 content: parts.content,
+                needed,
                 served: parts.served,
             },
             gate: parts.gate,
@@ -128,18 +138,48 @@ impl Driver {
     }
 
     async fn restore(&mut self) -> Result<()> {
-        for stored in self.records.load_open().await? {
-            self.restore_open(stored)?;
+        let open = self.records.load_open().await?;
+        for stored in &open {
+            self.need(stored).await?;
+        }
+        let known = |id| self.past.state(id).is_some() || open.iter().any(|one| one.job.id == id);
+        self.needed.retire_unknown(known)?;
+        self.needed.collect_when_full();
+        for stored in open {
+            self.restore_open(stored).await?;
         }
         Ok(())
     }
 
+    /// Holds what an open job needs, and has it pinned again, for a crash may have come before that.
+    async fn need(&self, stored: &StoredJob) -> Result<()> {
+        let id = stored.job.id;
+        let receipts = self.records.receipts(id).await?;
+        let objects = needed::of_job(&stored.manifest)?;
+        let named = receipts.iter().map(SignedReceipt::receipt);
+        // An image that cannot be read any more is told to whoever wants it.
+        let parts = needed::of_image(&self.ways.content, &stored.manifest).unwrap_or_default();
+        let named = named.flat_map(needed::of_receipt);
+        let named = named.chain(&objects).chain(&parts);
+        self.needed
+            .open(id, needed::hold(&self.ways.content, named));
+        let pinned = move |needed: &Needed| needed.accept(id, objects.iter().copied());
+        self.past.pin(pinned).await
+    }
+
     /// The policy may have changed since: a job that it no longer lets through ends here.
-    fn restore_open(&mut self, stored: StoredJob) -> Result<()> {
+    async fn restore_open(&mut self, stored: StoredJob) -> Result<()> {
         let (now, id) = (self.now(), stored.job.id);
-        let cleared = clear(&self.gate, VerifiedManifest::clone(&stored.manifest));
+        let cleared = clear(
+            &self.gate,
+            VerifiedManifest::clone(&stored.manifest),
+            Vec::new(),
+        );
         let trace = match &cleared {
             Ok(cleared) => {
+                let decision = Cid::raw(&cleared.trace);
+                let pinned = move |needed: &Needed| needed.accept(id, [decision]);
+                self.past.pin(pinned).await?;
                 self.ways.content.put(&cleared.trace)?;
                 Arc::from(cleared.trace.as_slice())
             }
@@ -192,6 +232,7 @@ impl Driver {
         let taken = self.broker.submit(now, manifest.clone(), options);
         match taken.map(|id| (id, self.broker.job(id))) {
             Ok((id, Some(record))) => {
+                self.needed.open(id, cleared.held);
                 let mut job = Job::new(manifest, cleared.trace.into(), record, Vec::new());
                 job.correlation = cleared.correlation;
                 self.jobs.insert(id, job);
@@ -295,12 +336,12 @@ impl Driver {
         };
         let (manifest, decision) = (job.manifest.clone(), job.trace.to_vec());
         let (records, key) = (self.records.clone(), self.key.clone());
-        let content = self.ways.content.clone();
+        let (content, past) = (self.ways.content.clone(), self.past.clone());
         self.storing += 1;
         self.tell_later(commit.job.id, async move {
             let decided = async {
                 match commit.first {
-                    true => keep(&content, decision).await.map(drop),
+                    true => accept(&past, &content, &manifest, decision).await,
                     false => Ok(()),
                 }
             };
@@ -369,7 +410,14 @@ impl Driver {
             root: self.evidence.clone(),
         };
         let writing = conclusion.write().instrument(debug_span!("evidence"));
-        self.tell_later(id, async move { Some(Heard::Concluded(id, writing.await)) });
+        let past = self.past.clone();
+        self.tell_later(id, async move {
+            let (written, kept) = tokio::join!(writing, past.pin(move |needed| needed.end(id)));
+            if let Err(fault) = kept {
+                tracing::error!(job = %id, code = fault.code(), reason = fault.message(), "what the job needs is kept in memory only, and pinned at the next start");
+            }
+            Some(Heard::Concluded(id, written))
+        });
     }
 
     fn concluded(&mut self, id: JobId, evidence: Result<Option<PathBuf>>) {
@@ -476,6 +524,19 @@ impl Driver {
         let next = self.broker.next_wakeup(now);
         self.started + next.unwrap_or(now.monotonic + DONOR_ROUND)
     }
+}
+
+/// Keeps the decision to send a job out, and it and all that the tasks take for as long as there are records of the job.
+async fn accept(
+    past: &Past,
+    content: &Arc<ContentStore>,
+    manifest: &VerifiedManifest,
+    decision: Vec<u8>,
+) -> Result<()> {
+    let (id, mut objects) = (manifest.job_id(), needed::of_job(manifest)?);
+    objects.push(Cid::raw(&decision));
+    let pinned = move |needed: &Needed| needed.accept(id, objects.iter().copied());
+    tokio::try_join!(keep(content, decision), past.pin(pinned)).map(drop)
 }
 
 async fn write(

@@ -19,6 +19,8 @@ use super::evidence::Conclusion;
 use super::job::{Evidence, Job};
 use super::no_such_job;
 use crate::api::JobView;
+use crate::blocking::blocking;
+use crate::needed::{self, Needed};
 
 /// Most ended jobs whose records are kept; the oldest give way.
 pub const MAX_PAST_JOBS: usize = 10_000;
@@ -34,6 +36,7 @@ pub struct Past(Arc<Inner>);
 pub struct Archive {
     pub records: Arc<Records>,
     pub content: Arc<ContentStore>,
+    pub needed: Needed,
     pub key: SigningKey,
     pub evidence: PathBuf,
 }
@@ -57,19 +60,46 @@ struct Inner {
 }
 
 impl Past {
-    /// Those in the store.
+    /// Those in the store. What they need is pinned when this returns, also where a crash came between.
     ///
     /// # Errors
     /// Those of the store.
     pub async fn load(archive: Archive, keeping: Keeping) -> Result<Self> {
         let jobs = archive.records.ended().await?;
-        Ok(Self(Arc::new(Inner {
+        let past = Self(Arc::new(Inner {
             archive,
             keeping,
             jobs: Mutex::new(jobs),
             crowded: Notify::new(),
             writing: tokio::sync::Mutex::default(),
-        })))
+        }));
+        for id in past.latest(None, usize::MAX) {
+            if let Err(fault) = past.need(id).await {
+                tracing::warn!(job = %id, code = fault.code(), reason = fault.message(), "what an ended job needs is not kept");
+            }
+        }
+        Ok(past)
+    }
+
+    /// Does what pins content. Where there are too many pins, the oldest jobs give way to it.
+    ///
+    /// # Errors
+    /// Those of `work`; those of the store.
+    pub async fn pin(
+        &self,
+        work: impl Fn(&Needed) -> Result<()> + Clone + Send + 'static,
+    ) -> Result<()> {
+        loop {
+            let (work, needed) = (work.clone(), self.0.archive.needed.clone());
+            match blocking(move || work(&needed)).await {
+                Err(fault) if fault.code() == "too_many_pins" => {
+                    if !self.retire_oldest().await? {
+                        return Err(fault);
+                    }
+                }
+                done => return done,
+            }
+        }
     }
 
     /// One more, with its evidence.
@@ -202,8 +232,40 @@ impl Past {
         }
         records.remove(id).await?;
         self.jobs().remove(&id);
+        let needed = self.0.archive.needed.clone();
+        blocking(move || needed.retire(id)).await?;
         tracing::info!(job = %id, "the records of an ended job were deleted; its evidence stays");
         Ok(())
+    }
+
+    /// Pins what an ended job needs, unless that was done at its end.
+    async fn need(&self, id: JobId) -> Result<()> {
+        let Archive {
+            records, needed, ..
+        } = &self.0.archive;
+        if needed.is_ended(id)? {
+            return Ok(());
+        }
+        let receipts = records.receipts(id).await?;
+        let Some(stored) = records.job(id).await? else {
+            return Ok(());
+        };
+        let mut objects = needed::of_job(&stored.manifest)?;
+        let named = receipts.iter().map(|receipt| receipt.receipt());
+        objects.extend(named.flat_map(needed::of_receipt));
+        self.pin(move |needed| needed.end_with(id, &objects)).await
+    }
+
+    /// Deletes the records of the oldest; false where there is none.
+    pub(super) async fn retire_oldest(&self) -> Result<bool> {
+        let oldest = self.jobs().keys().next().copied();
+        match oldest {
+            Some(id) => self
+                .retire_one(id, true, Timestamp::MIN)
+                .await
+                .map(|()| true),
+            None => Ok(false),
+        }
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<JobId, JobState>> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use worldcompute_content::ContentStore;
+use worldcompute_content::{ContentStore, Held};
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_ledger::receipt::{ExecutorReceipt, Outcome, Receipt};
 use worldcompute_mesh::Mesh;
@@ -14,7 +14,7 @@ use worldcompute_scheduler::broker::Execution;
 use worldcompute_scheduler::manifest::VerifiedManifest;
 
 use crate::keep::{keep, keep_all};
-use crate::{api, decisions};
+use crate::{api, decisions, needed};
 
 /// What was asked, and of whom.
 #[derive(Clone)]
@@ -57,7 +57,7 @@ pub fn verify(
     Ok(Verified { execution, receipt })
 }
 
-/// Fetches and keeps what the receipt names.
+/// Fetches and keeps what the receipt names, and holds it.
 ///
 /// # Errors
 /// WC-009 for bytes that are not those of the receipt; those of the network, where they cannot be had.
@@ -67,8 +67,9 @@ pub async fn collect(
     reply: DispatchReply,
     content: &Arc<ContentStore>,
     mesh: &Mesh,
-) -> Result<Execution> {
+) -> Result<(Execution, Vec<Held>)> {
     let Verified { execution, receipt } = verified;
+    let held = needed::hold(content, needed::of_receipt(&receipt));
     let (mut here, mut elsewhere) = (vec![reply.trace.clone()], Vec::new());
     for (cid, most) in named(&receipt) {
         if content.has(&cid)? {
@@ -85,7 +86,7 @@ pub async fn collect(
         keep(content, mesh.fetch(asked.donor, &cid, most).await?).await?;
     }
     match wrong_size(&receipt.outcome, receipt.limits.output_bytes, content)? {
-        None => Ok(execution),
+        None => Ok((execution, held)),
         Some(why) => Err(refused(asked, &why)),
     }
 }

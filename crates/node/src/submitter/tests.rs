@@ -20,6 +20,10 @@ struct Home {
 
 impl Home {
     async fn new() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    async fn with(limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let keys = Arc::new(LocalFileKeyProvider::new(
             directory.path().join("keys/umk.key"),
@@ -27,7 +31,7 @@ impl Home {
         let store = Store::open(StoreConfig::new(StorePath::Memory), keys).await;
         let content = directory.path().join("content");
         Self {
-            content: Arc::new(ContentStore::open(content, Limits::default()).unwrap()),
+            content: Arc::new(ContentStore::open(content, limits).unwrap()),
             directory,
             key: SigningKey::generate().unwrap(),
             store: store.unwrap(),
@@ -35,9 +39,15 @@ impl Home {
     }
 
     async fn submitter(&self) -> Submitter {
-        let (mesh, _) = Mesh::start(MeshConfig::new(self.key.clone()))
-            .await
-            .unwrap();
+        self.start(self.mesh().await, None).await
+    }
+
+    async fn mesh(&self) -> Mesh {
+        let started = Mesh::start(MeshConfig::new(self.key.clone())).await;
+        started.unwrap().0
+    }
+
+    async fn start(&self, mesh: Mesh, donor: Option<Donor>) -> Submitter {
         let policy = Policy::parse(gait::starter::submitter_policy().as_bytes()).unwrap();
         let gate = Gate::new(policy, self.key.clone(), SystemClock::shared());
         let submitter = Submitter::start(SubmitterParts {
@@ -47,7 +57,7 @@ impl Home {
             content: self.content.clone(),
             served: Arc::default(),
             mesh,
-            donor: None,
+            donor,
             evidence: self.directory.path().join("evidence"),
             retention: Duration::from_secs(86_400),
         });
@@ -193,6 +203,7 @@ mod deleted {
         let archive = Archive {
             records: submitter.records.clone(),
             content: submitter.content.clone(),
+            needed: Needed::of(submitter.content.clone()),
             key: home.key.clone(),
             evidence: home.directory.path().join("evidence"),
         };
@@ -261,5 +272,178 @@ mod deleted {
         );
         assert_eq!(past.counts()[&JobState::Completed], MAX_PAST_JOBS);
         assert!(size_of::<(JobId, JobState)>() <= 32);
+    }
+}
+
+mod kept {
+    //! What stays in a content store that is too small for everything.
+
+    use super::*;
+    use crate::Config;
+    use crate::donor::DonorParts;
+    use worldcompute_content::{MAX_PIN_OBJECTS, MAX_PINNED, PinName};
+    use worldcompute_scheduler::donor_log::DonorLog;
+    use worldcompute_telemetry::LoadSampler;
+
+    const ROOM: Limits = Limits {
+        max_object: 64 << 10,
+        max_total: 64 << 10,
+    };
+
+    impl Home {
+        /// A submitter that is its own donor.
+        async fn both(&self) -> Submitter {
+            let mesh = self.mesh().await;
+            let policy = gait::starter::donor_policy(&["general"]);
+            let donor = Donor::new(DonorParts {
+                key: self.key.clone(),
+                policy: Policy::parse(policy.as_bytes()).unwrap(),
+                config: Config {
+                    slots: 1,
+                    ..Config::default()
+                },
+                content: self.content.clone(),
+                log: DonorLog::open(&self.store).await.unwrap(),
+                mesh: mesh.clone(),
+                load: Arc::new(LoadSampler::new()),
+            });
+            self.start(mesh, Some(donor.unwrap())).await
+        }
+
+        /// Puts three times as much as there is room for, which nobody needs.
+        fn fill(&self) {
+            let count = ROOM.max_total / 1_024 * 3;
+            for number in 0..count {
+                let mut bytes = number.to_be_bytes().to_vec();
+                bytes.resize(1_024, 0);
+                self.content.put(&bytes).unwrap();
+            }
+            assert!(self.content.used() > ROOM.max_total / 2);
+        }
+
+        /// What a job has pinned, all of which is there.
+        fn pinned(&self, id: &str) -> Vec<Cid> {
+            let pins = ["job", "results"].map(|kind| pin(kind, id));
+            let pinned = pins.iter().filter_map(|pin| self.content.pinned(pin));
+            let pinned: Vec<Cid> = pinned.flatten().collect();
+            for cid in &pinned {
+                self.content.get(cid).unwrap();
+            }
+            pinned
+        }
+    }
+
+    fn pin(kind: &str, id: &str) -> PinName {
+        format!("{kind}:{id}").parse().unwrap()
+    }
+
+    async fn submit(submitter: &Submitter) -> String {
+        let request = SubmitRequest::Manifest(Box::new(manifest(submitter)));
+        submitter.submit(request, None).await.unwrap().job_id
+    }
+
+    async fn completed(submitter: &Submitter) -> String {
+        let id = submit(submitter).await;
+        let events: Vec<_> = submitter.watch(&id).await.unwrap().collect().await;
+        assert!(matches!(events.last(), Some(JobEvent::Job { job }) if job.status == "completed"));
+        id
+    }
+
+    #[tokio::test]
+    async fn a_full_store_makes_room_for_a_new_job_and_keeps_what_others_need() {
+        let home = Home::with(ROOM).await;
+        let submitter = home.submitter().await;
+        let ended = past(&submitter).await;
+        let open = submit(&submitter).await;
+        home.fill();
+        let another = submit(&submitter).await;
+        home.fill();
+        for id in [&ended, &open, &another] {
+            assert!(home.pinned(id).contains(&Cid::raw(MODULE)));
+        }
+        assert_eq!(home.pinned(&open).len(), 2, "the module and the decision");
+        submitter.stop().await.unwrap();
+        let _restarted = home.submitter().await;
+        home.fill();
+        for id in [&ended, &open, &another] {
+            assert!(home.pinned(id).contains(&Cid::raw(MODULE)));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_results_of_an_ended_job_stay_until_its_records_are_deleted() {
+        let home = Home::with(ROOM).await;
+        let submitter = home.both().await;
+        let id = completed(&submitter).await;
+        let printed = submitter.result(&id, 0, "stdout").await.unwrap();
+        assert!(!printed.is_empty());
+        for _ in 0..2 {
+            home.fill();
+            let again = submitter.result(&id, 0, "stdout").await.unwrap();
+            assert_eq!(again, printed);
+        }
+        assert!(home.pinned(&id).contains(&Cid::raw(&printed)));
+        let job = id.parse().unwrap();
+        submitter.past.retire_oldest().await.unwrap();
+        assert_eq!(submitter.past.state(job), None);
+        assert!(home.content.pins().is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn pins_that_a_crash_left_out_are_made_and_those_that_it_left_over_go() {
+        let home = Home::with(ROOM).await;
+        let submitter = home.both().await;
+        let ended = completed(&submitter).await;
+        let mut before = home.pinned(&ended);
+        let printed = submitter.result(&ended, 0, "stdout").await.unwrap();
+        submitter.stop().await.unwrap();
+        let submitter = home.submitter().await;
+        let open = submit(&submitter).await;
+        submitter.stop().await.unwrap();
+        for id in [&ended, &open] {
+            let removed = ["job", "results"].map(|kind| home.content.unpin(&pin(kind, id)));
+            assert!(removed.into_iter().any(|removed| removed.unwrap()));
+        }
+        let stale = pin("job", &JobId::from_parts(1, 1).to_string());
+        home.content.pin(&stale, [Cid::raw(b"stale")]).unwrap();
+
+        let restarted = home.submitter().await;
+        home.fill();
+        let mut after = home.pinned(&ended);
+        for pinned in [&mut before, &mut after] {
+            pinned.sort();
+            pinned.dedup();
+        }
+        assert_eq!(after, before);
+        let again = restarted.result(&ended, 0, "stdout").await.unwrap();
+        assert_eq!(again, printed);
+        assert!(home.pinned(&open).contains(&Cid::raw(MODULE)));
+        assert!(home.content.pinned(&stale).is_none());
+    }
+
+    #[tokio::test]
+    async fn the_oldest_ended_job_gives_way_where_there_are_too_many_pins() {
+        let home = Home::new().await;
+        let submitter = home.submitter().await;
+        let oldest: JobId = past(&submitter).await.parse().unwrap();
+        let newer: JobId = past(&submitter).await.parse().unwrap();
+        let pins = home.content.pins().into_iter();
+        let used: usize = pins
+            .map(|pin| 1 + home.content.pinned(&pin).unwrap().len())
+            .sum();
+        let (mut left, mut number) = (MAX_PINNED - used, 0_u64);
+        while left > 0 {
+            let count = (left - 1).min(MAX_PIN_OBJECTS) as u64;
+            let objects = (0..count).map(|object| Cid::raw((number << 32 | object).to_be_bytes()));
+            home.content
+                .pin(&pin("other", &number.to_string()), objects)
+                .unwrap();
+            (left, number) = (left - 1 - count as usize, number + 1);
+        }
+        let id = submit(&submitter).await;
+        assert_eq!(submitter.past.state(oldest), None);
+        assert!(submitter.past.state(newer).is_some());
+        assert_eq!(home.pinned(&id).len(), 2);
+        assert!(home.pinned(&oldest.to_string()).is_empty());
     }
 }
