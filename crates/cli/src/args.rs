@@ -226,12 +226,21 @@ pub enum DonorCommand {
     /// Take tasks again
     #[command(after_help = "Example:\n  worldcompute donor resume")]
     Resume,
-    /// Finish what runs, then leave the cluster and end the daemon
-    #[command(after_help = "Example:\n  worldcompute donor leave")]
-    Leave,
+    /// Finish what runs, leave the cluster, end the daemon, and remove what it had as a donor
+    #[command(
+        after_help = "Examples:\n  worldcompute donor leave\n  worldcompute donor leave --all --json"
+    )]
+    Leave(LeaveArgs),
     /// Print the daemon's log
     #[command(after_help = "Example:\n  worldcompute donor logs --lines 100 --follow")]
     Logs(LogsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    /// Remove everything of the node: also its identity, configuration, jobs, evidence, images and logs
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Debug, Args)]

@@ -262,10 +262,9 @@ fn a_signed_manifest_with_another_signature_or_another_body_is_refused() {
 fn without_a_daemon_every_command_that_needs_one_says_so() {
     let world = World::new();
     let manifest = world.manifest("any", &example("hello/hello.wat"), "");
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 9] = [
         &["donor", "status"],
         &["donor", "pause"],
-        &["donor", "leave"],
         &["job", "list"],
         &["job", "status", "01M7Z4840XS2F837YY6YYVD71E"],
         &["job", "cancel", "01M7Z4840XS2F837YY6YYVD71E"],

@@ -171,6 +171,9 @@ impl Node {
     pub async fn start_unreached(options: NodeOptions) -> Result<Running> {
         let site = options.storage.site(&options.home).await?.used_by("daemon");
         let home = options.home.open(&options.config)?;
+        if options.roles == Roles::DONOR {
+            home.mark_donor()?;
+        }
         let banned = bans::read(&home.paths().banned())?;
         let (mesh, inbound) = join(&home, &options, &banned).await?;
         let control = Control::bind(home.paths().socket());

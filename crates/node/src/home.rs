@@ -175,6 +175,34 @@ impl Home {
         self.root.join("evidence")
     }
 
+    /// There while this home is a donor's.
+    pub fn donor_mark(&self) -> PathBuf {
+        self.root.join("donor")
+    }
+
+    /// What the process that owns the home has locked.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join("run/daemon.lock")
+    }
+
+    /// All that nodes write into a home but the identity, what holds the lock last. Homes of other roles below it are none
+    /// of this.
+    pub fn everything(&self) -> Vec<PathBuf> {
+        let files = [
+            self.config(),
+            self.certificate(),
+            self.known_relays(),
+            self.banned(),
+            self.images(),
+            self.donor_mark(),
+        ];
+        let directories = DIRECTORIES.iter().map(|name| self.root.join(name));
+        let mut all: Vec<PathBuf> = files.into_iter().chain(directories).collect();
+        let run = self.root.join("run");
+        all.sort_by_key(|path| *path == run);
+        all
+    }
+
     /// Whether a node has been enrolled here.
     pub fn is_enrolled(&self) -> bool {
         self.identity().symlink_metadata().is_ok()
@@ -209,8 +237,16 @@ impl Home {
     /// # Errors
     /// `state_contention` when another daemon holds it; `insecure_permissions` when the key or the home is open to others.
     pub fn open(&self, config: &Config) -> Result<OpenHome> {
+        self.open_within(config, LOCK_WAIT)
+    }
+
+    /// The same where a daemon that has it is about to end.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_within(&self, config: &Config, wait: Duration) -> Result<OpenHome> {
         self.lay_out()?;
-        let lock = OwnedLock::acquire(&self.root.join("run/daemon.lock"), lock_options())?;
+        let lock = OwnedLock::acquire(&self.lock(), lock_options(wait))?;
         if !self.is_enrolled() {
             self.enroll(config)?;
         }
@@ -239,6 +275,12 @@ impl Home {
 }
 
 impl Home {
+    /// Whether the donor's policy is as some consent's starter was written.
+    pub fn has_starter_donor_policy(&self) -> bool {
+        let present = durable::read_private(&self.donor_policy(), MAX_STARTER_BYTES);
+        present.is_ok_and(|present| is_starter(&present))
+    }
+
     /// The starter policy for this consent. A starter policy of another consent is replaced, one that the operator has
     /// changed never is.
     fn write_donor_policy(&self, consent: &BTreeSet<String>) -> Result<()> {
@@ -286,15 +328,23 @@ impl OpenHome {
         &self.home
     }
 
+    /// It is a donor's from now on, until that leaves.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn mark_donor(&self) -> Result<()> {
+        write_if_absent(&self.home.donor_mark(), "")
+    }
+
     /// The node's key.
     pub fn key(&self) -> &SigningKey {
         &self.key
     }
 }
 
-fn lock_options() -> LockOptions {
+fn lock_options(wait: Duration) -> LockOptions {
     LockOptions {
-        wait: LOCK_WAIT,
+        wait,
         ..LockOptions::default()
     }
 }

@@ -22,6 +22,7 @@ use worldcompute_ledger::receipt::Receipt;
 use worldcompute_proof::Cid;
 use worldcompute_scheduler::JobId;
 use worldcompute_scheduler::manifest::VerifiedManifest;
+use worldcompute_scheduler::records::Records;
 
 use crate::donor;
 
@@ -179,6 +180,31 @@ pub fn of_receipt(receipt: &Receipt) -> impl Iterator<Item = &Cid> {
     ];
     let files = outcome.outputs.iter().map(|output| &output.cid);
     printed.into_iter().chain(decided).chain(files)
+}
+
+/// Holds what the jobs of these records need, as far as it is not pinned: for whoever has the home while no daemon runs.
+///
+/// # Errors
+/// Those of the store: of a job that cannot be read it is not known what it needs.
+pub async fn of_records(records: &Records, content: &Arc<ContentStore>) -> Result<Vec<Held>> {
+    let needed = Needed::of(content.clone());
+    let open = records.load_open().await?.into_iter();
+    let mut jobs: Vec<JobId> = open.map(|stored| stored.job.id).collect();
+    for id in records.ended().await?.into_keys() {
+        if !needed.is_ended(id)? {
+            jobs.push(id);
+        }
+    }
+    let mut held = Vec::new();
+    for id in jobs {
+        if let Some(stored) = records.job(id).await? {
+            held.extend(hold(content, &of_job(&stored.manifest)?));
+        }
+        for receipt in records.receipts(id).await? {
+            held.extend(hold(content, of_receipt(receipt.receipt())));
+        }
+    }
+    Ok(held)
 }
 
 fn pin(kind: &str, job: JobId, part: usize) -> Result<PinName> {

@@ -143,6 +143,22 @@ impl DonorLog {
             .map(|served| served.result.clone()))
     }
 
+    /// Forgets all results, and says how many there were. Their numbers stay used.
+    ///
+    /// # Errors
+    /// Those of the store; then all are still there.
+    pub async fn forget(&self) -> Result<usize> {
+        let mut writer = self.writer.lock().await;
+        let all: Vec<u64> = self.kept().by_exit.keys().copied().collect();
+        if all.is_empty() {
+            return Ok(0);
+        }
+        writer.change(Batch::new(), &all).await?;
+        let mut kept = self.kept();
+        all.iter().for_each(|exit| kept.forget(*exit));
+        Ok(all.len())
+    }
+
     /// The lowest number whose result is kept: those below have given way.
     pub fn oldest(&self) -> Option<u64> {
         self.kept().by_exit.keys().next().copied()
@@ -256,6 +272,11 @@ impl Writer {
     async fn write(&mut self, served: &Served, superseded: &[u64]) -> Result<()> {
         let mut batch = Batch::new();
         batch.put(Exit::from(served.clone()))?;
+        self.change(batch, superseded).await
+    }
+
+    /// Commits a batch, and takes out results that give way.
+    async fn change(&mut self, mut batch: Batch, superseded: &[u64]) -> Result<()> {
         let mut head = self.head.clone();
         for exit in superseded {
             batch.remove::<Exit>(&exit.to_string())?;

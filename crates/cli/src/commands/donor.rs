@@ -8,12 +8,12 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, Command};
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_node::api::{Client, DonorStatus};
-use worldcompute_node::{Config, Roles};
+use worldcompute_node::{Config, Left, Roles, Storage};
 use worldcompute_proof::PeerId;
 
 use super::daemon::StopSignal;
 use super::{Context, daemon, logs};
-use crate::args::{DonorCommand, JoinArgs};
+use crate::args::{DonorCommand, JoinArgs, LeaveArgs};
 
 /// How long `--daemon` waits until the daemon can be reached: a relay reservation may take up to a minute.
 const DAEMON_START: Duration = Duration::from_secs(75);
@@ -27,7 +27,7 @@ pub async fn run(context: &Context, command: DonorCommand) -> Result<ExitCode> {
         DonorCommand::Status => print(context, context.client()?.donor_status().await?),
         DonorCommand::Pause => act(context, "pause").await,
         DonorCommand::Resume => act(context, "resume").await,
-        DonorCommand::Leave => act(context, "leave").await,
+        DonorCommand::Leave(args) => leave(context, args).await,
         DonorCommand::Logs(args) => logs::run(context, args).await,
     }
 }
@@ -164,6 +164,45 @@ fn already_running() -> Fault {
 async fn act(context: &Context, action: &str) -> Result<ExitCode> {
     let status = context.client()?.donor_action(action).await?;
     print(context, status)
+}
+
+/// What a donor that left was doing last, where a daemon ran, and what leaving came to.
+#[derive(Serialize)]
+struct Leaving {
+    #[serde(flatten)]
+    last: Option<DonorStatus>,
+    #[serde(flatten)]
+    left: Left,
+}
+
+/// The daemon hands back what runs and ends; then its home is this process's.
+async fn leave(context: &Context, args: LeaveArgs) -> Result<ExitCode> {
+    let client = context.client()?;
+    let last = match is_running(&client).await? {
+        true => Some(client.donor_action("leave").await?),
+        false => None,
+    };
+    let left = worldcompute_node::leave(&context.home()?, args.all, Storage::Configured).await?;
+    let leaving = Leaving { last, left };
+    context.output.data(&leaving, leaving_in_words)?;
+    leaving.left.complete()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn leaving_in_words(leaving: &Leaving) -> String {
+    let left = &leaving.left;
+    let mut lines: Vec<String> = leaving.last.iter().map(in_words).collect();
+    lines.push(format!("home       {}", left.home));
+    if !left.was_donor {
+        lines.push("no donor's".to_owned());
+    }
+    lines.push(format!(
+        "let go     {} answers, {} objects, {} bytes",
+        left.answers, left.objects, left.bytes
+    ));
+    lines.extend(left.removed.iter().map(|path| format!("removed    {path}")));
+    lines.extend(left.kept.iter().map(|path| format!("kept       {path}")));
+    lines.join("\n")
 }
 
 fn print(context: &Context, status: DonorStatus) -> Result<ExitCode> {

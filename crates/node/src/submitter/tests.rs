@@ -281,7 +281,7 @@ mod kept {
     use super::*;
     use crate::Config;
     use crate::donor::DonorParts;
-    use worldcompute_content::{MAX_PIN_OBJECTS, MAX_PINNED, PinName};
+    use worldcompute_content::{Collect, MAX_PIN_OBJECTS, MAX_PINNED, PinName};
     use worldcompute_scheduler::donor_log::DonorLog;
     use worldcompute_telemetry::LoadSampler;
 
@@ -419,6 +419,36 @@ mod kept {
         assert_eq!(again, printed);
         assert!(home.pinned(&open).contains(&Cid::raw(MODULE)));
         assert!(home.content.pinned(&stale).is_none());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_records_alone_tell_what_jobs_need() {
+        let home = Home::with(ROOM).await;
+        let submitter = home.both().await;
+        let ended = completed(&submitter).await;
+        let printed = submitter.result(&ended, 0, "stdout").await.unwrap();
+        let records = submitter.records.clone();
+        submitter.stop().await.unwrap();
+        for kind in ["job", "results"] {
+            assert!(home.content.unpin(&pin(kind, &ended)).unwrap());
+        }
+        let left = || {
+            home.content.collect(Collect::All).unwrap();
+            [Cid::raw(MODULE), Cid::raw(&printed)].map(|cid| home.content.has(&cid).unwrap())
+        };
+        let held = needed::of_records(&records, &home.content).await.unwrap();
+        assert_eq!(left(), [true, true]);
+        drop(held);
+        records.remove(ended.parse().unwrap()).await.unwrap();
+
+        let submitter = home.submitter().await;
+        let open = submit(&submitter).await;
+        submitter.stop().await.unwrap();
+        drop(submitter);
+        assert!(home.content.unpin(&pin("job", &open)).unwrap());
+        let held = needed::of_records(&records, &home.content).await.unwrap();
+        assert_eq!(left(), [true, false]);
+        drop(held);
     }
 
     #[tokio::test]

@@ -197,3 +197,25 @@ async fn numbers_taken_at_the_same_time_are_different() {
     }
     assert_eq!(seen, (1..=200).collect());
 }
+
+#[tokio::test]
+async fn a_log_that_forgets_its_results_goes_on_counting_and_shows_no_gap() {
+    let home = tempfile::tempdir().unwrap();
+    let log = open(&file(home.path()).await).await;
+    assert_eq!((log.forget().await.unwrap(), log.oldest()), (0, None));
+    for number in 1..=MAX_RESULTS as u64 {
+        serve(&log, &format!("lease-{number}")).await;
+    }
+    assert_eq!(log.oldest(), Some(1));
+    assert_eq!(log.forget().await.unwrap(), MAX_RESULTS);
+    assert!(log.reply_of(&submitter(), "lease-1").unwrap().is_none());
+    let next = serve(&log, "next").await;
+    assert_eq!((next, log.oldest()), (MAX_RESULTS as u64 + 1, Some(next)));
+    assert_eq!(log.forget().await.unwrap(), 1);
+    log.close().await.unwrap();
+    drop(log);
+    let log = open(&file(home.path()).await).await;
+    assert!(log.served().is_empty());
+    assert!(log.gaps().await.is_empty());
+    assert_eq!(log.next_exit().await.unwrap(), next + 1);
+}
