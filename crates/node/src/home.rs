@@ -188,16 +188,18 @@ impl Home {
     /// All that nodes write into a home but the identity, what holds the lock last. Homes of other roles below it are none
     /// of this.
     pub fn everything(&self) -> Vec<PathBuf> {
-        let files = [
+        let own = [
             self.config(),
             self.certificate(),
             self.known_relays(),
             self.banned(),
             self.images(),
+            self.rootfs(),
+            self.microvm(),
             self.donor_mark(),
         ];
         let directories = DIRECTORIES.iter().map(|name| self.root.join(name));
-        let mut all: Vec<PathBuf> = files.into_iter().chain(directories).collect();
+        let mut all: Vec<PathBuf> = own.into_iter().chain(directories).collect();
         let run = self.root.join("run");
         all.sort_by_key(|path| *path == run);
         all

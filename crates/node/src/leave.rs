@@ -52,8 +52,8 @@ pub struct Residue {
 }
 
 /// Removes what this home has for being a donor's: the answers that it keeps for submitters, their results and whatever
-/// else in the content store neither jobs nor images of the user need, the donor's policy where it is the starter's, and the
-/// mark of a donor. With `all`, everything that a node ever writes into a home, the identity last. Waits a minute for a
+/// else in the content store neither jobs nor images of the user need, the donor's policy where it is the starter's, the
+/// disks and the kernels of microVMs, and the mark of a donor. With `all`, everything that a node ever writes into a home, the identity last. Waits a minute for a
 /// daemon that is about to end.
 ///
 /// # Errors
@@ -119,6 +119,8 @@ impl Left {
         if home.has_starter_donor_policy() {
             self.remove(&home.donor_policy());
         }
+        self.remove(&home.rootfs());
+        self.remove(&home.microvm());
         // One that is there now is of a daemon that was killed.
         self.remove(&home.socket());
         self.remove(&home.donor_mark());
