@@ -11,6 +11,8 @@ use crate::{preview1, preview2};
 
 /// Stack of a guest, in bytes. Guests run on threads with 2 MiB.
 const STACK: usize = 512 << 10;
+/// Most bytes of a compiled program.
+const MAX_PROGRAM: usize = 256 << 20;
 /// The function every module has to export.
 const START: &str = "_start";
 
@@ -19,6 +21,7 @@ pub struct Engine {
     wasmtime: Wasmtime,
     modules: Linker<World>,
     components: ComponentLinker<World>,
+    max_program: usize,
 }
 
 /// A compiled program, checked to find all that it imports and to have a beginning.
@@ -41,6 +44,7 @@ impl Engine {
                 wasmtime,
                 modules,
                 components,
+                max_program: MAX_PROGRAM,
             })
         };
         build().map_err(|error| {
@@ -58,17 +62,22 @@ impl Engine {
     /// Compiles a workload.
     ///
     /// # Errors
-    /// WC-001 for anything that is not a valid program, imports more than WASI, or has no beginning.
+    /// WC-001 for anything that is not a valid program, imports more than WASI, or has no beginning, and for what is too
+    /// large once it is compiled.
     pub fn compile(&self, workload: &[u8]) -> Result<Program> {
         let (kind, binary) = inspect(workload)?;
         let program = match kind {
             Kind::Module => self.compile_module(&binary),
             Kind::Component => self.compile_component(&binary),
         };
-        program.map_err(|error| {
+        let program = program.map_err(|error| {
             Fault::wc(WcCode::InvalidManifest, format!("the workload cannot be run: {}", brief(&error)))
                 .hint("build it as a command for wasm32-wasip1 or wasm32-wasip2, importing nothing but WASI")
-        })
+        })?;
+        match program.size() {
+            size if size > self.max_program => Err(too_large(size, self.max_program)),
+            _ => Ok(program),
+        }
     }
 
     fn compile_module(&self, binary: &[u8]) -> wasmtime::Result<Program> {
@@ -123,6 +132,14 @@ impl Program {
     }
 }
 
+fn too_large(size: usize, most: usize) -> Fault {
+    Fault::wc(
+        WcCode::InvalidManifest,
+        format!("the workload has {size} bytes when it is compiled, {most} is the most"),
+    )
+    .hint("split the module into several jobs")
+}
+
 /// Whatever WebAssembly leaves to the implementation is decided here, so that every machine decides alike.
 fn deterministic() -> Config {
     let mut config = Config::new();
@@ -139,4 +156,24 @@ fn deterministic() -> Config {
         .generate_address_map(false)
         .native_unwind_info(false);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &[u8] = b"(module (func (export \"_start\")))";
+
+    #[test]
+    fn a_program_may_be_so_large_when_it_is_compiled_and_no_larger() {
+        let mut engine = Engine::new().unwrap();
+        let size = engine.compile(SMALL).unwrap().size();
+        assert!((1..MAX_PROGRAM).contains(&size), "{size}");
+        engine.max_program = size;
+        engine.compile(SMALL).unwrap();
+        engine.max_program = size - 1;
+        let fault = engine.compile(SMALL).err().unwrap();
+        assert_eq!(fault.number(), Some(WcCode::InvalidManifest));
+        assert!(fault.message().contains("when it is compiled"), "{fault}");
+    }
 }

@@ -4,12 +4,21 @@
 //! the wrong shape keep it busy for minutes. So the shape is bounded beforehand: how many functions there are, how
 //! long each is, how many locals they have, and how often the values of those locals meet again where control flow
 //! does, which is what the compiler's time and memory are quadratic in. The compiler also writes code for each
-//! signature, called or not, and for each function that crosses the border of a component: they count as well.
+//! signature, called or not, for each function that crosses the border of a component, and for all that a module holds
+//! before it starts: they count as well.
+
+mod initial;
+mod layout;
 
 use std::borrow::Cow;
 
 use wasmparser::{BlockType, Encoding, FuncType, FunctionBody, Operator, Parser, Payload};
 use worldcompute_fault::{Fault, Result, WcCode};
+
+use initial::Initial;
+pub use initial::{
+    MAX_ELEMENTS, MAX_IMAGES, MAX_INITIAL_VALUES, MAX_SCATTERED_DATA, MAX_TABLE_ELEMENTS,
+};
 
 /// Most bytes of a workload.
 pub const MAX_WORKLOAD: usize = 32 << 20;
@@ -26,6 +35,9 @@ pub const MAX_LOCALS: u64 = 4_000_000;
 pub const MAX_MEETINGS: u64 = 8_000_000;
 /// Meetings of a function that is compiled in no time.
 pub const SMALL_FUNCTION: u64 = 1 << 16;
+/// Most pairs of loops of all functions together: the compiler holds each loop of a function against every other.
+/// Functions with up to [`SMALL_FUNCTION`] do not count.
+pub const MAX_LOOP_PAIRS: u64 = 100_000_000;
 /// Most signatures of all modules together: each is compiled to a way out of the module.
 pub const MAX_SIGNATURES: usize = 10_000;
 /// Most parameters and results of all signatures together.
@@ -86,11 +98,13 @@ struct Tally {
     functions: usize,
     locals: u64,
     meetings: u64,
+    loop_pairs: u64,
     modules: usize,
     signatures: usize,
     signature_values: u64,
     adapters: u64,
     component_types: u64,
+    initial: Initial,
     current: Signatures,
 }
 
@@ -107,6 +121,15 @@ struct Arity {
     results: u64,
 }
 
+/// How control flows in a function.
+struct Flow {
+    /// Places where it parts or comes together.
+    branches: u64,
+    /// The most values any of them carries besides locals: the end of the function is one, and carries its results.
+    carried: u64,
+    loops: u64,
+}
+
 impl Tally {
     fn count(&mut self, binary: &[u8]) -> Result<()> {
         for payload in Parser::new(0).parse_all(binary) {
@@ -116,6 +139,7 @@ impl Tally {
     }
 
     fn section(&mut self, payload: Payload<'_>) -> Result<()> {
+        self.initial.count(&payload)?;
         match payload {
             Payload::Version {
                 encoding: Encoding::Module,
@@ -190,12 +214,15 @@ impl Tally {
         }
         self.locals += locals;
         at_most("locals", self.locals, MAX_LOCALS)?;
-        let (branches, carried) = self.current.branches(body, arity.results)?;
-        let meetings = branches.saturating_mul(locals.saturating_add(carried));
-        if meetings > SMALL_FUNCTION {
-            self.meetings = self.meetings.saturating_add(meetings);
-        }
-        at_most("meetings of values", self.meetings, MAX_MEETINGS)
+        let flow = self.current.flow(body, arity.results)?;
+        let meetings = flow
+            .branches
+            .saturating_mul(locals.saturating_add(flow.carried));
+        self.meetings = self.meetings.saturating_add(unless_small(meetings));
+        at_most("meetings of values", self.meetings, MAX_MEETINGS)?;
+        let pairs = flow.loops.saturating_mul(flow.loops);
+        self.loop_pairs = self.loop_pairs.saturating_add(unless_small(pairs));
+        at_most("pairs of loops", self.loop_pairs, MAX_LOOP_PAIRS)
     }
 }
 
@@ -204,16 +231,17 @@ impl Signatures {
         self.types.get(index as usize).copied().unwrap_or_default()
     }
 
-    /// Places where control flow parts or comes together, and the most values any of them carries besides locals: the end
-    /// of the function is one, and carries its results.
-    fn branches(&self, body: &FunctionBody<'_>, results: u64) -> Result<(u64, u64)> {
-        let (mut branches, mut carried) = (0, results);
+    fn flow(&self, body: &FunctionBody<'_>, results: u64) -> Result<Flow> {
+        let (mut branches, mut carried, mut loops) = (0, results, 0);
         let mut operators = body.get_operators_reader().map_err(malformed)?;
         while !operators.eof() {
             match operators.read().map_err(malformed)? {
-                Operator::Block { blockty }
-                | Operator::Loop { blockty }
-                | Operator::If { blockty } => {
+                Operator::Loop { blockty } => {
+                    branches += 1;
+                    loops += 1;
+                    carried = carried.max(self.carried_by(blockty));
+                }
+                Operator::Block { blockty } | Operator::If { blockty } => {
                     branches += 1;
                     carried = carried.max(self.carried_by(blockty));
                 }
@@ -232,7 +260,11 @@ impl Signatures {
                 _ => {}
             }
         }
-        Ok((branches, carried))
+        Ok(Flow {
+            branches,
+            carried,
+            loops,
+        })
     }
 
     fn carried_by(&self, block: BlockType) -> u64 {
@@ -263,6 +295,10 @@ pub fn brief(error: &impl std::fmt::Display) -> String {
         .take(MAX_QUOTE)
         .map(|c| if c.is_control() { ' ' } else { c });
     printable.collect()
+}
+
+const fn unless_small(count: u64) -> u64 {
+    if count > SMALL_FUNCTION { count } else { 0 }
 }
 
 fn malformed(error: wasmparser::BinaryReaderError) -> Fault {
@@ -371,6 +407,19 @@ mod tests {
             let past = with_functions(&[function(4000, 1000), past]);
             assert!(refused(&past).contains("meetings"));
         }
+    }
+
+    #[test]
+    fn so_many_loops_may_be_held_against_each_other_and_no_more() {
+        let loops = |count: usize| [vec![0], [0x03, 0x40, 0x0b].repeat(count), vec![0x0b]].concat();
+        let nested =
+            |count: usize| [vec![0], [0x03, 0x40].repeat(count), vec![0x0b; count + 1]].concat();
+        for large in [loops(10_000), nested(10_000)] {
+            inspect(&with_functions(&[large.clone(), loops(256), loops(256)])).unwrap();
+            let past = with_functions(&[large, loops(257)]);
+            assert!(refused(&past).contains("pairs of loops"));
+        }
+        assert!(refused(&with_functions(&[nested(10_001)])).contains("pairs of loops"));
     }
 
     #[test]

@@ -31,12 +31,22 @@ struct Inner {
     engine: Arc<Engine>,
     workers: Arc<Semaphore>,
     cache: Cache<Cid, Arc<Program>>,
+    patience: Duration,
     /// Compilations under way: the result, once there is one.
     flights: Mutex<HashMap<Cid, watch::Receiver<Option<Compiled>>>>,
 }
 
 impl Programs {
     pub fn new(engine: Arc<Engine>, workers: Arc<Semaphore>, max_bytes: u64) -> Self {
+        Self::with_patience(engine, workers, max_bytes, MAX_COMPILE)
+    }
+
+    fn with_patience(
+        engine: Arc<Engine>,
+        workers: Arc<Semaphore>,
+        max_bytes: u64,
+        patience: Duration,
+    ) -> Self {
         // Each program weighs its share at least, so that the bytes bound the number as well.
         let share = max_bytes / MAX_PROGRAMS;
         let weight = move |program: &Arc<Program>| (program.size() as u64).max(share);
@@ -49,6 +59,7 @@ impl Programs {
                 engine,
                 workers,
                 cache,
+                patience,
                 flights: Mutex::default(),
             }),
         }
@@ -109,10 +120,10 @@ impl Inner {
             let _worker = worker;
             engine.compile(&read("the workload", &workload, &content)?)
         });
-        let compiled = match tokio::time::timeout(MAX_COMPILE, &mut compiling).await {
+        let compiled = match tokio::time::timeout(self.patience, &mut compiling).await {
             Ok(compiled) => compiled,
             Err(_) => {
-                done.send_replace(Some(Err(too_slow())));
+                done.send_replace(Some(Err(too_slow(self.patience))));
                 compiling.await
             }
         };
@@ -149,8 +160,8 @@ impl Drop for Landing {
     }
 }
 
-fn too_slow() -> Fault {
-    let seconds = MAX_COMPILE.as_secs();
+fn too_slow(patience: Duration) -> Fault {
+    let seconds = patience.as_secs();
     Fault::wc(
         WcCode::InvalidManifest,
         format!("the workload takes more than {seconds} s to compile"),
@@ -233,6 +244,24 @@ mod tests {
         assert!(programs.get(&workload, &content).await.is_err());
         content.put(b"(module (func (export \"_start\")))").unwrap();
         assert!(programs.get(&workload, &content).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_compilation_that_takes_too_long_is_refused_and_kept_once_it_is_done() {
+        let (_dir, content, patient) = programs(1 << 20);
+        let (engine, workers) = (patient.inner.engine.clone(), patient.inner.workers.clone());
+        let programs = Programs::with_patience(engine, workers, 1 << 20, Duration::ZERO);
+        // Long enough that it is not done when it has just begun.
+        let body = "(drop (i32.const 1))".repeat(50_000);
+        let module = format!("(module (func (export \"_start\") {body}))");
+        let workload = content.put(module.as_bytes()).unwrap();
+        let fault = programs.get(&workload, &content).await.err().unwrap();
+        assert_eq!(fault.number(), Some(WcCode::InvalidManifest));
+        assert!(fault.message().contains("to compile"), "{fault}");
+        while !programs.inner.flights().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        programs.get(&workload, &content).await.unwrap();
     }
 
     #[tokio::test]
