@@ -2,14 +2,21 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "sandbox/generated.rs"]
+#[expect(dead_code, reason = "shared with the other tests")]
+mod generated;
 #[path = "sandbox/lab.rs"]
 #[expect(dead_code, reason = "shared with the other tests")]
 mod lab;
 
 use lab::{Lab, guest, output};
+use tokio::sync::Mutex;
 use worldcompute_sandbox::Status;
 
 const MIB: u64 = 1 << 20;
+
+/// One at a time, so that each counts its own.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A line of `/proc/self/status`, in bytes.
 fn status(field: &str) -> u64 {
@@ -48,6 +55,7 @@ async fn peak_of(lab: &Lab, guest: String, expected: Status) -> u64 {
 
 #[tokio::test]
 async fn a_greedy_guest_takes_no_more_of_the_host_than_its_limits() {
+    let _alone = ALONE.lock().await;
     let lab = Lab::new();
     let printer = guest!("print_for_ever").replace("FD", "1");
     // The compiler's own memory is not the guests'.
@@ -76,4 +84,25 @@ async fn a_greedy_guest_takes_no_more_of_the_host_than_its_limits() {
     assert!(scratch < (8 + 16) * MIB, "{scratch}");
     assert!((60 * MIB..(64 + 16) * MIB).contains(&touched), "{touched}");
     assert!((50 * MIB..(64 + 16) * MIB).contains(&named), "{named}");
+}
+
+#[tokio::test]
+async fn a_guest_that_nobody_wrote_takes_no_more_of_the_host_than_its_limits() {
+    let _alone = ALONE.lock().await;
+    let lab = Lab::new();
+    let mut most = (0, 0);
+    for seed in 0..60 {
+        let mut request = lab.request(generated::command(seed));
+        request.limits.memory_bytes = 3 * MIB;
+        request.limits.fuel = 0;
+        // The compiler's own memory is not the guest's.
+        lab.run(&request).await;
+        request.limits.fuel = 200_000;
+        forget_peak();
+        let before = status("VmRSS");
+        lab.run(&request).await;
+        most = most.max((status("VmHWM").saturating_sub(before), seed));
+    }
+    println!("seeds 0..60: {} at most, by seed {}", most.0, most.1);
+    assert!(most.0 < (3 + 8) * MIB, "{most:?}");
 }

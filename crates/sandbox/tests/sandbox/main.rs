@@ -5,9 +5,12 @@
 mod components;
 mod confinement;
 mod determinism;
+mod figures;
+mod generated;
 mod lab;
 mod limits;
 mod ordinary;
 mod programs;
 mod refusals;
 mod scheduling;
+mod smith;

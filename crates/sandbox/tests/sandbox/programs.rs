@@ -4,7 +4,8 @@ use worldcompute_sandbox::{Outcome, RunRequest, Status};
 
 use crate::lab::{Lab, mount, output, text};
 
-fn posix(lab: &Lab, program: &[u8]) -> RunRequest {
+/// What the program expects.
+pub fn posix(lab: &Lab, program: &[u8]) -> RunRequest {
     let mut request = lab.request(program);
     request.args = ["posix", "one two", ""].map(str::to_owned).into();
     request.env = [("COLOUR".to_owned(), "blue".to_owned())].into();
