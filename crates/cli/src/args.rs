@@ -481,7 +481,7 @@ pub enum Focus {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  worldcompute verify ~/.local/share/worldcompute/evidence/01j...\n  worldcompute verify receipts/00003.json --executor 12D3Koo...\n\nExit status: 0 proven, 1 not."
+    after_help = "Examples:\n  worldcompute verify ~/.local/share/worldcompute/evidence/01j...\n  worldcompute verify receipts/00003.json --executor 12D3Koo...\n  worldcompute verify --re-execute receipts/00003.json\n\nExit status: 0 proven, 1 not."
 )]
 pub struct VerifyArgs {
     /// A bundle's directory; one receipt, decision or manifest; a runpack, pack, session or session chain
@@ -503,6 +503,10 @@ pub struct VerifyArgs {
     /// Refuse a pack that nobody signed
     #[arg(long)]
     pub require_signature: bool,
+
+    /// Run the task of a receipt again, here, if this home's donor policy allows it, and compare
+    #[arg(long)]
+    pub re_execute: bool,
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ async fn dispatch(cli: Cli, output: Output) -> Result<ExitCode> {
         Command::Job(command) => commands::job::run(&context, command).await,
         Command::Image(command) => commands::image::run(&context, command).await,
         Command::Cluster(command) => commands::cluster::run(&context, command).await,
-        Command::Verify(args) => commands::verify::run(&context, &args),
+        Command::Verify(args) => commands::verify::run(&context, &args).await,
         Command::Admin(command) => commands::admin::run(&context, command).await,
         Command::Doctor => commands::doctor::run(&context).await,
         Command::Store(command) => commands::store::run(&context, command).await,

@@ -6,6 +6,7 @@ mod ended;
 mod fetches;
 mod guard;
 mod machines;
+mod rerun;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,7 @@ use fetches::{Fetches, Place};
 use guard::{Admitted, Guard, Task};
 use machines::Machines;
 pub use machines::overrides;
+pub use rerun::re_execute;
 use running::Leases;
 use write_up::Attempt;
 

@@ -39,6 +39,7 @@ pub use blocking::blocking;
 pub use blue_encrypted_store as store;
 pub use config::{Config, DEFAULT_PORT, SEEDS_VARIABLE};
 pub use daemon::{Node, NodeOptions, Roles, Running};
+pub use donor::re_execute;
 pub use home::{HOME_VARIABLE, Home, OpenHome};
 pub use images::{ImageRequest, ImageSource, Images};
 pub use leave::{Left, Residue, leave};

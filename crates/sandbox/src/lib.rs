@@ -44,5 +44,6 @@ pub use request::{
     MAX_PATH, MAX_TEXT, MAX_VCPUS, MAX_WALL_MS, Mount, OutputSpec, Profile, RunRequest,
 };
 pub use sandbox::{Sandbox, SandboxConfig};
+pub use stop::is_by_host;
 /// Ends a run from outside: cancel it, and the guest stops with [`Status::Cancelled`].
 pub use tokio_util::sync::CancellationToken as CancelToken;

@@ -1,5 +1,7 @@
 //! What ends a guest, and what is merely answered to it.
 
+use wasmtime::Trap;
+
 /// Ends the guest at once: travels out of it as a trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
@@ -15,6 +17,15 @@ pub enum Stop {
     Cancelled,
     #[error("the host has no memory left for it")]
     HostMemory,
+}
+
+/// Whether [`crate::Outcome::error`] says that the machine had a part in how a guest ended: its clock, its memory,
+/// whoever cancelled, or how deep its stack lets a recursion go. Another machine may come to something else then; all
+/// other outcomes are the same everywhere.
+pub fn is_by_host(error: &str) -> bool {
+    let stops = [Stop::TimedOut, Stop::Cancelled, Stop::HostMemory];
+    stops.iter().any(|stop| stop.to_string() == error)
+        || error.ends_with(&Trap::StackOverflow.to_string())
 }
 
 /// Why a call failed, as far as the guest may know. The names of POSIX, without the E.

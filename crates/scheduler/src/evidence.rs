@@ -21,6 +21,7 @@ mod part;
 mod refusal;
 mod report;
 mod request;
+mod rerun;
 mod single;
 mod write;
 
@@ -30,8 +31,9 @@ use worldcompute_fault::Result;
 use worldcompute_proof::{PeerId, VerifyingKey};
 
 pub use index::{MAX_FILES, PREDICATE_TYPE};
-pub use report::{CheckedPart, Report};
+pub use report::{CheckedPart, Report, RunAgain};
 pub use request::{Asked, told_profile};
+pub use rerun::Rerun;
 pub use write::{Contents, write};
 
 /// Most bytes of one object.

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use worldcompute_fault::Result;
 use worldcompute_node::evidence::{self, Pins, Report};
+use worldcompute_node::re_execute;
 use worldcompute_proof::VerifyingKey;
 
 use super::Context;
+use super::daemon::StopSignal;
 use crate::args::VerifyArgs;
 
-/// Verifies one file or bundle.
-pub fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
+/// Verifies one file or bundle, and runs the task of a receipt again if that is asked for.
+pub async fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
     let pins = Pins {
         submitter: args.submitter,
         executors: args.executor.clone(),
@@ -21,7 +23,14 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<ExitCode> {
             .collect::<Result<_>>()?,
         signature: args.require_signature,
     };
-    let report = evidence::verify(&args.file, &pins)?;
+    let report = if args.re_execute {
+        let mut stop = StopSignal::listen(false)?;
+        let home = context.home()?;
+        stop.unless_told(re_execute(&home, &args.file, &pins))
+            .await?
+    } else {
+        evidence::verify(&args.file, &pins)?
+    };
     context.output.data(&report, in_words)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use worldcompute_sandbox::{Outcome, Status};
+use worldcompute_sandbox::{Outcome, Status, is_by_host};
 
 use crate::lab::{Lab, guest, output, text};
 
@@ -235,5 +235,28 @@ async fn a_module_may_have_so_many_memories_and_tables_and_no_more() {
             "{item}"
         );
         assert_ended(&lab.run_guest(module(most + 1)).await, Status::Trapped);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_the_machine_had_a_part_in_says_so_and_no_other_does() {
+    let lab = Lab::new();
+    let mut late = lab.request(guest!("spin"));
+    late.limits.wall_ms = 0;
+    let said = async |request| is_by_host(&lab.run(&request).await.error.unwrap());
+    assert!(said(late).await);
+    assert!(said(lab.request(guest!("deep_recursion"))).await);
+    let out_of_fuel = guest!("spin");
+    let greedy = guest!("grow_and_touch");
+    let printing = guest!("print_for_ever").replace("FD", "1");
+    let failing = guest!("exit").replace("CODE", "3");
+    for own in [
+        out_of_fuel,
+        greedy,
+        printing,
+        failing,
+        guest!("unreachable"),
+    ] {
+        assert!(!said(lab.request(&own)).await, "{own}");
     }
 }

@@ -127,6 +127,19 @@ impl<'a> Bundle<'a> {
         Ok(())
     }
 
+    /// Verifies the receipt of a task and everything that it refers to.
+    pub(super) fn check_task(&mut self, task: u32) -> Result<SignedReceipt> {
+        if task >= self.manifest.manifest().array_count {
+            return Err(unexpected(
+                Part::Receipt(task),
+                "manifest.cbor asks for no such task",
+            ));
+        }
+        let signed = self.check_receipt(task)?;
+        self.check_objects()?;
+        Ok(signed)
+    }
+
     /// Verifies the receipt of a task: signatures, request, decisions. Its objects are noted for later.
     pub(super) fn check_receipt(&mut self, task: u32) -> Result<SignedReceipt> {
         let part = Part::Receipt(task);
@@ -288,7 +301,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// Verifies every object that was noted.
-    pub(super) fn check_objects(&mut self) -> Result<()> {
+    fn check_objects(&mut self) -> Result<()> {
         for (cid, claim) in std::mem::take(&mut self.objects) {
             let name = Part::Object(cid).to_string();
             let size = match self.parts.get(&name) {

@@ -11,7 +11,9 @@ use super::Pins;
 use super::bundle::Bundle;
 use crate::manifest::VerifiedManifest;
 
-const EXECUTION: &str = "that a run happened as told: a receipt is its executor's word; the runs are deterministic, so running a task again checks it";
+const EXECUTION: &str = "that a run happened as told: a receipt is its executor's word; the runs are deterministic, so running a task again checks it (--re-execute)";
+const EXECUTOR: &str =
+    "that it was the executor who ran it: whoever runs this request comes to these results";
 const CLOCKS: &str = "when it happened: times are by the executors' clocks";
 const POLICIES: &str = "what the policies say: they are named by digest only";
 const OTHERS: &str =
@@ -38,9 +40,23 @@ pub struct Report {
     /// Tasks whose receipts say that a box on the way opened the TLS around them.
     #[serde(skip_serializing_if = "is_none")]
     pub inspected: u32,
+    /// The task of the receipt, run again here and to the same end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_again: Option<RunAgain>,
     /// What a file of a gate was found to be, as `gait verify` shows it.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub artefact: Option<Verified>,
+}
+
+/// A run that came to what a receipt tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct RunAgain {
+    /// The policy of this machine, which allowed it.
+    pub policy_digest: Sha256,
+    /// Work done, in the units of the receipt; the same.
+    pub fuel_used: u64,
+    /// Wall-clock time that it took here, in milliseconds.
+    pub wall_ms: u64,
 }
 
 /// One verified file.
@@ -254,6 +270,7 @@ impl Report {
             proven,
             not_proven,
             inspected: 0,
+            run_again: None,
             artefact: None,
         }
     }
@@ -266,6 +283,20 @@ impl Report {
                 "By {receipts} of the receipts, a box on the way opened the TLS around the task: it saw who spoke to whom and how much, and no content."
             ));
         }
+        self
+    }
+
+    /// What was the executor's word alone is now known: not who did it, but what it comes to.
+    pub(super) fn with_run_again(mut self, again: RunAgain) -> Self {
+        self.not_proven.retain(|question| question != EXECUTION);
+        self.not_proven.push(EXECUTOR.to_owned());
+        self.proven.push(format!(
+            "Run again here, the task came to the same: status, exit code, {} units of fuel, standard output and error, every result.",
+            again.fuel_used
+        ));
+        self.summary
+            .push_str(", and the same when it was run again");
+        self.run_again = Some(again);
         self
     }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use worldcompute_proof::{Cid, PeerId};
-use worldcompute_scheduler::evidence::{self, Pins};
+use worldcompute_scheduler::evidence::{self, Pins, Rerun};
 
 use crate::job::{Bundle, Job, donor, expect, receipt_name, stranger, submitter};
 
@@ -341,4 +341,48 @@ fn what_no_node_makes_is_called_that_and_nothing_is_guessed_from_its_bytes() {
             "notes.md: nothing that a node or a gate makes"
         );
     }
+}
+
+#[test]
+fn a_receipt_in_its_bundle_says_what_to_run_again_and_on_which_bytes() {
+    let (job, bundle) = (Job::new(), Bundle::new());
+    let rerun = Rerun::open(&bundle.path(&receipt_name(1)), &Pins::default()).unwrap();
+    assert_eq!(*rerun.request(), job.manifest.task(1).unwrap());
+    assert_eq!(rerun.receipt(), job.receipts[1].receipt());
+    let workload = rerun.request().workload;
+    let bytes = &job.objects[&workload];
+    assert_eq!(rerun.object(&workload, bytes.len()).unwrap(), *bytes);
+    let past = rerun.object(&workload, bytes.len() - 1).unwrap_err();
+    assert_eq!(past.code(), "evidence_too_large");
+    bundle.put(&format!("objects/{workload}"), b"other bytes");
+    let changed = rerun.object(&workload, bytes.len()).unwrap_err();
+    assert_eq!(changed.code(), "evidence_changed");
+}
+
+#[test]
+fn nothing_but_a_receipt_in_its_bundle_says_what_to_run_again() {
+    let bundle = Bundle::new();
+    let copy = Copy::of(&bundle, &receipt_name(0));
+    let open = |path: &std::path::Path| Rerun::open(path, &Pins::default()).err().unwrap();
+    for path in [&copy.path, &bundle.dir, &bundle.path("manifest.cbor")] {
+        assert_eq!(open(path).code(), "rerun_incomplete", "{}", path.display());
+    }
+    bundle.put(&receipt_name(7), &bundle.read(&receipt_name(1)));
+    let unknown = open(&bundle.path(&receipt_name(7)));
+    assert_eq!(unknown.code(), "evidence_unexpected");
+}
+
+#[test]
+fn what_does_not_verify_is_not_given_to_be_run_again() {
+    let bundle = Bundle::new();
+    bundle.swap(&receipt_name(0), &receipt_name(1));
+    let refused = Rerun::open(&bundle.path(&receipt_name(0)), &Pins::default());
+    assert_eq!(refused.err().unwrap().code(), "evidence_changed");
+    let pins = Pins {
+        executors: vec![stranger().peer_id()],
+        ..Pins::default()
+    };
+    let bundle = Bundle::new();
+    let refused = Rerun::open(&bundle.path(&receipt_name(0)), &pins);
+    assert_eq!(refused.err().unwrap().code(), "evidence_invalid");
 }
