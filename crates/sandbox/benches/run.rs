@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
 
+use std::time::Instant;
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, Linker, Module, Store};
@@ -99,6 +101,34 @@ fn warm(criterion: &mut Criterion) {
     run(criterion, "warm/component", &lab, &lab.request(component));
 }
 
+/// From permit to outcome, so that it is more than making the instance: reported, not compared.
+fn warm_percentiles(_: &mut Criterion) {
+    const RUNS: usize = 5000;
+    let (lab, runtime) = (Lab::new(), Runtime::new().unwrap());
+    let request = lab.request(SMALL);
+    let mut took: Vec<_> = (0..RUNS)
+        .map(|_| {
+            let permit = lab.permit(&request);
+            let start = Instant::now();
+            let run = lab
+                .sandbox
+                .run(permit, &request, &lab.content, CancelToken::new());
+            runtime.block_on(run).unwrap();
+            start.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    let at = |percent: usize| {
+        let one = took.get(RUNS * percent / 100).copied();
+        one.unwrap_or_default().as_micros()
+    };
+    println!(
+        "warm, a megabyte of memory: p50 {} us, p99 {} us of {RUNS}",
+        at(50),
+        at(99)
+    );
+}
+
 fn cold(criterion: &mut Criterion) {
     let lab = Lab::with(SandboxConfig {
         cache_bytes: 0,
@@ -136,5 +166,12 @@ fn fuel_per_millisecond(_: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, baselines, warm, cold, fuel_per_millisecond);
+criterion_group!(
+    benches,
+    baselines,
+    warm,
+    warm_percentiles,
+    cold,
+    fuel_per_millisecond
+);
 criterion_main!(benches);
