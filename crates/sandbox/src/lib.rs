@@ -25,6 +25,7 @@ mod outcome;
 mod preview1;
 mod preview2;
 mod programs;
+mod reins;
 mod request;
 mod run;
 mod sandbox;
@@ -39,6 +40,7 @@ pub use inspect::{
     MAX_WORKLOAD, MAX_WORKLOAD_TEXT, SMALL_FUNCTION, check_workload,
 };
 pub use outcome::{Outcome, Output, Status};
+pub use reins::Reins;
 pub use request::{
     Limits, MAX_ENTRIES, MAX_MACHINE_MEMORY, MAX_MEMORY, MAX_NAME, MAX_NUMBER, MAX_OUTPUT,
     MAX_PATH, MAX_TEXT, MAX_VCPUS, MAX_WALL_MS, Mount, OutputSpec, Profile, RunRequest,

@@ -11,9 +11,10 @@ use worldcompute_proof::Cid;
 use crate::engine::{Engine, Program};
 use crate::inspect::brief;
 use crate::outcome::{Outcome, Output, Status};
+use crate::reins::Reins;
 use crate::request::{OutputSpec, RunRequest};
 use crate::stop::Stop;
-use crate::watchdog::{Leash, Watchdog};
+use crate::watchdog::Watchdog;
 use crate::world::{NodeId, Stdin, World};
 
 /// Most bytes that one call of a component hands to the host.
@@ -82,19 +83,19 @@ pub fn run(
     world: World,
     request: &RunRequest,
     watchdog: &Watchdog,
-    leash: &Arc<Leash>,
+    reins: &Reins,
 ) -> Result<Outcome> {
     let started = Instant::now();
     let limit = Duration::from_millis(request.limits.wall_ms);
-    let watched = watchdog.watch(leash.clone(), limit);
-    let mut store = prepare(engine, world, request, leash)?;
-    let result = match leash.pulled() {
-        Some(stop) => Err(stop.into()),
-        None => program.call(&mut store),
+    let watched = watchdog.watch(reins.clone(), limit);
+    let mut store = prepare(engine, world, request, reins)?;
+    let result = match reins.look() {
+        Err(stop) => Err(stop.into()),
+        Ok(()) => program.call(&mut store),
     };
     drop(watched);
     let left = store.get_fuel().unwrap_or(0);
-    let wall_ms = started.elapsed().as_millis() as u64;
+    let wall_ms = started.elapsed().saturating_sub(reins.frozen()).as_millis() as u64;
     let mut world = store.into_data();
     let used = request
         .limits
@@ -137,17 +138,17 @@ fn prepare(
     engine: &Engine,
     world: World,
     request: &RunRequest,
-    leash: &Arc<Leash>,
+    reins: &Reins,
 ) -> Result<Store<World>> {
     let mut store = Store::new(engine.wasmtime(), world);
     store.limiter(|world| &mut world.meter);
     store.set_hostcall_fuel(HOSTCALL_BYTES);
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);
-    let leash = leash.clone();
-    store.epoch_deadline_callback(move |_| match leash.pulled() {
-        Some(stop) => Err(stop.into()),
-        None => Ok(UpdateDeadline::Continue(1)),
+    let reins = reins.clone();
+    store.epoch_deadline_callback(move |_| match reins.look() {
+        Err(stop) => Err(stop.into()),
+        Ok(()) => Ok(UpdateDeadline::Continue(1)),
     });
     store.set_fuel(request.limits.fuel).map_err(|error| {
         Fault::wc(

@@ -10,9 +10,8 @@ use worldcompute_fault::{Fault, Result, WcCode};
 use crate::engine::{Engine, Program};
 use crate::programs::Programs;
 use crate::run;
-use crate::stop::Stop;
-use crate::watchdog::{Leash, Watchdog};
-use crate::{CancelToken, Outcome, RunRequest};
+use crate::watchdog::Watchdog;
+use crate::{CancelToken, Outcome, Reins, RunRequest};
 
 /// How much of this machine guests may use. Nothing here changes what a guest computes.
 ///
@@ -113,6 +112,23 @@ impl Sandbox {
         content: &ContentStore,
         cancel: CancelToken,
     ) -> Result<Outcome> {
+        let reins = Reins::new();
+        self.run_held(permit, request, content, cancel, &reins)
+            .await
+    }
+
+    /// The same, held by `reins`, which are for this run alone. A run that is frozen before it begins begins frozen.
+    ///
+    /// # Errors
+    /// As [`Sandbox::run`].
+    pub async fn run_held(
+        &self,
+        permit: gait::Permit,
+        request: &RunRequest,
+        content: &ContentStore,
+        cancel: CancelToken,
+        reins: &Reins,
+    ) -> Result<Outcome> {
         let allowed = permit.redeem(&request.intent()?.digest())?;
         request.seed()?;
         tracing::debug!(
@@ -133,7 +149,7 @@ impl Sandbox {
             None => Ok(run::cancelled()),
             Some(Err(fault)) => Err(fault),
             Some(Ok((program, worker))) => {
-                self.start(program, worker, request, content)
+                self.start(program, worker, request, content, reins)
                     .await_end(&cancel)
                     .await
             }
@@ -151,13 +167,13 @@ impl Sandbox {
         worker: OwnedSemaphorePermit,
         request: &RunRequest,
         content: &ContentStore,
+        reins: &Reins,
     ) -> Running {
-        let leash = Arc::new(Leash::default());
         let (inner, request, content, held) = (
             self.inner.clone(),
             request.clone(),
             content.clone(),
-            leash.clone(),
+            reins.clone(),
         );
         let guest = tokio::task::spawn_blocking(move || {
             let _worker = worker;
@@ -172,8 +188,7 @@ impl Sandbox {
             )
         });
         Running {
-            inner: self.inner.clone(),
-            leash,
+            reins: reins.clone(),
             guest,
         }
     }
@@ -181,8 +196,7 @@ impl Sandbox {
 
 /// A guest on its thread. Dropping this ends it.
 struct Running {
-    inner: Arc<Inner>,
-    leash: Arc<Leash>,
+    reins: Reins,
     guest: JoinHandle<Result<Outcome>>,
 }
 
@@ -191,7 +205,7 @@ impl Running {
         let ended = match cancel.run_until_cancelled(&mut self.guest).await {
             Some(ended) => ended,
             None => {
-                self.inner.watchdog.pull(&self.leash, Stop::Cancelled);
+                self.reins.cancel();
                 (&mut self.guest).await
             }
         };
@@ -204,7 +218,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.guest.is_finished() {
-            self.inner.watchdog.pull(&self.leash, Stop::Cancelled);
+            self.reins.cancel();
         }
     }
 }

@@ -1,39 +1,31 @@
 //! Ends guests from outside: at their wall-clock limit, or when cancelled.
 //!
-//! Each guest has a [`Leash`]. Pulling it leaves the reason and makes every guest of the engine look at its own leash
-//! at the next loop or call; those that are not meant go on. One thread watches the deadlines. It sleeps as long as
-//! none is due: idle donors are not woken.
+//! Each guest is held by its [`Reins`]. Whoever pulls them rings the [`Bell`], and every guest of the engine looks at its
+//! own reins at the next loop or call; those that are not meant go on. One thread watches the deadlines. It sleeps as long
+//! as none is due: idle donors are not woken.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 use worldcompute_fault::{Fault, Result, WcCode};
 
+use crate::reins::Reins;
 use crate::stop::Stop;
 
-/// How often a guest is reminded that has not ended yet: it may have looked just before its leash was pulled.
+/// How often a guest is reminded that has not ended yet: it may have looked just before its reins were pulled.
 const REMINDER: Duration = Duration::from_millis(5);
-
-/// What a guest is held by: why it has to end, once it has to.
-#[derive(Default)]
-pub struct Leash {
-    stop: OnceLock<Stop>,
-}
-
-impl Leash {
-    /// The reason, once there is one.
-    pub fn pulled(&self) -> Option<Stop> {
-        self.stop.get().copied()
-    }
-}
 
 pub struct Watchdog {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Has every guest of an engine look at its reins. Cheap to clone.
+#[derive(Clone)]
+pub struct Bell(Arc<Shared>);
 
 struct Shared {
     engine: Engine,
@@ -43,8 +35,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// The guests running, with the instant at which each has to end.
-    watched: BTreeMap<u64, (Instant, Arc<Leash>)>,
+    /// The guests running, with the instant at which each has to end, were it never frozen.
+    watched: BTreeMap<u64, (Instant, Reins)>,
     next: u64,
     /// When the thread wakes by itself; never if absent.
     wakes: Option<Instant>,
@@ -78,12 +70,13 @@ impl Watchdog {
     }
 
     /// Watches a guest, which has to end after `limit`.
-    pub fn watch(&self, leash: Arc<Leash>, limit: Duration) -> Watched {
+    pub fn watch(&self, reins: Reins, limit: Duration) -> Watched {
         let deadline = Instant::now() + limit;
         let mut state = self.shared.lock();
+        reins.begin(Bell(self.shared.clone()));
         let id = state.next;
         state.next += 1;
-        state.watched.insert(id, (deadline, leash));
+        state.watched.insert(id, (deadline, reins));
         // Most guests end long before the thread would wake for them, or for the one before them.
         if state.wakes.is_none_or(|wakes| deadline < wakes) {
             self.shared.changed.notify_one();
@@ -93,13 +86,15 @@ impl Watchdog {
             id,
         }
     }
+}
 
-    /// Ends a guest, whether it runs yet or not.
-    pub fn pull(&self, leash: &Leash, stop: Stop) {
-        let _first_reason_stands = leash.stop.set(stop);
+impl Bell {
+    /// At once, from whatever thread, and again by the watchdog until nobody has to look any more.
+    pub fn ring(&self) {
+        self.0.engine.increment_epoch();
         // Under the lock, so that the thread cannot miss it between looking and sleeping.
-        let _state = self.shared.lock();
-        self.shared.changed.notify_one();
+        let _state = self.0.lock();
+        self.0.changed.notify_one();
     }
 }
 
@@ -115,7 +110,9 @@ impl Drop for Watchdog {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.shared.lock().watched.remove(&self.id);
+        if let Some((_, reins)) = self.shared.lock().watched.remove(&self.id) {
+            reins.end();
+        }
     }
 }
 
@@ -125,7 +122,7 @@ impl Shared {
         while !state.closing {
             let now = Instant::now();
             state.expire(now);
-            if state.anyone_pulled() {
+            if state.anyone_has_to_look() {
                 self.engine.increment_epoch();
             }
             state.wakes = state.next_look(now);
@@ -154,26 +151,35 @@ impl Shared {
 
 impl State {
     fn expire(&self, now: Instant) {
-        for (deadline, leash) in self.watched.values() {
-            if *deadline <= now {
-                let _first_reason_stands = leash.stop.set(Stop::TimedOut);
+        for (deadline, reins) in self.watched.values() {
+            if due(*deadline, reins).is_some_and(|due| due <= now) {
+                reins.pull(Stop::TimedOut);
             }
         }
     }
 
-    fn anyone_pulled(&self) -> bool {
-        self.watched
-            .values()
-            .any(|(_, leash)| leash.pulled().is_some())
+    fn anyone_has_to_look(&self) -> bool {
+        self.watched.values().any(|(_, reins)| reins.wants_a_look())
     }
 
     /// When something is due; never if no guest runs.
     fn next_look(&self, now: Instant) -> Option<Instant> {
-        if self.anyone_pulled() {
+        if self.anyone_has_to_look() {
             return Some(now + REMINDER);
         }
-        self.watched.values().map(|(deadline, _)| *deadline).min()
+        let waited_for = self
+            .watched
+            .values()
+            .filter(|(_, reins)| reins.pulled().is_none());
+        waited_for
+            .filter_map(|(deadline, reins)| due(*deadline, reins))
+            .min()
     }
+}
+
+/// When a guest has to end; never while it is frozen.
+fn due(deadline: Instant, reins: &Reins) -> Option<Instant> {
+    Some(deadline + reins.was_frozen()?)
 }
 
 #[cfg(test)]
@@ -186,11 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_overlooked_its_leash_is_reminded() {
+    fn a_guest_that_overlooked_its_reins_is_reminded() {
         let engine = engine();
         let watchdog = Watchdog::start(&engine).unwrap();
-        let leash = Arc::new(Leash::default());
-        let _watched = watchdog.watch(leash.clone(), Duration::from_millis(1));
+        let reins = Reins::new();
+        let _watched = watchdog.watch(reins.clone(), Duration::from_millis(1));
+        reins.look().unwrap();
         let spin = "(module (func (export \"spin\") (loop (br 0))))";
         let module = wasmtime::Module::new(&engine, spin).unwrap();
         let mut store = wasmtime::Store::new(&engine, 0);
@@ -215,15 +222,15 @@ mod tests {
     }
 
     #[test]
-    fn a_leash_is_pulled_at_its_deadline_and_the_first_reason_stands() {
+    fn reins_are_pulled_at_the_deadline_and_the_first_reason_stands() {
         let watchdog = Watchdog::start(&engine()).unwrap();
-        let (early, late) = (Arc::new(Leash::default()), Arc::new(Leash::default()));
+        let (early, late) = (Reins::new(), Reins::new());
         let _late = watchdog.watch(late.clone(), Duration::from_secs(3600));
         let _early = watchdog.watch(early.clone(), Duration::from_millis(1));
         while early.pulled().is_none() {
             std::thread::yield_now();
         }
-        watchdog.pull(&early, Stop::Cancelled);
+        early.cancel();
         assert_eq!(early.pulled(), Some(Stop::TimedOut));
         assert_eq!(late.pulled(), None);
     }
@@ -232,7 +239,7 @@ mod tests {
     fn a_deadline_is_kept_whatever_the_thread_was_waiting_for() {
         let watchdog = Watchdog::start(&engine()).unwrap();
         for (first, second) in [(3600, 0), (0, 3600)] {
-            let (one, other) = (Arc::new(Leash::default()), Arc::new(Leash::default()));
+            let (one, other) = (Reins::new(), Reins::new());
             let _one = watchdog.watch(one.clone(), Duration::from_secs(first));
             let _other = watchdog.watch(other.clone(), Duration::from_secs(second));
             let due = if first == 0 { one } else { other };
@@ -241,10 +248,10 @@ mod tests {
             }
         }
         // The thread has gone to sleep for a guest that ended long ago; the next one is due earlier.
-        drop(watchdog.watch(Arc::default(), Duration::from_secs(3600)));
-        let leash = Arc::new(Leash::default());
-        let _watched = watchdog.watch(leash.clone(), Duration::from_millis(1));
-        while leash.pulled().is_none() {
+        drop(watchdog.watch(Reins::new(), Duration::from_secs(3600)));
+        let reins = Reins::new();
+        let _watched = watchdog.watch(reins.clone(), Duration::from_millis(1));
+        while reins.pulled().is_none() {
             std::thread::yield_now();
         }
     }
@@ -252,15 +259,15 @@ mod tests {
     #[test]
     fn what_is_no_longer_watched_is_forgotten() {
         let watchdog = Watchdog::start(&engine()).unwrap();
-        let leash = Arc::new(Leash::default());
-        drop(watchdog.watch(leash.clone(), Duration::ZERO));
+        let reins = Reins::new();
+        drop(watchdog.watch(reins.clone(), Duration::ZERO));
         assert!(watchdog.shared.lock().watched.is_empty());
     }
 
     #[test]
     fn a_watchdog_with_guests_left_still_goes() {
         let watchdog = Watchdog::start(&engine()).unwrap();
-        let watched = watchdog.watch(Arc::default(), Duration::from_secs(3600));
+        let watched = watchdog.watch(Reins::new(), Duration::from_secs(3600));
         drop(watchdog);
         drop(watched);
     }

@@ -6,6 +6,7 @@ mod components;
 mod confinement;
 mod determinism;
 mod figures;
+mod freezing;
 mod generated;
 mod lab;
 mod limits;
