@@ -481,6 +481,7 @@ fn convincing(
         inputs: Vec::new(),
         limits: same(&run.limits),
         profile: same(&run.profile),
+        machine: None,
         executor: key.peer_id(),
         submitter: run.submitter,
         sequence: 1,

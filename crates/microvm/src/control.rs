@@ -82,6 +82,24 @@ impl Control {
         }
     }
 
+    /// The same, and does not wait for it: see [`Self::stands_still`].
+    ///
+    /// # Errors
+    /// What the system says. A VM that is gone already is no error.
+    pub fn begin_freeze(&self) -> Result<()> {
+        self.tell_to_stop()?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Whether nothing of the VM runs: it stands still, has not begun, or has ended.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn stands_still(&self) -> Result<bool> {
+        self.state().process.as_ref().map_or(Ok(true), stands_still)
+    }
+
     /// Lets the VM go on where it was.
     ///
     /// # Errors

@@ -94,6 +94,18 @@ impl Control {
         match self.0 {}
     }
 
+    /// # Errors
+    /// None is reached.
+    pub fn begin_freeze(&self) -> Result<()> {
+        match self.0 {}
+    }
+
+    /// # Errors
+    /// None is reached.
+    pub fn stands_still(&self) -> Result<bool> {
+        match self.0 {}
+    }
+
     /// Whether the VM is frozen.
     pub fn is_frozen(&self) -> bool {
         match self.0 {}

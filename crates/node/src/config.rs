@@ -102,6 +102,9 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     /// Which kernel and which hypervisors images run on.
     pub microvm: microvm::Config,
+    /// When this machine is its owner's alone, and what becomes of the tasks then.
+    #[serde(rename = "yield")]
+    pub yields: worldcompute_preempt::Settings,
 }
 
 impl Default for Config {
@@ -132,6 +135,7 @@ impl Default for Config {
             rootfs_bytes: 8 << 30,
             otlp_endpoint: None,
             microvm: microvm::Config::default(),
+            yields: worldcompute_preempt::Settings::default(),
         }
     }
 }
@@ -248,6 +252,7 @@ impl Config {
             return Err(invalid(format!("retention_days: {days} is out of range"))
                 .hint(format!("give 1 to {MAX_RETENTION_DAYS} days")));
         }
+        self.yields.check()?;
         Ok(self)
     }
 

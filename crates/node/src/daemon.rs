@@ -14,6 +14,7 @@ use worldcompute_content::ContentStore;
 use worldcompute_fault::{Category, Fault, Result};
 use worldcompute_mesh::wire::Capacity;
 use worldcompute_mesh::{Inbound, Mesh, MeshConfig, PeerInfo};
+use worldcompute_preempt::Settings;
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
@@ -89,6 +90,14 @@ impl Roles {
         donor: true,
         announce: false,
     };
+
+    /// Who runs nothing but their own jobs is not in their own way.
+    fn settle(self, mut config: Config) -> Config {
+        if !self.announce {
+            config.yields = Settings::never();
+        }
+        config
+    }
 
     fn names(self) -> Vec<String> {
         let names = [
@@ -507,7 +516,7 @@ async fn assemble(
         true => Some(Donor::new(DonorParts {
             key: home.key().clone(),
             policy: policy(&paths.donor_policy())?,
-            config: options.config.clone(),
+            config: options.roles.settle(options.config.clone()),
             home: paths.clone(),
             content: content.clone(),
             log: DonorLog::open(&store).await?,
@@ -576,6 +585,7 @@ async fn look_after(donor: Donor, announcing: Option<Mesh>, stop: CancellationTo
                     mesh.announce(donor.capacity()).await;
                 }
             }
+            () = donor.yielding_changed() => announce.reset_immediately(),
         }
     }
 }

@@ -11,6 +11,7 @@ mod running;
 #[cfg(test)]
 mod tests;
 mod write_up;
+mod yielding;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,8 +30,9 @@ use worldcompute_mesh::Mesh;
 use worldcompute_mesh::wire::{
     Capacity, DispatchReply, DispatchRequest, NamedBytes, OfferReply, OfferRequest,
 };
+use worldcompute_microvm::Control;
 use worldcompute_proof::{Cid, PeerId, SigningKey};
-use worldcompute_sandbox::{CancelToken, Profile, RunRequest, Sandbox, SandboxConfig};
+use worldcompute_sandbox::{CancelToken, Profile, Reins, RunRequest, Sandbox, SandboxConfig};
 use worldcompute_scheduler::broker::RUN_GRACE;
 use worldcompute_scheduler::donor_log::DonorLog;
 use worldcompute_telemetry::LoadSampler;
@@ -51,6 +53,7 @@ pub use machines::overrides;
 pub use rerun::re_execute;
 use running::Leases;
 use write_up::Attempt;
+use yielding::{Grip, Yielding};
 
 /// How long a donor that leaves waits for what still runs before it is handed back.
 pub const LEAVE_PATIENCE: Duration = Duration::from_secs(30);
@@ -103,6 +106,7 @@ struct Inner {
     slots: Arc<Semaphore>,
     fetches: Fetches,
     leases: Leases,
+    yielding: Yielding,
     paused: AtomicBool,
     leaving: AtomicBool,
     refused: AtomicU64,
@@ -124,6 +128,7 @@ impl Donor {
         })?;
         Ok(Self(Arc::new(Inner {
             me: parts.key.peer_id(),
+            yielding: Yielding::start(&parts.config.yields)?,
             guard: Guard::new(parts.policy, &parts.config, &parts.key),
             key: parts.key,
             machines: Machines::new(&parts.config, &parts.home),
@@ -215,10 +220,19 @@ impl Donor {
         }
     }
 
-    /// Takes no tasks, or takes them again; the cluster is told at once.
+    /// Takes no tasks, or takes them again, also where the machine is yielded and nothing fires any more; the cluster is told
+    /// at once.
     pub async fn set_paused(&self, paused: bool) {
         self.0.paused.store(paused, Ordering::Relaxed);
+        if !paused {
+            self.0.yielding.go_on();
+        }
         self.0.mesh.announce(self.capacity()).await;
+    }
+
+    /// Resolves when the machine was yielded to its owner, or is no longer, since this was last asked.
+    pub async fn yielding_changed(&self) {
+        self.0.yielding.changed().await;
     }
 
     /// Takes no more tasks, and waits for what runs; what takes longer than `patience` is handed back to its submitter.
@@ -261,6 +275,7 @@ impl Donor {
             last_exit: inner.log.last_exit(),
             consent: inner.config.consent.iter().cloned().collect(),
             policy_digest: inner.guard.policy_digest().to_string(),
+            yielding: inner.yielding.report(),
         }
     }
 }
@@ -342,10 +357,23 @@ impl Inner {
         let (run, content) = (&task.run, &self.content);
         match run.profile {
             Profile::Deterministic { .. } => {
-                let ran = self.sandbox.run(permit, run, content, cancel).await?;
-                Ok(ran.into())
+                let reins = Reins::new();
+                let held = self.yielding.hold(Grip::Guest(reins.clone()), &cancel);
+                let ran = self
+                    .sandbox
+                    .run_held(permit, run, content, cancel, &reins)
+                    .await?;
+                Ok(held.over(ran.into()))
             }
-            Profile::MicroVm { .. } => self.machines.run(permit, run, content, &cancel).await,
+            Profile::MicroVm { .. } => {
+                let control = Control::new()?;
+                let held = self.yielding.hold(Grip::Machine(control.clone()), &cancel);
+                let ran = self
+                    .machines
+                    .run(permit, run, content, &control, &cancel)
+                    .await?;
+                Ok(held.over(ran))
+            }
         }
     }
 
@@ -443,6 +471,9 @@ impl Inner {
         if self.leaving.load(Ordering::Relaxed) {
             return Err(not_taking("leaving"));
         }
+        if self.yielding.now() {
+            return Err(not_taking("paused: its owner wants the machine"));
+        }
         if self.paused.load(Ordering::Relaxed) {
             Err(not_taking("paused"))
         } else {
@@ -453,7 +484,7 @@ impl Inner {
     fn state(&self) -> DonorState {
         if self.leaving.load(Ordering::Relaxed) {
             DonorState::Leaving
-        } else if self.paused.load(Ordering::Relaxed) {
+        } else if self.paused.load(Ordering::Relaxed) || self.yielding.now() {
             DonorState::Paused
         } else if self.leases.running() > 0 {
             DonorState::Running

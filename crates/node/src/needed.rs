@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | module, standard input and inputs of an open job, its decisions | pin `job:<id>`, written when it is accepted | its records are deleted |
 //! | results of an open job | [`Held`] in memory; from its receipts after a restart | it ends |
-| the layers of its image | [`Held`] in memory, beside the pin of the image; pin `results:<id>` from its end on | its records are deleted |
+//! | the layers of its image | [`Held`] in memory, beside the pin of the image; pin `results:<id>` from its end on | its records are deleted |
 //! | the same of a job that has ended | pin `results:<id>`, written when it ends | its records are deleted |
 //!
 //! Pins and records are two writes, and a crash may come between them. A job is accepted when both are on disk: the next

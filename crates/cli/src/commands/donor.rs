@@ -1,5 +1,7 @@
 //! `worldcompute donor`: this machine at the service of others.
 
+mod yielding;
+
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -221,7 +223,7 @@ fn in_words(status: &DonorStatus) -> String {
     } else {
         finished.join(", ")
     };
-    [
+    let mut lines = vec![
         format!("peer id    {}", status.peer_id),
         format!("state      {}", state_in_words(status)),
         format!("uptime     {} s", status.uptime_s),
@@ -230,8 +232,9 @@ fn in_words(status: &DonorStatus) -> String {
         format!("last exit  no. {}", status.last_exit),
         format!("consent    {}", status.consent.join(", ")),
         format!("policy     {}", status.policy_digest),
-    ]
-    .join("\n")
+    ];
+    lines.extend(yielding::in_words(&status.yielding));
+    lines.join("\n")
 }
 
 fn state_in_words(status: &DonorStatus) -> String {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use worldcompute_fault::Problem;
 use worldcompute_image::{Listed, Progress};
+use worldcompute_preempt::Report;
 use worldcompute_proof::{Cid, PeerId};
 use worldcompute_scheduler::manifest::Manifest;
 
@@ -192,6 +193,9 @@ pub struct DonorStatus {
     pub consent: Vec<String>,
     /// Digest of the policy that guards this machine.
     pub policy_digest: String,
+    /// Whether the machine is its owner's now, what is watched to know that, and the last times that it was.
+    #[serde(default)]
+    pub yielding: Report,
 }
 
 /// `GET /v1/cluster/status`.

@@ -8,7 +8,7 @@ use worldcompute_sandbox::{Outcome, Output, RunRequest};
 use crate::receipts;
 
 /// Everything a run left behind.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub status: Status,
     /// Where it got as far as exiting.

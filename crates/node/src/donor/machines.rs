@@ -68,7 +68,7 @@ impl Machines {
     }
 
     /// Runs the image that `request` names, if `permit` is for exactly that. Everything it is made of is in the content
-    /// store.
+    /// store. `control` freezes and ends it.
     ///
     /// # Errors
     /// Nothing has run then, or without an end that says something of the program: `permit_mismatch`; WC-007 where no
@@ -78,11 +78,11 @@ impl Machines {
         permit: Permit,
         request: &RunRequest,
         content: &Arc<ContentStore>,
+        control: &Control,
         cancel: &CancelToken,
     ) -> Result<Ended> {
         let allowed = permit.redeem(&request.intent()?.digest())?;
         tracing::debug!(decision = allowed.trace_id(), job = request.job_id, "boot");
-        let control = Control::new()?;
         let _reins = Reins(control.clone());
         let (inner, request, content) = (self.0.clone(), request.clone(), content.clone());
         let held = control.clone();

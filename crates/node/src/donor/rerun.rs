@@ -99,8 +99,10 @@ impl Scratch {
 /// What a clock or a person ended says nothing that could be checked.
 fn check_determined(rerun: &Rerun) -> Result<()> {
     let receipt = rerun.receipt();
-    // Whoever adds a profile that lets the machine be seen has to refuse it here.
-    let receipt::Profile::Deterministic { .. } = receipt.profile;
+    if let receipt::Profile::MicroVm { .. } = receipt.profile {
+        let why = "an image sees clocks and randomness of its own".to_owned();
+        return Err(undetermined(rerun, why));
+    }
     match receipt.outcome.status {
         status @ (Status::TimedOut | Status::Cancelled) => {
             let why = format!(
@@ -109,12 +111,7 @@ fn check_determined(rerun: &Rerun) -> Result<()> {
             );
             Err(undetermined(rerun, why))
         }
-        Status::Succeeded
-        | Status::Failed
-        | Status::Trapped
-        | Status::OutOfFuel
-        | Status::OutOfMemory
-        | Status::OutputLimit => Ok(()),
+        _ => Ok(()),
     }
 }
 

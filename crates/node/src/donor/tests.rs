@@ -32,6 +32,7 @@ async fn donor() -> (tempfile::TempDir, Donor) {
             slots: 1,
             ..Config::default()
         },
+        home: Home::at(directory.path()),
         content: Arc::new(content.unwrap()),
         log: DonorLog::open(&store.unwrap()).await.unwrap(),
         mesh,

@@ -109,7 +109,6 @@ impl Ways {
         })
     }
 
-
     /// Tells a donor to end a run. When this does not reach it, the donor ends the run for want of heartbeats.
     pub async fn cancel(&self, lease: LeaseId, donor: PeerId) {
         let lease_id = lease.to_string();

@@ -11,7 +11,7 @@ use super::Pins;
 use super::bundle::Bundle;
 use crate::manifest::VerifiedManifest;
 
-const EXECUTION: &str = "that a run happened as told: a receipt is its executor's word; the runs are deterministic, so running a task again checks it (--re-execute)";
+const EXECUTION: &str = "that a run happened as told: a receipt is its executor's word; modules are deterministic, so running a task again checks it (--re-execute)";
 const EXECUTOR: &str =
     "that it was the executor who ran it: whoever runs this request comes to these results";
 const CLOCKS: &str = "when it happened: times are by the executors' clocks";
