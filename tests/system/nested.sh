@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# A machine in the machine: emulated, with AMD's virtualization, which is what Firecracker takes; in it a test program.
+# A machine in the machine: emulated, with AMD's virtualization, which is what Firecracker takes; in it a command that runs a
+# program, /program, beside the files of a folder.
 # Needs what tests/system/microvm.sh installs.
-# Usage: tests/system/nested.sh <test program> <firecracker>
+# Usage: tests/system/nested.sh PROGRAM FIRECRACKER FILES COMMAND
 set -euo pipefail
-program=$1 firecracker=$2
+program=$1 firecracker=$2 files=$3 command=$4
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tree=$work/tree
@@ -24,7 +25,8 @@ driver() {
 }
 
 mkdir -p "$tree"/{dev,proc,sys,tmp,bin,boot,etc,usr/bin} "$tree$modules"
-strip -o "$tree/test" "$program"
+strip -o "$tree/program" "$program"
+[[ -z $files ]] || cp -r "$files"/. "$tree"
 libraries "$program"
 for tool in setpriv prlimit unshare mkfs.ext4; do
     install -D "$(command -v "$tool")" "$tree/usr/bin/$tool"
@@ -32,7 +34,7 @@ for tool in setpriv prlimit unshare mkfs.ext4; do
 done
 install "$firecracker" "$tree/usr/bin/firecracker"
 install /bin/busybox "$tree/bin/busybox"
-for applet in chmod chown insmod mount poweroff sh; do ln -s busybox "$tree/bin/$applet"; done
+ln -s busybox "$tree/bin/sh"
 cp /etc/mke2fs.conf "$tree/etc/"
 cp "$kernel" "$tree/boot/"
 cp "$modules"/modules.{dep,builtin} "$tree$modules/"
@@ -42,20 +44,23 @@ done
 
 cat >"$tree/init" <<END
 #!/bin/sh
-export PATH=/bin:/usr/bin TMPDIR=/tmp
+/bin/busybox --install -s /bin
+# Tools before applets of the same name.
+export PATH=/usr/bin:/bin TMPDIR=/tmp
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t tmpfs -o mode=1777 tmp /tmp
 for module in $(driver kvm-amd); do insmod $modules/\$module; done
+ip link set lo up
 # As udev leaves it on a machine that is installed.
 chown 0:36 /dev/kvm
 chmod 660 /dev/kvm
-/test --nocapture && echo nested: passed
+$command && echo nested: passed
 poweroff -f
 END
 chmod +x "$tree/init"
 (cd "$tree" && find . | cpio --quiet -o -H newc) >"$work/initramfs"
-timeout 900 qemu-system-x86_64 -M q35 -accel tcg -cpu EPYC -smp 1 -m 1536 -nodefaults -no-user-config -no-reboot -display none \
+timeout 900 qemu-system-x86_64 -M q35 -accel tcg -cpu EPYC -smp 1 -m 2048 -nodefaults -no-user-config -no-reboot -display none \
     -serial stdio -kernel "$kernel" -initrd "$work/initramfs" -append "console=ttyS0 quiet panic=-1 mitigations=off" \
     </dev/null 2>"$work/errors" || { cat "$work/errors" >&2; exit 1; }

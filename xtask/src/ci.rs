@@ -221,16 +221,17 @@ fn store(root: &Path) -> Result<Skipped> {
     Ok(skipped)
 }
 
-/// Nodes on a network of their own, images of others, and the lab in which more of that is tried.
+/// Nodes on a network of their own, images of others and jobs that run them, and the lab in which more of that is tried.
 fn system(root: &Path) -> Result<Skipped> {
     let program = "target/release/worldcompute";
     let lan = system_test(root, "lan", program)?;
     let images = system_test(root, "image_registry", program)?;
+    let jobs = system_test(root, "image_job", program)?;
     #[cfg(target_os = "linux")]
     let lab = unless_all_has_to_run("lab", crate::lab::check(root, Some(program.into()))?)?;
     #[cfg(not(target_os = "linux"))]
     let lab = Skipped::new();
-    Ok([lan, images, lab].concat())
+    Ok([lan, images, jobs, lab].concat())
 }
 
 /// Runs a script that says why, when it cannot run here.

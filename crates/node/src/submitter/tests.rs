@@ -302,6 +302,7 @@ mod kept {
                     slots: 1,
                     ..Config::default()
                 },
+                home: crate::Home::at(self.directory.path()),
                 content: self.content.clone(),
                 log: DonorLog::open(&self.store).await.unwrap(),
                 mesh: mesh.clone(),

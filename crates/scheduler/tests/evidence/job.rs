@@ -105,6 +105,7 @@ impl Job {
             inputs: asked.inputs,
             limits: asked.limits,
             profile: asked.profile,
+            machine: None,
             executor: donor(task).peer_id(),
             submitter: asked.submitter,
             sequence: u64::from(task),
