@@ -32,6 +32,7 @@ make_image() {
     umoci new --image "$work/layout:busybox"
     umoci unpack --rootless --image "$work/layout:busybox" "$work/bundle"
     mkdir -p "$root/bin" "$root/etc" "$root/tmp"
+    chmod 1777 "$root/tmp"
     cp /bin/busybox "$root/bin/busybox"
     for applet in sh cat id head ls sleep wget yes; do ln -s busybox "$root/bin/$applet"; done
     printf 'root:x:0:0::/root:/bin/sh\nworker:x:1000:1000::/tmp:/bin/sh\n' >"$root/etc/passwd"

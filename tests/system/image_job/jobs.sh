@@ -16,6 +16,7 @@ clean() { for side in donor submitter; do on "$side" donor leave --json >/dev/nu
 join() {
     side=$1
     shift
+    : >"$folder/$side.ready"
     on "$side" donor join --json --no-mdns --no-default-relays --port 0 "$@" >"$folder/$side.ready" 2>"$folder/$side.err" &
     tries=0
     until address=$(grep -o '/ip4/127[^"]*/tcp/[^"]*' "$folder/$side.ready"); do
@@ -95,7 +96,8 @@ if [ "$backend" = qemu_emulation ]; then
   resources: {memory: 192Mi}"
     ends 1 'wrote too much' "  command: ['exec yes']
   resources: {scratch: 1Mi}"
-    ends 1 'too many processes' "  command: ['bomb() { bomb | bomb & }; bomb; sleep 2; exec /bin/sh -c \"true | true; exit 3\"']"
+    ends 1 'too many processes' "  command: ['bomb() { bomb | bomb & }; bomb; sleep 20; exec /bin/sh -c \"true | true; exit 3\"']
+  resources: {memory: 512Mi}"
     ends 1 'exit code 3' "  command: ['cat /dev/zero >/tmp/fill; exit 3']
   resources: {scratch: 1Mi}"
     result --name stderr | grep -q 'No space left' || fail "a full disk said: $(result --name stderr)"
