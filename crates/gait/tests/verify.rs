@@ -178,3 +178,18 @@ fn a_file_beside_the_caller_is_found_by_its_plain_name() {
         (6, &"runpack_not_found".into())
     );
 }
+
+#[test]
+fn a_chain_that_tells_other_relations_than_its_checkpoints_have_is_refused() {
+    let artefacts = Artefacts::new();
+    let chains = artefacts.all().into_iter();
+    for sample in chains.filter(|sample| sample.kind == "session_chain") {
+        let bytes = std::fs::read(&sample.path).unwrap();
+        let mut chain: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        chain["checkpoints"][1]["relationship"]["related_entity_ids"][0] = "another".into();
+        let path = artefacts.put("damaged", chain.to_string().as_bytes());
+        let (code, json) = verify_sample(&artefacts, &sample, &path);
+        assert_eq!((code, &json["ok"]), (2, &false.into()), "{json}");
+        assert!(json.to_string().contains("relationship mismatch"), "{json}");
+    }
+}

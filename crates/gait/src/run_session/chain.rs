@@ -9,6 +9,7 @@ use worldcompute_proof::parse_json_within;
 
 use super::journal::Journal;
 use super::record::{CHECKPOINT_SCHEMA_ID, Checkpoint, VERSION};
+use super::relation::Relation;
 use crate::artefact;
 use crate::in_file::InFile;
 use crate::limits::{MAX_CHAIN_BYTES, invalid};
@@ -242,6 +243,13 @@ fn linkage(position: usize, checkpoint: &Checkpoint, last: &Checkpoint) -> Vec<S
         (
             checkpoint.checkpoint_digest == checkpoint.digest(),
             format!("checkpoint_digest mismatch at checkpoint {index}"),
+        ),
+        // Its digest does not cover this, and all of it follows from the rest.
+        (
+            checkpoint.relationship.as_ref().is_none_or(|told| {
+                *told == Relation::of_checkpoint(checkpoint, &checkpoint.runpack_run_id())
+            }),
+            format!("relationship mismatch at checkpoint {index}"),
         ),
     ];
     let failed = checks.into_iter().filter(|(holds, _)| !holds);

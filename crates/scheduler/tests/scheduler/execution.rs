@@ -72,7 +72,7 @@ fn a_receipt_that_says_one_thing_differently_is_refused() {
         ("limits", |r| r.limits.memory_bytes += 1),
         ("limits", |r| r.limits.wall_ms += 1),
         ("limits", |r| r.limits.output_bytes += 1),
-        ("seed", |r| {
+        ("profile", |r| {
             r.profile = receipt::Profile::Deterministic { seed: 5 }
         }),
         ("submitter", |r| r.submitter = donor(3).peer_id()),
