@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use tar::{Builder, EntryType, Header};
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Fault, Result};
-use worldcompute_proof::{Cid, Sha256};
+use worldcompute_proof::Cid;
 
 /// Where a job's standard input lies.
 pub const STDIN_PATH: &str = "/.worldcompute/stdin";
@@ -41,7 +41,7 @@ impl Furnishing {
     ///
     /// # Errors
     /// `object_missing`; `invalid_archive` for a path that no archive takes; what the disk says.
-    pub(crate) fn layer(&self, content: &ContentStore) -> Result<impl Read> {
+    pub(crate) fn layer(&self, content: &ContentStore) -> Result<Box<dyn Read>> {
         let mut layer: Box<dyn Read> = Box::new(io::empty());
         if self.outputs {
             let header = entry(OUTPUT_PATH, EntryType::Directory, OUTPUT_MODE, 0)?;
@@ -56,17 +56,7 @@ impl Furnishing {
             let file = Cursor::new(header).chain(content.reader(cid)?.chain(padding));
             layer = Box::new(layer.chain(file));
         }
-        Ok(layer.chain(io::repeat(0).take(2 * BLOCK)))
-    }
-
-    /// The digest of the layer: what it is known by in a recipe.
-    ///
-    /// # Errors
-    /// Those of [`Self::layer`].
-    pub(crate) fn digest(&self, content: &ContentStore) -> Result<Sha256> {
-        let (digest, _) = Sha256::of_reader(self.layer(content)?)
-            .map_err(|error| Fault::io("read the inputs of a job", &error))?;
-        Ok(digest)
+        Ok(Box::new(layer.chain(io::repeat(0).take(2 * BLOCK))))
     }
 }
 

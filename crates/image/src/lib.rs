@@ -41,7 +41,7 @@ pub use list::{Listed, MAX_IMAGES, MAX_LIST_BYTES, MAX_NAME_BYTES, MAX_NAMES, Re
 pub use platform::{Choice, Platform};
 pub use process::{DEFAULT_PATH, Overrides, Process};
 pub use registry::{Reference, Registry};
-pub use rootfs::rootfs;
+pub use rootfs::{Making, rootfs};
 pub use source::Source;
 pub use store::{ImageStore, Inspection, Layer};
 pub use unpack::{MAX_UNPACKED_BYTES, MAX_WINDOW_BYTES};

@@ -123,7 +123,7 @@ impl Control {
     }
 
     /// Whether the run is to end.
-    pub(crate) fn is_cancelled(&self) -> bool {
+    pub fn is_cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Acquire)
     }
 

@@ -106,6 +106,11 @@ impl Control {
         match self.0 {}
     }
 
+    /// Whether the run is to end.
+    pub fn is_cancelled(&self) -> bool {
+        match self.0 {}
+    }
+
     /// Whether the VM is frozen.
     pub fn is_frozen(&self) -> bool {
         match self.0 {}

@@ -307,6 +307,7 @@ impl Inner {
         let task =
             debug_span!("verify_origin").in_scope(|| self.guard.check_origin(from, request))?;
         self.check_slots()?;
+        self.machines.check(&task.run)?;
         let _taken = hold(&self.content, needed(&task.run));
         let admitted = debug_span!("decide").in_scope(|| self.guard.admit(&task.run))?;
         let _parts = self

@@ -199,6 +199,9 @@ pub async fn of_records(records: &Records, content: &Arc<ContentStore>) -> Resul
     for id in jobs {
         if let Some(stored) = records.job(id).await? {
             held.extend(hold(content, &of_job(&stored.manifest)?));
+            // An image that cannot be read any more has nothing left to hold.
+            let parts = of_image(content, &stored.manifest).unwrap_or_default();
+            held.extend(hold(content, &parts));
         }
         for receipt in records.receipts(id).await? {
             held.extend(hold(content, of_receipt(receipt.receipt())));

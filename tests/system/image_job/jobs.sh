@@ -30,7 +30,8 @@ join() {
 job() {
     printf 'apiVersion: worldcompute/v1\nkind: Job\nmetadata: {name: test}\nspec:\n  image: oci+cid:%s\n%s\n' \
         "$image" "$1" >"$folder/job.yaml"
-    said=$(on submitter --json job submit "$folder/job.yaml" --watch 2>&1) && code=0 || code=$?
+    # More than a donor takes for the slowest of them, so that what hangs is told with the logs of both nodes.
+    said=$(timeout 300 "$program" --home "$folder/submitter" --json job submit "$folder/job.yaml" --watch 2>&1) && code=0 || code=$?
     id=$(echo "$said" | sed -n 's/.*"job_id":"\([0-9A-Z]*\)".*/\1/p' | head -n 1)
     [ -n "$id" ] || fail "no job of $1: $said"
 }
@@ -54,6 +55,7 @@ image=$(on submitter --json image import "$layout" --name busybox | sed -n 's/.*
 [ -n "$image" ] || fail "the image was not imported"
 # Whoever submits runs no images itself: every task goes to the other node.
 sed -i 's/^images = true/images = false/' "$folder/submitter/config.toml"
+grep -q '^images = false' "$folder/submitter/config.toml" || fail "the submitter would run images itself"
 join donor
 donor=$(sed -n 's/.*"peer_id":"\([^"]*\)".*/\1/p' "$folder/donor.ready")
 join submitter --bootstrap "$address"

@@ -11,6 +11,7 @@ use worldcompute_durable::{Mode, write_atomic};
 use worldcompute_fault::{Category, Fault};
 use worldcompute_proof::SigningKey;
 
+use super::relation::Relation;
 use super::*;
 use crate::runpack::Requirements;
 
@@ -400,6 +401,7 @@ fn a_checkpoint_cannot_be_taken_out_of_a_chain_by_counting_the_later_ones_anew()
     last.sequence_start = gone.sequence_start;
     last.prev_checkpoint_digest = String::new();
     last.checkpoint_digest = last.digest();
+    last.relationship = Some(Relation::of_checkpoint(last, &last.runpack_run_id()));
     chain.write(&path).unwrap();
     let report = verify_chain(&path, &Requirements::default()).unwrap();
     assert_eq!(report.linkage_errors, [""; 0]);

@@ -6,8 +6,9 @@ use std::process::Command;
 
 use tar::{Builder, EntryType, Header};
 use worldcompute_content::Collect;
-use worldcompute_image::{Furnishing, Image, STDIN_PATH, rootfs};
-use worldcompute_rootfs::{Cache, Devices, Size};
+use worldcompute_fault::{Category, Fault};
+use worldcompute_image::{Furnishing, Image, Making, STDIN_PATH, rootfs};
+use worldcompute_rootfs::{Cache, Devices, Limits, Size};
 
 use crate::made::{Made, Node, append, gzip, request, tar, zstd};
 
@@ -28,6 +29,16 @@ fn tool(name: &str, arguments: &[&str], disk: &Path) -> Option<String> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{name}: {said}");
     Some(said)
+}
+
+/// Without anything that would end it.
+fn making(size: Size) -> Making<'static> {
+    Making {
+        devices: Devices::Refuse,
+        size,
+        limits: Limits::default(),
+        go_on: &|| Ok(()),
+    }
 }
 
 fn busybox(program: &[u8]) -> Made {
@@ -70,8 +81,7 @@ fn an_image_of_busybox_is_a_disk_that_fsck_has_nothing_to_say_of() {
             &image,
             &Furnishing::default(),
             &cache,
-            Devices::Refuse,
-            Size::Fitting,
+            making(Size::Fitting),
         )
     };
     let disk = node.dir.path().join("disk");
@@ -106,8 +116,7 @@ fn a_disk_is_not_made_of_layers_that_are_gone_or_changed() {
         &image,
         &Furnishing::default(),
         &cache,
-        Devices::Refuse,
-        Size::Fitting,
+        making(Size::Fitting),
     )
     .unwrap_err();
     assert_eq!(fault.code(), "object_missing");
@@ -138,16 +147,8 @@ fn what_a_job_brings_lies_over_its_image_and_is_part_of_the_recipe() {
     };
     let disk = node.dir.path().join("disk");
     let make = |furnishing: &Furnishing| {
-        let room = Size::WithRoom(1 << 20);
-        rootfs(
-            &node.content,
-            &image,
-            furnishing,
-            &cache,
-            Devices::Refuse,
-            room,
-        )
-        .unwrap()
+        let room = making(Size::WithRoom(1 << 20));
+        rootfs(&node.content, &image, furnishing, &cache, room).unwrap()
     };
     let made = make(&furnishing);
     assert_eq!(made.size(), 65 << 20);
@@ -169,4 +170,41 @@ fn what_a_job_brings_lies_over_its_image_and_is_part_of_the_recipe() {
     assert_eq!(cat(STDIN_PATH), "");
     let out = tool("debugfs", &["-R", "stat /out"], &disk).unwrap();
     assert!(out.contains("Mode:  01777"), "{out}");
+}
+
+#[test]
+fn a_disk_that_nobody_wants_any_more_is_not_made_and_leaves_nothing() {
+    let node = Node::new();
+    let listed = node
+        .import_at(busybox(&[5; 100_000]).layout().path(), &request())
+        .unwrap();
+    let image = Image::read(&node.content, &listed.cid).unwrap();
+    let folder = node.dir.path().join("rootfs");
+    let cache = Cache::open(&folder, 1 << 30).unwrap();
+    let furnishing = Furnishing {
+        stdin: Some(node.content.put(&[6; 100_000]).unwrap()),
+        ..Furnishing::default()
+    };
+    let asked = std::cell::Cell::new(0);
+    let made = |after: u32| {
+        asked.set(0);
+        let go_on = || {
+            asked.set(asked.get() + 1);
+            match asked.get() > after {
+                true => Err(Fault::new(Category::StateContention, "enough", "enough")),
+                false => Ok(()),
+            }
+        };
+        let making = Making {
+            go_on: &go_on,
+            ..making(Size::Fitting)
+        };
+        rootfs(&node.content, &image, &furnishing, &cache, making).map(drop)
+    };
+    for after in 0..4 {
+        assert_eq!(made(after).unwrap_err().code(), "enough", "{after}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+    made(u32::MAX).unwrap();
+    assert!(asked.get() > 4);
 }

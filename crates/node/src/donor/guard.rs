@@ -7,7 +7,7 @@ use gait::{Decision, Gate, Permit, Policy, SystemClock};
 use worldcompute_fault::{Fault, Result, WcCode};
 use worldcompute_mesh::wire::{DispatchRequest, OfferRequest};
 use worldcompute_proof::{PeerId, Sha256, SigningKey};
-use worldcompute_sandbox::RunRequest;
+use worldcompute_sandbox::{Profile, RunRequest};
 use worldcompute_scheduler::manifest::VerifiedManifest;
 
 use crate::config::Config;
@@ -22,6 +22,8 @@ pub struct Guard {
     policy_digest: Sha256,
     consent: BTreeSet<String>,
     max_task_memory_mb: u64,
+    /// As many as are announced.
+    processors: u32,
     me: PeerId,
     proven: Mutex<VecDeque<(Sha256, Arc<Origin>)>>,
 }
@@ -70,6 +72,7 @@ impl Guard {
             gate: Gate::new(policy, key.clone(), SystemClock::shared()),
             consent: config.consent.clone(),
             max_task_memory_mb: config.max_task_memory_mb,
+            processors: u32::try_from(config.effective_slots()).unwrap_or(u32::MAX),
             me: key.peer_id(),
             proven: Mutex::default(),
         }
@@ -134,6 +137,7 @@ impl Guard {
     /// Asks the donor's consent, then the gate.
     pub fn admit(&self, run: &RunRequest) -> Result<Admitted> {
         self.check_memory(run.limits.memory_bytes.div_ceil(1 << 20))?;
+        self.check_processors(run)?;
         if run.submitter != self.me {
             self.check_consent(&run.classes)?;
         }
@@ -152,6 +156,20 @@ impl Guard {
                 format!("this donor did not consent to {class} work"),
             )),
             None => Ok(()),
+        }
+    }
+
+    /// A module has one, whatever its manifest says that it needs.
+    fn check_processors(&self, run: &RunRequest) -> Result<()> {
+        match run.profile {
+            Profile::MicroVm { vcpus } if vcpus > self.processors => Err(Fault::wc(
+                WcCode::NoEligibleNodes,
+                format!(
+                    "this donor gives a task {} processors, not {vcpus}",
+                    self.processors
+                ),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -217,6 +235,24 @@ mod tests {
         let stranger = guard.check_origin(&key(3).peer_id(), &request);
         assert_eq!(stranger.err().unwrap().number(), Some(WcCode::Unauthorized));
         guard.check_origin(&key(2).peer_id(), &request).unwrap();
+    }
+
+    #[test]
+    fn an_image_gets_no_more_processors_than_are_announced() {
+        let config = Config {
+            slots: 2,
+            ..Config::default()
+        };
+        let policy = Policy::parse(gait::starter::donor_policy(&["general"]).as_bytes()).unwrap();
+        let guard = Guard::new(policy, &config, &key(1));
+        let from = key(2).peer_id();
+        let task = guard.check_origin(&from, &request(&key(2))).unwrap();
+        let mut run = task.run;
+        run.limits.fuel = 0;
+        for (vcpus, admitted) in [(2, true), (3, false), (64, false)] {
+            run.profile = Profile::MicroVm { vcpus };
+            assert_eq!(guard.admit(&run).is_ok(), admitted, "{vcpus}");
+        }
     }
 
     #[test]

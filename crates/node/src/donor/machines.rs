@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use gait::Permit;
 use worldcompute_content::ContentStore;
 use worldcompute_fault::{Fault, Result, WcCode};
-use worldcompute_image::{Furnishing, Image, Overrides, Process, STDIN_PATH, rootfs};
+use worldcompute_image::{Furnishing, Image, Making, Overrides, Process, STDIN_PATH, rootfs};
 use worldcompute_ledger::receipt::Machine;
 use worldcompute_microvm::{
     self as microvm, Backend, Collected, Control, Limits, MicroVms, OutputFile, Spec,
 };
-use worldcompute_rootfs::{Cache, Devices, Size};
-use worldcompute_sandbox::{CancelToken, RunRequest};
+use worldcompute_rootfs::{Cache, Devices, Limits as RootfsLimits, Size};
+use worldcompute_sandbox::{CancelToken, Profile, RunRequest};
 
 use super::ended::Ended;
 use crate::blocking::blocking;
@@ -23,6 +23,8 @@ use crate::receipts;
 
 /// For how long images are not offered once no guest booted here: as long as that is remembered.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(600);
+/// How often it is looked whether a run that is frozen before it has begun may go on.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a guest has to boot: an emulated processor of a busy machine takes its time.
 const BOOT: Duration = Duration::from_secs(120);
 
@@ -38,6 +40,8 @@ struct Inner {
     /// Whether the operator wants images, and there is something to try: a kernel and a hypervisor.
     equipped: bool,
     ready: Mutex<Option<Ready>>,
+    /// One survey at a time: those that boot beside each other make each other fail.
+    surveying: Mutex<()>,
     withdrawn: Mutex<Option<Instant>>,
 }
 
@@ -57,6 +61,7 @@ impl Machines {
             rootfs: home.rootfs(),
             rootfs_bytes: config.rootfs_bytes,
             ready: Mutex::default(),
+            surveying: Mutex::default(),
             withdrawn: Mutex::default(),
         }))
     }
@@ -65,6 +70,20 @@ impl Machines {
     pub fn are_offered(&self) -> bool {
         let withdrawn = lock(&self.0.withdrawn);
         self.0.equipped && withdrawn.is_none_or(|since| since.elapsed() > WITHDRAWN_FOR)
+    }
+
+    /// Whoever did not hear of the offer, or will not, is told.
+    ///
+    /// # Errors
+    /// WC-004 for an image where none are offered.
+    pub fn check(&self, run: &RunRequest) -> Result<()> {
+        match run.profile {
+            Profile::MicroVm { .. } if !self.are_offered() => Err(Fault::wc(
+                WcCode::NoEligibleNodes,
+                "this donor runs no images",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Runs the image that `request` names, if `permit` is for exactly that. Everything it is made of is in the content
@@ -117,15 +136,19 @@ impl Inner {
         let (ready, backend) = self.ready()?;
         let image = Image::read(content, &request.workload)?;
         let process = image.config().process(&overrides(request))?;
-        let room = Size::WithRoom(request.limits.output_bytes);
         let disk = rootfs(
             content,
             &image,
             &furnishing(request),
             &ready.cache,
-            Devices::EmptyFile,
-            room,
+            Making {
+                devices: Devices::EmptyFile,
+                size: Size::WithRoom(request.limits.output_bytes),
+                limits: self.limits(),
+                go_on: &|| go_on(control),
+            },
         )?;
+        go_on(control)?;
         let spec = spec(request, process, disk.size())?;
         let mut collected = Collected::default();
         let ran = ready
@@ -138,8 +161,19 @@ impl Inner {
         Ended::in_machine(ran, collected, request, machine)
     }
 
+    /// No image comes to more than the operator gave to all of them.
+    fn limits(&self) -> RootfsLimits {
+        let limits = RootfsLimits::default();
+        RootfsLimits {
+            max_unpacked: limits.max_unpacked.min(self.rootfs_bytes),
+            max_image: limits.max_image.min(self.rootfs_bytes),
+            ..limits
+        }
+    }
+
     /// What boots here, found out again where it is not known any more.
     fn ready(&self) -> Result<(Ready, Backend)> {
+        let _alone = lock(&self.surveying);
         let found = self.opened().and_then(|ready| {
             let backend = ready.vms.choose()?;
             Ok((ready, backend))
@@ -158,6 +192,20 @@ impl Inner {
             cache: Cache::open(&self.rootfs, self.rootfs_bytes)?,
         };
         Ok(ready.insert(new).clone())
+    }
+}
+
+/// Waits for as long as the run is frozen, while there is no process yet that could be.
+///
+/// # Errors
+/// `task_cancelled` for one that is to end: nothing ran.
+fn go_on(control: &Control) -> Result<()> {
+    while control.is_frozen() && !control.is_cancelled() {
+        std::thread::sleep(LOOK);
+    }
+    match control.is_cancelled() {
+        true => Err(super::cancelled()),
+        false => Ok(()),
     }
 }
 
@@ -182,7 +230,7 @@ fn furnishing(request: &RunRequest) -> Furnishing {
 
 /// The disk is as large as what may be written to it, so that the guest's own file system says when it is full.
 fn spec(request: &RunRequest, process: Process, disk_bytes: u64) -> Result<Spec> {
-    let worldcompute_sandbox::Profile::MicroVm { vcpus } = request.profile else {
+    let Profile::MicroVm { vcpus } = request.profile else {
         return Err(Fault::wc(
             WcCode::InvalidManifest,
             "a module is no image, and needs no machine",
@@ -218,4 +266,69 @@ fn spec(request: &RunRequest, process: Process, disk_bytes: u64) -> Result<Spec>
 /// What is in it is consistent after every statement.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worldcompute_proof::{Cid, SigningKey};
+    use worldcompute_scheduler::manifest::Manifest;
+
+    /// A run of a job whose spec has this workload.
+    fn run(workload: &str) -> RunRequest {
+        let document = format!(
+            "{{apiVersion: worldcompute/v1, kind: Job, metadata: {{name: test}}, spec: {{{workload}}}}}"
+        );
+        let manifest = Manifest::parse(document.as_bytes()).unwrap();
+        let manifest = manifest.resolve(|_| unreachable!()).unwrap();
+        let key = SigningKey::from_seed([1; 32]);
+        manifest.sign(&key).unwrap().task(0).unwrap()
+    }
+
+    fn image() -> RunRequest {
+        run(&format!("image: 'oci+cid:{}'", Cid::raw(b"image")))
+    }
+
+    #[test]
+    fn an_image_is_refused_where_the_operator_wants_none_whatever_its_sender_heard() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            images: false,
+            ..Config::default()
+        };
+        let machines = Machines::new(&config, &Home::at(dir.path()));
+        assert!(!machines.are_offered());
+        let fault = machines.check(&image()).unwrap_err();
+        assert_eq!(fault.number(), Some(WcCode::NoEligibleNodes));
+        let module = run(&format!("wasm: 'cid:{}'", Cid::raw(b"module")));
+        machines.check(&module).unwrap();
+    }
+
+    #[test]
+    fn a_run_that_is_frozen_before_it_has_begun_waits_and_one_that_is_cancelled_ends() {
+        let control = Control::new().unwrap();
+        go_on(&control).unwrap();
+        control.freeze().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| go_on(&control));
+            std::thread::sleep(3 * LOOK);
+            assert!(!waits.is_finished());
+            control.resume().unwrap();
+            waits.join().unwrap().unwrap();
+        });
+        control.freeze().unwrap();
+        control.cancel();
+        assert_eq!(go_on(&control).unwrap_err().code(), "task_cancelled");
+    }
+
+    #[test]
+    fn the_disk_of_an_image_is_no_larger_than_all_of_them_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            rootfs_bytes: 1 << 20,
+            ..Config::default()
+        };
+        let limits = Machines::new(&config, &Home::at(dir.path())).0.limits();
+        assert_eq!((limits.max_unpacked, limits.max_image), (1 << 20, 1 << 20));
+    }
 }

@@ -144,7 +144,12 @@ impl Driver {
         }
         let known = |id| self.past.state(id).is_some() || open.iter().any(|one| one.job.id == id);
         self.needed.retire_unknown(known)?;
-        self.needed.collect_when_full();
+        match self.past.is_incomplete() {
+            false => self.needed.collect_when_full(),
+            true => {
+                tracing::warn!("the content store makes no room by itself before the next start")
+            }
+        }
         for stored in open {
             self.restore_open(stored).await?;
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ struct Inner {
     crowded: Notify,
     /// Held while evidence is written, so that nobody writes the same twice.
     writing: tokio::sync::Mutex<()>,
+    /// Whether something that one of them needs could not be pinned.
+    incomplete: AtomicBool,
 }
 
 impl Past {
@@ -72,13 +75,20 @@ impl Past {
             jobs: Mutex::new(jobs),
             crowded: Notify::new(),
             writing: tokio::sync::Mutex::default(),
+            incomplete: AtomicBool::new(false),
         }));
         for id in past.latest(None, usize::MAX) {
             if let Err(fault) = past.need(id).await {
+                past.0.incomplete.store(true, Ordering::Relaxed);
                 tracing::warn!(job = %id, code = fault.code(), reason = fault.message(), "what an ended job needs is not kept");
             }
         }
         Ok(past)
+    }
+
+    /// Whether something that an ended job needs could not be pinned when this was loaded: then nothing may be collected.
+    pub fn is_incomplete(&self) -> bool {
+        self.0.incomplete.load(Ordering::Relaxed)
     }
 
     /// Does what pins content. Where there are too many pins, the oldest jobs give way to it.

@@ -23,6 +23,8 @@ pub const DEFAULT_CLASS: &str = "general";
 const MACHINE_RAM: RangeInclusive<u64> = 160 << 20..=MAX_MACHINE_MEMORY;
 /// Below this nothing could be written at all.
 const MIN_MACHINE_SCRATCH: u64 = 1 << 20;
+/// What a machine has beside the image's files.
+const OWN_FOLDER: &str = "/.worldcompute";
 /// What 32-bit WebAssembly can address.
 const MAX_WASM_RAM: u64 = 4 << 30;
 
@@ -77,6 +79,11 @@ impl<R> Manifest<R> {
         }
         if resources.scratch_bytes < MIN_MACHINE_SCRATCH {
             return Err(refuse("resources.scratch", "a machine takes 1Mi at least"));
+        }
+        let mut mounts = self.inputs.iter().map(|input| input.mount.as_str());
+        if mounts.any(|mount| mount == OWN_FOLDER || mount.starts_with(&format!("{OWN_FOLDER}/"))) {
+            let why = format!("{OWN_FOLDER} is where standard input lies");
+            return Err(refuse("inputs.mount", why));
         }
         if self.seed != 0 {
             let why = "the randomness of an image is its Linux's, not seeded";

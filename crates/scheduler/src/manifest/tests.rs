@@ -166,6 +166,11 @@ fn what_a_machine_cannot_be_held_to_is_refused_by_field() {
         ("resources: {cpu: 65}", "resources.cpu"),
         ("resources: {scratch: 1023Ki}", "resources.scratch"),
         ("command: [\"\"]", "command"),
+        (
+            "inputs: [{file: a, mount: /.worldcompute/stdin}]",
+            "inputs.mount",
+        ),
+        ("inputs: [{file: a, mount: /.worldcompute}]", "inputs.mount"),
     ];
     for (lines, field) in cases {
         let fault = parse(of_image(lines)).unwrap_err();
