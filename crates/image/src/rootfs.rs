@@ -36,6 +36,21 @@ pub fn rootfs(
     cache: &Cache,
     making: Making<'_>,
 ) -> Result<CachedImage> {
+    let made = make(content, image, furnishing, cache, making);
+    made.or_else(|fault| {
+        // Whatever the reading broke off as, this may be why.
+        (making.go_on)()?;
+        Err(fault)
+    })
+}
+
+fn make(
+    content: &ContentStore,
+    image: &Image,
+    furnishing: &Furnishing,
+    cache: &Cache,
+    making: Making<'_>,
+) -> Result<CachedImage> {
     let Making { devices, size, .. } = making;
     let watched = |source| Watched {
         source,
@@ -51,7 +66,7 @@ pub fn rootfs(
         devices,
         size,
     };
-    let made = cache.rootfs(&recipe, |scratch| {
+    cache.rootfs(&recipe, |scratch| {
         let empty = Assembly::new(making.limits, devices, scratch)?;
         let image = image
             .layers()
@@ -66,10 +81,7 @@ pub fn rootfs(
                 image.layer("the inputs of the job", over, layer)
             }
         }
-    });
-    // Whatever the reading broke off as, this is why.
-    (making.go_on)()?;
-    made
+    })
 }
 
 /// A layer whose reader may be told to wait, or to end.
