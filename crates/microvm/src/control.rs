@@ -100,6 +100,24 @@ impl Control {
         self.state().process.as_ref().map_or(Ok(true), stands_still)
     }
 
+    /// Waits for as long as the run is frozen, where there is no process yet that could be. False for one that is to end.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn wait_while_frozen(&self) -> Result<bool> {
+        loop {
+            // Before looking, so that what changes after that is not missed.
+            self.noticed();
+            if self.is_cancelled() || !self.is_frozen() {
+                return Ok(!self.is_cancelled());
+            }
+            match poll(&mut [PollFd::new(&self.inner.wake, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(Fault::io("wait for a run to go on", &error.into())),
+            }
+        }
+    }
+
     /// Lets the VM go on where it was.
     ///
     /// # Errors
@@ -123,7 +141,7 @@ impl Control {
     }
 
     /// Whether the run is to end.
-    pub fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Acquire)
     }
 

@@ -106,8 +106,9 @@ impl Control {
         match self.0 {}
     }
 
-    /// Whether the run is to end.
-    pub fn is_cancelled(&self) -> bool {
+    /// # Errors
+    /// None is reached.
+    pub fn wait_while_frozen(&self) -> Result<bool> {
         match self.0 {}
     }
 

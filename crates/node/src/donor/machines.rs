@@ -23,8 +23,6 @@ use crate::receipts;
 
 /// For how long images are not offered once no guest booted here: as long as that is remembered.
 const WITHDRAWN_FOR: Duration = Duration::from_secs(600);
-/// How often it is looked whether a run that is frozen before it has begun may go on.
-const LOOK: Duration = Duration::from_millis(20);
 /// How long a guest has to boot: an emulated processor of a busy machine takes its time.
 const BOOT: Duration = Duration::from_secs(120);
 
@@ -200,12 +198,9 @@ impl Inner {
 /// # Errors
 /// `task_cancelled` for one that is to end: nothing ran.
 fn go_on(control: &Control) -> Result<()> {
-    while control.is_frozen() && !control.is_cancelled() {
-        std::thread::sleep(LOOK);
-    }
-    match control.is_cancelled() {
-        true => Err(super::cancelled()),
-        false => Ok(()),
+    match control.wait_while_frozen()? {
+        true => Ok(()),
+        false => Err(super::cancelled()),
     }
 }
 
@@ -309,13 +304,15 @@ mod tests {
         let control = Control::new().unwrap();
         go_on(&control).unwrap();
         control.freeze().unwrap();
+        let (gone_on, heard) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            let waits = scope.spawn(|| go_on(&control));
-            std::thread::sleep(3 * LOOK);
-            assert!(!waits.is_finished());
+            let waits = scope.spawn(|| gone_on.send(go_on(&control)));
+            let early = heard.recv_timeout(Duration::from_millis(50));
+            assert!(early.is_err(), "it did not wait");
             control.resume().unwrap();
             waits.join().unwrap().unwrap();
         });
+        heard.recv().unwrap().unwrap();
         control.freeze().unwrap();
         control.cancel();
         assert_eq!(go_on(&control).unwrap_err().code(), "task_cancelled");
