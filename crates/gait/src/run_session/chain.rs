@@ -219,6 +219,7 @@ pub fn verify_chain(path: &Path, requirements: &Requirements<'_>) -> Result<Chai
 /// What is wrong between a checkpoint and the one before.
 fn linkage(position: usize, checkpoint: &Checkpoint, last: &Checkpoint) -> Vec<String> {
     let index = checkpoint.checkpoint_index;
+    let is_itself = checkpoint.checkpoint_digest == checkpoint.digest();
     let checks = [
         (
             index == last.checkpoint_index.saturating_add(1),
@@ -241,19 +242,24 @@ fn linkage(position: usize, checkpoint: &Checkpoint, last: &Checkpoint) -> Vec<S
             format!("sequence range empty at checkpoint {index}"),
         ),
         (
-            checkpoint.checkpoint_digest == checkpoint.digest(),
+            is_itself,
             format!("checkpoint_digest mismatch at checkpoint {index}"),
         ),
-        // Its digest does not cover this, and all of it follows from the rest.
+        // Its digest does not cover this, and all of it follows from what the digest covers.
         (
-            checkpoint.relationship.as_ref().is_none_or(|told| {
-                *told == Relation::of_checkpoint(checkpoint, &checkpoint.runpack_run_id())
-            }),
+            !is_itself || tells_its_relations(checkpoint),
             format!("relationship mismatch at checkpoint {index}"),
         ),
     ];
     let failed = checks.into_iter().filter(|(holds, _)| !holds);
     failed.map(|(_, error)| error).collect()
+}
+
+/// Or tells none.
+fn tells_its_relations(checkpoint: &Checkpoint) -> bool {
+    let relations = || Relation::of_checkpoint(checkpoint, &checkpoint.runpack_run_id());
+    let told = checkpoint.relationship.as_ref();
+    told.is_none_or(|told| *told == relations())
 }
 
 /// What is wrong with the runpack of a checkpoint.
